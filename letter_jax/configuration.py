@@ -1,0 +1,219 @@
+"""Every setting of the program, as frozen dataclasses with one validating constructor.
+
+Recipes in `configs/` start from `default_config()`, a `ConfigDict` that mirrors the dataclasses, and change values.
+`from_config_dict` turns the result into a `Config`; a wrong key, type or value raises an `InputError` that names the
+key. Nothing here imports JAX, so that `--help` stays quick.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from typing import Any
+
+import ml_collections
+
+from letter_jax.errors import InputError
+
+
+def setting(default, meaning: str, *, minimum=None, above=None, maximum=None, below=None, choices=None):
+  """A dataclass field with its meaning and the range of values it accepts."""
+  limits = dict(meaning=meaning, minimum=minimum, above=above, maximum=maximum, below=below, choices=choices)
+  return dataclasses.field(default=default, metadata=limits)
+
+
+def section(kind, **overrides):
+  return dataclasses.field(default_factory=lambda: kind(**overrides))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+  """One optimisation run: shared by SASRec, the tokenizer and the generator."""
+
+  epochs: int = setting(100, 'passes over the training examples', minimum=1)
+  batch_size: int = setting(256, 'examples per optimizer step, over all devices', minimum=1)
+  accumulation_steps: int = setting(1, 'micro-batches that one optimizer step is computed in', minimum=1)
+  learning_rate: float = setting(1e-3, 'peak learning rate of AdamW', above=0)
+  schedule: str = setting('cosine', 'learning rate after the warm-up', choices=('cosine', 'constant'))
+  warmup_fraction: float = setting(0.01, 'share of the steps with a rising learning rate', minimum=0, below=1)
+  weight_decay: float = setting(0.01, 'decoupled weight decay (none on norms)', minimum=0)
+  gradient_clip: float = setting(0.0, 'largest global gradient norm; 0 switches clipping off', minimum=0)
+  evaluate_every_epochs: int = setting(1, 'epochs between two validations', minimum=1)
+  patience: int = setting(20, 'validations without a better one before training stops', minimum=1)
+  log_every_steps: int = setting(50, 'steps between two lines of metrics', minimum=1)
+  checkpoint_every_steps: int = setting(500, 'steps between two checkpoints', minimum=1)
+  keep_checkpoints: int = setting(2, 'latest checkpoints that are kept beside the best', minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticConfig:
+  """The built-in store (`data/synthetic.py`)."""
+
+  users: int = setting(6000, 'users of the store', minimum=1)
+  items: int = setting(3000, 'items of the store', minimum=10)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  source: str = setting('letter', "'letter': LETTER's json folder; 'synthetic': the built-in store",
+                        choices=('letter', 'synthetic'))
+  path: str = setting('', "folder with NAME.inter.json and, for text, NAME.item.json (source 'letter')")
+  name: str = setting('', 'NAME of the files in the folder')
+  history_length: int = setting(20, 'latest interactions that a model sees', minimum=1)
+  synthetic: SyntheticConfig = section(SyntheticConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEmbeddingsConfig:
+  path: str = setting('', '.npy with one row per item, instead of embedding the text here')
+  dim: int = setting(384, 'dimensions kept by the truncated SVD', minimum=2)
+  max_features: int = setting(50_000, 'largest TF-IDF vocabulary (most frequent terms)', minimum=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class SASRecConfig:
+  dim: int = setting(64, 'width of the item embeddings and of the blocks', minimum=1)
+  layers: int = setting(2, 'transformer blocks', minimum=1)
+  heads: int = setting(2, 'attention heads', minimum=1)
+  dropout: float = setting(0.2, 'dropout rate', minimum=0, below=1)
+  loss: str = setting('cross_entropy', "'cross_entropy': softmax over all items; 'bce': one sampled negative (paper)",
+                      choices=('cross_entropy', 'bce'))
+
+
+@dataclasses.dataclass(frozen=True)
+class CollaborativeConfig:
+  path: str = setting('', '.npy with one collaborative row per item, instead of the SASRec trained here')
+  baseline: bool = setting(True, 'train SASRec as the baseline of the results table even when `path` is given')
+  model: SASRecConfig = section(SASRecConfig)
+  training: TrainingConfig = section(TrainingConfig, epochs=60, batch_size=256, weight_decay=0.0, patience=5)
+
+
+@dataclasses.dataclass(frozen=True)
+class RQVAEConfig:
+  """Sizes of the RQ-VAE and weights of its loss (DESIGN: quantisation, losses, Sinkhorn)."""
+
+  hidden: tuple[int, ...] = setting((512, 256, 128, 64), 'widths of the encoder between text and latent', minimum=1)
+  latent_dim: int = setting(32, 'd: width of the latent, the codes and the collaborative rows', minimum=1)
+  levels: int = setting(4, 'L: codes per item', minimum=1)
+  codebook_size: int = setting(256, 'K: codes per level', minimum=2)
+  commitment: float = setting(0.25, 'mu: weight of the commitment term', minimum=0)
+  alpha: float = setting(0.02, 'weight of the collaborative (contrastive) alignment', minimum=0)
+  beta: float = setting(1e-4, 'weight of the diversity term', minimum=0)
+  clusters: int = setting(10, 'groups that each codebook is clustered into, every epoch', minimum=1)
+  sinkhorn_epsilon: float = setting(0.003, 'temperature of the optimal transport at the last level', above=0)
+  sinkhorn_iterations: int = setting(50, 'Sinkhorn iterations', minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+  model: RQVAEConfig = section(RQVAEConfig)
+  training: TrainingConfig = section(
+    TrainingConfig, epochs=1000, batch_size=1024, schedule='constant', warmup_fraction=0.0, weight_decay=0.01,
+    evaluate_every_epochs=50, patience=1000, log_every_steps=50, checkpoint_every_steps=100)
+
+
+@dataclasses.dataclass(frozen=True)
+class SemanticIdsConfig:
+  path: str = setting('', "LETTER's index.json, instead of the tokenizer's codes")
+  collisions: str = setting('resolve', "'resolve': no two items alike; 'reference': 20 Sinkhorn rounds, rest kept",
+                            choices=('resolve', 'reference'))
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+  """Sizes of the T5 encoder-decoder (Hugging Face T5 v1.0 numerics)."""
+
+  d_model: int = setting(128, 'width of the residual stream', minimum=1)
+  d_kv: int = setting(64, 'width of an attention head', minimum=1)
+  d_ff: int = setting(1024, 'width of the feed-forward layers', minimum=1)
+  layers: int = setting(4, 'encoder layers, and as many decoder layers', minimum=1)
+  heads: int = setting(6, 'attention heads', minimum=1)
+  dropout: float = setting(0.1, 'dropout rate', minimum=0, below=1)
+  relative_buckets: int = setting(32, 'buckets of the relative position bias', minimum=2)
+  relative_distance: int = setting(128, 'distance of the last bucket', minimum=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorConfig:
+  model: T5Config = section(T5Config)
+  initial_weights: str = setting('', 'Hugging Face T5 .safetensors to start from (same sizes and vocabulary)')
+  temperature: float = setting(1.0, 'tau of the ranking-guided loss; 1 is plain TIGER', above=0)
+  row_items: int = setting(24, 'history items that one packed row holds', minimum=1)
+  validation_users: int = setting(2000, 'users of the fixed validation sample (all, if fewer)', minimum=1)
+  training: TrainingConfig = section(
+    TrainingConfig, epochs=200, batch_size=1024, learning_rate=5e-4, patience=20)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+  beam: int = setting(20, 'beams of the constrained search', minimum=1)
+  batch_size: int = setting(64, 'users decoded at once, over all devices', minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  seed: int = setting(42, 'everything random comes from it', minimum=0)
+  data: DataConfig = section(DataConfig)
+  text_embeddings: TextEmbeddingsConfig = section(TextEmbeddingsConfig)
+  collaborative: CollaborativeConfig = section(CollaborativeConfig)
+  tokenizer: TokenizerConfig = section(TokenizerConfig)
+  semantic_ids: SemanticIdsConfig = section(SemanticIdsConfig)
+  generator: GeneratorConfig = section(GeneratorConfig)
+  evaluation: EvaluationConfig = section(EvaluationConfig)
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """The defaults of `Config` as a ConfigDict that a recipe can change."""
+  return ml_collections.ConfigDict(dataclasses.asdict(Config()))
+
+
+def from_config_dict(config) -> Config:
+  """A validated `Config`; raises InputError naming the key that is wrong."""
+  values = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+  return _build(Config, values, '')
+
+
+def _build(kind, values, prefix: str):
+  if not isinstance(values, dict):
+    raise InputError(f'config.{prefix[:-1]} is {values!r}; expected a section with keys '
+                     f'{", ".join(f.name for f in dataclasses.fields(kind))}')
+  fields = {field.name: field for field in dataclasses.fields(kind)}
+  hints = typing.get_type_hints(kind)
+  for key in values:
+    if key not in fields:
+      close = difflib.get_close_matches(str(key), fields, n=1)
+      raise InputError(f'config.{prefix}{key} does not exist; '
+                       + (f'did you mean config.{prefix}{close[0]}?' if close else f'expected one of {sorted(fields)}'))
+  built = {}
+  for name, field in fields.items():
+    if name not in values:
+      continue
+    where = f'{prefix}{name}'
+    if dataclasses.is_dataclass(hints[name]):
+      built[name] = _build(hints[name], values[name], f'{where}.')
+    else:
+      built[name] = _checked(values[name], hints[name], field.metadata, where)
+  return kind(**built)
+
+
+def _checked(value: Any, hint, limits, where: str):
+  if isinstance(hint, types.GenericAlias):  # tuple[int, ...]
+    if not isinstance(value, (tuple, list)):
+      raise InputError(f'config.{where} is {value!r}; expected a tuple of {hint.__args__[0].__name__}')
+    return tuple(_checked(entry, hint.__args__[0], limits, f'{where}[{i}]') for i, entry in enumerate(value))
+  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    value = float(value)
+  if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+    raise InputError(f'config.{where} is {value!r} ({type(value).__name__}); expected {hint.__name__}')
+  if hint is float and not math.isfinite(value):
+    raise InputError(f'config.{where} is {value}; expected a finite number')
+  rules = (('minimum', lambda v, m: v >= m, 'at least'), ('above', lambda v, m: v > m, 'more than'),
+           ('maximum', lambda v, m: v <= m, 'at most'), ('below', lambda v, m: v < m, 'less than'))
+  for rule, holds, words in rules:
+    bound = limits[rule]
+    if bound is not None and not holds(value, bound):
+      raise InputError(f'config.{where} is {value}; expected {words} {bound}')
+  if limits['choices'] is not None and value not in limits['choices']:
+    raise InputError(f'config.{where} is {value!r}; expected one of {", ".join(map(repr, limits["choices"]))}')
+  return value
