@@ -1,0 +1,81 @@
+"""Hugging Face T5 weights (safetensors) in and out."""
+
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from letter_jax.configuration import T5Config
+from letter_jax.errors import InputError
+
+
+def names(config: T5Config) -> dict[tuple[str, ...], tuple[str, bool]]:
+  """Path of a parameter here -> (its Hugging Face name, whether that one is [out, in])."""
+  table = {('embedding',): ('shared.weight', False)}
+  parts = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
+  for stack in ('encoder', 'decoder'):
+    attentions = [('attention', 'SelfAttention')] if stack == 'encoder' else [
+      ('self', 'SelfAttention'), ('cross', 'EncDecAttention')]
+    for layer in range(config.layers):
+      ours, theirs = f'{stack}_{layer}', f'{stack}.block.{layer}.layer'
+      for index, (attention, name) in enumerate(attentions):
+        module = 'attention' if stack == 'encoder' else f'{attention}_attention'
+        for part, letter in parts.items():
+          table[ours, module, part] = (f'{theirs}.{index}.{name}.{letter}.weight', True)
+        table[ours, f'{attention}_norm', 'scale'] = (f'{theirs}.{index}.layer_norm.weight', False)
+      last = len(attentions)
+      table[ours, 'feed_forward', 'wi'] = (f'{theirs}.{last}.DenseReluDense.wi.weight', True)
+      table[ours, 'feed_forward', 'wo'] = (f'{theirs}.{last}.DenseReluDense.wo.weight', True)
+      table[ours, 'feed_forward_norm', 'scale'] = (f'{theirs}.{last}.layer_norm.weight', False)
+    table[(f'{stack}_bias',)] = (f'{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight', False)
+    table[f'{stack}_norm', 'scale'] = (f'{stack}.final_layer_norm.weight', False)
+  return table
+
+
+def from_hugging_face(tensors: dict[str, np.ndarray], config: T5Config, source: str) -> dict:
+  """Parameters of `T5` from tensors by Hugging Face name; `source` is named in errors."""
+  params: dict = {}
+  for path, (name, transposed) in names(config).items():
+    if name not in tensors:
+      raise InputError(f'{source}: tensor {name} is missing; expected the weights of a Hugging Face T5 with '
+                       f'{config.layers} + {config.layers} layers')
+    value = np.asarray(tensors[name], np.float32)
+    inner = params
+    for key in path[:-1]:
+      inner = inner.setdefault(key, {})
+    inner[path[-1]] = jnp.asarray(value.T if transposed else value)
+  return params
+
+
+def to_hugging_face(params: dict, config: T5Config) -> dict[str, np.ndarray]:
+  """Tensors by Hugging Face name, float32."""
+  tensors = {}
+  for path, (name, transposed) in names(config).items():
+    value = params
+    for key in path:
+      value = value[key]
+    tensors[name] = np.ascontiguousarray(np.asarray(value, np.float32).T if transposed else np.asarray(value, np.float32))
+  return tensors
+
+
+def read(path: pathlib.Path, config: T5Config, vocabulary_size: int) -> dict:
+  """Parameters from a .safetensors file; InputError where tensors are missing or of another size."""
+  try:
+    tensors = safetensors.numpy.load_file(str(path))
+  except (OSError, safetensors.SafetensorError) as error:
+    raise InputError(f'{path} cannot be read ({error}); expected a .safetensors file') from error
+  params = from_hugging_face(tensors, config, str(path))
+  expected = {'shared.weight': (vocabulary_size, config.d_model),
+              'encoder.block.0.layer.0.SelfAttention.q.weight': (config.heads * config.d_kv, config.d_model),
+              'encoder.block.0.layer.1.DenseReluDense.wi.weight': (config.d_ff, config.d_model)}
+  for name, shape in expected.items():
+    if tensors[name].shape != shape:
+      raise InputError(f'{path}: tensor {name} is {tensors[name].shape}; expected {shape}')
+  return params
+
+
+def write(path: pathlib.Path, params: dict, config: T5Config) -> None:
+  """Writes a .safetensors file that T5ForConditionalGeneration loads."""
+  safetensors.numpy.save_file(to_hugging_face(params, config), str(path), metadata={'format': 'pt'})

@@ -1,0 +1,176 @@
+"""The one training loop: SASRec, the tokenizer and the generators run in it."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from letter_jax.configuration import TrainingConfig
+from letter_jax.training.checkpoints import Checkpoints, Progress
+from letter_jax.training.metric_writer import MetricWriter
+from letter_jax.training.state import Metrics, TrainState
+
+
+class TrainingDiverged(Exception):
+  """A metric became NaN or infinite; the message names it and the steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What a stage gives to the loop.
+
+  Attributes:
+    init: makes the first state; pure, so that it is born sharded.
+    sharding: where the state lives.
+    advance: (state, step) -> (state, metrics): dispatches one jitted call from `step` on; donates the state. What it
+      does depends on the state and `step` alone, so that a resumed training is the uninterrupted one.
+    steps_per_call: optimizer steps of such a call: 1, or a whole epoch where data and loop are on the device.
+    steps_per_epoch: optimizer steps.
+    examples_per_epoch: for the throughput.
+    evaluate: params -> validation metrics.
+    selection: name of the metric that selects the best parameters.
+    larger_is_better: its direction.
+  """
+
+  init: Callable[[], TrainState]
+  sharding: jax.sharding.Sharding
+  advance: Callable[[TrainState, int], tuple[TrainState, Metrics]]
+  steps_per_call: int
+  steps_per_epoch: int
+  examples_per_epoch: int
+  evaluate: Callable[[Any], dict[str, float]]
+  selection: str = 'ndcg@10'
+  larger_is_better: bool = True
+
+
+def train(program: Program, config: TrainingConfig, directory: pathlib.Path, label: str) -> tuple[Any, Progress]:
+  """Trains, or resumes, under `directory` and returns the best parameters and where the training ended.
+
+  Raises:
+    TrainingDiverged: a metric is no longer finite; checkpoints hold the states before.
+  """
+  checkpoints = Checkpoints(directory / 'checkpoints', config.keep_checkpoints)
+  try:
+    progress = _run(program, config, checkpoints, directory, label)
+    checkpoints.wait()
+    params, best = checkpoints.restore_best(_abstract(program).params)
+  finally:
+    checkpoints.close()
+  tqdm.write(f'{label}: best {program.selection} {best.best_value:.4f} at step {best.best_step}, '
+             f'stopped at step {progress.step}')
+  return params, progress
+
+
+def _run(program, config, checkpoints, directory, label) -> Progress:
+  total_steps = config.epochs * program.steps_per_epoch
+  restored = checkpoints.restore_latest(_abstract(program))
+  if restored is None:
+    state, progress = jax.jit(program.init, out_shardings=program.sharding)(), Progress()
+  else:
+    state, progress = restored
+    tqdm.write(f'{label}: resumed at step {progress.step} of {total_steps}')
+  writer = MetricWriter(directory, label, progress.step)
+  log = _IntervalLog(writer, program, progress.step)
+  bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=None, dynamic_ncols=True)
+  try:
+    while progress.step < total_steps and progress.validations_since_best < config.patience:
+      before = progress.step
+      state, metrics = program.advance(state, before)
+      progress.step += program.steps_per_call
+      log.add(progress.step, metrics)
+      bar.update(program.steps_per_call)
+
+      ends_epoch = progress.step % program.steps_per_epoch == 0
+      epoch = progress.step // program.steps_per_epoch
+      last = progress.step == total_steps
+      validates = last or (ends_epoch and epoch % config.evaluate_every_epochs == 0)
+      saves = validates or _crossed(before, progress.step, config.checkpoint_every_steps)
+      if saves or _crossed(before, progress.step, config.log_every_steps):
+        # What is saved or selected must have been seen to be finite; a mere log line waits for the next step.
+        log.emit(block=saves)
+      if validates:
+        _validate(program, state, progress, checkpoints, writer)
+        log.restart_clock()
+      if saves:
+        checkpoints.save_latest(state, dataclasses.replace(progress))
+    log.emit(block=True)
+  finally:
+    bar.close()
+    writer.close()
+  return progress
+
+
+def _validate(program: Program, state, progress: Progress, checkpoints: Checkpoints, writer: MetricWriter) -> None:
+  metrics = program.evaluate(state.params)
+  writer.write(progress.step, progress.step / program.steps_per_epoch, 'validation', metrics)
+  value = metrics[program.selection]
+  if not np.isfinite(value):
+    raise TrainingDiverged(f'validation {program.selection} is {value} at step {progress.step}')
+  better = progress.best_value is None or (
+    value > progress.best_value if program.larger_is_better else value < progress.best_value)
+  if better:
+    progress.best_value, progress.best_step, progress.best_metrics = value, progress.step, metrics
+    progress.validations_since_best = 0
+    checkpoints.save_best(state.params, dataclasses.replace(progress))
+  else:
+    progress.validations_since_best += 1
+
+
+def _crossed(before: int, after: int, every: int) -> bool:
+  return before // every != after // every
+
+
+def _abstract(program: Program):
+  """Shapes, dtypes and shardings of the state, without making it."""
+  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=program.sharding),
+                      jax.eval_shape(program.init))
+
+
+class _IntervalLog:
+  """Collects metrics on the device and fetches an interval's at once, after the next step is on its way."""
+
+  def __init__(self, writer: MetricWriter, program: Program, step: int):
+    self._writer, self._program = writer, program
+    self._collected: list[Metrics] = []
+    self._due: tuple[int, int, list[Metrics]] | None = None
+    self._first, self._last = step, step
+    self.restart_clock()
+
+  def restart_clock(self) -> None:
+    self._clock = time.perf_counter()
+
+  def add(self, step: int, metrics: Metrics) -> None:
+    self._collected.append(metrics)
+    self._last = step
+    self._flush()
+
+  def emit(self, block: bool) -> None:
+    if self._collected:
+      self._due = (self._first, self._last, self._collected)
+      self._first, self._collected = self._last, []
+    if block:
+      self._flush()
+
+  def _flush(self) -> None:
+    if self._due is None:
+      return
+    first, last, collected = self._due
+    self._due = None
+    fetched = jax.device_get(collected)
+    totals = {name: (sum(float(m[name][0]) for m in fetched), sum(float(m[name][1]) for m in fetched))
+              for name in fetched[0]}
+    values = {name: total / max(count, 1e-30) for name, (total, count) in totals.items()}
+    for name, value in values.items():
+      if not np.isfinite(value):
+        raise TrainingDiverged(f'{name} is {value} between steps {first} and {last}; the last finite state is kept. '
+                               'Try a smaller learning rate or gradient clipping')
+    now = time.perf_counter()
+    examples = (last - first) / self._program.steps_per_epoch * self._program.examples_per_epoch
+    values['examples_per_second'] = examples / max(now - self._clock, 1e-9)
+    self._clock = now
+    self._writer.write(last, last / self._program.steps_per_epoch, 'train', values)

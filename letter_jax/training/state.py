@@ -1,0 +1,61 @@
+"""The state of a training and the one step that all trainings share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count), divided once on the host
+# (params, batch, key) -> (sum of the loss over the batch, what to divide it by, metrics)
+LossSum = Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array, Metrics]]
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """Attributes: step int32 [], params and opt_state pytrees of float32 arrays."""
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+
+  @classmethod
+  def create(cls, params, optimizer: optax.GradientTransformation) -> 'TrainState':
+    return cls(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def make_step(loss_sum: LossSum, optimizer: optax.GradientTransformation, seed_key: jax.Array,
+              accumulation_steps: int = 1) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+  """A pure `(state, batch) -> (state, metrics)`; randomness comes from `seed_key` and the step alone.
+
+  With accumulation the leaves of the batch have a leading axis of `accumulation_steps` micro-batches; sums are added
+  up before the division, so the result is that of the whole batch at once.
+  """
+
+  def gradients(params, batch, key):
+    def summed(params):
+      loss, count, metrics = loss_sum(params, batch, key)
+      return loss, (count, metrics)
+    (loss, (count, metrics)), gradient = jax.value_and_grad(summed, has_aux=True)(params)
+    return gradient, count, {'loss': (loss, count), **metrics}
+
+  def step(state: TrainState, batch) -> tuple[TrainState, Metrics]:
+    key = jax.random.fold_in(seed_key, state.step)
+    if accumulation_steps == 1:
+      gradient, count, metrics = gradients(state.params, batch, key)
+    else:
+      def accumulate(total, index_and_batch):
+        index, micro_batch = index_and_batch
+        part = gradients(state.params, micro_batch, jax.random.fold_in(key, index))
+        return jax.tree.map(jnp.add, total, part), None
+      first = jax.tree.map(lambda leaf: leaf[0], batch)
+      zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(gradients, state.params, first, key))
+      (gradient, count, metrics), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(accumulation_steps), batch))
+    scale = 1 / jnp.maximum(count, 1)
+    gradient = jax.tree.map(lambda g: g * scale, gradient)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    metrics['gradient_norm'] = (optax.global_norm(gradient), jnp.ones(()))
+    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+
+  return step
