@@ -51,7 +51,9 @@ class SyntheticConfig:
   """The built-in store (`data/synthetic.py`)."""
 
   users: int = setting(6000, 'users of the store', minimum=1)
-  items: int = setting(3000, 'items of the store', minimum=10)
+  items: int = setting(2500, 'items of the store', minimum=10)
+  mean_length: float = setting(9.0, 'interactions of a user on average; none has fewer than 5', minimum=5, maximum=50)
+  habit: float = setting(0.55, 'share of the interactions that follow from the ones before', minimum=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +141,8 @@ class GeneratorConfig:
   model: T5Config = section(T5Config)
   initial_weights: str = setting('', 'Hugging Face T5 .safetensors to start from (same sizes and vocabulary)')
   temperature: float = setting(1.0, 'tau of the ranking-guided loss; 1 is plain TIGER', above=0)
+  compute_dtype: str = setting('auto', "of activations; 'auto': bfloat16 on GPU and TPU, float32 on CPU",
+                               choices=('auto', 'float32', 'bfloat16'))
   row_items: int = setting(24, 'history items that one packed row holds', minimum=1)
   validation_users: int = setting(2000, 'users of the fixed validation sample (all, if fewer)', minimum=1)
   training: TrainingConfig = section(

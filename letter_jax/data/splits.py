@@ -59,6 +59,20 @@ def training_examples(data: Interactions, history_length: int) -> Examples:
   return _windows(data, user_N, data.offsets[user_N] + 1 + rank_N, history_length)
 
 
+def training_windows(data: Interactions, length: int) -> Examples:
+  """Every training interaction but the users' first ones as a target once, in windows of up to `length` items.
+
+  For models that predict at every position: the targets of a window items[start:end] are items[start + 1:end + 1].
+  """
+  inputs_U = np.maximum(data.lengths - 3, 0)
+  windows_U = -(-inputs_U // length)
+  user_N = np.repeat(np.arange(len(inputs_U)), windows_U)
+  rank_N = np.arange(windows_U.sum()) - np.repeat(np.cumsum(windows_U) - windows_U, windows_U)
+  # Aligned to the newest item: only a user's oldest window is short.
+  end_N = data.offsets[user_N] + inputs_U[user_N] - rank_N * length
+  return _windows(data, user_N, end_N, length)
+
+
 def validation_examples(data: Interactions, history_length: int) -> Examples:
   """The last item but one of every user."""
   users_U = np.arange(len(data.lengths))

@@ -7,7 +7,8 @@ Shapes: B users, L levels, W beams of this level, V beams of the next, C childre
 """
 
 import dataclasses
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,11 +44,15 @@ class Beams:
 def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int) -> Beams:
   """The `beam` best items for each of `batch` users. Pure; to be called under jit, where the L steps are unrolled.
 
+  Users do not depend on each other: over several devices call it inside `jax.shard_map` (left to itself XLA may gather
+  all users' candidates on every device for the top-k; the result is the same).
+
   Args:
-    step: `step(level, codes_BxW, cache) -> (log_probs_BxWxK, cache)`. `level` is a Python int; `codes_BxW` int32 has the
-      codes that the beams took at the level before (None at level 0); the float32 log-probabilities of this level's
-      codes are added up as they come, never renormalised over the legal codes. W is 1 at level 0 and then the number of
-      beams that can exist. One that is not finite rules its code out. Beams that are ruled out go on with code 0.
+    step: `step(level, codes_BxW, cache) -> (log_probs_BxWxK, cache)`. `level` is a Python int; `codes_BxW` has the
+      int32 codes that the beams took at the level before (None at level 0); the float32 log-probabilities of this
+      level's codes are added up as they come, never renormalised over the legal codes. W is 1 at level 0 and then the
+      number of beams that can exist. One that is not finite rules its code out. Beams that are ruled out go on with
+      code 0.
     cache: pytree of arrays [B, W, ...], W = 1 here; beams take theirs along when they are reordered. What all beams of
       a user share does not belong in it.
     trie: the legal semantic IDs.
@@ -106,7 +111,7 @@ def expand(beams: Beams, trie: ItemTrie, k: int) -> tuple[jax.Array, jax.Array]:
 
 
 def top_k(values_BxN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-  """`jax.lax.top_k` without NaN (equal values: lowest index first), quicker for long rows.
+  """`jax.lax.top_k` (equal values: lowest index first) for rows without NaN and -0.0, quicker for long ones.
 
   Exact: cut a row into groups; the k groups with the largest maxima hold its k largest values, since each of them has a
   value that beats everything in a group left out. The padding is never chosen: it comes last among values of -inf.

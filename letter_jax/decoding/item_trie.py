@@ -1,8 +1,8 @@
 """The catalogue as a trie of semantic IDs in device arrays: one step looks at a beam's children and at nothing else.
 
-A node of level l is a distinct prefix of l codes; level 0 is the root alone, level L has the leaves. Nodes of a level are
-numbered in lexicographic order of their prefixes, so the children of a node are neighbours, and an edge and the node it
-leads to share one number: each level is a CSR matrix of two arrays.
+A node of level l is a distinct prefix of l codes; level 0 is the root alone, level L has the leaves. Nodes of a level
+are numbered in lexicographic order of their prefixes, so the children of a node are neighbours, and an edge and the
+node it leads to share one number: each level is a CSR matrix of two arrays.
 
 Shapes: N items, L levels, B users, W beams, C_l children of a node of level l at most.
 """

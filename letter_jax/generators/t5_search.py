@@ -3,8 +3,24 @@
 import jax
 import jax.numpy as jnp
 
+from letter_jax.decoding.beam_search import Beams, beam_search
+from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.generators.t5 import T5
 from letter_jax.generators.vocabulary import PAD, Vocabulary
+
+
+def search_items(model: T5, vocabulary: Vocabulary, params, items_BxC: jax.Array, codes_NxL: jax.Array,
+                 trie: ItemTrie, beam: int) -> Beams:
+  """The `beam` best next items for each history; pure. `functools.partial` of model and vocabulary is a `Search`.
+
+  Args:
+    items_BxC: int32, one history a row, negative where there is no item.
+    codes_NxL: int32, the semantic IDs that the trie was built from.
+  """
+  tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
+  valid_BxR = jnp.repeat(items_BxC >= 0, vocabulary.levels, axis=1)
+  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR)
+  return beam_search(step, cache, trie, beam, len(items_BxC))
 
 
 def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, valid_BxR: jax.Array):
@@ -27,6 +43,7 @@ def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, va
     else:
       tokens_BxW = codes_BxW + vocabulary.level(level - 1).start
     logits_BxWxV, cache = model.apply(variables, tokens_BxW, level, cache, cross, valid_BxR, method=T5.decode_step)
+    # Normalised over the whole vocabulary, as the model was trained; the trie only chooses among the results.
     log_probs_BxWxV = jax.nn.log_softmax(logits_BxWxV, axis=-1)
     return log_probs_BxWxV[..., vocabulary.level(level)], cache
 

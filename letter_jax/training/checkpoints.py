@@ -126,8 +126,8 @@ class RestoredGenerator:
   validation: dict[str, float]
 
 
-def restore_generator(workdir) -> RestoredGenerator:
-  """The best generator of a finished (or running) `--workdir`, on the default device.
+def restore_generator(workdir, sharding: jax.sharding.Sharding | None = None) -> RestoredGenerator:
+  """The best generator of a finished (or running) `--workdir`, with `sharding` or on the default device.
 
   Raises:
     InputError: the folder has no generator checkpoint, or one that cannot be read.
@@ -141,8 +141,8 @@ def restore_generator(workdir) -> RestoredGenerator:
     raise InputError(f'{workdir} has no generator to restore ({error}); '
                      'expected a workdir whose generator stage has run') from error
   checkpoints = Checkpoints(workdir / 'generator' / 'checkpoints')
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  params, progress = checkpoints.restore_best(checkpoints.abstract_best(device))
+  sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  params, progress = checkpoints.restore_best(checkpoints.abstract_best(sharding))
   checkpoints.close()
   return RestoredGenerator(params, configuration.from_config_dict(description['config']), semantic_ids,
                            description['codebook_size'], progress.step, progress.best_metrics)

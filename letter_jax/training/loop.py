@@ -25,7 +25,7 @@ class Program:
   """What a stage gives to the loop.
 
   Attributes:
-    init: makes the first state; pure, so that it is born sharded.
+    init: makes the first state from `init_arguments`; pure, so that it is born sharded.
     sharding: where the state lives.
     advance: (state, step) -> (state, metrics): dispatches one jitted call from `step` on; donates the state. What it
       does depends on the state and `step` alone, so that a resumed training is the uninterrupted one.
@@ -33,17 +33,19 @@ class Program:
     steps_per_epoch: optimizer steps.
     examples_per_epoch: for the throughput.
     evaluate: params -> validation metrics.
+    init_arguments: arrays, passed and not captured: captured ones would be constants of the program.
     selection: name of the metric that selects the best parameters.
     larger_is_better: its direction.
   """
 
-  init: Callable[[], TrainState]
+  init: Callable[..., TrainState]
   sharding: jax.sharding.Sharding
   advance: Callable[[TrainState, int], tuple[TrainState, Metrics]]
   steps_per_call: int
   steps_per_epoch: int
   examples_per_epoch: int
   evaluate: Callable[[Any], dict[str, float]]
+  init_arguments: tuple = ()
   selection: str = 'ndcg@10'
   larger_is_better: bool = True
 
@@ -70,7 +72,7 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
   total_steps = config.epochs * program.steps_per_epoch
   restored = checkpoints.restore_latest(_abstract(program))
   if restored is None:
-    state, progress = jax.jit(program.init, out_shardings=program.sharding)(), Progress()
+    state, progress = jax.jit(program.init, out_shardings=program.sharding)(*program.init_arguments), Progress()
   else:
     state, progress = restored
     tqdm.write(f'{label}: resumed at step {progress.step} of {total_steps}')
@@ -128,7 +130,7 @@ def _crossed(before: int, after: int, every: int) -> bool:
 def _abstract(program: Program):
   """Shapes, dtypes and shardings of the state, without making it."""
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=program.sharding),
-                      jax.eval_shape(program.init))
+                      jax.eval_shape(program.init, *program.init_arguments))
 
 
 class _IntervalLog:

@@ -27,6 +27,14 @@ def put_split(batch, mesh: Mesh, axis: int = 0):
   return jax.device_put(batch, split(mesh, axis))
 
 
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, accumulation_steps: int):
+  """A training batch on the devices, rows split; with accumulation as [micro-batches, rows of each, ...]."""
+  if accumulation_steps == 1:
+    return put_split(batch, mesh)
+  micro = {name: leaf.reshape(accumulation_steps, -1, *leaf.shape[1:]) for name, leaf in batch.items()}
+  return put_split(micro, mesh, axis=1)
+
+
 def round_up(count: int, multiple: int) -> int:
   return -(-count // multiple) * multiple
 

@@ -1,0 +1,101 @@
+"""Evaluation of a generator: every user once, by constrained beam search, in buckets of history length."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from letter_jax.configuration import EvaluationConfig
+from letter_jax.data.splits import Examples
+from letter_jax.decoding import item_trie
+from letter_jax.decoding.beam_search import Beams, expand
+from letter_jax.evaluation import metrics
+from letter_jax.training import sharding
+
+# Histories are padded to the next of these widths (in items), one compiled program each.
+BUCKETS = (2, 4, 7, 10, 15, 20)
+
+# (params, items_BxC, codes_NxL, trie, beam) -> Beams, pure; items are padded with negative numbers.
+Search = Callable[..., Beams]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Attributes:
+    metrics: with the expected rank where items share a semantic ID.
+    string_match: the reference's way, where every item that shares the target's ID is a hit.
+    items_UxK, scores_UxK: best items of each user and their log-likelihoods, -1 and -inf where there are fewer than K.
+  """
+
+  metrics: dict[str, float]
+  string_match: dict[str, float]
+  items_UxK: np.ndarray
+  scores_UxK: np.ndarray
+
+
+class GeneratorEvaluator:
+  """Beams and metrics of a generator for any users' histories."""
+
+  def __init__(self, search: Search, semantic_ids: np.ndarray, config: EvaluationConfig, mesh: jax.sharding.Mesh):
+    """`search` is the model's part, compiled once per bucket; `semantic_ids` is int32 [items, L]."""
+    self._mesh = mesh
+    self._batch = sharding.round_up(config.batch_size, mesh.size)
+    trie = item_trie.build(semantic_ids)
+    self._leaf_of_item = item_trie.leaves_of_items(trie)
+    group_sizes = np.bincount(self._leaf_of_item, minlength=trie.num_leaves).astype(np.int32)
+    self._codes, self.trie, self._group_sizes = jax.device_put(
+      (jnp.asarray(semantic_ids), trie, group_sizes), sharding.replicated(mesh))
+    self.has_collisions = trie.num_leaves < len(semantic_ids)
+    self._beam = config.beam
+    self._expand = jax.jit(functools.partial(expand, k=config.beam))
+    self._search = jax.jit(functools.partial(search, beam=config.beam))
+    self._sums = jax.jit(self._metric_sums)
+
+  def beams(self, params, examples: Examples, label: str = '') -> Iterator[tuple[np.ndarray, np.ndarray, Beams]]:
+    """(indices into examples, weights that are 0 on padded rows, beams on the device), bucket by bucket."""
+    lengths = examples.lengths
+    widths = sorted({*(width for width in BUCKETS if width < lengths.max()), int(lengths.max())})
+    bar = tqdm(total=len(examples), desc=label, unit='user', disable=None if label else True, dynamic_ncols=True)
+    bucket_of_example = np.searchsorted(widths, lengths)
+    for bucket, width in enumerate(widths):
+      members = np.flatnonzero(bucket_of_example == bucket)
+      for first in range(0, len(members), self._batch):
+        chosen = members[first:first + self._batch]
+        indices, weights = sharding.padded_rows(chosen, self._batch)
+        histories = sharding.put_split(examples.take(indices).histories(width), self._mesh)
+        yield indices, weights, self._search(params, histories, self._codes, self.trie)
+        bar.update(len(chosen))
+    bar.close()
+
+  def validate(self, params, examples: Examples) -> dict[str, float]:
+    """Recall@k and NDCG@k over all examples, with the expected rank where items share a semantic ID."""
+    return metrics.summarize(metrics.merge(
+      self._batch_sums(examples, indices, weights, beams)['expected']
+      for indices, weights, beams in self.beams(params, examples)))
+
+  def evaluate(self, params, examples: Examples, label: str) -> 'Evaluation':
+    """Metrics and lists of all examples."""
+    sums = {'expected': [], 'string_match': []}
+    items_UxK = np.full((len(examples), self._beam), -1, np.int32)
+    scores_UxK = np.full((len(examples), self._beam), -np.inf, np.float32)
+    for indices, weights, beams in self.beams(params, examples, label):
+      for kind, batch in self._batch_sums(examples, indices, weights, beams).items():
+        sums[kind].append(batch)
+      real = weights > 0
+      items, scores = self._expand(beams, self.trie)
+      items_UxK[indices[real]], scores_UxK[indices[real]] = np.asarray(items)[real], np.asarray(scores)[real]
+    summaries = {kind: metrics.summarize(metrics.merge(batches)) for kind, batches in sums.items()}
+    return Evaluation(summaries['expected'], summaries['string_match'], items_UxK, scores_UxK)
+
+  def _batch_sums(self, examples: Examples, indices, weights, beams: Beams) -> dict[str, metrics.Sums]:
+    targets = sharding.put_split((self._leaf_of_item[examples.targets[indices]], weights), self._mesh)
+    return self._sums(beams.leaves_BxW, self._group_sizes, *targets)
+
+  @staticmethod
+  def _metric_sums(leaves_BxW, group_sizes, target_leaf_B, weight_B):
+    return {'expected': metrics.expected_metrics(*metrics.rank_in_beams(leaves_BxW, group_sizes, target_leaf_B), weight_B),
+            'string_match': metrics.expected_metrics(*metrics.string_match(leaves_BxW, target_leaf_B), weight_B)}

@@ -1,0 +1,107 @@
+"""Training of LETTER-TIGER: packed rows, ranking-guided loss, selection by constrained beam search."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from letter_jax.configuration import Config
+from letter_jax.data import packing, splits
+from letter_jax.data.dataset import Interactions
+from letter_jax.errors import InputError
+from letter_jax.evaluation.evaluator import GeneratorEvaluator
+from letter_jax.generators import t5_weights
+from letter_jax.generators.losses import ranking_guided_loss
+from letter_jax.generators.t5 import T5
+from letter_jax.generators.t5_search import search_items
+from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.training import loop, optimizers, sharding
+from letter_jax.training.state import TrainState, make_step
+
+
+def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray, codebook_size: int,
+                    directory: pathlib.Path):
+  """Trains, or resumes, under `directory`; returns the best parameters and the loop's progress.
+
+  Args:
+    semantic_ids: int32 [items, L].
+    codebook_size: K.
+  """
+  settings = config.generator
+  training = settings.training
+  mesh = sharding.data_mesh()
+  vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
+  model = generator_model(config, vocabulary)
+  examples = splits.training_examples(data, config.data.history_length)
+  if not len(examples):
+    raise InputError('no user has more than 3 interactions, so there is no training example; expected longer histories')
+  if settings.row_items < config.data.history_length:
+    raise InputError(f'config.generator.row_items is {settings.row_items}; expected at least '
+                     f'config.data.history_length, {config.data.history_length}')
+  plan = packing.plan_packing(examples.lengths, settings.row_items)
+  rows = packing.rows_per_batch(plan, training.batch_size, training.accumulation_steps * mesh.size)
+  batches = packing.PackedBatches(examples, plan, rows, config.seed)
+  optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
+  codes_NxL = jax.device_put(jnp.asarray(semantic_ids), sharding.replicated(mesh))
+  key = jax.random.key(config.seed)
+
+  def loss_sum(params, batch, key):
+    tokens_BxR = vocabulary.item_tokens(batch['items_BxC'], codes_NxL)
+    segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
+    targets_BxS = batch['targets_BxS']
+    targets_BxSxT = vocabulary.item_tokens(targets_BxS[..., None], codes_NxL)
+    logits = model.apply({'params': params}, tokens_BxR, segments_BxR, targets_BxSxT, deterministic=False,
+                         rngs={'dropout': key})
+    weights = jnp.broadcast_to((targets_BxS >= 0)[..., None], targets_BxSxT.shape).astype(jnp.float32)
+    total, count = ranking_guided_loss(logits, targets_BxSxT, weights, settings.temperature)
+    return total, count, {}
+
+  initial = (t5_weights.read(pathlib.Path(settings.initial_weights), settings.model, vocabulary.size)
+             if settings.initial_weights else None)
+
+  def init() -> TrainState:
+    params = initial
+    if params is None:
+      tokens = jnp.zeros((1, vocabulary.levels), jnp.int32)
+      params = model.init(key, tokens, tokens, tokens[:, None])['params']
+    return TrainState.create(params, optimizer)
+
+  step = jax.jit(make_step(loss_sum, optimizer, jax.random.fold_in(key, 1), training.accumulation_steps),
+                 donate_argnums=0)
+
+  def advance(state, index):
+    batch = batches.batch(index)
+    del batch['next_BxC']
+    return step(state, sharding.put_batch(batch, mesh, training.accumulation_steps))
+
+  held_out = splits.validation_examples(data, config.data.history_length)
+  if settings.validation_users < len(held_out):
+    sample = np.random.default_rng(config.seed).choice(len(held_out), settings.validation_users, replace=False)
+    held_out = held_out.take(np.sort(sample))
+  evaluator = generator_evaluator(config, semantic_ids, codebook_size, mesh)
+  program = loop.Program(
+    init=init, sharding=sharding.replicated(mesh), advance=advance, steps_per_call=1,
+    steps_per_epoch=batches.per_epoch, examples_per_epoch=len(examples),
+    evaluate=lambda params: evaluator.validate(params, held_out))
+  return loop.train(program, training, directory, 'generator')
+
+
+def generator_model(config: Config, vocabulary: Vocabulary) -> T5:
+  return T5(config.generator.model, vocabulary.size, compute_dtype(config.generator.compute_dtype))
+
+
+def generator_evaluator(config: Config, semantic_ids: np.ndarray, codebook_size: int,
+                        mesh: jax.sharding.Mesh) -> GeneratorEvaluator:
+  """The evaluator of a generator with these semantic IDs."""
+  vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
+  search = functools.partial(search_items, generator_model(config, vocabulary), vocabulary)
+  return GeneratorEvaluator(search, semantic_ids, config.evaluation, mesh)
+
+
+def compute_dtype(name: str):
+  """'auto' is bfloat16 where the hardware gains from it (GPU, TPU) and float32 on CPU."""
+  if name == 'auto':
+    name = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  return jnp.dtype(name)

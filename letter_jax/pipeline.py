@@ -1,0 +1,201 @@
+"""The stage graph: what each stage reads, writes and depends on; how a run skips, resumes or refuses.
+
+A stage is a function of its settings and its input artifacts. Beside its results lies `stage.json` with both; a stage
+that is complete for them is skipped, an interrupted one is resumed, and one whose settings or input have changed since
+stops the run with the names of what changed (`overwrite` redoes it and what follows).
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+from letter_jax import artifacts, stages
+from letter_jax.configuration import Config
+from letter_jax.errors import InputError
+
+RECORD = 'stage.json'
+# How often something is logged or saved does not change what comes out.
+WITHOUT_EFFECT = ('log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints')
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One step of the pipeline.
+
+  Attributes:
+    name: as in --stage.
+    inputs: stages whose results it reads.
+    settings: sections or keys of the config that it depends on.
+    files: (config, ...) -> files given from outside that it reads, by the config key that names them.
+    outputs: files that the next stages read, relative to its folder.
+    run: does the work; (config, workdir).
+    folder: under the workdir.
+  """
+
+  name: str
+  inputs: tuple[str, ...]
+  settings: tuple[str, ...]
+  outputs: tuple[str, ...]
+  run: Callable[[Config, pathlib.Path], None]
+  files: Callable[[Config], dict[str, pathlib.Path]] = lambda config: {}
+  folder: str = ''
+
+  def directory(self, workdir: pathlib.Path) -> pathlib.Path:
+    return workdir / (self.folder or self.name)
+
+
+def graph(config: Config) -> list[Stage]:
+  """The stages that this config needs, in order; what is given from outside needs no stage before it."""
+  learned_ids = not config.semantic_ids.path
+  all_stages = [
+    Stage('dataset', (), ('seed', 'data'), ('interactions.npz', 'items.json', 'summary.json'), stages.dataset,
+          stages.dataset_files),
+    Stage('text_embeddings', ('dataset',), ('seed', 'text_embeddings'), ('embeddings.npy',), stages.text_embeddings,
+          lambda config: _given('text_embeddings.path', config.text_embeddings.path)),
+    Stage('collaborative', ('dataset',), ('seed', 'data.history_length', 'collaborative', 'tokenizer.model.latent_dim'),
+          ('embeddings.npy', 'metrics.json'), stages.collaborative,
+          lambda config: _given('collaborative.path', config.collaborative.path)),
+    Stage('tokenizer', ('text_embeddings', 'collaborative'), ('seed', 'tokenizer'),
+          ('tokenizer.json',), stages.tokenizer),
+    Stage('semantic_ids', ('tokenizer',) if learned_ids else ('dataset',), ('seed', 'semantic_ids'),
+          ('semantic_ids.npy', 'index.json'), stages.semantic_ids,
+          lambda config: _given('semantic_ids.path', config.semantic_ids.path)),
+    Stage('generator', ('dataset', 'semantic_ids'),
+          ('seed', 'data.history_length', 'generator', 'evaluation.beam'), ('generator.json',), stages.generator,
+          lambda config: _given('generator.initial_weights', config.generator.initial_weights)),
+    Stage('evaluate', ('dataset', 'collaborative', 'semantic_ids', 'generator'), ('evaluation',),
+          ('metrics.json', 'predictions.jsonl'), stages.evaluate, folder='evaluation'),
+  ]
+  unneeded = () if learned_ids else ('text_embeddings', 'tokenizer')
+  return [stage for stage in all_stages if stage.name not in unneeded]
+
+
+def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bool = False) -> None:
+  """Runs one stage, or all in order.
+
+  Raises:
+    InputError: a wrong input; a stage that changed since it ran (without `overwrite`); an input that is not there yet.
+  """
+  order = graph(config)
+  if stage != 'all' and stage not in [each.name for each in order]:
+    raise InputError(f'--stage={stage} has nothing to do: config.semantic_ids.path gives the semantic IDs from outside')
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(f'--workdir={workdir} cannot be used ({error}); expected a folder that can be written') from error
+  by_name = {each.name: each for each in order}
+  for each in order:
+    if stage == 'all' or stage == each.name:
+      _run_one(each, by_name, order, config, workdir, overwrite)
+    elif each.name in _ancestors(by_name[stage], by_name):
+      _require_complete(each, stage, by_name, config, workdir)
+  if stage in ('all', 'evaluate'):
+    stages.print_results(config, workdir)
+
+
+def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path, overwrite: bool) -> None:
+  directory = stage.directory(workdir)
+  record, wanted = _read_record(directory), _wanted(stage, by_name, config, workdir)
+  if record is not None:
+    changes = _changes(record, wanted)
+    if changes and not overwrite:
+      raise InputError(f'stage {stage.name} in {workdir} was made with another {_describe(changes)}; expected the same '
+                       'settings and inputs, another --workdir, or --overwrite to redo it and what follows')
+    if changes:
+      print(f'{stage.name}: redone with another {_describe(changes)}', flush=True)
+      for later in [stage, *_descendants(stage, order)]:
+        shutil.rmtree(later.directory(workdir), ignore_errors=True)
+    elif record['complete'] and all((directory / name).exists() for name in stage.outputs):
+      print(f'{stage.name}: done before ({record["seconds"]:.1f} s), in {directory}', flush=True)
+      return
+  print(f'{stage.name}: {"resuming" if record and not record["complete"] else "running"}', flush=True)
+  start = time.perf_counter()
+  spent = record['seconds'] if record and not _changes(record, wanted) else 0.0
+  artifacts.write_json(directory / RECORD, {**wanted, 'complete': False, 'seconds': spent})
+  stage.run(config, workdir)
+  outputs = {name: artifacts.fingerprint(directory / name) for name in stage.outputs}
+  seconds = spent + time.perf_counter() - start
+  artifacts.write_json(directory / RECORD, {**wanted, 'complete': True, 'seconds': seconds, 'outputs': outputs})
+  print(f'{stage.name}: done in {time.perf_counter() - start:.1f} s, in {directory}', flush=True)
+
+
+def _require_complete(stage: Stage, wanted_by: str, by_name, config: Config, workdir: pathlib.Path) -> None:
+  record = _read_record(stage.directory(workdir))
+  if record is None or not record['complete']:
+    raise InputError(f'stage {wanted_by} needs {stage.name}, which is not complete in {workdir}; '
+                     f'run --stage={stage.name} first, or all stages')
+  changes = _changes(record, _wanted(stage, by_name, config, workdir))
+  if changes:
+    raise InputError(f'stage {wanted_by} needs {stage.name}, which was made with another {_describe(changes)}; '
+                     f'expected the same, or --stage={stage.name} --overwrite first')
+
+
+def _wanted(stage: Stage, by_name, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
+  """What the stage's record must hold to be the result of this config."""
+  files = stage.files(config)
+  flat = _flatten(dataclasses.asdict(config))
+  settings = {key: value for key, value in flat.items()
+              if any(key == prefix or key.startswith(f'{prefix}.') for prefix in stage.settings)
+              and key.rsplit('.', 1)[-1] not in WITHOUT_EFFECT and key not in files}
+  inputs = {}
+  for name in stage.inputs:
+    record = _read_record(by_name[name].directory(workdir)) or {}
+    inputs[name] = record.get('outputs')
+  contents = {key: artifacts.fingerprint(path) if path.is_file() else None for key, path in files.items()}
+  return {'settings': settings, 'inputs': inputs, 'files': contents}
+
+
+def _changes(record: dict, wanted: dict) -> list[str]:
+  changes = []
+  for key in sorted(record['settings'].keys() | wanted['settings'].keys()):
+    was, now = record['settings'].get(key), wanted['settings'].get(key)
+    if was != (list(now) if isinstance(now, tuple) else now):
+      changes.append(f'config.{key} ({was!r} then, {now!r} now)')
+  for key in sorted(record['files'].keys() | wanted['files'].keys()):
+    was, now = record['files'].get(key), wanted['files'].get(key)
+    # A file that is not there (any more) has not changed; a stage that needs it says so itself.
+    if was != now and not (now is None and key in wanted['files']):
+      changes.append(f'content of config.{key}')
+  for name in sorted(record['inputs'].keys() | wanted['inputs'].keys()):
+    if record['inputs'].get(name) != wanted['inputs'].get(name):
+      changes.append(f'result of stage {name}')
+  return changes
+
+
+def _describe(changes: list[str]) -> str:
+  return ', '.join(changes)
+
+
+def _read_record(directory: pathlib.Path) -> dict | None:
+  path = directory / RECORD
+  if not path.exists():
+    return None
+  try:
+    record = json.loads(path.read_text(encoding='utf-8'))
+    return record if record.keys() >= {'settings', 'inputs', 'files', 'complete', 'seconds'} else None
+  except (ValueError, AttributeError) as error:
+    raise InputError(f'{path} is damaged ({error}); expected the record of a stage: remove {directory} to redo it') from error
+
+
+def _ancestors(stage: Stage, by_name) -> set[str]:
+  return {name for direct in stage.inputs for name in (direct, *_ancestors(by_name[direct], by_name))}
+
+
+def _descendants(stage: Stage, order: list[Stage]) -> list[Stage]:
+  by_name = {each.name: each for each in order}
+  return [each for each in order if stage.name in _ancestors(each, by_name)]
+
+
+def _flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    flat.update(_flatten(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': value})
+  return flat
+
+
+def _given(key: str, path: str) -> dict[str, pathlib.Path]:
+  return {key: pathlib.Path(path)} if path else {}

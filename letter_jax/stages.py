@@ -1,0 +1,187 @@
+"""What each stage does: reads its artifacts, calls the package that knows how, writes its results.
+
+Packages are imported by the stage that uses them, so that a run loads no more than it needs.
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+from letter_jax import artifacts
+from letter_jax.configuration import Config
+from letter_jax.data import dataset as prepared
+from letter_jax.data import letter_format, splits
+from letter_jax.errors import InputError
+
+
+def dataset_files(config: Config) -> dict[str, pathlib.Path]:
+  """The files of LETTER's folder, by the config key that leads to them."""
+  if config.data.source != 'letter' or not config.data.path:
+    return {}
+  folder = pathlib.Path(config.data.path)
+  names = [config.data.name] if config.data.name else [
+    path.name.removesuffix('.inter.json') for path in folder.glob('*.inter.json')]
+  return {'data.path': folder, **{f'data.path/{name}.{kind}.json': folder / f'{name}.{kind}.json'
+                                  for name in names for kind in ('inter', 'item')}}
+
+
+def dataset(config: Config, workdir: pathlib.Path) -> None:
+  if config.data.source == 'synthetic':
+    from letter_jax.data import synthetic
+    data = synthetic.synthesize(config.data.synthetic, config.seed)
+  elif not config.data.path:
+    raise InputError("config.data.path is empty; expected a folder in LETTER's format (NAME.inter.json, ...)")
+  else:
+    data = letter_format.read_dataset(pathlib.Path(config.data.path), config.data.name)
+  data.save(workdir / 'dataset')
+  summary = data.summary()
+  print(f'dataset: {summary["name"]}: {summary["users"]:,} users, {summary["items"]:,} items, '
+        f'{summary["interactions"]:,} interactions, {summary["training_examples"]:,} training examples')
+
+
+def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
+  data = prepared.load(workdir / 'dataset')
+  if config.text_embeddings.path:
+    rows = letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), data.interactions.num_items,
+                                         'text embeddings')
+  elif data.texts is None:
+    raise InputError(f'data set {data.name} has no item texts; expected {data.name}.item.json beside the interactions, '
+                     'or config.text_embeddings.path, or config.semantic_ids.path')
+  else:
+    from letter_jax.data.text_embeddings import embed_texts
+    rows = embed_texts(data.texts, config.text_embeddings, config.seed)
+  artifacts.write_npy(workdir / 'text_embeddings' / 'embeddings.npy', rows)
+
+
+def collaborative(config: Config, workdir: pathlib.Path) -> None:
+  data = prepared.load(workdir / 'dataset').interactions
+  directory = workdir / 'collaborative'
+  given = config.collaborative.path
+  dim = config.tokenizer.model.latent_dim
+  # What is given is checked before anything is trained.
+  rows = letter_format.read_embeddings(pathlib.Path(given), data.num_items, 'collaborative embeddings') if given else None
+  metrics = None
+  if config.collaborative.baseline or not given:
+    from letter_jax.collaborative.training import collaborative_rows, train_sasrec
+    params, metrics = train_sasrec(config, data, directory)
+    if rows is None:
+      rows = collaborative_rows(np.asarray(params['item_embeddings']), dim)
+  artifacts.write_npy(directory / 'embeddings.npy', rows)
+  artifacts.write_json(directory / 'metrics.json', metrics)
+
+
+def tokenizer(config: Config, workdir: pathlib.Path) -> None:
+  from letter_jax.tokenizer.training import train_tokenizer
+  directory = workdir / 'tokenizer'
+  text, rows = (np.load(workdir / name / 'embeddings.npy') for name in ('text_embeddings', 'collaborative'))
+  _, progress = train_tokenizer(config.tokenizer, text, rows, config.seed, directory)
+  artifacts.write_json(directory / 'tokenizer.json', {
+    'config': dataclasses.asdict(config), 'text_dim': text.shape[1], 'best_step': progress.best_step,
+    'best_metrics': progress.best_metrics})
+
+
+def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
+  directory = workdir / 'semantic_ids'
+  if config.semantic_ids.path:
+    num_items = prepared.load(workdir / 'dataset').interactions.num_items
+    codes = letter_format.read_index(pathlib.Path(config.semantic_ids.path), num_items)
+    codebook_size, report = int(codes.max()) + 1, {'source': 'given'}
+  else:
+    from letter_jax.tokenizer.assignment import assign_semantic_ids
+    from letter_jax.tokenizer.training import restore_tokenizer
+    params, scaled = restore_tokenizer(config.tokenizer, np.load(workdir / 'text_embeddings' / 'embeddings.npy'),
+                                       workdir / 'tokenizer')
+    codes, report = assign_semantic_ids(config.tokenizer.model, params, scaled, config.semantic_ids.collisions)
+    codebook_size = config.tokenizer.model.codebook_size
+  from letter_jax.tokenizer import diagnostics
+  report = {**report, 'codebook_size': codebook_size, **diagnostics.summarize(codes, codebook_size)}
+  artifacts.write_npy(directory / 'semantic_ids.npy', codes)
+  artifacts.write_json(directory / 'report.json', report)
+  artifacts.write(directory / 'index.json', lambda path: letter_format.write_index(path, codes))
+  shown = '  '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}'
+                    for name, value in report.items())
+  print(f'semantic_ids: {shown}')
+
+
+def generator(config: Config, workdir: pathlib.Path) -> None:
+  from letter_jax.generators.training import train_generator
+  data = prepared.load(workdir / 'dataset').interactions
+  codes, codebook_size = _semantic_ids(workdir)
+  _check_beam(config, len(codes))
+  directory = workdir / 'generator'
+  description = {'config': dataclasses.asdict(config), 'codebook_size': codebook_size}
+  # Written before the training too: its best checkpoint can be used while it runs.
+  artifacts.write_json(directory / 'generator.json', description)
+  _, progress = train_generator(config, data, codes, codebook_size, directory)
+  artifacts.write_json(directory / 'generator.json', {
+    **description, 'best_step': progress.best_step, 'steps': progress.step, 'best_metrics': progress.best_metrics})
+
+
+def evaluate(config: Config, workdir: pathlib.Path) -> None:
+  from letter_jax.evaluation import metrics, popularity
+  from letter_jax.generators.training import generator_evaluator
+  from letter_jax.training import checkpoints, sharding
+  data = prepared.load(workdir / 'dataset').interactions
+  codes, codebook_size = _semantic_ids(workdir)
+  _check_beam(config, len(codes))
+  mesh = sharding.data_mesh()
+  restored = checkpoints.restore_generator(workdir, sharding.replicated(mesh))
+  evaluator = generator_evaluator(config, codes, codebook_size, mesh)
+  directory = workdir / 'evaluation'
+  result, baselines = {}, {'popularity': {}}
+  counts = popularity.training_counts(data)
+  for split, examples in (('validation', splits.validation_examples(data, config.data.history_length)),
+                          ('test', splits.test_examples(data, config.data.history_length))):
+    found = evaluator.evaluate(restored.params, examples, label=f'evaluate {split}')
+    result[split] = found.metrics
+    if evaluator.has_collisions:
+      result[f'{split}_string_match'] = found.string_match
+    baselines['popularity'][split] = metrics.summarize(popularity.popularity_metrics(counts, examples.targets))
+    if split == 'test':
+      artifacts.write(directory / 'predictions.jsonl', lambda path: _write_predictions(path, data, examples, found))
+  sasrec = json.loads((workdir / 'collaborative' / 'metrics.json').read_text(encoding='utf-8'))
+  if sasrec is not None:
+    baselines['sasrec'] = sasrec
+  artifacts.write_json(directory / 'metrics.json', {
+    **result, 'baselines': baselines, 'users': len(data.lengths), 'beam': config.evaluation.beam,
+    'generator_step': restored.step})
+
+
+def print_results(config: Config, workdir: pathlib.Path) -> None:
+  """The final table and where each result lies."""
+  from letter_jax.reporting.results_table import results_table
+  metrics = json.loads((workdir / 'evaluation' / 'metrics.json').read_text(encoding='utf-8'))
+  labels = {'sasrec': f'SASRec ({config.collaborative.model.loss.replace("_", " ")})', 'popularity': 'popularity'}
+  rows = {'LETTER-TIGER': metrics['test']}
+  rows.update({label: metrics['baselines'][name]['test'] for name, label in labels.items()
+               if name in metrics['baselines']})
+  print(f'\n{results_table(rows)}\n{metrics["users"]:,} users, full ranking, beam {metrics["beam"]}\n')
+  for meaning, place in (('all metrics', 'evaluation/metrics.json'), ('recommendations', 'evaluation/predictions.jsonl'),
+                         ('semantic IDs', 'semantic_ids/index.json'), ('generator', 'generator/checkpoints'),
+                         ('training curves', '*/tensorboard and */metrics.jsonl')):
+    print(f'{meaning:<16} {workdir / place}')
+
+
+def _semantic_ids(workdir: pathlib.Path) -> tuple[np.ndarray, int]:
+  report = json.loads((workdir / 'semantic_ids' / 'report.json').read_text(encoding='utf-8'))
+  return np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False), report['codebook_size']
+
+
+def _check_beam(config: Config, items: int) -> None:
+  if config.evaluation.beam > items:
+    raise InputError(f'config.evaluation.beam is {config.evaluation.beam}; expected at most the number of items, {items}')
+
+
+def _write_predictions(path: pathlib.Path, data: prepared.Interactions, examples: splits.Examples, found) -> None:
+  with path.open('w', encoding='utf-8') as file:
+    for user in range(len(examples)):
+      kept = found.items_UxK[user] >= 0
+      file.write(json.dumps({
+        'user': data.users[examples.user[user]],
+        'history': examples.items[examples.start[user]:examples.end[user]].tolist(),
+        'target': int(examples.targets[user]),
+        'items': found.items_UxK[user][kept].tolist(),
+        'scores': [round(score, 6) for score in found.scores_UxK[user][kept].tolist()],
+      }) + '\n')

@@ -1,0 +1,117 @@
+"""The losses of LETTER's tokenizer (DESIGN section 4; LETTER's RQ-VAE/models/vq.py and rqvae.py).
+
+Which parameters each term reaches follows from the stop-gradients here and in `quantizer.quantize`:
+reconstruction -> encoder and decoder; codebook -> codebooks; commitment -> encoder (first level only);
+diversity -> codebooks; contrastive -> encoder.
+
+Shapes: N items of the batch, T text dimensions, L levels, K codes per level, d latent width.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from letter_jax.configuration import RQVAEConfig
+from letter_jax.tokenizer.rqvae import RQVAEOutput
+
+NO_POSITIVE = -1
+_EXCLUDED = -1e30  # logit of what a softmax must not count
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class TokenizerLosses(NamedTuple):
+  """Every term, unweighted, as float32 scalars or one value per level."""
+
+  total: jax.Array
+  reconstruction: jax.Array
+  contrastive: jax.Array
+  quantizer: jax.Array  # mean over levels of codebook + mu * commitment + beta * diversity
+  codebook_L: jax.Array
+  commitment_L: jax.Array
+  diversity_L: jax.Array
+
+
+def tokenizer_losses(config: RQVAEConfig, output: RQVAEOutput, codebooks_LxKxd, x_NxT, collaborative_Nxd,
+                     positives_NxL, weight_N=None) -> TokenizerLosses:
+  """All loss terms of one batch; `total` is what training minimises.
+
+  Args:
+    config: gives mu (`commitment`), `alpha` and `beta`.
+    output: of `RQVAE`, in training mode.
+    codebooks_LxKxd: the same parameters that made `output`.
+    x_NxT: float32, the text embeddings that were to be reconstructed.
+    collaborative_Nxd: float32, the batch items' collaborative embeddings.
+    positives_NxL: int32, from `sample_positives`; NO_POSITIVE leaves the item out of that level's diversity.
+    weight_N: 0 for padded rows, which count in no term, nor as negatives of others; None: all rows count.
+
+  Returns:
+    `TokenizerLosses`. Means are over real rows, so that padding changes nothing.
+  """
+  quantized = output.quantized
+  weight_N = jnp.ones(x_NxT.shape[0]) if weight_N is None else (weight_N > 0).astype(jnp.float32)
+  reconstruction = _mean(jnp.mean((output.reconstruction_NxT - x_NxT)**2, axis=1), weight_N)
+  contrastive = _contrastive(quantized.z_Nxd, collaborative_Nxd, weight_N)
+  codebook, commitment, diversity = [], [], []
+  for level, codebook_Kxd in enumerate(codebooks_LxKxd):
+    r_Nxd, q_Nxd = quantized.residuals_LxNxd[level], quantized.vectors_LxNxd[level]
+    codebook.append(_mean(jnp.mean((q_Nxd - jax.lax.stop_gradient(r_Nxd))**2, axis=1), weight_N))
+    commitment.append(_mean(jnp.mean((jax.lax.stop_gradient(q_Nxd) - r_Nxd)**2, axis=1), weight_N))
+    diversity.append(_diversity(q_Nxd, codebook_Kxd, quantized.codes_NxL[:, level], positives_NxL[:, level], weight_N))
+  codebook_L, commitment_L, diversity_L = jnp.stack(codebook), jnp.stack(commitment), jnp.stack(diversity)
+  quantizer = jnp.mean(codebook_L + config.commitment * commitment_L + config.beta * diversity_L)
+  total = reconstruction + quantizer + config.alpha * contrastive
+  return TokenizerLosses(total, reconstruction, contrastive, quantizer, codebook_L, commitment_L, diversity_L)
+
+
+def sample_positives(key, codes_NxL, cluster_labels_LxK):
+  """For every item and level, a code drawn uniformly from the other codes of its code's cluster.
+
+  Args:
+    key: PRNG key.
+    codes_NxL: int32 codes of the batch.
+    cluster_labels_LxK: int32 cluster of every code, in 0..K-1.
+
+  Returns:
+    positives_NxL, int32; NO_POSITIVE where the cluster holds no other code.
+  """
+  codes = cluster_labels_LxK.shape[1]
+
+  def of_level(key, codes_N, labels_K):
+    # Codes sorted by cluster: a cluster is a run [first, first + size), and drawing from it is drawing an offset.
+    sorted_K = jnp.argsort(labels_K)
+    place_K = jnp.zeros(codes, jnp.int32).at[sorted_K].set(jnp.arange(codes, dtype=jnp.int32))
+    size_C = jnp.zeros(codes, jnp.int32).at[labels_K].add(1)
+    first_C = jnp.cumsum(size_C) - size_C
+    cluster_N = labels_K[codes_N]
+    size_N, first_N = size_C[cluster_N], first_C[cluster_N]
+    offset_N = jax.random.randint(key, codes_N.shape, 0, jnp.maximum(size_N - 1, 1))
+    offset_N += offset_N >= place_K[codes_N] - first_N  # step over the item's own code
+    drawn_N = sorted_K[jnp.minimum(first_N + offset_N, codes - 1)]
+    return jnp.where(size_N > 1, drawn_N, NO_POSITIVE).astype(jnp.int32)
+
+  keys_L = jax.random.split(key, codes_NxL.shape[1])
+  return jax.vmap(of_level, in_axes=(0, 1, 0), out_axes=1)(keys_L, codes_NxL, cluster_labels_LxK)
+
+
+def _mean(values_N, weight_N):
+  """Mean over the rows that count; 0 where none does. `where` and not a product: padding may hold anything."""
+  return jnp.sum(jnp.where(weight_N > 0, values_N, 0.)) / jnp.maximum(jnp.sum(weight_N), 1.)
+
+
+def _contrastive(z_Nxd, collaborative_Nxd, weight_N):
+  """Cross-entropy of the diagonal of z @ cf^T: raw dot products, from text to collaborative only."""
+  logits_NxN = jnp.matmul(z_Nxd, collaborative_Nxd.T, precision=_HIGHEST)
+  logits_NxN = jnp.where(weight_N > 0, logits_NxN, _EXCLUDED)
+  losses_N = optax.softmax_cross_entropy_with_integer_labels(logits_NxN, jnp.arange(z_Nxd.shape[0]))
+  return _mean(losses_N, weight_N)
+
+
+def _diversity(q_Nxd, codebook_Kxd, codes_N, positives_N, weight_N):
+  """Cross-entropy of the positive under the softmax of q . e_k over all codes but the item's own."""
+  logits_NxK = jnp.matmul(q_Nxd, codebook_Kxd.T, precision=_HIGHEST)
+  own_NxK = codes_N[:, None] == jnp.arange(codebook_Kxd.shape[0])
+  losses_N = optax.softmax_cross_entropy_with_integer_labels(
+    jnp.where(own_NxK, _EXCLUDED, logits_NxK), jnp.maximum(positives_N, 0))
+  return _mean(losses_N, weight_N * (positives_N != NO_POSITIVE))

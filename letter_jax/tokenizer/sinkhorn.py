@@ -1,0 +1,63 @@
+"""Sinkhorn-Knopp in the log domain: float32 only, at the paper's epsilon.
+
+LETTER's last level spreads a batch evenly over the codes: with centred distances in [-1, 1] and epsilon = 0.003 the
+kernel exp(-d / epsilon) reaches exp(333). The reference goes to float64 for it, which a TPU does not have. Here the
+kernel is never formed without its potentials: Q = exp(logits + row_B + column_K), and only differences of logits of
+one row matter, so the smallest distance of each row is taken out first (exact in float32, where the rounding error of
+a logit of 333 alone would be 3e-5).
+
+Shapes: B rows (items of the batch), K columns (codes).
+"""
+
+import jax
+import jax.numpy as jnp
+
+# Stands for log(0) of a padded row: finite, so that a batch of padding alone gives numbers and not NaN.
+LOG_ZERO = -1e30
+
+
+def center_distances(distances_BxK, weight_B=None):
+  """Distances mapped to [-1, 1] by (d - middle) / (half range + 1e-5); rows of weight 0 do not count in the range.
+
+  Source: `center_distance_for_constraint` of LETTER's RQ-VAE/models/vq.py.
+  """
+  if weight_B is None:
+    low, high = distances_BxK.min(), distances_BxK.max()
+  else:
+    real_Bx1 = weight_B[:, None] > 0
+    low = jnp.min(distances_BxK, where=real_Bx1, initial=jnp.inf)
+    high = jnp.max(distances_BxK, where=real_Bx1, initial=-jnp.inf)
+    low, high = (jnp.where(jnp.any(real_Bx1), bound, 0.) for bound in (low, high))
+  middle = (high + low) / 2
+  return (distances_BxK - middle) / (high - middle + 1e-5)
+
+
+def sinkhorn(centered_BxK, epsilon: float, iterations: int, weight_B=None):
+  """Entropy-regularised transport plan of items to codes, scaled so that a row sums to about one.
+
+  One iteration normalises every row to 1/B, then every column to 1/K; the plan times B is returned. The column comes
+  last, so that it is the columns whose sums are exact (B/K). This is the reference's order, and it matters: at 0.003
+  fifty iterations have not converged.
+
+  Args:
+    centered_BxK: float32, from `center_distances`.
+    epsilon: temperature of the transport.
+    iterations: number of iterations.
+    weight_B: 0 for padded rows, which take no share of any column; None: all rows count.
+
+  Returns:
+    plan_BxK, float32 (rows of weight 0 hold nothing of meaning).
+  """
+  rows, columns = centered_BxK.shape
+  count = rows if weight_B is None else jnp.maximum(jnp.sum(weight_B > 0), 1)
+  closed_B = jnp.zeros(rows) if weight_B is None else jnp.where(weight_B > 0, 0., LOG_ZERO)
+  logits_BxK = -(centered_BxK - centered_BxK.min(axis=1, keepdims=True)) / epsilon
+
+  def iterate(_, potentials):
+    _, column_K = potentials
+    row_B = -jax.nn.logsumexp(logits_BxK + column_K, axis=1) - jnp.log(count)
+    column_K = -jax.nn.logsumexp(logits_BxK + (row_B + closed_B)[:, None], axis=0) - jnp.log(columns)
+    return row_B, column_K
+
+  row_B, column_K = jax.lax.fori_loop(0, iterations, iterate, (jnp.zeros(rows), jnp.zeros(columns)))
+  return jnp.exp(logits_BxK + row_B[:, None] + column_K + jnp.log(count))

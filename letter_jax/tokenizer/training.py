@@ -1,0 +1,125 @@
+"""Training of the LETTER tokenizer: data on the device, an epoch one jitted scan."""
+
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from letter_jax import artifacts
+from letter_jax.configuration import TokenizerConfig
+from letter_jax.errors import InputError
+from letter_jax.tokenizer import clustering, diagnostics, losses
+from letter_jax.tokenizer.rqvae import RQVAE
+from letter_jax.training import loop, optimizers, sharding
+from letter_jax.training.state import TrainState, make_step
+
+
+@dataclasses.dataclass(frozen=True)
+class InputScale:
+  """Text embeddings are centred and divided by one scalar, to unit variance: alpha and beta are relative to that.
+
+  Attributes: mean float32 [text_dim]; deviation, the root mean square of the centred entries.
+  """
+
+  mean: np.ndarray
+  deviation: float
+
+  @classmethod
+  def of(cls, text_NxT: np.ndarray) -> 'InputScale':
+    mean = text_NxT.mean(axis=0, dtype=np.float64)
+    deviation = float(np.sqrt(np.mean((text_NxT - mean) ** 2)))
+    return cls(mean.astype(np.float32), deviation if deviation > 0 else 1.0)
+
+  def apply(self, text_NxT: np.ndarray) -> np.ndarray:
+    return ((text_NxT - self.mean) / self.deviation).astype(np.float32)
+
+
+def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative_Nxd: np.ndarray, seed: int,
+                    directory: pathlib.Path):
+  """Trains, or resumes, under `directory`; returns (parameters of `RQVAE`, the scaled text float32 [N, T]).
+
+  Args:
+    text_NxT: float32 text embeddings of all items, as they come.
+    collaborative_Nxd: float32, row i of the same item as row i of the text.
+  """
+  settings, training = config.model, config.training
+  items, text_dim = text_NxT.shape
+  if collaborative_Nxd.shape[1] != settings.latent_dim:
+    raise InputError(f'collaborative embeddings have {collaborative_Nxd.shape[1]} dimensions; expected '
+                     f'config.tokenizer.model.latent_dim, {settings.latent_dim}')
+  scale = InputScale.of(text_NxT)
+  artifacts.write(directory / 'input_scale.npz', lambda path: _save_scale(path, scale))
+  mesh = sharding.data_mesh()
+  scaled_NxT = scale.apply(text_NxT)
+  data = jax.device_put((scaled_NxT, collaborative_Nxd), sharding.replicated(mesh))
+  model = RQVAE(settings, text_dim)
+  batch = min(training.batch_size, items)
+  steps_per_epoch = -(-items // batch)
+  optimizer = optimizers.adamw(training, training.epochs * steps_per_epoch)
+  key = jax.random.key(seed)
+
+  def init(scaled_NxT) -> TrainState:
+    params = model.init(key, scaled_NxT[:1], training=False)['params']
+    latent_Nxd = model.apply({'params': params}, scaled_NxT, method=RQVAE.encode)
+    codebooks = clustering.start_codebooks(jax.random.fold_in(key, 1), latent_Nxd, settings.levels,
+                                           settings.codebook_size)
+    return TrainState.create({**params, 'codebooks': codebooks}, optimizer)
+
+  def epoch(state: TrainState, data):
+    scaled_NxT, collaborative_Nxd = data
+    epoch_key = jax.random.fold_in(jax.random.fold_in(key, 2), state.step // steps_per_epoch)
+    shuffle_key, cluster_key = jax.random.split(epoch_key)
+    order = jnp.pad(jax.random.permutation(shuffle_key, items), (0, steps_per_epoch * batch - items))
+    weight = (jnp.arange(steps_per_epoch * batch) < items).astype(jnp.float32)
+    labels_LxK = clustering.cluster_codes(cluster_key, state.params['codebooks'], settings.clusters)
+
+    def loss_sum(params, index_and_weight, key):
+      index_B, weight_B = index_and_weight
+      x_BxT = scaled_NxT[index_B]
+      output = model.apply({'params': params}, x_BxT, training=True, weight_N=weight_B)
+      positives = losses.sample_positives(key, output.quantized.codes_NxL, labels_LxK)
+      terms = losses.tokenizer_losses(settings, output, params['codebooks'], x_BxT, collaborative_Nxd[index_B],
+                                      positives, weight_B)
+      count = weight_B.sum()
+      return terms.total * count, count, {name: (value * count, count) for name, value in _by_level(terms).items()}
+
+    step = make_step(loss_sum, optimizer, jax.random.fold_in(key, 3))
+    batches = (order.reshape(steps_per_epoch, batch), weight.reshape(steps_per_epoch, batch))
+    state, metrics = jax.lax.scan(step, state, batches)
+    return state, jax.tree.map(lambda leaf: leaf.sum(axis=0), metrics)
+
+  jitted_epoch = jax.jit(epoch, donate_argnums=0)
+
+  @jax.jit
+  def inspect(params, data):
+    scaled_NxT, collaborative_Nxd = data
+    output = model.apply({'params': params}, scaled_NxT, training=False)
+    return output.quantized.codes_NxL, jnp.mean((output.reconstruction_NxT - scaled_NxT) ** 2)
+
+  def evaluate(params) -> dict[str, float]:
+    codes_NxL, reconstruction = inspect(params, data)
+    return {'reconstruction': float(reconstruction), **diagnostics.summarize(np.asarray(codes_NxL),
+                                                                              settings.codebook_size)}
+
+  program = loop.Program(
+    init=init, init_arguments=data[:1], sharding=sharding.replicated(mesh),
+    advance=lambda state, step: jitted_epoch(state, data), steps_per_call=steps_per_epoch,
+    steps_per_epoch=steps_per_epoch, examples_per_epoch=items, evaluate=evaluate,
+    selection='reconstruction', larger_is_better=False)
+  params, _ = loop.train(program, training, directory, 'tokenizer')
+  return params, scaled_NxT
+
+
+def _by_level(terms: losses.TokenizerLosses) -> dict[str, jax.Array]:
+  named = {'reconstruction': terms.reconstruction, 'contrastive': terms.contrastive}
+  for name, per_level in (('codebook', terms.codebook_L), ('commitment', terms.commitment_L),
+                          ('diversity', terms.diversity_L)):
+    named.update({f'{name}_{level + 1}': per_level[level] for level in range(len(per_level))})
+  return named
+
+
+def _save_scale(path: pathlib.Path, scale: InputScale) -> None:
+  with path.open('wb') as file:
+    np.savez(file, mean=scale.mean, deviation=np.float64(scale.deviation))
