@@ -6,7 +6,7 @@
 from letter_jax.configuration import default_config
 
 # Epochs of the generator that about an hour of two CPU cores gives.
-EPOCHS = {'scientific': 30, 'beauty': 7, 'instruments': 7}
+EPOCHS = {'scientific': 16, 'beauty': 7, 'instruments': 7}
 
 
 def get_config(name: str):

@@ -90,19 +90,18 @@ def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
     codebook_size, report = int(codes.max()) + 1, {'source': 'given'}
   else:
     from letter_jax.tokenizer.assignment import assign_semantic_ids
-    from letter_jax.tokenizer.training import restore_tokenizer
-    params, scaled = restore_tokenizer(config.tokenizer, np.load(workdir / 'text_embeddings' / 'embeddings.npy'),
-                                       workdir / 'tokenizer')
-    codes, report = assign_semantic_ids(config.tokenizer.model, params, scaled, config.semantic_ids.collisions)
+    from letter_jax.tokenizer.training import encode_items
+    latent, codebooks = encode_items(config.tokenizer.model, np.load(workdir / 'text_embeddings' / 'embeddings.npy'),
+                                     workdir / 'tokenizer')
+    codes, report = assign_semantic_ids(latent, codebooks, config.tokenizer.model, config.semantic_ids.collisions)
     codebook_size = config.tokenizer.model.codebook_size
   from letter_jax.tokenizer import diagnostics
-  report = {**report, 'codebook_size': codebook_size, **diagnostics.summarize(codes, codebook_size)}
+  report = {**report, 'codebook_size': codebook_size, **diagnostics.diagnose(codes, codebook_size)}
   artifacts.write_npy(directory / 'semantic_ids.npy', codes)
   artifacts.write_json(directory / 'report.json', report)
   artifacts.write(directory / 'index.json', lambda path: letter_format.write_index(path, codes))
-  shown = '  '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}'
-                    for name, value in report.items())
-  print(f'semantic_ids: {shown}')
+  for name, value in report.items():
+    print(f'semantic_ids: {name:<20} ' + (f'{value:.4g}' if isinstance(value, float) else str(value)))
 
 
 def generator(config: Config, workdir: pathlib.Path) -> None:

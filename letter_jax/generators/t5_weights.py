@@ -1,7 +1,10 @@
 """Hugging Face T5 weights (safetensors) in and out."""
 
+import functools
+import operator
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -9,6 +12,7 @@ import safetensors.numpy
 
 from letter_jax.configuration import T5Config
 from letter_jax.errors import InputError
+from letter_jax.generators.t5 import T5
 
 
 def names(config: T5Config) -> dict[tuple[str, ...], tuple[str, bool]]:
@@ -66,14 +70,27 @@ def read(path: pathlib.Path, config: T5Config, vocabulary_size: int) -> dict:
     tensors = safetensors.numpy.load_file(str(path))
   except (OSError, safetensors.SafetensorError) as error:
     raise InputError(f'{path} cannot be read ({error}); expected a .safetensors file') from error
+  beyond = f'.block.{config.layers}.'
+  for name in tensors:
+    if beyond in name:
+      raise InputError(f'{path}: tensor {name} is one of a larger model; expected {config.layers} + {config.layers} layers')
   params = from_hugging_face(tensors, config, str(path))
-  expected = {'shared.weight': (vocabulary_size, config.d_model),
-              'encoder.block.0.layer.0.SelfAttention.q.weight': (config.heads * config.d_kv, config.d_model),
-              'encoder.block.0.layer.1.DenseReluDense.wi.weight': (config.d_ff, config.d_model)}
-  for name, shape in expected.items():
+  for name, shape in _shapes(config, vocabulary_size).items():
     if tensors[name].shape != shape:
       raise InputError(f'{path}: tensor {name} is {tensors[name].shape}; expected {shape}')
   return params
+
+
+def _shapes(config: T5Config, vocabulary_size: int) -> dict[str, tuple[int, ...]]:
+  """Shapes by Hugging Face name."""
+  tokens, targets = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((1, 1, 1), jnp.int32)
+  init = T5(config, vocabulary_size).init
+  params = jax.eval_shape(init, jax.random.key(0), tokens, tokens, targets)['params']
+  shapes = {}
+  for path, (name, transposed) in names(config).items():
+    shape = functools.reduce(operator.getitem, path, params).shape
+    shapes[name] = shape[::-1] if transposed else shape
+  return shapes
 
 
 def write(path: pathlib.Path, params: dict, config: T5Config) -> None:

@@ -32,5 +32,5 @@ class Vocabulary:
 
   def item_tokens(self, items: jax.Array, codes_NxL: jax.Array) -> jax.Array:
     """int32 [..., C] items -> [..., C * L] tokens; negative items become PAD."""
-    tokens = jnp.where(items[..., None] < 0, PAD, self.tokens(codes_NxL[jnp.maximum(items, 0)]))
+    tokens = jnp.where(items[..., None] < 0, PAD, self.tokens(jnp.asarray(codes_NxL)[jnp.maximum(items, 0)]))
     return tokens.reshape(*items.shape[:-1], items.shape[-1] * self.levels)

@@ -13,7 +13,10 @@ import jax
 import jax.numpy as jnp
 
 # Stands for log(0) of a padded row: finite, so that a batch of padding alone gives numbers and not NaN.
-LOG_ZERO = -1e30
+_LOG_ZERO = -1e30
+_TINY = 1e-30
+_PLAIN_ITERATIONS = 2
+_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def center_distances(distances_BxK, weight_B=None):
@@ -46,18 +49,34 @@ def sinkhorn(centered_BxK, epsilon: float, iterations: int, weight_B=None):
     weight_B: 0 for padded rows, which take no share of any column; None: all rows count.
 
   Returns:
-    plan_BxK, float32 (rows of weight 0 hold nothing of meaning).
+    plan_BxK, float32; rows of weight 0 are zero where any other row counts.
   """
   rows, columns = centered_BxK.shape
   count = rows if weight_B is None else jnp.maximum(jnp.sum(weight_B > 0), 1)
-  closed_B = jnp.zeros(rows) if weight_B is None else jnp.where(weight_B > 0, 0., LOG_ZERO)
-  logits_BxK = -(centered_BxK - centered_BxK.min(axis=1, keepdims=True)) / epsilon
+  closed_B = jnp.zeros(rows) if weight_B is None else jnp.where(weight_B > 0, 0., _LOG_ZERO)
+  logits_BxK = -(centered_BxK - centered_BxK.min(axis=1, keepdims=True)) / epsilon + closed_B[:, None]
+  row_B = -jax.nn.logsumexp(logits_BxK - closed_B[:, None], axis=1) - jnp.log(count)
+  column_K = -jax.nn.logsumexp(logits_BxK + row_B[:, None], axis=0) - jnp.log(columns)
 
-  def iterate(_, potentials):
-    _, column_K = potentials
-    row_B = -jax.nn.logsumexp(logits_BxK + column_K, axis=1) - jnp.log(count)
-    column_K = -jax.nn.logsumexp(logits_BxK + (row_B + closed_B)[:, None], axis=0) - jnp.log(columns)
-    return row_B, column_K
+  # One iteration in the log domain is enough to bring all sums between 1/BK and 1, and they stay there: a row scaled
+  # to 1/B shrinks a column B-fold at most, and the other way round. So a few iterations at a time can be plain
+  # products with the kernel exp(logits + row + column), ten times cheaper than as many exponentials; what underflows
+  # in that kernel is too small to matter before it is made anew.
+  def plain_iterations(potentials, number: int):
+    row_B, column_K = potentials
+    kernel_BxK = jnp.exp(logits_BxK + row_B[:, None] + column_K)
 
-  row_B, column_K = jax.lax.fori_loop(0, iterations, iterate, (jnp.zeros(rows), jnp.zeros(columns)))
+    def iterate(_, scales):
+      _, v_K = scales
+      u_B = 1 / (count * jnp.maximum(jnp.matmul(kernel_BxK, v_K, precision=_HIGHEST), _TINY))
+      v_K = 1 / (columns * jnp.maximum(jnp.matmul(u_B, kernel_BxK, precision=_HIGHEST), _TINY))
+      return u_B, v_K
+
+    u_B, v_K = jax.lax.fori_loop(0, number, iterate, (jnp.ones(rows), jnp.ones(columns)))
+    return row_B + jnp.log(u_B), column_K + jnp.log(v_K)
+
+  rounds, rest = divmod(iterations - 1, _PLAIN_ITERATIONS)
+  potentials = jax.lax.fori_loop(
+    0, rounds, lambda _, potentials: plain_iterations(potentials, _PLAIN_ITERATIONS), (row_B, column_K))
+  row_B, column_K = plain_iterations(potentials, rest)
   return jnp.exp(logits_BxK + row_B[:, None] + column_K + jnp.log(count))

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import artifacts
-from letter_jax.configuration import TokenizerConfig
+from letter_jax.configuration import RQVAEConfig, TokenizerConfig
 from letter_jax.errors import InputError
 from letter_jax.tokenizer import clustering, diagnostics, losses
 from letter_jax.tokenizer.rqvae import RQVAE
 from letter_jax.training import loop, optimizers, sharding
+from letter_jax.training.checkpoints import Checkpoints
 from letter_jax.training.state import TrainState, make_step
 
 
@@ -38,7 +39,7 @@ class InputScale:
 
 def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative_Nxd: np.ndarray, seed: int,
                     directory: pathlib.Path):
-  """Trains, or resumes, under `directory`; returns (parameters of `RQVAE`, the scaled text float32 [N, T]).
+  """Trains, or resumes, under `directory`; returns (parameters of `RQVAE`, the loop's progress).
 
   Args:
     text_NxT: float32 text embeddings of all items, as they come.
@@ -100,16 +101,36 @@ def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative
 
   def evaluate(params) -> dict[str, float]:
     codes_NxL, reconstruction = inspect(params, data)
-    return {'reconstruction': float(reconstruction), **diagnostics.summarize(np.asarray(codes_NxL),
-                                                                              settings.codebook_size)}
+    found = diagnostics.diagnose(codes_NxL, settings.codebook_size)
+    by_level = {f'{name}_{level + 1}': value for name in ('codes_used', 'perplexity')
+                for level, value in enumerate(found[name])}
+    return {'reconstruction': float(reconstruction), 'collision_rate': found['collision_rate'], **by_level}
 
   program = loop.Program(
     init=init, init_arguments=data[:1], sharding=sharding.replicated(mesh),
     advance=lambda state, step: jitted_epoch(state, data), steps_per_call=steps_per_epoch,
     steps_per_epoch=steps_per_epoch, examples_per_epoch=items, evaluate=evaluate,
     selection='reconstruction', larger_is_better=False)
-  params, _ = loop.train(program, training, directory, 'tokenizer')
-  return params, scaled_NxT
+  return loop.train(program, training, directory, 'tokenizer')
+
+
+def restore_tokenizer(directory: pathlib.Path, mesh: jax.sharding.Mesh) -> tuple[dict, InputScale]:
+  """Parameters of the best `RQVAE` under `directory` and the scale of its input."""
+  checkpoints = Checkpoints(directory / 'checkpoints')
+  params, _ = checkpoints.restore_best(checkpoints.abstract_best(sharding.replicated(mesh)))
+  checkpoints.close()
+  with np.load(directory / 'input_scale.npz', allow_pickle=False) as arrays:
+    return params, InputScale(arrays['mean'], float(arrays['deviation']))
+
+
+def encode_items(config: RQVAEConfig, text_NxT: np.ndarray, directory: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+  """Latents float32 [N, d] and codebooks float32 [L, K, d] of the trained tokenizer under `directory`."""
+  mesh = sharding.data_mesh()
+  params, scale = restore_tokenizer(directory, mesh)
+  model = RQVAE(config, text_NxT.shape[1])
+  latent_Nxd = jax.jit(lambda params, x: model.apply({'params': params}, x, method=RQVAE.encode))(
+    params, scale.apply(text_NxT))
+  return np.asarray(latent_Nxd), np.asarray(params['codebooks'])
 
 
 def _by_level(terms: losses.TokenizerLosses) -> dict[str, jax.Array]:

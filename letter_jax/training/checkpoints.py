@@ -33,11 +33,8 @@ class Checkpoints:
   """Checkpoints of one training under `directory`: `latest/STEP` (state) and `best/STEP` (parameters)."""
 
   def __init__(self, directory: pathlib.Path, keep: int = 1):
-    options = dict(enable_async_checkpointing=True, create=True)
-    self._latest = ocp.CheckpointManager(
-      (directory / 'latest').absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep, **options))
-    self._best = ocp.CheckpointManager(
-      (directory / 'best').absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1, **options))
+    self._latest = _manager(directory / 'latest', 'state', keep)
+    self._best = _manager(directory / 'best', 'params', 1)
     self._directory = directory
 
   def save_latest(self, state, progress: Progress) -> None:
@@ -103,6 +100,12 @@ class Checkpoints:
     self.wait()
     self._latest.close()
     self._best.close()
+
+
+def _manager(directory: pathlib.Path, arrays: str, keep: int) -> ocp.CheckpointManager:
+  handlers = {arrays: ocp.StandardCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
+  return ocp.CheckpointManager(directory.absolute(), item_handlers=handlers, options=ocp.CheckpointManagerOptions(
+    max_to_keep=keep, enable_async_checkpointing=True, create=True))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,39 @@
+"""LETTER-TIGER end to end on the built-in synthetic store: no download, a few minutes on a laptop.
+
+    python -m letter_jax.main --config=configs/quickstart.py --workdir=workdirs/quickstart
+"""
+
+from letter_jax.configuration import default_config
+
+
+def get_config():
+  config = default_config()
+  config.data.source = 'synthetic'
+  config.text_embeddings.dim = 128
+
+  sasrec = config.collaborative
+  sasrec.training.epochs = 20
+  sasrec.training.learning_rate = 2e-3
+  sasrec.training.patience = 3
+
+  tokenizer = config.tokenizer
+  tokenizer.model.hidden = (128, 64)
+  tokenizer.model.codebook_size = 64
+  tokenizer.model.levels = 3
+  tokenizer.training.epochs = 150
+
+  generator = config.generator
+  generator.temperature = 0.7
+  generator.model.d_model = 64
+  generator.model.d_kv = 32
+  generator.model.d_ff = 256
+  generator.model.layers = 2
+  generator.model.heads = 4
+  generator.validation_users = 1000
+  generator.training.epochs = 8
+  generator.training.batch_size = 128
+  generator.training.accumulation_steps = 2
+  generator.training.learning_rate = 3e-3
+  generator.training.warmup_fraction = 0.03
+  generator.training.gradient_clip = 1.0
+  return config

@@ -1,0 +1,236 @@
+"""From latents to the semantic IDs of a whole catalogue, and what is done about items that share one.
+
+'reference': LETTER's RQ-VAE/generate_indices.py. Items that share an ID choose their last code again, by Sinkhorn
+among themselves, in up to 20 rounds; what still collides is kept.
+
+'resolve': no two items alike, whatever the catalogue. An ID is a leaf of a tree with K children to a node, and a node
+l levels above the leaves has room for K**l items. Level by level from the root, items choose their nearest code; where
+a child gets more items than it has leaves, those that lose most by moving stay and the others take the nearest sibling
+with room. Room is then enough at every node below, so at the leaves every item has its own ID. Only where a whole
+prefix is full does an item leave it: at any other level the choice is that of plain nearest codes.
+
+Shapes: N items, L levels, K codes per level, d latent width, U items that must move.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from letter_jax.configuration import RQVAEConfig
+from letter_jax.errors import InputError
+from letter_jax.tokenizer.diagnostics import id_groups
+from letter_jax.tokenizer.quantizer import quantize, squared_distances
+from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn
+
+_REFERENCE_ROUNDS = 20
+_BATCH_ROWS = 8192
+_PLAN_ENTRIES = 2**23  # of the Sinkhorn plans that are computed at once
+
+
+def assign_semantic_ids(latent_Nxd, codebooks_LxKxd, config: RQVAEConfig, collisions: str):
+  """Codes of all items, with collisions treated as `collisions` says.
+
+  Args:
+    latent_Nxd: float32, encoder outputs of the whole catalogue.
+    codebooks_LxKxd: float32.
+    config: the Sinkhorn settings of 'reference'.
+    collisions: 'resolve' or 'reference' (see above).
+
+  Returns:
+    codes_NxL: int32.
+    report: `items`; `collided`, items that shared their nearest ID with others; `moved`, items whose ID is not the
+      nearest; `moved_at_level` [L], by the first level at which their codes differ; `error_increase_mean` and
+      `error_increase_max`, over the moved items, of the squared quantisation error |latent - z|^2 (below 0 where
+      another ID happens to be nearer than the greedy one); `colliding_after`, items that still share their ID.
+
+  Raises:
+    InputError: there are more items than IDs and `collisions` is 'resolve'.
+  """
+  latent_Nxd, codebooks_LxKxd = np.asarray(latent_Nxd, np.float32), np.asarray(codebooks_LxKxd, np.float32)
+  levels, codes, _ = codebooks_LxKxd.shape
+  items = len(latent_Nxd)
+  nearest_NxL = nearest_codes(latent_Nxd, codebooks_LxKxd)
+  if collisions == 'reference':
+    assigned_NxL = _reference(latent_Nxd, codebooks_LxKxd, nearest_NxL, config)
+  else:
+    if items > codes**levels:
+      raise InputError(f'{items} items cannot have semantic IDs of their own: {levels} levels of {codes} codes give '
+                       f'{codes**levels}; raise config.tokenizer.model.codebook_size or config.tokenizer.model.levels')
+    assigned_NxL = _resolve(latent_Nxd, codebooks_LxKxd)
+
+  differs_NxL = assigned_NxL != nearest_NxL
+  moved_U = np.flatnonzero(differs_NxL.any(axis=1))
+  increase_U = (_squared_errors(latent_Nxd[moved_U], codebooks_LxKxd, assigned_NxL[moved_U])
+                - _squared_errors(latent_Nxd[moved_U], codebooks_LxKxd, nearest_NxL[moved_U]))
+  report = {
+    'items': items,
+    'collided': _colliding(nearest_NxL).size,
+    'moved': moved_U.size,
+    'moved_at_level': np.bincount(np.argmax(differs_NxL[moved_U], axis=1), minlength=levels).tolist(),
+    'error_increase_mean': float(increase_U.mean()) if moved_U.size else 0.,
+    'error_increase_max': float(increase_U.max()) if moved_U.size else 0.,
+    'colliding_after': _colliding(assigned_NxL).size,
+  }
+  return assigned_NxL, report
+
+
+def nearest_codes(latent_Nxd, codebooks_LxKxd):
+  """Codes [N, L] int32 (numpy) of all items, the nearest at every level, computed batch by batch."""
+  codebooks_LxKxd = jnp.asarray(codebooks_LxKxd)
+  return _in_batches(lambda batch_Bxd: _nearest_of_batch(batch_Bxd, codebooks_LxKxd), latent_Nxd)
+
+
+def _resolve(latent_Nxd, codebooks_LxKxd):
+  levels, codes, _ = codebooks_LxKxd.shape
+  items = len(latent_Nxd)
+  residual_Nxd = latent_Nxd
+  node_N = np.zeros(items, np.int64)  # number of the item's prefix among the prefixes in use
+  assigned_NxL = np.empty((items, levels), np.int32)
+  for level, codebook_Kxd in enumerate(codebooks_LxKxd):
+    room = min(codes**(levels - level - 1), items)
+    code_N = _spread(residual_Nxd, jnp.asarray(codebook_Kxd), node_N, room)
+    assigned_NxL[:, level] = code_N
+    # As in `quantizer.quantize`, rounding included, so that items that need not move get the quantizer's codes.
+    residual_Nxd = residual_Nxd - (residual_Nxd + (codebook_Kxd[code_N] - residual_Nxd))
+    node_N = np.unique(node_N * codes + code_N, return_inverse=True)[1]
+  return assigned_NxL
+
+
+def _spread(residual_Nxd, codebook_Kxd, node_N, room: int):
+  """A code for every item, near its residual, with at most `room` items of a node on one code."""
+  codes = codebook_Kxd.shape[0]
+  best_Nx2 = _in_batches(lambda batch_Bxd: _nearest_and_margin(batch_Bxd, codebook_Kxd), residual_Nxd)
+  code_N, margin_N = best_Nx2[:, 0].astype(np.int64), best_Nx2[:, 1]
+  child_N = node_N * codes + code_N
+  children = (node_N.max() + 1) * codes
+  # Those with the most to lose stay; among equals the first item.
+  movers_U = np.flatnonzero(_rank(child_N, -margin_N) >= room)
+  if not movers_U.size:
+    return code_N
+  taken_C = np.minimum(np.bincount(child_N, minlength=children), room)
+  distances_UxK = _in_batches(lambda batch_Bxd: _distances(batch_Bxd, codebook_Kxd), residual_Nxd[movers_U])
+  choices_UxK = np.argsort(distances_UxK, axis=1, kind='stable').astype(np.int32)
+
+  # Every item goes through its own list of codes, nearest first. A code with room takes the items that are nearest to
+  # it; whoever is refused asks for the next on the list. Codes only get fuller, so none has to be asked twice, and
+  # after K rounds everyone has a code.
+  waiting_W = np.arange(len(movers_U))
+  first_child_U = node_N[movers_U] * codes
+  for choice in range(codes):
+    asked_W = choices_UxK[waiting_W, choice]
+    child_W = first_child_U[waiting_W] + asked_W
+    distance_W = distances_UxK[waiting_W, asked_W]
+    accepted_W = _rank(child_W, distance_W) < room - taken_C[child_W]
+    code_N[movers_U[waiting_W[accepted_W]]] = asked_W[accepted_W]
+    taken_C += np.bincount(child_W[accepted_W], minlength=children)
+    waiting_W = waiting_W[~accepted_W]
+    if not waiting_W.size:
+      break
+  return code_N
+
+
+def _reference(latent_Nxd, codebooks_LxKxd, nearest_NxL, config: RQVAEConfig):
+  """Rounds of Sinkhorn on the last level, group by group of items that share an ID."""
+  codes_NxL = nearest_NxL.copy()
+  prefix_Nxd = np.take_along_axis(codebooks_LxKxd[:-1], nearest_NxL.T[:-1, :, None], axis=1).sum(axis=0)
+  residual_Nxd = (latent_Nxd - prefix_Nxd).astype(np.float32)
+  before_N, size_before_G = None, None
+  for _ in range(_REFERENCE_ROUNDS):
+    group_N = id_groups(codes_NxL)
+    size_G = np.bincount(group_N)
+    due_G = size_G > 1
+    if before_N is not None:
+      # A group that went through the last round as it is would get the same codes again, for ever.
+      lowest_G = np.full(len(size_G), len(group_N))
+      np.minimum.at(lowest_G, group_N, before_N)
+      mixed_G = np.bincount(group_N[before_N != lowest_G[group_N]], minlength=len(size_G)) > 0
+      due_G &= mixed_G | (size_before_G[lowest_G] != size_G)
+    if not due_G.any():
+      break
+    codes_NxL[:, -1] = _choose_again(residual_Nxd, codebooks_LxKxd[-1], codes_NxL[:, -1], group_N, due_G, config)
+    before_N, size_before_G = group_N, size_G
+  return codes_NxL
+
+
+def _choose_again(residual_Nxd, codebook_Kxd, code_N, group_N, due_G, config: RQVAEConfig):
+  """Last codes of all items after one round; groups of like size are padded to one width and go through together."""
+  code_N = code_N.copy()
+  size_G = np.bincount(group_N)
+  order_N = np.argsort(group_N, kind='stable')
+  first_G = np.cumsum(size_G) - size_G
+  width_G = np.where(due_G, 2**np.ceil(np.log2(size_G)).astype(np.int64), 0)
+  for width in np.unique(width_G[due_G]).tolist():
+    # Every batch of a width has the same number of groups, so that each width is compiled once.
+    groups = max(1, min(_PLAN_ENTRIES // (width * len(codebook_Kxd)), 1024))
+    wide_W = np.flatnonzero(width_G == width)
+    for start in range(0, len(wide_W), groups):
+      batch_W = wide_W[start:start + groups]
+      place_S = np.arange(width)
+      member_WxS = place_S < size_G[batch_W, None]
+      item_WxS = order_N[np.minimum(first_G[batch_W, None] + place_S, len(order_N) - 1)]
+      padding = ((0, groups - len(batch_W)), (0, 0))
+      again_WxS = _sinkhorn_codes(residual_Nxd[np.pad(item_WxS, padding)], codebook_Kxd,
+                                  np.pad(member_WxS, padding).astype(np.float32), config.sinkhorn_epsilon,
+                                  config.sinkhorn_iterations)
+      code_N[item_WxS[member_WxS]] = np.asarray(again_WxS)[:len(batch_W)][member_WxS]
+  return code_N
+
+
+def _squared_errors(latent_Nxd, codebooks_LxKxd, codes_NxL):
+  z_Nxd = np.zeros_like(latent_Nxd)
+  for level, codebook_Kxd in enumerate(codebooks_LxKxd):
+    z_Nxd += codebook_Kxd[codes_NxL[:, level]]
+  return np.sum((latent_Nxd - z_Nxd)**2, axis=1)
+
+
+def _colliding(codes_NxL):
+  """Indices of the items that share their ID with another."""
+  group_N = id_groups(codes_NxL)
+  return np.flatnonzero(np.bincount(group_N)[group_N] > 1)
+
+
+def _rank(group_N, key_N):
+  """Place of every item by ascending key within its group; the first item first among equals."""
+  order_N = np.lexsort((key_N, group_N))
+  sorted_N = group_N[order_N]
+  place_N = np.arange(len(group_N))
+  first_N = np.maximum.accumulate(np.where(np.r_[True, sorted_N[1:] != sorted_N[:-1]], place_N, 0))
+  rank_N = np.empty(len(group_N), np.int64)
+  rank_N[order_N] = place_N - first_N
+  return rank_N
+
+
+def _in_batches(compute, rows_Nxd):
+  """`compute` over rows in batches of one shape (the last is padded), so that it is compiled once."""
+  batch = min(_BATCH_ROWS, 1 << max(len(rows_Nxd) - 1, 0).bit_length())
+  results = []
+  for start in range(0, len(rows_Nxd), batch):
+    rows_Bxd = rows_Nxd[start:start + batch]
+    padded_Bxd = np.pad(rows_Bxd, ((0, batch - len(rows_Bxd)), (0, 0)))
+    results.append(np.asarray(compute(padded_Bxd))[:len(rows_Bxd)])
+  return np.concatenate(results)
+
+
+@jax.jit
+def _nearest_of_batch(latent_Bxd, codebooks_LxKxd):
+  return quantize(latent_Bxd, codebooks_LxKxd).codes_NxL
+
+
+@jax.jit
+def _nearest_and_margin(residual_Bxd, codebook_Kxd):
+  """Nearest code and how much farther the second nearest is, side by side as float32 (exact for codes < 2**24)."""
+  distances_BxK = squared_distances(residual_Bxd, codebook_Kxd)
+  nearest_B = jnp.argmin(distances_BxK, axis=1)
+  others_BxK = jnp.where(nearest_B[:, None] == jnp.arange(codebook_Kxd.shape[0]), jnp.inf, distances_BxK)
+  return jnp.stack([nearest_B.astype(jnp.float32), others_BxK.min(axis=1) - distances_BxK.min(axis=1)], axis=1)
+
+
+_distances = jax.jit(squared_distances)
+
+
+def _sinkhorn_codes_of_group(residual_Sxd, codebook_Kxd, weight_S, epsilon, iterations):
+  centered_SxK = center_distances(squared_distances(residual_Sxd, codebook_Kxd), weight_S)
+  return jnp.argmax(sinkhorn(centered_SxK, epsilon, iterations, weight_S), axis=1)
+
+
+_sinkhorn_codes = jax.jit(jax.vmap(_sinkhorn_codes_of_group, in_axes=(0, None, 0, None, None)), static_argnums=(3, 4))

@@ -1,0 +1,110 @@
+"""LETTER-TIGER's training on a catalogue of 16 items that follow each other."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from letter_jax.data import packing, splits
+from letter_jax.errors import InputError
+from letter_jax.generators.training import train_generator
+from tests.small_data import cyclic_interactions, distinct_codes, interactions, relative_error, tiny_generator_config
+
+ROWS = 8  # of a batch, whatever the number of micro-batches or devices
+SEMANTIC_IDS = distinct_codes(16, 2, 8)
+
+
+def data():
+  return cyclic_interactions(users=24, num_items=16, longest=8)
+
+
+def train(directory, settings=None):
+  return train_generator(tiny_generator_config(settings), data(), SEMANTIC_IDS, 8, directory)
+
+
+def flat(params):
+  return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def assert_same_params(ours, expected, tolerance):
+  assert ours.keys() == expected.keys()
+  errors = {name: relative_error(ours[name], expected[name]) for name in expected}
+  assert max(errors.values()) < tolerance, errors
+
+
+def logged(directory, kind):
+  lines = [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()]
+  return [line for line in lines if line['kind'] == kind]
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('generator')
+  params, progress = train(directory)
+  return directory, flat(params), progress
+
+
+def test_batches_are_what_these_tests_think_they_are():
+  examples = splits.training_examples(data(), 2)
+  plan = packing.plan_packing(examples.lengths, 5)
+  for multiple in (1, 2, 8):
+    assert packing.rows_per_batch(plan, tiny_generator_config().generator.training.batch_size, multiple) == ROWS
+
+
+def test_two_epochs_reduce_the_loss(run):
+  directory, _, progress = run
+  losses = [line['loss'] for line in logged(directory, 'train')]
+  assert len(losses) == progress.step >= 4
+  assert np.log(8) < losses[0] < 5  # knows nothing yet
+  assert losses[-1] < losses[0] - 0.5
+
+
+def test_every_epoch_is_validated_and_the_best_is_selected(run):
+  directory, _, progress = run
+  validations = logged(directory, 'validation')
+  assert [line['epoch'] for line in validations] == [1, 2]
+  assert all(0 <= line['ndcg@10'] <= line['recall@10'] <= 1 for line in validations)
+  assert progress.best_value == max(line['ndcg@10'] for line in validations)
+
+
+def test_micro_batches_give_the_parameters_of_the_whole_batch(run, tmp_path):
+  params, progress = train(tmp_path, {'generator.training.accumulation_steps': 2})
+  assert progress.step == run[2].step
+  assert_same_params(flat(params), run[1], 1e-6)
+
+
+EIGHT_DEVICES = '''
+import pathlib, sys
+import jax, numpy as np
+from tests.generators import test_training as here
+assert jax.device_count() == 8
+params, _ = here.train(pathlib.Path(sys.argv[1]))
+np.savez(sys.argv[1] + '/params.npz', **here.flat(params))
+'''
+
+
+def test_eight_devices_give_the_parameters_of_one(run, tmp_path):
+  flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'
+  done = subprocess.run([sys.executable, '-c', EIGHT_DEVICES, str(tmp_path)], capture_output=True, text=True,
+                        cwd=pathlib.Path(__file__).parents[2],
+                        env={**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'})
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert_same_params(dict(np.load(tmp_path / 'params.npz')), run[1], 1e-5)
+  ours, expected = logged(tmp_path, 'validation'), logged(run[0], 'validation')
+  assert [line['recall@5'] for line in ours] == pytest.approx([line['recall@5'] for line in expected])
+
+
+def test_data_without_a_training_example_is_refused(tmp_path):
+  with pytest.raises(InputError, match='more than 3 interactions'):
+    train_generator(tiny_generator_config(), interactions([[0, 1, 2], [3, 4, 5]], 16), SEMANTIC_IDS, 8, tmp_path)
+
+
+def test_rows_shorter_than_a_history_are_refused(tmp_path):
+  with pytest.raises(InputError, match='config.generator.row_items is 1') as caught:
+    train(tmp_path, {'generator.row_items': 1})
+  assert 'config.data.history_length, 2' in str(caught.value)

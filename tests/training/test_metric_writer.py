@@ -1,0 +1,49 @@
+import json
+
+from letter_jax.training.metric_writer import MetricWriter
+
+
+def lines_of(directory):
+  return [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()]
+
+
+def test_a_line_a_write(tmp_path, capsys):
+  writer = MetricWriter(tmp_path / 'run', 'generator', 0)
+  writer.write(10, 0.5, 'train', {'loss': 1.25, 'examples_per_second': 1234.5678})
+  expected = [{'step': 10, 'epoch': 0.5, 'kind': 'train', 'loss': 1.25, 'examples_per_second': 1234.5678}]
+  assert lines_of(tmp_path / 'run') == expected  # there before anything is closed
+  writer.write(20, 1.0, 'validation', {'ndcg@10': 0.125})
+  writer.close()
+  assert lines_of(tmp_path / 'run')[1:] == [{'step': 20, 'epoch': 1.0, 'kind': 'validation', 'ndcg@10': 0.125}]
+  shown = capsys.readouterr().out.splitlines()
+  assert len(shown) == 2
+  assert shown[0].split() == 'generator train step 10 epoch 0.50 loss 1.25 examples_per_second 1235'.split()
+  events = list((tmp_path / 'run' / 'tensorboard').iterdir())
+  content = b''.join(path.read_bytes() for path in events)
+  assert b'train/loss' in content and b'validation/ndcg@10' in content
+
+
+def test_what_was_logged_past_the_resumed_step_is_dropped(tmp_path):
+  writer = MetricWriter(tmp_path, 'generator', 0)
+  for step in (1, 2, 3, 4):
+    writer.write(step, step / 2, 'train', {'loss': 1 / step})
+  writer.close()
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 5, "epo')  # killed while writing
+  before = lines_of_first(tmp_path, 2)
+  writer = MetricWriter(tmp_path, 'generator', 2)
+  writer.write(3, 1.5, 'train', {'loss': 7.0})
+  writer.close()
+  assert lines_of(tmp_path) == [*before, {'step': 3, 'epoch': 1.5, 'kind': 'train', 'loss': 7.0}]
+
+
+def lines_of_first(directory, count):
+  return [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()[:count]]
+
+
+def test_a_training_from_the_start_drops_all(tmp_path):
+  for value in (1.0, 2.0):
+    writer = MetricWriter(tmp_path, 'generator', 0)
+    writer.write(1, 1.0, 'train', {'loss': value})
+    writer.close()
+  assert [line['loss'] for line in lines_of(tmp_path)] == [2.0]
