@@ -1,5 +1,7 @@
 """Small catalogues, interactions and settings that several tests share."""
 
+import json
+
 import numpy as np
 
 from letter_jax.configuration import Config, T5Config, default_config, from_config_dict
@@ -57,3 +59,42 @@ def relative_error(ours, expected) -> float:
   ours, expected = np.asarray(ours, np.float64), np.asarray(expected, np.float64)
   assert ours.shape == expected.shape
   return float(np.abs(ours - expected).max() / max(np.abs(expected).max(), 1e-30))
+
+
+TINY_RUN = {
+  'data.source': 'synthetic', 'data.synthetic.users': 120, 'data.synthetic.items': 60,
+  'text_embeddings.dim': 16,
+  'collaborative.model.dim': 16, 'collaborative.model.layers': 1, 'collaborative.training.epochs': 2,
+  'tokenizer.model.hidden': (16,), 'tokenizer.model.latent_dim': 8, 'tokenizer.model.levels': 3,
+  'tokenizer.model.codebook_size': 8, 'tokenizer.training.epochs': 6, 'tokenizer.training.batch_size': 32,
+  'tokenizer.training.evaluate_every_epochs': 2, 'tokenizer.training.checkpoint_every_steps': 2,
+  'tokenizer.training.log_every_steps': 2,
+  'generator.model.d_model': 16, 'generator.model.d_kv': 8, 'generator.model.d_ff': 32, 'generator.model.layers': 1,
+  'generator.model.heads': 2, 'generator.validation_users': 50, 'generator.training.epochs': 2,
+  'generator.training.batch_size': 64, 'generator.training.log_every_steps': 2,
+  'generator.training.checkpoint_every_steps': 3, 'evaluation.beam': 10,
+}
+
+
+def run_settings(**changes) -> dict:
+  """A whole pipeline that runs in seconds; keys of `changes` have '__' for '.'."""
+  return {**TINY_RUN, **{key.replace('__', '.'): value for key, value in changes.items()}}
+
+
+def write_recipe(path, settings: dict) -> None:
+  """A recipe file for --config with these settings."""
+  path.write_text('from letter_jax.configuration import default_config\n\n\n'
+                  f'def get_config():\n  config = default_config()\n  config.update_from_flattened_dict({settings!r})\n'
+                  '  return config\n', encoding='utf-8')
+
+
+def write_letter_folder(folder, users: int = 40, items: int = 30, seed: int = 0) -> None:
+  """A small data set named Small in LETTER's format, with texts."""
+  random = np.random.default_rng(seed)
+  folder.mkdir(parents=True, exist_ok=True)
+  sequences = {str(user): random.integers(0, items, random.integers(4, 9)).tolist() for user in range(users)}
+  sequences['0'][0] = items - 1
+  texts = {str(item): {'title': f'thing {item % 7} of kind {item % 3}', 'brand': f'maker {item % 5}',
+                       'categories': ['All', f'Kind {item % 3}'], 'description': ''} for item in range(items)}
+  (folder / 'Small.inter.json').write_text(json.dumps(sequences), encoding='utf-8')
+  (folder / 'Small.item.json').write_text(json.dumps(texts), encoding='utf-8')

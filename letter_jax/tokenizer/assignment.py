@@ -20,7 +20,7 @@ from letter_jax.configuration import RQVAEConfig
 from letter_jax.errors import InputError
 from letter_jax.tokenizer.diagnostics import id_groups
 from letter_jax.tokenizer.quantizer import quantize, squared_distances
-from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn
+from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
 
 _REFERENCE_ROUNDS = 20
 _BATCH_ROWS = 8192
@@ -230,7 +230,7 @@ _distances = jax.jit(squared_distances)
 
 def _sinkhorn_codes_of_group(residual_Sxd, codebook_Kxd, weight_S, epsilon, iterations):
   centered_SxK = center_distances(squared_distances(residual_Sxd, codebook_Kxd), weight_S)
-  return jnp.argmax(sinkhorn(centered_SxK, epsilon, iterations, weight_S), axis=1)
+  return sinkhorn_codes(centered_SxK, epsilon, iterations, weight_S)
 
 
 _sinkhorn_codes = jax.jit(jax.vmap(_sinkhorn_codes_of_group, in_axes=(0, None, 0, None, None)), static_argnums=(3, 4))

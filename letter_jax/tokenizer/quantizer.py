@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from letter_jax.tokenizer import sinkhorn as optimal_transport
+from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
 
 
 class Sinkhorn(NamedTuple):
@@ -56,9 +56,8 @@ def quantize(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None = None, weig
     # The choice of a code has no gradient; without the stop the Sinkhorn iterations would be differentiated in vain.
     distances_NxK = jax.lax.stop_gradient(squared_distances(residual_Nxd, codebook_Kxd))
     if sinkhorn is not None and level == levels - 1:
-      centered_NxK = optimal_transport.center_distances(distances_NxK, weight_N)
-      plan_NxK = optimal_transport.sinkhorn(centered_NxK, sinkhorn.epsilon, sinkhorn.iterations, weight_N)
-      codes_N = jnp.argmax(plan_NxK, axis=1).astype(jnp.int32)
+      centered_NxK = center_distances(distances_NxK, weight_N)
+      codes_N = sinkhorn_codes(centered_NxK, sinkhorn.epsilon, sinkhorn.iterations, weight_N)
     else:
       codes_N = jnp.argmin(distances_NxK, axis=1).astype(jnp.int32)
     vector_Nxd = codebook_Kxd[codes_N]

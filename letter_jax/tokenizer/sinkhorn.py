@@ -45,23 +45,49 @@ def sinkhorn(centered_BxK, epsilon: float, iterations: int, weight_B=None):
   Args:
     centered_BxK: float32, from `center_distances`.
     epsilon: temperature of the transport.
-    iterations: number of iterations.
+    iterations: number of iterations, at least one.
     weight_B: 0 for padded rows, which take no share of any column; None: all rows count.
 
   Returns:
     plan_BxK, float32; rows of weight 0 are zero where any other row counts.
   """
+  logits_BxK = _scaled_rows(centered_BxK, epsilon, iterations, weight_B)
+  items = len(centered_BxK) if weight_B is None else jnp.sum(weight_B > 0)
+  return jax.nn.softmax(logits_BxK, axis=0) * (items / centered_BxK.shape[1])
+
+
+def sinkhorn_codes(centered_BxK, epsilon: float, iterations: int, weight_B=None):
+  """The code of every item, int32 [B]: where its row of the plan of `sinkhorn` is largest.
+
+  With fewer items than codes an item has several columns nearly to itself, and in float32 their entries are equal:
+  1 - 1e-9 is 1. So the entries p (as shares of their column) are compared by their log odds, log p - log(1 - p), which
+  tell them apart and have the same order.
+  """
+  logits_BxK = _scaled_rows(centered_BxK, epsilon, iterations, weight_B)
+  first_K = jnp.argmax(logits_BxK, axis=0)
+  is_first_BxK = jnp.arange(len(logits_BxK))[:, None] == first_K
+  # log(1 - p) loses nothing where p <= 1/2; only the largest entry of a column needs the sum of the others.
+  others_K = jax.nn.logsumexp(jnp.where(is_first_BxK, -jnp.inf, logits_BxK), axis=0)
+  all_K = jnp.logaddexp(others_K, jnp.max(logits_BxK, axis=0))
+  share_BxK = jnp.where(is_first_BxK, 0., jnp.exp(logits_BxK - all_K))
+  odds_BxK = logits_BxK - jnp.where(is_first_BxK, others_K, all_K + jnp.log1p(-share_BxK))
+  return jnp.argmax(odds_BxK, axis=1).astype(jnp.int32)
+
+
+def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
+  """Logs of the kernel with its rows scaled, before the last normalisation of the columns (a softmax over them)."""
   rows, columns = centered_BxK.shape
   count = rows if weight_B is None else jnp.maximum(jnp.sum(weight_B > 0), 1)
   closed_B = jnp.zeros(rows) if weight_B is None else jnp.where(weight_B > 0, 0., _LOG_ZERO)
-  logits_BxK = -(centered_BxK - centered_BxK.min(axis=1, keepdims=True)) / epsilon + closed_B[:, None]
-  row_B = -jax.nn.logsumexp(logits_BxK - closed_B[:, None], axis=1) - jnp.log(count)
+  logits_BxK = -(centered_BxK - centered_BxK.min(axis=1, keepdims=True)) / epsilon
+  row_B = -jax.nn.logsumexp(logits_BxK, axis=1) - jnp.log(count)
+  logits_BxK += closed_B[:, None]
   column_K = -jax.nn.logsumexp(logits_BxK + row_B[:, None], axis=0) - jnp.log(columns)
 
   # One iteration in the log domain is enough to bring all sums between 1/BK and 1, and they stay there: a row scaled
   # to 1/B shrinks a column B-fold at most, and the other way round. So a few iterations at a time can be plain
-  # products with the kernel exp(logits + row + column), ten times cheaper than as many exponentials; what underflows
-  # in that kernel is too small to matter before it is made anew.
+  # products with the kernel exp(logits + row + column), far cheaper than as many exponentials; what underflows in
+  # that kernel is too small to matter before it is made anew.
   def plain_iterations(potentials, number: int):
     row_B, column_K = potentials
     kernel_BxK = jnp.exp(logits_BxK + row_B[:, None] + column_K)
@@ -78,5 +104,5 @@ def sinkhorn(centered_BxK, epsilon: float, iterations: int, weight_B=None):
   rounds, rest = divmod(iterations - 1, _PLAIN_ITERATIONS)
   potentials = jax.lax.fori_loop(
     0, rounds, lambda _, potentials: plain_iterations(potentials, _PLAIN_ITERATIONS), (row_B, column_K))
-  row_B, column_K = plain_iterations(potentials, rest)
-  return jnp.exp(logits_BxK + row_B[:, None] + column_K + jnp.log(count))
+  row_B, _ = plain_iterations(potentials, rest)
+  return logits_BxK + row_B[:, None]

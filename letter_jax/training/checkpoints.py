@@ -71,7 +71,10 @@ class Checkpoints:
   def abstract_best(self, sharding: jax.sharding.Sharding):
     """Shapes and dtypes of the best parameters as they lie on disk, to be restored with `sharding`."""
     step = self._best_step()
-    leaves = self._best.item_metadata(step)['params'].tree
+    try:
+      leaves = self._best.item_metadata(step)['params'].tree
+    except Exception as error:
+      raise self._unreadable_best(step, error) from error
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), leaves)
 
   def _best_step(self) -> int:
@@ -87,9 +90,12 @@ class Checkpoints:
       restored = self._best.restore(step, args=ocp.args.Composite(
         params=ocp.args.StandardRestore(abstract_params), progress=ocp.args.JsonRestore()))
     except Exception as error:
-      reason = ' '.join(str(error).split())[:160]
-      raise InputError(f'{self._directory / "best" / str(step)}: the checkpoint cannot be read ({reason})') from error
+      raise self._unreadable_best(step, error) from error
     return restored['params'], Progress(**restored['progress'])
+
+  def _unreadable_best(self, step: int, error: Exception) -> InputError:
+    reason = ' '.join(str(error).split())[:160]
+    return InputError(f'{self._directory / "best" / str(step)}: the checkpoint cannot be read ({reason})')
 
   def wait(self) -> None:
     """Blocks until everything that was begun is on disk."""

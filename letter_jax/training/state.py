@@ -55,7 +55,7 @@ def make_step(loss_sum: LossSum, optimizer: optax.GradientTransformation, seed_k
     scale = 1 / jnp.maximum(count, 1)
     gradient = jax.tree.map(lambda g: g * scale, gradient)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    metrics['gradient_norm'] = (optax.global_norm(gradient), jnp.ones(()))
+    metrics['gradient_norm'] = (optax.tree.norm(gradient), jnp.ones(()))
     return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 
   return step

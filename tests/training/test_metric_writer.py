@@ -20,7 +20,7 @@ def test_a_line_a_write(tmp_path, capsys):
   assert shown[0].split() == 'generator train step 10 epoch 0.50 loss 1.25 examples_per_second 1235'.split()
   events = list((tmp_path / 'run' / 'tensorboard').iterdir())
   content = b''.join(path.read_bytes() for path in events)
-  assert b'train/loss' in content and b'validation/ndcg@10' in content
+  assert b'train/loss' in content and b'validation/ndcg_10' in content
 
 
 def test_what_was_logged_past_the_resumed_step_is_dropped(tmp_path):
@@ -30,15 +30,10 @@ def test_what_was_logged_past_the_resumed_step_is_dropped(tmp_path):
   writer.close()
   with (tmp_path / 'metrics.jsonl').open('a') as file:
     file.write('{"step": 5, "epo')  # killed while writing
-  before = lines_of_first(tmp_path, 2)
   writer = MetricWriter(tmp_path, 'generator', 2)
   writer.write(3, 1.5, 'train', {'loss': 7.0})
   writer.close()
-  assert lines_of(tmp_path) == [*before, {'step': 3, 'epoch': 1.5, 'kind': 'train', 'loss': 7.0}]
-
-
-def lines_of_first(directory, count):
-  return [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()[:count]]
+  assert [(line['step'], line['loss']) for line in lines_of(tmp_path)] == [(1, 1.0), (2, 0.5), (3, 7.0)]
 
 
 def test_a_training_from_the_start_drops_all(tmp_path):

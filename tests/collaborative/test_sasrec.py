@@ -1,0 +1,177 @@
+"""SASRec's masks by gradients, its packed rows against single ones, and its training on items that follow each other."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from letter_jax.collaborative.sasrec import SASRec
+from letter_jax.collaborative.training import bce_sum, collaborative_rows, cross_entropy_sum, train_sasrec
+from letter_jax.configuration import SASRecConfig
+from letter_jax.errors import InputError
+from tests.small_data import config_with, cyclic_interactions, interactions, relative_error
+
+NUM_ITEMS = 14
+CONFIG = SASRecConfig(dim=8, layers=1, heads=2, dropout=0.0)
+MODEL = SASRec(CONFIG, NUM_ITEMS, positions=5)
+
+# Two sequences and padding; every cell another item.
+ITEMS_BxT = np.array([[0, 1, 2, 3, 4, 5, 6, -1], [7, 8, 9, 10, 11, -1, -1, -1]])
+SEGMENTS_BxT = np.array([[2, 2, 2, 1, 1, 1, 1, 0], [1, 2, 2, 2, 2, 0, 0, 0]])
+
+
+@pytest.fixture(scope='module')
+def params():
+  init = jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 5), jnp.int32), jnp.ones((1, 5), jnp.int32))['params']
+  # Larger than at the start, so that every attention matters.
+  return jax.tree.map(lambda leaf: leaf + 0.3 * np.random.default_rng(leaf.size).normal(size=leaf.shape), init)
+
+
+@pytest.fixture(scope='module')
+def hidden(params):
+  """[B, T, D] of the rows above, and bool [B, T, N]: which items' embeddings a position's output depends on."""
+  noise = np.random.default_rng(1).normal(size=CONFIG.dim)
+
+  def outputs(table):
+    x = MODEL.apply({'params': {**params, 'item_embeddings': table}}, jnp.asarray(ITEMS_BxT), jnp.asarray(SEGMENTS_BxT))
+    return x @ noise, x
+
+  jacobian_BxTxNxD, x = jax.jit(jax.jacrev(outputs, has_aux=True))(params['item_embeddings'])
+  return np.asarray(x), np.asarray(jacobian_BxTxNxD != 0).any(axis=-1)
+
+
+def test_a_position_sees_its_own_segment_up_to_itself(hidden):
+  for row, position in zip(*np.nonzero(SEGMENTS_BxT)):
+    own = (SEGMENTS_BxT[row] == SEGMENTS_BxT[row, position]) & (np.arange(8) <= position)
+    assert np.flatnonzero(hidden[1][row, position]).tolist() == sorted(ITEMS_BxT[row, own].tolist())
+
+
+@pytest.fixture(scope='module')
+def single(params):
+  """A sequence alone in its row, flush left in 5 cells: outputs [T, D] and scores [N]."""
+  run = jax.jit(lambda items: (MODEL.apply({'params': params}, items, (items >= 0).astype(jnp.int32)),
+                               MODEL.apply({'params': params}, items, method=SASRec.scores)))
+
+  def of(sequence):
+    items = np.full((1, 5), -1)
+    items[0, :len(sequence)] = sequence
+    x, scores = run(items)
+    return np.asarray(x)[0, :len(sequence)], np.asarray(scores)[0]
+
+  return of
+
+
+def test_packed_sequences_give_what_they_give_alone(hidden, single):
+  x_BxTxD, _ = hidden
+  assert np.isfinite(x_BxTxD).all()
+  for row, segment in ((0, 1), (0, 2), (1, 1), (1, 2)):
+    cells = SEGMENTS_BxT[row] == segment
+    assert relative_error(single(ITEMS_BxT[row, cells])[0], x_BxTxD[row, cells]) < 1e-5
+
+
+def test_order_and_position_matter(single):
+  assert relative_error(single([3, 1, 2])[0][-1], single([1, 3, 2])[0][-1]) > 1e-3
+  assert relative_error(single([2, 2])[0][0], single([2, 2])[0][1]) > 1e-3
+
+
+def test_scores_are_the_last_positions(params, single):
+  for sequence in ([3], [3, 1, 2], [5, 4, 3, 2, 1]):
+    x_TxD, scores_N = single(sequence)
+    np.testing.assert_allclose(scores_N, x_TxD[-1] @ np.asarray(params['item_embeddings']).T, rtol=1e-4, atol=1e-5)
+
+
+def batch_of(items_BxC):
+  items_BxC = np.array(items_BxC)
+  return {'items_BxC': items_BxC, 'next_BxC': np.where(items_BxC >= 0, (items_BxC + 1) % NUM_ITEMS, -1),
+          'segments_BxC': (items_BxC >= 0).astype(np.int32)}
+
+
+@pytest.mark.parametrize('loss', [cross_entropy_sum, bce_sum])
+def test_losses_are_those_of_the_formulas(params, loss):
+  batch, key = batch_of([[1, 2, 3, -1], [7, -1, -1, -1]]), jax.random.key(3)
+  total, count, _ = jax.jit(loss(MODEL))(params, batch, key)
+  x_BxTxD = np.asarray(jax.jit(MODEL.apply)({'params': params}, batch['items_BxC'], batch['segments_BxC']), np.float64)
+  scores_BxTxN = x_BxTxD @ np.asarray(params['item_embeddings'], np.float64).T
+  drawn = np.asarray(jax.random.randint(jax.random.fold_in(key, 1), (2, 4), 0, NUM_ITEMS))
+  expected = 0.0
+  for row, cell in zip(*np.nonzero(batch['segments_BxC'])):
+    scores, item = scores_BxTxN[row, cell], batch['next_BxC'][row, cell]
+    if loss is cross_entropy_sum:
+      expected += np.log(np.exp(scores).sum()) - scores[item]
+    else:
+      expected += np.log1p(np.exp(-scores[item])) + np.log1p(np.exp(scores[drawn[row, cell]]))
+  assert float(count) == 4
+  assert float(total) == pytest.approx(expected, rel=1e-5)
+
+
+def sasrec_config(settings=None):
+  return config_with({
+    'data.history_length': 4, 'collaborative.model.dim': 8, 'collaborative.model.layers': 1,
+    'collaborative.training.epochs': 6, 'collaborative.training.batch_size': 8, 'collaborative.training.learning_rate': 0.03,
+    'collaborative.training.log_every_steps': 1000, **(settings or {})})
+
+
+@pytest.mark.parametrize('loss', ['cross_entropy', 'bce'])
+def test_training_learns_what_follows_what(tmp_path, loss):
+  data = cyclic_interactions(users=60, num_items=40, longest=9)
+  params, result = train_sasrec(sasrec_config({'collaborative.model.loss': loss}), data, tmp_path)
+  assert params['item_embeddings'].shape == (40, 8)
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  losses = [line['loss'] for line in lines if line['kind'] == 'train']
+  start = {'cross_entropy': np.log(40), 'bce': 2 * np.log(2)}[loss]
+  assert len(losses) == 6 and losses[0] == pytest.approx(start, rel=0.15)  # averages of the epochs
+  assert losses[-1] < 0.9 * losses[0]
+  validations = [line['ndcg@10'] for line in lines if line['kind'] == 'validation']
+  assert result.keys() == {'validation', 'test'}
+  assert result['validation']['ndcg@10'] == pytest.approx(max(validations))
+  if loss == 'cross_entropy':
+    # 10 of 40 items by chance
+    assert result['test']['recall@10'] > 0.5 and result['validation']['recall@10'] > 0.5
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(tmp_path):
+  with pytest.raises(InputError, match='config.collaborative.model.heads is 3; expected a divisor of .*dim, 8'):
+    train_sasrec(sasrec_config({'collaborative.model.heads': 3}), cyclic_interactions(5, 9, 6), tmp_path)
+
+
+def test_data_with_nothing_to_train_on_is_refused(tmp_path):
+  with pytest.raises(InputError, match='more than 3 interactions'):
+    train_sasrec(sasrec_config(), interactions([[0, 1, 2]]), tmp_path)
+
+
+def embeddings(items, width):
+  random = np.random.default_rng(0)
+  return (random.normal(size=(items, width)) * np.geomspace(10, 0.1, width)).astype(np.float32)
+
+
+def dot_products(rows):
+  """Of all pairs of items, up to the scale."""
+  products = rows @ rows.T
+  return products / np.linalg.norm(products)
+
+
+def test_collaborative_rows_are_scaled_and_keep_all_dot_products_where_there_is_room():
+  rows = embeddings(30, 6)
+  for dim in (6, 10):
+    found = collaborative_rows(rows, dim)
+    assert found.shape == (30, dim) and found.dtype == np.float32
+    assert np.sqrt((found ** 2).sum(axis=1).mean()) == pytest.approx(0.3, rel=1e-5)
+    np.testing.assert_allclose(dot_products(found), dot_products(rows), atol=1e-6)
+  assert (collaborative_rows(rows, 10)[:, 6:] == 0).all()
+
+
+def test_fewer_dimensions_keep_the_dot_products_as_well_as_any_can():
+  rows = embeddings(30, 6).astype(np.float64)
+  found = collaborative_rows(rows, 2).astype(np.float64)
+  assert found.shape == (30, 2)
+  values, vectors = np.linalg.eigh(rows @ rows.T)
+  best = vectors[:, -2:] * values[-2:] @ vectors[:, -2:].T  # Eckart-Young
+  scale = (rows @ rows.T).ravel() @ (found @ found.T).ravel() / np.sum((found @ found.T) ** 2)
+  np.testing.assert_allclose(scale * (found @ found.T), best, atol=1e-3 * np.abs(best).max())
+
+
+def test_collaborative_rows_of_few_items_and_of_zeros():
+  assert collaborative_rows(embeddings(3, 8), 5).shape == (3, 5)
+  assert (collaborative_rows(np.zeros((4, 3), np.float32), 5) == 0).all()

@@ -1,0 +1,163 @@
+"""The evaluator with a model that looks its log-probabilities up, against plain Python."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from letter_jax.configuration import EvaluationConfig
+from letter_jax.data import splits
+from letter_jax.decoding.beam_search import beam_search
+from letter_jax.evaluation.evaluator import BUCKETS, GeneratorEvaluator
+from letter_jax.training import sharding
+from tests.small_data import distinct_codes, interactions
+
+NUM_ITEMS, LEVELS, K = 25, 2, 6
+KS = (1, 5, 10, 20)
+
+
+def search(params, items_BxC, codes_NxL, trie, beam):
+  """Log-probabilities of a level's codes by the history's last item and its length."""
+  length_B = (items_BxC >= 0).sum(axis=1)
+  last_B = jnp.take_along_axis(items_BxC, length_B[:, None] - 1, axis=1)[:, 0]
+  table_BxLxK = params[(last_B + 3 * length_B) % len(params)]
+
+  def step(level, codes_BxW, cache):
+    width = 1 if codes_BxW is None else codes_BxW.shape[1]
+    return jnp.repeat(table_BxLxK[:, None, level], width, axis=1), cache
+
+  return beam_search(step, jnp.zeros((len(items_BxC), 1)), trie, beam, len(items_BxC))
+
+
+def score(params, history, codes):
+  table_LxK = params[(history[-1] + 3 * len(history)) % len(params)]
+  return float(sum(table_LxK[level, code] for level, code in enumerate(codes)))
+
+
+@pytest.fixture(scope='module')
+def params():
+  return -np.random.default_rng(0).exponential(2.0, (31, LEVELS, K)).astype(np.float32)
+
+
+@pytest.fixture(scope='module')
+def examples():
+  """43 users with histories of 1 to 20 items: every bucket has some."""
+  random = np.random.default_rng(1)
+  lengths = np.concatenate([np.arange(1, 21), random.integers(1, 8, 23)]) + 1
+  data = interactions([random.integers(0, NUM_ITEMS, length) for length in lengths], NUM_ITEMS)
+  found = splits.test_examples(data, 20)
+  assert set(np.searchsorted(BUCKETS, found.lengths).tolist()) == set(range(len(BUCKETS)))
+  return found
+
+
+def evaluator_of(codes_NxL, batch_size=8, beam=20):
+  return GeneratorEvaluator(search, codes_NxL, EvaluationConfig(beam=beam, batch_size=batch_size), sharding.data_mesh())
+
+
+def histories_and_targets(examples):
+  return [(examples.items[start:end].tolist(), int(target))
+          for start, end, target in zip(examples.start, examples.end, examples.targets)]
+
+
+def gain(place, k):
+  return 1 / np.log2(place + 2) if place < k else 0.0
+
+
+def averages(places_of_users):
+  """Metrics where a user's rank is one of some places, all alike likely; none where the target is not found."""
+  result = {}
+  for k in KS:
+    result[f'recall@{k}'] = np.mean([np.mean([place < k for place in places]) if places else 0.0
+                                     for places in places_of_users])
+    result[f'ndcg@{k}'] = np.mean([np.mean([gain(place, k) for place in places]) if places else 0.0
+                                   for places in places_of_users])
+  return result
+
+
+CODES_NxL = distinct_codes(NUM_ITEMS, LEVELS, K)
+# Items 0 to 4 share an ID, 5 to 7 another; 19 distinct ones.
+SHARED_NxL = CODES_NxL[np.r_[0, 0, 0, 0, 0, 5, 5, 5, 8:NUM_ITEMS]]
+
+
+@pytest.fixture(scope='module')
+def evaluator():
+  return evaluator_of(CODES_NxL, beam=10)
+
+
+@pytest.fixture(scope='module')
+def evaluation(evaluator, params, examples):
+  return evaluator.evaluate(params, examples, 'test')
+
+
+def test_lists_are_the_best_items_of_each_user_in_order(evaluator, evaluation, params, examples):
+  assert evaluation.items_UxK.shape == evaluation.scores_UxK.shape == (len(examples), 10)
+  assert not evaluator.has_collisions
+  for user, (history, _) in enumerate(histories_and_targets(examples)):
+    scores = {item: score(params, history, CODES_NxL[item]) for item in range(NUM_ITEMS)}
+    found = evaluation.items_UxK[user].tolist()
+    assert len(set(found)) == 10
+    np.testing.assert_allclose(evaluation.scores_UxK[user], [scores[item] for item in found], rtol=1e-5)
+    # A narrow beam may lose items on the way, but the best is there with a table of two levels and beam 10 > K.
+    assert found[0] == max(scores, key=scores.get)
+
+
+def test_metrics_are_those_of_the_lists(evaluation, examples):
+  places = []
+  for found, (_, target) in zip(evaluation.items_UxK.tolist(), histories_and_targets(examples)):
+    places.append([found.index(target)] if target in found else [])
+  assert 3 < sum(map(bool, places)) < len(places) - 3
+  assert evaluation.metrics == pytest.approx(averages(places), rel=1e-5)
+  assert evaluation.string_match == pytest.approx(evaluation.metrics)
+
+
+def test_validation_gives_the_same_metrics(evaluator, evaluation, params, examples):
+  assert evaluator.validate(params, examples) == pytest.approx(evaluation.metrics)
+
+
+@pytest.mark.parametrize('users', [1, 7, 8, 9, 43])
+def test_every_user_is_decoded_exactly_once(evaluator, params, examples, users):
+  chosen = examples.take(np.arange(users))
+  seen = []
+  for indices, weights, beams in evaluator.beams(params, chosen):
+    assert len(indices) == len(weights) == len(beams.items_BxW) == 8
+    assert set(weights.tolist()) <= {0, 1}
+    seen += indices[weights > 0].tolist()
+  assert sorted(seen) == list(range(users))
+
+
+def test_metrics_do_not_depend_on_the_batch(evaluator, evaluation, params, examples):
+  some = np.flatnonzero(examples.lengths <= 4)
+  alone = evaluator_of(CODES_NxL, batch_size=5, beam=10).evaluate(params, examples.take(some), 'test')
+  together = evaluator.evaluate(params, examples.take(some), 'test')
+  assert alone.metrics == pytest.approx(together.metrics)
+  np.testing.assert_array_equal(alone.items_UxK, evaluation.items_UxK[some])
+  np.testing.assert_array_equal(together.items_UxK, evaluation.items_UxK[some])
+
+
+def test_items_that_share_an_id_get_the_expected_rank_and_the_string_match_beside_it(params, examples):
+  evaluator = evaluator_of(SHARED_NxL)
+  assert evaluator.has_collisions
+  found = evaluator.evaluate(params, examples, 'test')
+  expected_places, string_places = [], []
+  for user, (history, target) in enumerate(histories_and_targets(examples)):
+    ids = sorted({tuple(row) for row in SHARED_NxL.tolist()}, key=lambda codes: -score(params, history, codes))
+    groups = [[item for item in range(NUM_ITEMS) if tuple(SHARED_NxL[item]) == codes] for codes in ids]
+    place = next(index for index, group in enumerate(groups) if target in group)
+    ahead = sum(map(len, groups[:place]))
+    expected_places.append(list(range(ahead, ahead + len(groups[place]))))
+    string_places.append([place])
+    assert found.items_UxK[user].tolist() == sum(groups, [])[:20]
+  assert any(len(places) > 1 for places in expected_places)
+  assert found.metrics == pytest.approx(averages(expected_places), rel=1e-5)
+  assert found.string_match == pytest.approx(averages(string_places), rel=1e-5)
+  assert found.string_match['recall@5'] > found.metrics['recall@5']
+
+
+def test_fewer_items_than_beams_leave_the_rest_of_the_list_empty(params, examples):
+  few = dataclasses.replace(examples.take(np.flatnonzero(examples.lengths <= 2)), items=examples.items % 3)
+  found = evaluator_of(CODES_NxL[:3], beam=5).evaluate(params, few, 'test')
+  assert (np.sort(found.items_UxK[:, :3], axis=1) == [0, 1, 2]).all()
+  assert (found.items_UxK[:, 3:] == -1).all() and (found.scores_UxK[:, 3:] == -np.inf).all()
+  assert found.metrics['recall@5'] == 1

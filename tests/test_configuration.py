@@ -1,0 +1,43 @@
+import pytest
+
+from letter_jax.configuration import Config, default_config, from_config_dict
+from letter_jax.errors import InputError
+
+
+def test_defaults_survive_the_round_trip():
+  assert from_config_dict(default_config()) == Config()
+
+
+def _changed(key: str, value):
+  tree = default_config().to_dict()
+  *sections, last = key.split('.')
+  inner = tree
+  for section in sections:
+    inner = inner[section]
+  inner[last] = value
+  return tree
+
+
+@pytest.mark.parametrize('key, value, said', [
+  ('generator.tempreature', 1.0, 'config.generator.tempreature does not exist; did you mean config.generator.temperature'),
+  ('generator.temperature', 'warm', "config.generator.temperature is 'warm' (str); expected float"),
+  ('generator.temperature', 0, 'config.generator.temperature is 0.0; expected more than 0'),
+  ('generator.temperature', float('nan'), 'config.generator.temperature is nan; expected a finite number'),
+  ('generator.training.epochs', True, 'config.generator.training.epochs is True (bool); expected int'),
+  ('generator.training.epochs', 2.5, 'config.generator.training.epochs is 2.5 (float); expected int'),
+  ('generator.training.epochs', 0, 'config.generator.training.epochs is 0; expected at least 1'),
+  ('generator.model.dropout', 1.0, 'config.generator.model.dropout is 1.0; expected less than 1'),
+  ('data.source', 'csv', "config.data.source is 'csv'; expected one of 'letter', 'synthetic'"),
+  ('tokenizer.model.hidden', 512, 'config.tokenizer.model.hidden is 512; expected a tuple of int'),
+  ('tokenizer.model.hidden', (512, 0), 'config.tokenizer.model.hidden[1] is 0; expected at least 1'),
+  ('tokenizer', 3, 'config.tokenizer is 3; expected a section with keys model, training'),
+])
+def test_a_wrong_value_names_its_key(key, value, said):
+  with pytest.raises(InputError) as caught:
+    from_config_dict(_changed(key, value))
+  assert said in str(caught.value)
+  assert '\n' not in str(caught.value)
+
+
+def test_an_integer_will_do_for_a_number():
+  assert from_config_dict(_changed('generator.temperature', 2)).generator.temperature == 2.0

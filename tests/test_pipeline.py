@@ -1,0 +1,184 @@
+"""The stages together, on a synthetic store that is trained in seconds."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from letter_jax import pipeline
+from letter_jax.data import letter_format
+from letter_jax.errors import InputError
+from letter_jax.training.checkpoints import restore_generator
+from tests.small_data import config_with, run_settings, write_letter_folder
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('finished')
+  pipeline.run(config_with(run_settings()), workdir)
+  return workdir
+
+
+@pytest.fixture
+def workdir(finished, tmp_path):
+  return shutil.copytree(finished, tmp_path / 'workdir')
+
+
+def _trees(folder):
+  return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
+
+
+def test_every_artifact_is_there(finished):
+  ids = np.load(finished / 'semantic_ids/semantic_ids.npy')
+  assert ids.shape == (60, 3) and ids.dtype == np.int32
+  assert len(np.unique(ids, axis=0)) == 60
+  np.testing.assert_array_equal(letter_format.read_index(finished / 'semantic_ids/index.json', 60), ids)
+  text = np.load(finished / 'text_embeddings/embeddings.npy')
+  assert text.dtype == np.float32 and len(text) == 60
+  assert np.load(finished / 'collaborative/embeddings.npy').shape == (60, 8)
+  metrics = json.loads((finished / 'evaluation/metrics.json').read_text())
+  names = {f'{name}@{k}' for name in ('recall', 'ndcg') for k in (1, 5, 10, 20)}
+  for split in ('test', 'validation'):
+    assert set(metrics[split]) == names
+    assert all(0 <= value <= 1 for value in metrics[split].values())
+    for baseline in ('sasrec', 'popularity'):
+      assert set(metrics['baselines'][baseline][split]) == names
+
+
+def test_predictions_have_every_user_once_and_give_the_metrics(finished):
+  lines = [json.loads(line) for line in (finished / 'evaluation/predictions.jsonl').read_text().splitlines()]
+  assert sorted(line['user'] for line in lines) == sorted(f'user-{user}' for user in range(120))
+  assert all(len(set(line['items'])) == 10 == len(line['scores']) for line in lines)
+  assert all(line['scores'] == sorted(line['scores'], reverse=True) for line in lines)
+  metrics = json.loads((finished / 'evaluation/metrics.json').read_text())['test']
+  hits = np.mean([line['target'] in line['items'] for line in lines])
+  assert metrics['recall@10'] == pytest.approx(hits, abs=1e-6)
+
+
+def test_a_finished_run_is_left_alone(workdir, capsys):
+  before = _trees(workdir)
+  pipeline.run(config_with(run_settings()), workdir)
+  assert capsys.readouterr().out.count('done before') == 7
+  assert _trees(workdir) == before
+
+
+def test_settings_without_effect_may_change(workdir, capsys):
+  pipeline.run(config_with(run_settings(generator__training__log_every_steps=1)), workdir)
+  assert capsys.readouterr().out.count('done before') == 7
+
+
+def test_a_changed_setting_is_named_and_nothing_is_touched(workdir):
+  before = _trees(workdir)
+  with pytest.raises(InputError) as caught:
+    pipeline.run(config_with(run_settings(tokenizer__model__alpha=0.5)), workdir)
+  assert 'stage tokenizer' in str(caught.value)
+  assert 'config.tokenizer.model.alpha (0.02 then, 0.5 now)' in str(caught.value)
+  assert _trees(workdir) == before
+
+
+def test_overwrite_redoes_the_changed_stage_and_what_follows(workdir, capsys):
+  pipeline.run(config_with(run_settings(semantic_ids__collisions='reference')), workdir, overwrite=True)
+  out = capsys.readouterr().out
+  assert out.count('done before') == 4  # dataset, text embeddings, collaborative, tokenizer
+  assert 'semantic_ids: redone' in out
+  assert {'generator: running', 'evaluate: running'} <= set(out.splitlines())
+
+
+def test_one_stage_needs_those_before_it(tmp_path):
+  with pytest.raises(InputError, match='stage tokenizer needs dataset, which is not complete'):
+    pipeline.run(config_with(run_settings()), tmp_path, 'tokenizer')
+
+
+def test_one_stage_refuses_inputs_of_another_config(workdir):
+  with pytest.raises(InputError, match=r'stage evaluate needs generator, .*config.generator.temperature'):
+    pipeline.run(config_with(run_settings(generator__temperature=0.5)), workdir, 'evaluate')
+
+
+def test_an_output_that_was_deleted_is_made_again(workdir):
+  expected = (workdir / 'evaluation/metrics.json').read_bytes()
+  (workdir / 'evaluation/metrics.json').unlink()
+  pipeline.run(config_with(run_settings()), workdir)
+  assert (workdir / 'evaluation/metrics.json').read_bytes() == expected
+
+
+def test_a_damaged_record_is_reported(workdir):
+  (workdir / 'generator/stage.json').write_text('{"settings": ')
+  with pytest.raises(InputError, match='stage.json is damaged'):
+    pipeline.run(config_with(run_settings()), workdir)
+
+
+def test_the_generator_can_be_restored(finished):
+  restored = restore_generator(finished)
+  assert restored.semantic_ids.shape == (60, 3)
+  assert restored.codebook_size == 8
+  assert restored.params['embedding'].shape == (2 + 3 * 8, 16)
+  assert restored.config.generator.model.d_model == 16
+  assert restored.step > 0 and 'ndcg@10' in restored.validation
+
+
+def test_restoring_from_a_folder_without_generator(tmp_path):
+  with pytest.raises(InputError, match='has no generator to restore'):
+    restore_generator(tmp_path)
+
+
+def test_a_beam_larger_than_the_catalogue(workdir):
+  with pytest.raises(InputError, match='config.evaluation.beam is 61; expected at most the number of items, 60'):
+    pipeline.run(config_with(run_settings(evaluation__beam=61)), workdir, overwrite=True)
+
+
+# Artifacts from outside, on a small folder in LETTER's format.
+
+
+def _letter_settings(folder, **changes):
+  return config_with(run_settings(data__source='letter', data__path=str(folder), data__name='Small', **changes))
+
+
+def test_everything_given_from_outside(tmp_path, finished):
+  folder = tmp_path / 'data'
+  write_letter_folder(folder, users=40, items=60)
+  np.save(folder / 'Small.emb.npy', np.load(finished / 'text_embeddings/embeddings.npy').astype(np.float16))
+  np.save(folder / 'Small.cf.npy', np.load(finished / 'collaborative/embeddings.npy'))
+  config = _letter_settings(
+    folder, text_embeddings__path=str(folder / 'Small.emb.npy'), collaborative__path=str(folder / 'Small.cf.npy'),
+    collaborative__baseline=False)
+  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids'):
+    pipeline.run(config, tmp_path / 'workdir', stage)
+  np.testing.assert_array_equal(np.load(tmp_path / 'workdir/collaborative/embeddings.npy'),
+                                np.load(finished / 'collaborative/embeddings.npy'))
+
+  given = _letter_settings(folder, semantic_ids__path=str(tmp_path / 'workdir/semantic_ids/index.json'))
+  assert [stage.name for stage in pipeline.graph(given)] == [
+    'dataset', 'collaborative', 'semantic_ids', 'generator', 'evaluate']
+  with pytest.raises(InputError, match='--stage=tokenizer has nothing to do'):
+    pipeline.run(given, tmp_path / 'other', 'tokenizer')
+  for stage in ('dataset', 'semantic_ids'):
+    pipeline.run(given, tmp_path / 'other', stage)
+  np.testing.assert_array_equal(np.load(tmp_path / 'workdir/semantic_ids/semantic_ids.npy'),
+                                np.load(tmp_path / 'other/semantic_ids/semantic_ids.npy'))
+
+
+def test_a_file_whose_content_changed_is_noticed(tmp_path):
+  folder = tmp_path / 'data'
+  write_letter_folder(folder)
+  config = _letter_settings(folder)
+  pipeline.run(config, tmp_path / 'workdir', 'dataset')
+  write_letter_folder(folder, seed=1)
+  with pytest.raises(InputError, match='content of config.data.path/Small.inter.json'):
+    pipeline.run(config, tmp_path / 'workdir', 'dataset')
+
+
+@pytest.mark.parametrize('rows, settings, said', [
+  (np.zeros((29, 4), np.float32), {}, '29'),
+  (np.full((30, 4), np.nan, np.float32), {}, 'NaN|finite'),
+])
+def test_wrong_rows_from_outside(tmp_path, rows, settings, said):
+  folder = tmp_path / 'data'
+  write_letter_folder(folder)
+  np.save(folder / 'rows.npy', rows)
+  for section, stage in (('text_embeddings', 'text_embeddings'), ('collaborative', 'collaborative')):
+    config = _letter_settings(folder, **{f'{section}__path': str(folder / 'rows.npy')})
+    pipeline.run(config, tmp_path / section, 'dataset')
+    with pytest.raises(InputError, match=said) as caught:
+      pipeline.run(config, tmp_path / section, stage)
+    assert 'rows.npy' in str(caught.value) and '\n' not in str(caught.value)

@@ -1,0 +1,63 @@
+import jax
+import numpy as np
+import pytest
+
+from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn
+
+plan_of = jax.jit(sinkhorn, static_argnums=(1, 2))
+
+
+def reference(centered_BxK, epsilon, iterations=50):
+  """The reference's loop, in float64 and out of the log domain."""
+  plan_BxK = np.exp(-np.asarray(centered_BxK, np.float64) / epsilon)
+  rows, columns = plan_BxK.shape
+  for _ in range(iterations):
+    plan_BxK /= plan_BxK.sum(axis=1, keepdims=True) * rows
+    plan_BxK /= plan_BxK.sum(axis=0, keepdims=True) * columns
+  return plan_BxK * rows
+
+
+def distances(rows, columns, heavy_tails=False, seed=0):
+  random = np.random.default_rng(seed)
+  draw = (lambda shape: random.standard_t(1.2, size=shape)) if heavy_tails else (lambda shape: random.normal(size=shape))
+  return np.sum((draw((rows, 1, 8)) - 0.3 * draw((1, columns, 8)))**2, axis=-1).astype(np.float32)
+
+
+def test_distances_are_centered_like_the_reference():
+  given = np.array([[3., 5.], [11., 4.]], np.float32)
+  half_range = 4 + 1e-5
+  np.testing.assert_allclose(center_distances(given), (given - 7) / half_range, rtol=1e-6)
+
+
+@pytest.mark.parametrize('iterations', [1, 2, 3, 50])
+@pytest.mark.parametrize('heavy_tails', [False, True])
+def test_the_plan_is_that_of_float64_at_the_papers_epsilon(iterations, heavy_tails):
+  centered_BxK = np.asarray(center_distances(distances(60, 24, heavy_tails)))
+  expected_BxK = reference(centered_BxK, 0.003, iterations)
+  plan_BxK = np.asarray(plan_of(centered_BxK, 0.003, iterations))
+  np.testing.assert_allclose(plan_BxK, expected_BxK, atol=2e-5 * expected_BxK.max())
+  np.testing.assert_array_equal(plan_BxK.argmax(axis=1), expected_BxK.argmax(axis=1))
+
+
+def test_columns_are_exactly_balanced_where_nearest_codes_collapse():
+  distances_BxK = distances(64, 16)
+  distances_BxK[:, 3] = distances_BxK.min() / 2
+  plan_BxK = plan_of(center_distances(distances_BxK), 0.003, 50)
+  np.testing.assert_allclose(np.sum(plan_BxK, axis=0), 64 / 16, rtol=1e-4)
+  assert np.bincount(np.argmax(plan_BxK, axis=1), minlength=16).max() < 16
+
+
+def test_padded_rows_change_nothing():
+  padded_BxK = np.concatenate([distances(40, 12), 1e6 * np.ones((9, 12), np.float32)])
+  weight_B = np.r_[np.ones(40), np.zeros(9)].astype(np.float32)
+  plan_BxK = plan_of(center_distances(padded_BxK, weight_B), 0.003, 50, weight_B)
+  expected_BxK = plan_of(center_distances(padded_BxK[:40]), 0.003, 50)
+  np.testing.assert_allclose(plan_BxK[:40], expected_BxK, atol=1e-4 * np.max(expected_BxK))
+  assert not np.any(plan_BxK[40:])
+
+
+def test_padding_alone_and_equal_distances_give_numbers():
+  equal_BxK = np.ones((4, 3), np.float32)
+  np.testing.assert_allclose(plan_of(center_distances(equal_BxK), 0.003, 50), 1 / 3, rtol=1e-5)
+  nothing_B = np.zeros(4, np.float32)
+  assert np.all(np.isfinite(plan_of(center_distances(distances(4, 3), nothing_B), 0.003, 50, nothing_B)))

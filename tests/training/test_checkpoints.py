@@ -1,0 +1,215 @@
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from letter_jax.configuration import Config
+from letter_jax.errors import InputError
+from letter_jax.training.checkpoints import Checkpoints, Progress, restore_generator
+from tests.small_data import tiny_generator_config
+
+SHARDING = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+def state(step):
+  random = np.random.default_rng(step)
+  return {'step': jnp.int32(step), 'params': {'kernel': jnp.asarray(random.normal(size=(3, 2)), jnp.float32),
+                                              'scale': jnp.asarray(random.normal(size=2), jnp.bfloat16)}}
+
+
+def progress(step):
+  return Progress(step=step, best_value=0.1 * step, best_step=step - 1, validations_since_best=3,
+                  best_metrics={'ndcg@10': 0.1 * step, 'recall@10': 1 / 3})
+
+
+def abstract(tree):
+  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=SHARDING), tree)
+
+
+def save(directory, steps, keep=2):
+  checkpoints = Checkpoints(directory, keep)
+  for step in steps:
+    checkpoints.save_latest(state(step), progress(step))
+    checkpoints.save_best(state(step)['params'], progress(step))
+  checkpoints.close()
+
+
+def restore_latest(directory):
+  checkpoints = Checkpoints(directory, 2)
+  try:
+    return checkpoints.restore_latest(abstract(state(0)))
+  finally:
+    checkpoints.close()
+
+
+def assert_equal(tree, expected):
+  assert jax.tree.structure(tree) == jax.tree.structure(expected)
+  for one, other in zip(jax.tree.leaves(tree), jax.tree.leaves(expected)):
+    assert one.dtype == other.dtype
+    np.testing.assert_array_equal(one, other)
+
+
+def one_line(caught):
+  message = str(caught.value)
+  assert '\n' not in message and ('expected' in message or 'cannot be read' in message)
+  return message
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+  """Checkpoints of steps 4 and 7; to be copied before it is damaged."""
+  directory = tmp_path_factory.mktemp('saved')
+  save(directory, [2, 4, 7])
+  return directory
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+  return pathlib.Path(shutil.copytree(saved, tmp_path / 'checkpoints'))
+
+
+def test_the_newest_state_comes_back_with_its_progress(saved, capsys):
+  restored, where = restore_latest(saved)
+  assert_equal(restored, state(7))
+  assert where == progress(7)
+  assert capsys.readouterr().out == ''
+  assert sorted(path.name for path in (saved / 'latest').iterdir()) == ['4', '7']
+
+
+def test_nothing_saved_is_nothing_restored(tmp_path):
+  assert restore_latest(tmp_path) is None
+
+
+def files_of(folder):
+  return [path for path in folder.rglob('*') if path.is_file()]
+
+
+def empty(folder):
+  for path in files_of(folder):
+    path.write_bytes(b'')
+
+
+def halve(folder):
+  for path in files_of(folder):
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+def lose_the_state(folder):
+  shutil.rmtree(folder / 'state')
+
+
+def lose_the_progress(folder):
+  shutil.rmtree(folder / 'progress')
+
+
+def lose_the_arrays(folder):
+  shutil.rmtree(folder / 'state' / 'd')
+
+
+DAMAGES = (empty, halve, lose_the_state, lose_the_progress, lose_the_arrays)
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copy, capsys, damage):
+  damage(copy / 'latest' / '7')
+  restored, where = restore_latest(copy)
+  assert_equal(restored, state(4))
+  assert where == progress(4)
+  said = capsys.readouterr().out.splitlines()
+  assert len(said) == 1 and str(copy / 'latest' / '7') in said[0] and 'unreadable and passed over' in said[0]
+
+
+def test_after_damage_the_training_saves_the_lost_step_again(copy):
+  halve(copy / 'latest' / '7')
+  checkpoints = Checkpoints(copy, 2)
+  checkpoints.restore_latest(abstract(state(0)))
+  checkpoints.save_latest(state(7), progress(7))
+  checkpoints.close()
+  restored, _ = restore_latest(copy)
+  assert_equal(restored, state(7))
+
+
+def test_all_damaged_is_nothing_restored(copy, capsys):
+  for step in (4, 7):
+    halve(copy / 'latest' / str(step))
+  assert restore_latest(copy) is None
+  said = capsys.readouterr().out.splitlines()
+  assert [str(copy / 'latest' / step) in line for step, line in zip('74', said, strict=True)] == [True, True]
+
+
+def test_a_half_written_folder_of_a_kill_is_no_checkpoint(copy):
+  shutil.copytree(copy / 'latest' / '7', copy / 'latest' / '9.orbax-checkpoint-tmp')
+  restored, where = restore_latest(copy)
+  assert where.step == 7
+  assert_equal(restored, state(7))
+
+
+def test_the_best_parameters_come_back_without_knowing_their_shapes(saved):
+  checkpoints = Checkpoints(saved)
+  params, where = checkpoints.restore_best(checkpoints.abstract_best(SHARDING))
+  checkpoints.close()
+  assert_equal(params, state(7)['params'])
+  assert where == progress(7)
+  assert sorted(path.name for path in (saved / 'best').iterdir()) == ['7']
+
+
+def test_no_best_checkpoint_is_an_input_error(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  for restore in (lambda: checkpoints.abstract_best(SHARDING),
+                  lambda: checkpoints.restore_best(abstract(state(0)['params']))):
+    with pytest.raises(InputError) as caught:
+      restore()
+    assert str(tmp_path / 'best') in one_line(caught)
+  checkpoints.close()
+
+
+@pytest.mark.parametrize('damage', [empty, halve])
+def test_a_damaged_best_checkpoint_is_an_input_error(copy, damage):
+  damage(copy / 'best' / '7')
+  checkpoints = Checkpoints(copy)
+  with pytest.raises(InputError) as caught:
+    checkpoints.restore_best(abstract(state(0)['params']))
+  checkpoints.close()
+  assert str(copy / 'best' / '7') in one_line(caught)
+
+
+@pytest.fixture
+def workdir(tmp_path, saved):
+  """As the generator's stage leaves it."""
+  shutil.copytree(saved, tmp_path / 'generator' / 'checkpoints')
+  (tmp_path / 'generator' / 'generator.json').write_text(json.dumps(
+    {'config': dataclasses.asdict(tiny_generator_config()), 'codebook_size': 8}))
+  (tmp_path / 'semantic_ids').mkdir()
+  np.save(tmp_path / 'semantic_ids' / 'semantic_ids.npy', np.arange(12, dtype=np.int32).reshape(4, 3))
+  return tmp_path
+
+
+def test_a_generator_is_restored_with_all_that_belongs_to_it(workdir):
+  restored = restore_generator(str(workdir))
+  assert_equal(restored.params, state(7)['params'])
+  assert isinstance(restored.config, Config) and restored.config == tiny_generator_config()
+  np.testing.assert_array_equal(restored.semantic_ids, np.arange(12).reshape(4, 3))
+  assert (restored.codebook_size, restored.step, restored.validation) == (8, 7, progress(7).best_metrics)
+
+
+@pytest.mark.parametrize('missing', ['generator/generator.json', 'semantic_ids/semantic_ids.npy',
+                                     'generator/checkpoints/best/7'])
+def test_a_workdir_without_a_generator_is_an_input_error(workdir, missing):
+  path = workdir / missing
+  shutil.rmtree(path) if path.is_dir() else path.unlink()
+  with pytest.raises(InputError) as caught:
+    restore_generator(workdir)
+  assert str(workdir) in one_line(caught)
+
+
+@pytest.mark.parametrize('damage', [empty, halve])
+def test_a_generator_whose_checkpoint_is_damaged_is_an_input_error(workdir, damage):
+  damage(workdir / 'generator' / 'checkpoints' / 'best' / '7')
+  with pytest.raises(InputError) as caught:
+    restore_generator(workdir)
+  assert str(workdir) in one_line(caught)

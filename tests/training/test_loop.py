@@ -1,0 +1,237 @@
+"""The loop with programs of a few numbers: what it decides, what it keeps, and that a resumed run is the same run."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from letter_jax.configuration import TrainingConfig
+from letter_jax.training import loop
+from letter_jax.training.checkpoints import Checkpoints
+from letter_jax.training.loop import Program, TrainingDiverged, train
+from letter_jax.training.state import TrainState, make_step
+
+SHARDING = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+CONFIG = TrainingConfig(epochs=4, patience=100, log_every_steps=1, checkpoint_every_steps=1000)
+
+
+class Interrupted(Exception):
+  pass
+
+
+def interrupted(program, step):
+  """The same program, which is killed when it is to do the step after `step`."""
+  def advance(state, index):
+    if index >= step:
+      raise Interrupted
+    return program.advance(state, index)
+  return dataclasses.replace(program, advance=advance)
+
+
+def quadratic(steps_per_epoch=2):
+  """Adam on |x - 3|^2 with noise of the step."""
+  optimizer = optax.adam(0.3)
+
+  def loss_sum(params, batch, key):
+    error = params['x'] - 3 + 0.1 * jax.random.normal(key, (5,)) + batch
+    return jnp.sum(error ** 2), jnp.float32(5), {'largest': (jnp.abs(error).max(), jnp.ones(()))}
+
+  step = jax.jit(make_step(loss_sum, optimizer, jax.random.key(1)), donate_argnums=0)
+  return Program(
+    init=lambda start: TrainState.create({'x': start}, optimizer), init_arguments=(jnp.linspace(0.0, 1.0, 5),),
+    sharding=SHARDING, advance=lambda state, index: step(state, jnp.float32(0.01 * index)), steps_per_call=1,
+    steps_per_epoch=steps_per_epoch, examples_per_epoch=5 * steps_per_epoch,
+    evaluate=lambda params: {'error': float(jnp.sum((params['x'] - 3) ** 2)), 'first': float(params['x'][0])},
+    selection='error', larger_is_better=False)
+
+
+def scripted(values, steps_per_call=1, metrics=None):
+  """Epochs of one call; the validations give `values`; the parameters are the steps done.
+
+  `metrics`: step -> {name: value}, instead of a loss of 1.
+  """
+  def advance(state, index):
+    done = index + steps_per_call
+    assert int(state.step) == index
+    state = TrainState(state.step + steps_per_call, {'steps': jnp.float32(done)}, state.opt_state)
+    named = metrics(done) if metrics else {'loss': 1.0}
+    return state, {name: (jnp.float32(value), jnp.ones(())) for name, value in named.items()}
+
+  return Program(
+    init=lambda: TrainState(jnp.zeros((), jnp.int32), {'steps': jnp.zeros(())}, ()), sharding=SHARDING,
+    advance=advance, steps_per_call=steps_per_call, steps_per_epoch=steps_per_call, examples_per_epoch=10,
+    evaluate=lambda params: {'ndcg@10': values[int(params['steps']) // steps_per_call - 1]})
+
+
+def lines_of(directory, kind=None):
+  lines = [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()]
+  for line in lines:
+    line.pop('examples_per_second', None)
+  return [line for line in lines if kind in (None, line['kind'])]
+
+
+def latest(program, directory):
+  checkpoints = Checkpoints(directory / 'checkpoints', 2)
+  try:
+    return checkpoints.restore_latest(loop._abstract(program))
+  finally:
+    checkpoints.close()
+
+
+def assert_equal(tree, other):
+  assert jax.tree.structure(tree) == jax.tree.structure(other)
+  jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
+@pytest.fixture(scope='module')
+def program():
+  return quadratic()
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(program, tmp_path_factory):
+  directory = tmp_path_factory.mktemp('uninterrupted')
+  params, progress = train(program, CONFIG, directory, 'test')
+  return params, progress, latest(program, directory), lines_of(directory)
+
+
+def test_training_goes_where_it_should(uninterrupted):
+  params, progress, (state, saved), lines = uninterrupted
+  assert progress.step == 8 and int(state.step) == 8 and saved == progress
+  assert [(line['step'], line['kind']) for line in lines] == [
+    (1, 'train'), (2, 'train'), (2, 'validation'), (3, 'train'), (4, 'train'), (4, 'validation'),
+    (5, 'train'), (6, 'train'), (6, 'validation'), (7, 'train'), (8, 'train'), (8, 'validation')]
+  assert [line['epoch'] for line in lines if line['kind'] == 'train'] == [0.5 * step for step in range(1, 9)]
+  losses = [line['loss'] for line in lines if line['kind'] == 'train']
+  assert losses[-1] < 0.5 * losses[0] and losses[0] == pytest.approx(np.mean((np.linspace(0, 1, 5) - 3) ** 2), rel=0.1)
+  assert {'loss', 'largest', 'gradient_norm'} < lines[0].keys()
+  assert progress.best_step == 8 and progress.best_metrics['first'] == float(params['x'][0])
+
+
+# What is saved when: at the end of epochs only; in the middle of epochs; at every step.
+@pytest.mark.parametrize('interruption, every, resumed_at', [(4, 1000, 4), (3, 1000, 2), (5, 3, 4), (4, 3, 4), (7, 1, 7),
+                                                             (1, 1000, 0), (3, 3, 3)])
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
+    program, uninterrupted, tmp_path, capsys, interruption, every, resumed_at):
+  config = dataclasses.replace(CONFIG, checkpoint_every_steps=every)
+  with pytest.raises(Interrupted):
+    train(interrupted(program, interruption), config, tmp_path, 'test')
+  params, progress = train(program, config, tmp_path, 'test')
+  said = capsys.readouterr().out
+  assert (f'test: resumed at step {resumed_at} of 8' in said) == (resumed_at > 0)
+  expected_params, expected_progress, expected_latest, expected_lines = uninterrupted
+  assert_equal(params, expected_params)
+  assert progress == expected_progress
+  state, saved = latest(program, tmp_path)
+  assert_equal(state, expected_latest[0])
+  assert saved == expected_latest[1]
+  assert lines_of(tmp_path) == expected_lines
+
+
+def test_a_finished_training_does_nothing_more(program, uninterrupted, tmp_path):
+  train(program, CONFIG, tmp_path, 'test')
+  lines = (tmp_path / 'metrics.jsonl').read_text()
+  params, progress = train(interrupted(program, 0), CONFIG, tmp_path, 'test')
+  assert_equal(params, uninterrupted[0])
+  assert progress == uninterrupted[1]
+  assert (tmp_path / 'metrics.jsonl').read_text() == lines
+
+
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(program, uninterrupted, tmp_path, capsys):
+  with pytest.raises(Interrupted):
+    train(interrupted(program, 6), CONFIG, tmp_path, 'test')
+  for path in (tmp_path / 'checkpoints' / 'latest' / '6').rglob('*'):
+    if path.is_file():
+      path.write_bytes(b'')
+  params, progress = train(program, CONFIG, tmp_path, 'test')
+  said = capsys.readouterr().out
+  assert 'latest/6 is unreadable' in said and 'resumed at step 4' in said
+  assert_equal(params, uninterrupted[0])
+  assert progress == uninterrupted[1] and lines_of(tmp_path) == uninterrupted[3]
+
+
+def test_the_best_validation_is_selected_and_not_the_last(tmp_path):
+  params, progress = train(scripted([0.1, 0.4, 0.4, 0.3]), CONFIG, tmp_path, 'test')
+  assert float(params['steps']) == 2  # of equals the first
+  assert (progress.best_value, progress.best_step, progress.best_metrics) == (0.4, 2, {'ndcg@10': 0.4})
+  assert (progress.step, progress.validations_since_best) == (4, 2)
+
+
+def test_smaller_may_be_better(tmp_path):
+  program = dataclasses.replace(scripted([0.4, 0.1, 0.2, 0.1]), larger_is_better=False)
+  params, progress = train(program, CONFIG, tmp_path, 'test')
+  assert float(params['steps']) == 2 and progress.best_value == 0.1
+
+
+def test_patience_ends_the_training(tmp_path, capsys):
+  config = dataclasses.replace(CONFIG, epochs=10, patience=3)
+  values = [0.2, 0.1, 0.3, 0.1, 0.2, 0.3, 0.9, 0.9, 0.9, 0.9]
+  params, progress = train(scripted(values), config, tmp_path, 'test')
+  assert progress.step == 6 and progress.best_step == 3 and float(params['steps']) == 3
+  assert 'test: best ndcg@10 0.3000 at step 3, stopped at step 6' in capsys.readouterr().out
+  again, progress_again = train(scripted(values), config, tmp_path, 'test')
+  assert_equal(again, params)
+  assert progress_again == progress
+
+
+def test_patience_survives_an_interruption(tmp_path):
+  config = dataclasses.replace(CONFIG, epochs=10, patience=3)
+  program = scripted([0.2, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9])
+  with pytest.raises(Interrupted):
+    train(interrupted(program, 3), config, tmp_path, 'test')
+  _, progress = train(program, config, tmp_path, 'test')
+  assert (progress.step, progress.best_step) == (4, 1)
+
+
+def test_validations_are_as_far_apart_as_asked_and_the_last_step_has_one(tmp_path):
+  config = dataclasses.replace(CONFIG, epochs=5, evaluate_every_epochs=2)
+  train(scripted([0.1] * 5), config, tmp_path, 'test')
+  assert [line['step'] for line in lines_of(tmp_path, 'validation')] == [2, 4, 5]
+
+
+def test_a_call_may_be_a_whole_epoch(tmp_path):
+  program = scripted([0.1, 0.3, 0.2, 0.1], steps_per_call=5)
+  params, progress = train(program, CONFIG, tmp_path, 'test')
+  assert (progress.step, progress.best_step, float(params['steps'])) == (20, 10, 10)
+  assert [(line['step'], line['epoch']) for line in lines_of(tmp_path, 'train')] == [(5, 1), (10, 2), (15, 3), (20, 4)]
+
+
+def test_a_line_averages_its_interval(tmp_path):
+  config = dataclasses.replace(CONFIG, epochs=5, log_every_steps=3, evaluate_every_epochs=100)
+  train(scripted([0.1] * 5, metrics=lambda step: {'loss': float(step)}), config, tmp_path, 'test')
+  assert [(line['step'], line['loss']) for line in lines_of(tmp_path, 'train')] == [(3, 2.0), (5, 4.5)]
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize('log_every', [1, 1000])
+def test_a_term_that_is_not_finite_stops_the_training_and_is_not_saved(tmp_path, value, log_every):
+  # Checkpoints at 2 and 4; at step 4 a term goes bad, between two validations.
+  config = dataclasses.replace(CONFIG, epochs=8, log_every_steps=log_every, checkpoint_every_steps=2,
+                               evaluate_every_epochs=3)
+  program = scripted([0.1] * 8, metrics=lambda step: {'loss': 1.0, 'commitment': value if step == 4 else 1.0})
+  with pytest.raises(TrainingDiverged, match=f'commitment is {value} between steps .* and 4') as caught:
+    train(program, config, tmp_path, 'test')
+  assert '\n' not in str(caught.value) and 'loss' not in str(caught.value)
+  state, progress = latest(program, tmp_path)
+  assert int(state.step) == progress.step == 3
+  checkpoints = Checkpoints(tmp_path / 'checkpoints', 2)
+  params, _ = checkpoints.restore_best(checkpoints.abstract_best(SHARDING))
+  checkpoints.close()
+  assert float(params['steps']) == 3
+
+
+def test_a_validation_that_is_not_finite_stops_the_training(tmp_path):
+  program = scripted([0.1, np.nan, 0.2, 0.3])
+  with pytest.raises(TrainingDiverged, match='validation ndcg@10 is nan at step 2'):
+    train(program, CONFIG, tmp_path, 'test')
+  assert latest(program, tmp_path)[1].step == 1
+
+
+def test_the_state_is_born_where_the_program_says(program):
+  abstract = loop._abstract(program)
+  assert all(leaf.sharding == SHARDING for leaf in jax.tree.leaves(abstract))
+  assert abstract.params['x'].shape == (5,) and abstract.step.dtype == jnp.int32
