@@ -19,10 +19,17 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 def parse(arguments: list[str]) -> list[str]:
   """absl's flags, with a recipe that is missing or does not fit told in one line."""
+  recipe = next((a.partition('=')[2] for a in arguments if a.startswith('--config=')), '')
+  if recipe and not pathlib.Path(recipe.partition(':')[0]).is_file():
+    fail(f'--config={recipe} is not there; expected a recipe, as configs/quickstart.py or configs/letter_tiger.py:beauty')
   try:
     return flags.FLAGS(arguments)
-  except (flags.Error, OSError, AttributeError, KeyError, TypeError, ValueError, InputError) as error:
-    fail(' '.join(str(error.args[0] if isinstance(error, KeyError) else error).split()))
+  except (flags.Error, InputError) as error:
+    fail(str(error))
+  except (AttributeError, KeyError) as error:
+    fail(f'--config={recipe} and its overrides: {error.args[0]}')
+  except Exception as error:  # a recipe is code: whatever it raises is a wrong input
+    fail(f'--config={recipe} raised {type(error).__name__}: {error}')
 
 
 def main(_) -> None:
@@ -44,7 +51,7 @@ def main(_) -> None:
 
 
 def fail(message: str) -> None:
-  print(f'letter_jax: error: {message}', file=sys.stderr)
+  print('letter_jax: error:', ' '.join(message.replace('\\n', ' ').split()), file=sys.stderr)
   sys.exit(2)
 
 

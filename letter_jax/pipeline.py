@@ -109,12 +109,13 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
       print(f'{stage.name}: redone with another {_describe(changes)}', flush=True)
       for later in [stage, *_descendants(stage, order)]:
         shutil.rmtree(later.directory(workdir), ignore_errors=True)
+      record = None
     elif record['complete'] and all((directory / name).exists() for name in stage.outputs):
       print(f'{stage.name}: done before ({record["seconds"]:.1f} s), in {directory}', flush=True)
       return
-  print(f'{stage.name}: {"resuming" if record and not record["complete"] else "running"}', flush=True)
+  print(f'{stage.name}: {"running" if record is None else "resuming"}', flush=True)
   start = time.perf_counter()
-  spent = record['seconds'] if record and not _changes(record, wanted) else 0.0
+  spent = record['seconds'] if record else 0.0
   artifacts.write_json(directory / RECORD, {**wanted, 'complete': False, 'seconds': spent})
   stage.run(config, workdir)
   outputs = {name: artifacts.fingerprint(directory / name) for name in stage.outputs}

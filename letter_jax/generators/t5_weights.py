@@ -60,7 +60,8 @@ def to_hugging_face(params: dict, config: T5Config) -> dict[str, np.ndarray]:
     value = params
     for key in path:
       value = value[key]
-    tensors[name] = np.ascontiguousarray(np.asarray(value, np.float32).T if transposed else np.asarray(value, np.float32))
+    value = np.asarray(value, np.float32)
+    tensors[name] = np.ascontiguousarray(value.T if transposed else value)
   return tensors
 
 
@@ -73,7 +74,7 @@ def read(path: pathlib.Path, config: T5Config, vocabulary_size: int) -> dict:
   beyond = f'.block.{config.layers}.'
   for name in tensors:
     if beyond in name:
-      raise InputError(f'{path}: tensor {name} is one of a larger model; expected {config.layers} + {config.layers} layers')
+      raise InputError(f'{path}: tensor {name} is of a larger model; expected {config.layers} + {config.layers} layers')
   params = from_hugging_face(tensors, config, str(path))
   for name, shape in _shapes(config, vocabulary_size).items():
     if tensors[name].shape != shape:

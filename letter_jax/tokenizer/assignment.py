@@ -85,10 +85,12 @@ def _resolve(latent_Nxd, codebooks_LxKxd):
   items = len(latent_Nxd)
   residual_Nxd = latent_Nxd
   node_N = np.zeros(items, np.int64)  # number of the item's prefix among the prefixes in use
+  moved_N = np.zeros(items, bool)
   assigned_NxL = np.empty((items, levels), np.int32)
   for level, codebook_Kxd in enumerate(codebooks_LxKxd):
     room = min(codes**(levels - level - 1), items)
-    code_N = _spread(residual_Nxd, jnp.asarray(codebook_Kxd), node_N, room)
+    code_N, moved_here_N = _spread(residual_Nxd, jnp.asarray(codebook_Kxd), node_N, room, moved_N)
+    moved_N |= moved_here_N
     assigned_NxL[:, level] = code_N
     # As in `quantizer.quantize`, rounding included, so that items that need not move get the quantizer's codes.
     residual_Nxd = residual_Nxd - (residual_Nxd + (codebook_Kxd[code_N] - residual_Nxd))
@@ -96,17 +98,18 @@ def _resolve(latent_Nxd, codebooks_LxKxd):
   return assigned_NxL
 
 
-def _spread(residual_Nxd, codebook_Kxd, node_N, room: int):
-  """A code for every item, near its residual, with at most `room` items of a node on one code."""
+def _spread(residual_Nxd, codebook_Kxd, node_N, room: int, moved_N):
+  """A code for every item, near its residual, with at most `room` items of a node on one code; and who had to move."""
   codes = codebook_Kxd.shape[0]
   best_Nx2 = _in_batches(lambda batch_Bxd: _nearest_and_margin(batch_Bxd, codebook_Kxd), residual_Nxd)
   code_N, margin_N = best_Nx2[:, 0].astype(np.int64), best_Nx2[:, 1]
   child_N = node_N * codes + code_N
   children = (node_N.max() + 1) * codes
-  # Those with the most to lose stay; among equals the first item.
-  movers_U = np.flatnonzero(_rank(child_N, -margin_N) >= room)
+  # Those with the most to lose stay, among equals the first item; who came from a full prefix goes after all others.
+  moves_N = _rank(child_N, np.where(moved_N, 1 / (1 + margin_N), -margin_N)) >= room
+  movers_U = np.flatnonzero(moves_N)
   if not movers_U.size:
-    return code_N
+    return code_N, moves_N
   taken_C = np.minimum(np.bincount(child_N, minlength=children), room)
   distances_UxK = _in_batches(lambda batch_Bxd: _distances(batch_Bxd, codebook_Kxd), residual_Nxd[movers_U])
   choices_UxK = np.argsort(distances_UxK, axis=1, kind='stable').astype(np.int32)
@@ -126,7 +129,7 @@ def _spread(residual_Nxd, codebook_Kxd, node_N, room: int):
     waiting_W = waiting_W[~accepted_W]
     if not waiting_W.size:
       break
-  return code_N
+  return code_N, moves_N
 
 
 def _reference(latent_Nxd, codebooks_LxKxd, nearest_NxL, config: RQVAEConfig):

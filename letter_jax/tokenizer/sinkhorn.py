@@ -15,6 +15,7 @@ import jax.numpy as jnp
 # Stands for log(0) of a padded row: finite, so that a batch of padding alone gives numbers and not NaN.
 _LOG_ZERO = -1e30
 _TINY = 1e-30
+_ROUNDING = 1e-4  # of log odds whose terms reach 1 / epsilon
 _PLAIN_ITERATIONS = 2
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -61,17 +62,19 @@ def sinkhorn_codes(centered_BxK, epsilon: float, iterations: int, weight_B=None)
 
   With fewer items than codes an item has several columns nearly to itself, and in float32 their entries are equal:
   1 - 1e-9 is 1. So the entries p (as shares of their column) are compared by their log odds, log p - log(1 - p), which
-  tell them apart and have the same order.
+  tell them apart and have the same order. What even they leave equal, as for items alike, goes to the nearest code.
   """
   logits_BxK = _scaled_rows(centered_BxK, epsilon, iterations, weight_B)
-  first_K = jnp.argmax(logits_BxK, axis=0)
-  is_first_BxK = jnp.arange(len(logits_BxK))[:, None] == first_K
-  # log(1 - p) loses nothing where p <= 1/2; only the largest entry of a column needs the sum of the others.
+  largest_K = jnp.max(logits_BxK, axis=0)
+  is_first_BxK = jnp.arange(len(logits_BxK))[:, None] == jnp.argmax(logits_BxK, axis=0)
+  # log(1 - p) loses nothing where p <= 1/2; only the largest entry of a column needs the sum of the others. (Of two
+  # that are equally large, each has the other among its others: the sum is the same for both.)
   others_K = jax.nn.logsumexp(jnp.where(is_first_BxK, -jnp.inf, logits_BxK), axis=0)
-  all_K = jnp.logaddexp(others_K, jnp.max(logits_BxK, axis=0))
-  share_BxK = jnp.where(is_first_BxK, 0., jnp.exp(logits_BxK - all_K))
-  odds_BxK = logits_BxK - jnp.where(is_first_BxK, others_K, all_K + jnp.log1p(-share_BxK))
-  return jnp.argmax(odds_BxK, axis=1).astype(jnp.int32)
+  all_K = jnp.logaddexp(others_K, largest_K)
+  is_largest_BxK = logits_BxK == largest_K
+  share_BxK = jnp.where(is_largest_BxK, 0., jnp.exp(logits_BxK - all_K))
+  odds_BxK = logits_BxK - jnp.where(is_largest_BxK, others_K, all_K + jnp.log1p(-share_BxK))
+  return jnp.argmax(odds_BxK - _ROUNDING * centered_BxK, axis=1).astype(jnp.int32)
 
 
 def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):

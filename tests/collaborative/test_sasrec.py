@@ -1,4 +1,4 @@
-"""SASRec's masks by gradients, its packed rows against single ones, and its training on items that follow each other."""
+"""SASRec's masks by gradients, its packed rows against single ones, its training on items that follow each other."""
 
 import json
 
@@ -109,8 +109,8 @@ def test_losses_are_those_of_the_formulas(params, loss):
 def sasrec_config(settings=None):
   return config_with({
     'data.history_length': 4, 'collaborative.model.dim': 8, 'collaborative.model.layers': 1,
-    'collaborative.training.epochs': 6, 'collaborative.training.batch_size': 8, 'collaborative.training.learning_rate': 0.03,
-    'collaborative.training.log_every_steps': 1000, **(settings or {})})
+    'collaborative.training.epochs': 6, 'collaborative.training.batch_size': 8,
+    'collaborative.training.learning_rate': 0.03, 'collaborative.training.log_every_steps': 1000, **(settings or {})})
 
 
 @pytest.mark.parametrize('loss', ['cross_entropy', 'bce'])

@@ -36,7 +36,8 @@ def unpacked(batch):
   found = []
   for items_C, segments_C, targets_S in zip(batch['items_BxC'], batch['segments_BxC'], batch['targets_BxS']):
     used = {slot for slot, target in enumerate(targets_S) if target != PAD_ITEM}
-    assert {segment - 1 for segment in segments_C.tolist()} - {-1} == used
+    segments = set(segments_C.tolist()) - {0}
+    assert used == {segment - 1 for segment in segments}
     assert ((items_C == PAD_ITEM) == (segments_C == 0)).all()
     for slot in sorted(used):
       cells = np.flatnonzero(segments_C == slot + 1)

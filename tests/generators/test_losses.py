@@ -16,7 +16,8 @@ def batch():
 
 @jax.jit
 def loss_count_and_gradient(logits, targets, weights, temperature):
-  (total, count), gradient = jax.value_and_grad(ranking_guided_loss, has_aux=True)(logits, targets, weights, temperature)
+  function = jax.value_and_grad(ranking_guided_loss, has_aux=True)
+  (total, count), gradient = function(logits, targets, weights, temperature)
   return total, count, gradient
 
 

@@ -69,5 +69,6 @@ def test_scores_do_not_depend_on_the_width_that_histories_are_padded_to(search):
 def test_a_small_beam_gives_true_scores_too(search, log_likelihood_BxN):
   beams = search(3, 2)
   assert beams.items_BxW.shape == (2, 2)
-  np.testing.assert_allclose(beams.scores_BxW, np.take_along_axis(log_likelihood_BxN, beams.items_BxW, axis=1), rtol=1e-5)
+  expected_BxW = np.take_along_axis(log_likelihood_BxN, beams.items_BxW, axis=1)
+  np.testing.assert_allclose(beams.scores_BxW, expected_BxW, rtol=1e-5)
   assert (np.diff(beams.scores_BxW) <= 0).all()

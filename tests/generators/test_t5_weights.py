@@ -20,7 +20,8 @@ GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 't5_reference.npz'
 
 def random_params(config, vocabulary_size):
   tokens = jnp.zeros((1, 1), jnp.int32)
-  shapes = jax.eval_shape(T5(config, vocabulary_size).init, jax.random.key(0), tokens, tokens, tokens[:, None])['params']
+  init = T5(config, vocabulary_size).init
+  shapes = jax.eval_shape(init, jax.random.key(0), tokens, tokens, tokens[:, None])['params']
   random = np.random.default_rng(0)
   return jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32), shapes)
 
@@ -70,7 +71,8 @@ def test_a_missing_tensor_is_named(params, tmp_path, name):
   assert name in refusal(changed(params, tmp_path, lambda tensors: tensors.pop(name)))
 
 
-@pytest.mark.parametrize('name', ['shared.weight', 'decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
+@pytest.mark.parametrize('name', ['shared.weight',
+                                  'decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
                                   'encoder.block.1.layer.1.DenseReluDense.wo.weight',
                                   'decoder.block.1.layer.2.layer_norm.weight'])
 def test_a_tensor_of_another_size_is_named_with_both(params, tmp_path, name):

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn
+from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn, sinkhorn_codes
 
 plan_of = jax.jit(sinkhorn, static_argnums=(1, 2))
 
@@ -61,3 +61,27 @@ def test_padding_alone_and_equal_distances_give_numbers():
   np.testing.assert_allclose(plan_of(center_distances(equal_BxK), 0.003, 50), 1 / 3, rtol=1e-5)
   nothing_B = np.zeros(4, np.float32)
   assert np.all(np.isfinite(plan_of(center_distances(distances(4, 3), nothing_B), 0.003, 50, nothing_B)))
+
+
+def test_codes_where_float32_entries_are_equal():
+  # Two items, sixteen codes: each has half of them nearly to itself.
+  distances_BxK = distances(2, 16, seed=3)
+  epsilon = 0.03
+  centered_BxK = np.asarray(center_distances(distances_BxK))
+  assert np.sum(plan_of(centered_BxK, epsilon, 50)[0] == np.float32(2 / 16)) > 1
+  expected_BxK = reference(centered_BxK, epsilon)
+  assert np.all(np.sort(expected_BxK)[:, -1] > np.sort(expected_BxK)[:, -2])
+  np.testing.assert_array_equal(sinkhorn_codes(centered_BxK, epsilon, 50), expected_BxK.argmax(axis=1))
+
+
+@pytest.mark.parametrize('rows, columns', [(60, 24), (24, 60)])
+def test_codes_are_the_largest_entries_of_the_plan(rows, columns):
+  centered_BxK = np.asarray(center_distances(distances(rows, columns)))
+  codes_B = sinkhorn_codes(centered_BxK, 0.05, 50)
+  np.testing.assert_array_equal(codes_B, reference(centered_BxK, 0.05).argmax(axis=1))
+
+
+def test_items_alike_take_their_nearest_code_together():
+  distances_BxK = np.repeat(distances(1, 9), 5, axis=0)
+  codes_B = sinkhorn_codes(center_distances(distances_BxK), 0.003, 50)
+  np.testing.assert_array_equal(codes_B, distances_BxK.argmin(axis=1))

@@ -113,8 +113,8 @@ def test_training_goes_where_it_should(uninterrupted):
 
 
 # What is saved when: at the end of epochs only; in the middle of epochs; at every step.
-@pytest.mark.parametrize('interruption, every, resumed_at', [(4, 1000, 4), (3, 1000, 2), (5, 3, 4), (4, 3, 4), (7, 1, 7),
-                                                             (1, 1000, 0), (3, 3, 3)])
+@pytest.mark.parametrize('interruption, every, resumed_at', [
+  (4, 1000, 4), (3, 1000, 2), (1, 1000, 0), (5, 3, 4), (4, 3, 4), (3, 3, 3), (7, 1, 7)])
 def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
     program, uninterrupted, tmp_path, capsys, interruption, every, resumed_at):
   config = dataclasses.replace(CONFIG, checkpoint_every_steps=every)

@@ -17,7 +17,7 @@ def test_a_line_a_write(tmp_path, capsys):
   assert lines_of(tmp_path / 'run')[1:] == [{'step': 20, 'epoch': 1.0, 'kind': 'validation', 'ndcg@10': 0.125}]
   shown = capsys.readouterr().out.splitlines()
   assert len(shown) == 2
-  assert shown[0].split() == 'generator train step 10 epoch 0.50 loss 1.25 examples_per_second 1235'.split()
+  assert ' '.join(shown[0].split()) == 'generator train step 10 epoch 0.50 loss 1.25 examples_per_second 1235'
   events = list((tmp_path / 'run' / 'tensorboard').iterdir())
   content = b''.join(path.read_bytes() for path in events)
   assert b'train/loss' in content and b'validation/ndcg_10' in content

@@ -1,0 +1,22 @@
+"""The README's example is run as it stands there."""
+
+import pathlib
+import re
+
+import numpy as np
+
+from letter_jax import pipeline
+from tests.small_data import config_with, run_settings
+
+README = pathlib.Path(__file__).parent.parent / 'README.md'
+
+
+def test_the_example_of_restoring(tmp_path):
+  pipeline.run(config_with(run_settings(generator__training__epochs=1)), tmp_path)
+  (example,) = re.findall(r'```python\n(.*?)```', README.read_text(encoding='utf-8'), re.DOTALL)
+  assert "'workdirs/quickstart'" in example
+  scope = {}
+  exec(example.replace("'workdirs/quickstart'", repr(str(tmp_path))), scope)
+  found = scope['found']
+  assert found.items_BxW.shape == found.scores_BxW.shape == (2, 10)
+  assert all(len(set(row)) == 10 for row in np.asarray(found.items_BxW).tolist())
