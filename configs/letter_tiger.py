@@ -12,7 +12,7 @@ EPOCHS = {'scientific': 26, 'beauty': 7, 'instruments': 7}
 
 def get_config(name: str = ''):
   if name not in EPOCHS:
-    raise InputError(f'configs/letter_tiger.py:{name} is no data set; expected one of {", ".join(EPOCHS)} after the colon')
+    raise InputError(f'configs/letter_tiger.py:{name} is no data set; expected {", ".join(EPOCHS)} after the colon')
   config = default_config()
   config.data.source = 'letter'
   config.data.name = name.capitalize()

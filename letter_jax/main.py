@@ -21,7 +21,7 @@ def parse(arguments: list[str]) -> list[str]:
   """absl's flags, with a recipe that is missing or does not fit told in one line."""
   recipe = next((a.partition('=')[2] for a in arguments if a.startswith('--config=')), '')
   if recipe and not pathlib.Path(recipe.partition(':')[0]).is_file():
-    fail(f'--config={recipe} is not there; expected a recipe, as configs/quickstart.py or configs/letter_tiger.py:beauty')
+    fail(f'--config={recipe} is not there; expected a recipe such as configs/letter_tiger.py:beauty')
   try:
     return flags.FLAGS(arguments)
   except (flags.Error, InputError) as error:

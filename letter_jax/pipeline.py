@@ -179,7 +179,8 @@ def _read_record(directory: pathlib.Path) -> dict | None:
     record = json.loads(path.read_text(encoding='utf-8'))
     return record if record.keys() >= {'settings', 'inputs', 'files', 'complete', 'seconds'} else None
   except (ValueError, AttributeError) as error:
-    raise InputError(f'{path} is damaged ({error}); expected the record of a stage: remove {directory} to redo it') from error
+    raise InputError(f'{path} is damaged ({error}); expected the record of a stage; '
+                     f'remove {directory} to redo it') from error
 
 
 def _ancestors(stage: Stage, by_name) -> set[str]:

@@ -61,8 +61,9 @@ def collaborative(config: Config, workdir: pathlib.Path) -> None:
   given = config.collaborative.path
   dim = config.tokenizer.model.latent_dim
   # What is given is checked before anything is trained.
-  rows = letter_format.read_embeddings(pathlib.Path(given), data.num_items, 'collaborative embeddings') if given else None
-  metrics = None
+  rows = metrics = None
+  if given:
+    rows = letter_format.read_embeddings(pathlib.Path(given), data.num_items, 'collaborative embeddings')
   if config.collaborative.baseline or not given:
     from letter_jax.collaborative.training import collaborative_rows, train_sasrec
     params, metrics = train_sasrec(config, data, directory)
@@ -131,15 +132,14 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
   directory = workdir / 'evaluation'
   result, baselines = {}, {'popularity': {}}
   counts = popularity.training_counts(data)
-  for split, examples in (('validation', splits.validation_examples(data, config.data.history_length)),
-                          ('test', splits.test_examples(data, config.data.history_length))):
+  for split, of_split in (('validation', splits.validation_examples), ('test', splits.test_examples)):
+    examples = of_split(data, config.data.history_length)
     found = evaluator.evaluate(restored.params, examples, label=f'evaluate {split}')
     result[split] = found.metrics
     if evaluator.has_collisions:
       result[f'{split}_string_match'] = found.string_match
     baselines['popularity'][split] = metrics.summarize(popularity.popularity_metrics(counts, examples.targets))
-    if split == 'test':
-      artifacts.write(directory / 'predictions.jsonl', lambda path: _write_predictions(path, data, examples, found))
+  artifacts.write(directory / 'predictions.jsonl', lambda path: _write_predictions(path, data, examples, found))
   sasrec = json.loads((workdir / 'collaborative' / 'metrics.json').read_text(encoding='utf-8'))
   if sasrec is not None:
     baselines['sasrec'] = sasrec
@@ -157,7 +157,8 @@ def print_results(config: Config, workdir: pathlib.Path) -> None:
   rows.update({label: metrics['baselines'][name]['test'] for name, label in labels.items()
                if name in metrics['baselines']})
   print(f'\n{results_table(rows)}\n{metrics["users"]:,} users, full ranking, beam {metrics["beam"]}\n')
-  for meaning, place in (('all metrics', 'evaluation/metrics.json'), ('recommendations', 'evaluation/predictions.jsonl'),
+  for meaning, place in (('all metrics', 'evaluation/metrics.json'),
+                         ('recommendations', 'evaluation/predictions.jsonl'),
                          ('semantic IDs', 'semantic_ids/index.json'), ('generator', 'generator/checkpoints'),
                          ('training curves', '*/tensorboard and */metrics.jsonl')):
     print(f'{meaning:<16} {workdir / place}')
@@ -170,7 +171,8 @@ def _semantic_ids(workdir: pathlib.Path) -> tuple[np.ndarray, int]:
 
 def _check_beam(config: Config, items: int) -> None:
   if config.evaluation.beam > items:
-    raise InputError(f'config.evaluation.beam is {config.evaluation.beam}; expected at most the number of items, {items}')
+    raise InputError(f'config.evaluation.beam is {config.evaluation.beam}; '
+                     f'expected at most the number of items, {items}')
 
 
 def _write_predictions(path: pathlib.Path, data: prepared.Interactions, examples: splits.Examples, found) -> None:

@@ -19,7 +19,8 @@ def _changed(key: str, value):
 
 
 @pytest.mark.parametrize('key, value, said', [
-  ('generator.tempreature', 1.0, 'config.generator.tempreature does not exist; did you mean config.generator.temperature'),
+  ('generator.tempreature', 1.0,
+   'config.generator.tempreature does not exist; did you mean config.generator.temperature'),
   ('generator.temperature', 'warm', "config.generator.temperature is 'warm' (str); expected float"),
   ('generator.temperature', 0, 'config.generator.temperature is 0.0; expected more than 0'),
   ('generator.temperature', float('nan'), 'config.generator.temperature is nan; expected a finite number'),

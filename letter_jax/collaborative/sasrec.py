@@ -25,7 +25,8 @@ class Block(nn.Module):
     scores = jnp.einsum('bqhf,bkhf->bhqk', query, key) / head ** 0.5
     weights = jax.nn.softmax(jnp.where(mask_Bx1xTxT, scores, -1e9), axis=-1)
     mixed = jnp.einsum('bhqk,bkhf->bqhf', Dropout(config.dropout)(weights, deterministic), value)
-    x = x_BxTxD + Dropout(config.dropout)(nn.Dense(config.dim, name='out')(mixed.reshape(B, T, config.dim)), deterministic)
+    attended = nn.Dense(config.dim, name='out')(mixed.reshape(B, T, config.dim))
+    x = x_BxTxD + Dropout(config.dropout)(attended, deterministic)
     hidden = Dropout(config.dropout)(jax.nn.gelu(nn.Dense(4 * config.dim)(nn.LayerNorm()(x))), deterministic)
     return x + Dropout(config.dropout)(nn.Dense(config.dim)(hidden), deterministic)
 

@@ -97,5 +97,7 @@ class GeneratorEvaluator:
 
   @staticmethod
   def _metric_sums(leaves_BxW, group_sizes, target_leaf_B, weight_B):
-    return {'expected': metrics.expected_metrics(*metrics.rank_in_beams(leaves_BxW, group_sizes, target_leaf_B), weight_B),
-            'string_match': metrics.expected_metrics(*metrics.string_match(leaves_BxW, target_leaf_B), weight_B)}
+    rank = metrics.rank_in_beams(leaves_BxW, group_sizes, target_leaf_B)
+    matched = metrics.string_match(leaves_BxW, target_leaf_B)
+    return {'expected': metrics.expected_metrics(*rank, weight_B),
+            'string_match': metrics.expected_metrics(*matched, weight_B)}

@@ -98,7 +98,9 @@ def merge(batches: Iterable[Sums]) -> Sums:
 def summarize(sums: Sums) -> dict[str, float]:
   """{'recall@10': 0.0672, ...}; 0 where there are no users."""
   sums = jax.device_get(sums)
-  return {name: float(total) / float(count) if count else 0.0 for name, (total, count) in sums.items()}
+  # jit and device_get sort the names; here they get the order of a results table again.
+  ordered = sorted(sums, key=lambda name: (name.startswith('ndcg'), int(name.rpartition('@')[2])))
+  return {name: float(sums[name][0]) / float(sums[name][1]) if sums[name][1] else 0.0 for name in ordered}
 
 
 def _position(leaves_BxW: jax.Array, target_leaf_B: jax.Array) -> tuple[jax.Array, jax.Array]:

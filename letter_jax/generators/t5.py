@@ -34,7 +34,8 @@ def relative_buckets(queries: int, keys: int, bidirectional: bool, buckets: int,
     relative = np.maximum(-relative, 0)
   exact = buckets // 2
   # float32, as the original computes it: the edges of the logarithmic buckets depend on it
-  ratio = np.log(np.maximum(relative, 1).astype(np.float32) / np.float32(exact)) / np.float32(math.log(distance / exact))
+  nearness = np.log(np.maximum(relative, 1).astype(np.float32) / np.float32(exact))
+  ratio = nearness / np.float32(math.log(distance / exact))
   logarithmic = np.minimum(exact + (ratio * np.float32(buckets - exact)).astype(np.int32), buckets - 1)
   return first + np.where(relative < exact, relative, logarithmic)
 

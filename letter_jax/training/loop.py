@@ -166,7 +166,8 @@ class _IntervalLog:
     fetched = jax.device_get(collected)
     totals = {name: (sum(float(m[name][0]) for m in fetched), sum(float(m[name][1]) for m in fetched))
               for name in fetched[0]}
-    values = {name: total / max(count, 1e-30) for name, (total, count) in totals.items()}
+    names = ['loss', *(name for name in sorted(totals) if name != 'loss')]
+    values = {name: totals[name][0] / max(totals[name][1], 1e-30) for name in names}
     for name, value in values.items():
       if not np.isfinite(value):
         raise TrainingDiverged(f'{name} is {value} between steps {first} and {last}; the last finite state is kept. '
