@@ -13,14 +13,15 @@ def get_config():
 
   sasrec = config.collaborative
   sasrec.training.epochs = 20
-  sasrec.training.learning_rate = 2e-3
+  sasrec.training.learning_rate = 5e-3
   sasrec.training.patience = 3
 
   tokenizer = config.tokenizer
   tokenizer.model.hidden = (128, 64)
   tokenizer.model.codebook_size = 64
   tokenizer.model.levels = 3
-  tokenizer.training.epochs = 150
+  tokenizer.training.epochs = 200
+  tokenizer.training.batch_size = 256
 
   generator = config.generator
   generator.temperature = 0.7

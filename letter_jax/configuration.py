@@ -175,7 +175,23 @@ def default_config() -> ml_collections.ConfigDict:
 def from_config_dict(config) -> Config:
   """A validated `Config`; raises InputError naming the key that is wrong."""
   values = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
-  return _build(Config, values, '')
+  built = _build(Config, values, '')
+  _check_together(built)
+  return built
+
+
+def _check_together(config: Config) -> None:
+  """What no key shows alone."""
+  sasrec, history = config.collaborative.model, config.data.history_length
+  if sasrec.dim % sasrec.heads:
+    raise InputError(f'config.collaborative.model.heads is {sasrec.heads}; expected a divisor of '
+                     f'config.collaborative.model.dim, {sasrec.dim}')
+  if config.generator.row_items < history:
+    raise InputError(f'config.generator.row_items is {config.generator.row_items}; expected at least '
+                     f'config.data.history_length, {history}')
+  if config.tokenizer.training.accumulation_steps != 1:
+    raise InputError(f'config.tokenizer.training.accumulation_steps is {config.tokenizer.training.accumulation_steps}; '
+                     'expected 1: the contrastive and Sinkhorn terms need the whole batch')
 
 
 def _build(kind, values, prefix: str):

@@ -31,6 +31,9 @@ def _changed(key: str, value):
   ('data.source', 'csv', "config.data.source is 'csv'; expected one of 'letter', 'synthetic'"),
   ('tokenizer.model.hidden', 512, 'config.tokenizer.model.hidden is 512; expected a tuple of int'),
   ('tokenizer.model.hidden', (512, 0), 'config.tokenizer.model.hidden[1] is 0; expected at least 1'),
+  ('collaborative.model.heads', 3, 'config.collaborative.model.heads is 3; expected a divisor of'),
+  ('data.history_length', 25, 'config.generator.row_items is 24; expected at least config.data.history_length, 25'),
+  ('tokenizer.training.accumulation_steps', 2, 'config.tokenizer.training.accumulation_steps is 2; expected 1'),
   ('tokenizer', 3, 'config.tokenizer is 3; expected a section with keys model, training'),
 ])
 def test_a_wrong_value_names_its_key(key, value, said):

@@ -23,9 +23,6 @@ def train_sasrec(config: Config, data: Interactions, directory: pathlib.Path):
   """Trains, or resumes, under `directory`; returns (parameters, {'validation': metrics, 'test': metrics})."""
   settings = config.collaborative
   training, length = settings.training, config.data.history_length
-  if settings.model.dim % settings.model.heads:
-    raise InputError(f'config.collaborative.model.heads is {settings.model.heads}; expected a divisor of '
-                     f'config.collaborative.model.dim, {settings.model.dim}')
   mesh = sharding.data_mesh()
   model = SASRec(settings.model, data.num_items, length)
   windows = splits.training_windows(data, length)

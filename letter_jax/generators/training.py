@@ -37,9 +37,6 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
   examples = splits.training_examples(data, config.data.history_length)
   if not len(examples):
     raise InputError('no user has more than 3 interactions, so there is no training example; expected longer histories')
-  if settings.row_items < config.data.history_length:
-    raise InputError(f'config.generator.row_items is {settings.row_items}; expected at least '
-                     f'config.data.history_length, {config.data.history_length}')
   plan = packing.plan_packing(examples.lengths, settings.row_items)
   rows = packing.rows_per_batch(plan, training.batch_size, training.accumulation_steps * mesh.size)
   batches = packing.PackedBatches(examples, plan, rows, config.seed)

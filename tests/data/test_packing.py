@@ -37,7 +37,7 @@ def unpacked(batch):
   for items_C, segments_C, targets_S in zip(batch['items_BxC'], batch['segments_BxC'], batch['targets_BxS']):
     used = {slot for slot, target in enumerate(targets_S) if target != PAD_ITEM}
     segments = set(segments_C.tolist()) - {0}
-    assert used == {segment - 1 for segment in segments}
+    assert segments == {slot + 1 for slot in used}
     assert ((items_C == PAD_ITEM) == (segments_C == 0)).all()
     for slot in sorted(used):
       cells = np.flatnonzero(segments_C == slot + 1)

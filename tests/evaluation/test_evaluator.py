@@ -42,9 +42,9 @@ def params():
 
 @pytest.fixture(scope='module')
 def examples():
-  """43 users with histories of 1 to 20 items: every bucket has some."""
+  """43 users with histories of 20 to 1 items: every bucket has some; user 0, who fills up batches, the longest."""
   random = np.random.default_rng(1)
-  lengths = np.concatenate([np.arange(1, 21), random.integers(1, 8, 23)]) + 1
+  lengths = np.concatenate([np.arange(20, 0, -1), random.integers(1, 8, 23)]) + 1
   data = interactions([random.integers(0, NUM_ITEMS, length) for length in lengths], NUM_ITEMS)
   found = splits.test_examples(data, 20)
   assert set(np.searchsorted(BUCKETS, found.lengths).tolist()) == set(range(len(BUCKETS)))

@@ -23,7 +23,7 @@ SEMANTIC_IDS = distinct_codes(16, 2, 8)
 
 
 def data():
-  return cyclic_interactions(users=24, num_items=16, longest=8)
+  return cyclic_interactions(users=160, num_items=16, longest=8)
 
 
 def coarse_adamw(training, total_steps):
@@ -77,7 +77,8 @@ def test_every_epoch_is_validated_and_the_best_is_selected(run):
   directory, _, progress = run
   validations = logged(directory, 'validation')
   assert [line['epoch'] for line in validations] == [1, 2]
-  assert all(0 <= line['ndcg@10'] <= line['recall@10'] <= 1 for line in validations)
+  # 1 of 16 items by chance
+  assert validations[-1]['recall@1'] > 0.5
   assert progress.best_value == max(line['ndcg@10'] for line in validations)
 
 
