@@ -132,7 +132,7 @@ class T5Config:
   layers: int = setting(4, 'encoder layers, and as many decoder layers', minimum=1)
   heads: int = setting(6, 'attention heads', minimum=1)
   dropout: float = setting(0.1, 'dropout rate', minimum=0, below=1)
-  relative_buckets: int = setting(32, 'buckets of the relative position bias', minimum=2)
+  relative_buckets: int = setting(32, 'buckets of the relative position bias', minimum=4)
   relative_distance: int = setting(128, 'distance of the last bucket', minimum=2)
 
 
@@ -144,6 +144,7 @@ class GeneratorConfig:
   compute_dtype: str = setting('auto', "of activations; 'auto': bfloat16 on GPU and TPU, float32 on CPU",
                                choices=('auto', 'float32', 'bfloat16'))
   row_items: int = setting(24, 'history items that one packed row holds', minimum=1)
+  validation_beam: int = setting(20, 'beams of the constrained search in validation', minimum=10)
   validation_users: int = setting(2000, 'users of the fixed validation sample (all, if fewer)', minimum=1)
   training: TrainingConfig = section(
     TrainingConfig, epochs=200, batch_size=1024, learning_rate=5e-4, patience=20)
@@ -151,13 +152,13 @@ class GeneratorConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-  beam: int = setting(20, 'beams of the constrained search', minimum=1)
+  beam: int = setting(20, 'beams of the constrained search; metrics go to 20', minimum=1)
   batch_size: int = setting(64, 'users decoded at once, over all devices', minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  seed: int = setting(42, 'everything random comes from it', minimum=0)
+  seed: int = setting(42, 'everything random comes from it', minimum=0, maximum=2**32 - 1)
   data: DataConfig = section(DataConfig)
   text_embeddings: TextEmbeddingsConfig = section(TextEmbeddingsConfig)
   collaborative: CollaborativeConfig = section(CollaborativeConfig)
@@ -189,6 +190,10 @@ def _check_together(config: Config) -> None:
   if config.generator.row_items < history:
     raise InputError(f'config.generator.row_items is {config.generator.row_items}; expected at least '
                      f'config.data.history_length, {history}')
+  t5 = config.generator.model
+  if t5.relative_distance <= t5.relative_buckets // 2:
+    raise InputError(f'config.generator.model.relative_distance is {t5.relative_distance}; expected more than half of '
+                     f'config.generator.model.relative_buckets, {t5.relative_buckets}')
   if config.tokenizer.training.accumulation_steps != 1:
     raise InputError(f'config.tokenizer.training.accumulation_steps is {config.tokenizer.training.accumulation_steps}; '
                      'expected 1: the contrastive and Sinkhorn terms need the whole batch')

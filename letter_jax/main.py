@@ -6,13 +6,12 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from letter_jax import configuration, pipeline
 from letter_jax.errors import InputError
-
-STAGES = ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator', 'evaluate')
 
 config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
 flags.DEFINE_string('workdir', None, 'folder for every result; the same folder resumes')
-flags.DEFINE_enum('stage', 'all', ('all', *STAGES), 'run one stage, or all of them in order')
+flags.DEFINE_enum('stage', 'all', ('all', *pipeline.STAGES), 'run one stage, or all of them in order')
 flags.DEFINE_bool('overwrite', False, 'do a stage whose settings or input changed once more, and those after it')
 flags.mark_flags_as_required(['config', 'workdir'])
 
@@ -33,13 +32,12 @@ def parse(arguments: list[str]) -> list[str]:
 
 
 def main(_) -> None:
-  logging.set_verbosity(logging.WARNING)  # Orbax tells at INFO what only its authors want to know
+  logging.set_verbosity(logging.FATAL)  # Orbax logs a lot; what matters it raises
   import jax  # after the flags: --help and their errors need not wait for it
 
   cache = pathlib.Path.home() / '.cache' / 'letter_jax' / 'compiled'
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', str(cache))
-  from letter_jax import configuration, pipeline
   from letter_jax.training.loop import TrainingDiverged
   try:
     config = configuration.from_config_dict(flags.FLAGS.config)

@@ -18,8 +18,8 @@ from letter_jax.configuration import Config
 from letter_jax.errors import InputError
 
 RECORD = 'stage.json'
-# How often something is logged or saved does not change what comes out.
-WITHOUT_EFFECT = ('log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints')
+# How often something is logged or saved, or how many users are decoded at once, does not change what comes out.
+WITHOUT_EFFECT = ('log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints', 'evaluation.batch_size')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,31 +51,38 @@ class Stage:
 def graph(config: Config) -> list[Stage]:
   """The stages that this config needs, in order; what is given from outside needs no stage before it."""
   learned_ids = not config.semantic_ids.path
+  made = ('seed', 'data.synthetic') if config.data.source == 'synthetic' else ('data.name',)
   all_stages = [
-    Stage('dataset', (), ('seed', 'data'), ('interactions.npz', 'items.json', 'summary.json'), stages.dataset,
-          stages.dataset_files),
+    Stage('dataset', (), ('data.source', *made),
+          ('interactions.npz', 'users.json', 'items.json', 'summary.json'), stages.dataset, stages.dataset_files),
     Stage('text_embeddings', ('dataset',), ('seed', 'text_embeddings'), ('embeddings.npy',), stages.text_embeddings,
           lambda config: _given('text_embeddings.path', config.text_embeddings.path)),
     Stage('collaborative', ('dataset',), ('seed', 'data.history_length', 'collaborative', 'tokenizer.model.latent_dim'),
           ('embeddings.npy', 'metrics.json'), stages.collaborative,
           lambda config: _given('collaborative.path', config.collaborative.path)),
     Stage('tokenizer', ('text_embeddings', 'collaborative'), ('seed', 'tokenizer'),
-          ('tokenizer.json',), stages.tokenizer),
+          ('tokenizer.json', 'input_scale.npz'), stages.tokenizer),
     Stage('semantic_ids', ('tokenizer',) if learned_ids else ('dataset',), ('seed', 'semantic_ids'),
-          ('semantic_ids.npy', 'index.json'), stages.semantic_ids,
+          ('semantic_ids.npy', 'index.json', 'report.json'), stages.semantic_ids,
           lambda config: _given('semantic_ids.path', config.semantic_ids.path)),
     Stage('generator', ('dataset', 'semantic_ids'),
-          ('seed', 'data.history_length', 'generator', 'evaluation.beam'), ('generator.json',), stages.generator,
+          ('seed', 'data.history_length', 'generator'), ('generator.json',), stages.generator,
           lambda config: _given('generator.initial_weights', config.generator.initial_weights)),
-    Stage('evaluate', ('dataset', 'collaborative', 'semantic_ids', 'generator'), ('evaluation',),
+    Stage('evaluate', ('dataset', 'collaborative', 'semantic_ids', 'generator'), ('data.history_length', 'evaluation'),
           ('metrics.json', 'predictions.jsonl'), stages.evaluate, folder='evaluation'),
   ]
   unneeded = () if learned_ids else ('text_embeddings', 'tokenizer')
   return [stage for stage in all_stages if stage.name not in unneeded]
 
 
+STAGES = tuple(stage.name for stage in graph(Config()))
+
+
 def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bool = False) -> None:
   """Runs one stage, or all in order.
+
+  Args:
+    overwrite: redo what changed and what follows from it; of a stage that is named, redo it in any case.
 
   Raises:
     InputError: a wrong input; a stage that changed since it ran (without `overwrite`); an input that is not there yet.
@@ -87,32 +94,45 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise InputError(f'--workdir={workdir} cannot be used ({error}); expected a folder that can be written') from error
+  for each in order:
+    for key, path in each.files(config).items():
+      if not path.exists() and not key.endswith('.item.json'):
+        raise InputError(f'{path} is not there; config.{key.partition("/")[0]} names it')
   by_name = {each.name: each for each in order}
   for each in order:
-    if stage == 'all' or stage == each.name:
-      _run_one(each, by_name, order, config, workdir, overwrite)
+    if stage in ('all', each.name):
+      _run_one(each, by_name, order, config, workdir, overwrite, redo=overwrite and stage == each.name)
     elif each.name in _ancestors(by_name[stage], by_name):
       _require_complete(each, stage, by_name, config, workdir)
+    if each.name == 'dataset' and stage != 'dataset':
+      # Whatever can be known to be wrong is said before anything is trained.
+      stages.check_inputs(config, workdir)
   if stage in ('all', 'evaluate'):
     stages.print_results(config, workdir)
 
 
-def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path, overwrite: bool) -> None:
+def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path, overwrite: bool, redo: bool) -> None:
   directory = stage.directory(workdir)
   record, wanted = _read_record(directory), _wanted(stage, by_name, config, workdir)
+  if record is None and directory.exists() and any(directory.iterdir()):
+    raise InputError(f'{directory} has files but no {RECORD}, so it is not of a run of this program; '
+                     'expected an empty folder, or another --workdir')
   if record is not None:
     changes = _changes(record, wanted)
     if changes and not overwrite:
-      raise InputError(f'stage {stage.name} in {workdir} was made with another {_describe(changes)}; expected the same '
+      raise InputError(f'stage {stage.name} in {workdir} was made with another {", ".join(changes)}; expected the same '
                        'settings and inputs, another --workdir, or --overwrite to redo it and what follows')
-    if changes:
-      print(f'{stage.name}: redone with another {_describe(changes)}', flush=True)
+    if changes or redo:
+      print(f'{stage.name}: redone' + (f' with another {", ".join(changes)}' if changes else ''), flush=True)
       for later in [stage, *_descendants(stage, order)]:
-        shutil.rmtree(later.directory(workdir), ignore_errors=True)
+        _remove(later.directory(workdir))
       record = None
-    elif record['complete'] and all((directory / name).exists() for name in stage.outputs):
-      print(f'{stage.name}: done before ({record["seconds"]:.1f} s), in {directory}', flush=True)
-      return
+    elif record['complete']:
+      spoiled = _spoiled(record, directory)
+      if not spoiled:
+        print(f'{stage.name}: done before ({record["seconds"]:.1f} s), in {directory}', flush=True)
+        return
+      print(f'{stage.name}: {", ".join(spoiled)} missing or not as it was written; made again', flush=True)
   print(f'{stage.name}: {"running" if record is None else "resuming"}', flush=True)
   start = time.perf_counter()
   spent = record['seconds'] if record else 0.0
@@ -124,15 +144,35 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
   print(f'{stage.name}: done in {time.perf_counter() - start:.1f} s, in {directory}', flush=True)
 
 
+def _remove(directory: pathlib.Path) -> None:
+  """Removes a stage's folder; renamed first, so that a kill leaves no half of it under its name."""
+  if directory.exists():
+    doomed = directory.with_name(f'.{directory.name}.removed')
+    shutil.rmtree(doomed, ignore_errors=True)
+    directory.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
 def _require_complete(stage: Stage, wanted_by: str, by_name, config: Config, workdir: pathlib.Path) -> None:
-  record = _read_record(stage.directory(workdir))
+  directory = stage.directory(workdir)
+  record = _read_record(directory)
   if record is None or not record['complete']:
     raise InputError(f'stage {wanted_by} needs {stage.name}, which is not complete in {workdir}; '
                      f'run --stage={stage.name} first, or all stages')
   changes = _changes(record, _wanted(stage, by_name, config, workdir))
   if changes:
-    raise InputError(f'stage {wanted_by} needs {stage.name}, which was made with another {_describe(changes)}; '
+    raise InputError(f'stage {wanted_by} needs {stage.name}, which was made with another {", ".join(changes)}; '
                      f'expected the same, or --stage={stage.name} --overwrite first')
+  spoiled = _spoiled(record, directory)
+  if spoiled:
+    raise InputError(f'stage {wanted_by} needs {stage.name}, of which {", ".join(spoiled)} is missing or not as it was '
+                     f'written; run --stage={stage.name} first, or all stages')
+
+
+def _spoiled(record: dict, directory: pathlib.Path) -> list[str]:
+  """Outputs of a complete stage that are missing or have another content than it wrote."""
+  return [str(directory / name) for name, content in record['outputs'].items()
+          if not (directory / name).is_file() or artifacts.fingerprint(directory / name) != content]
 
 
 def _wanted(stage: Stage, by_name, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
@@ -141,7 +181,7 @@ def _wanted(stage: Stage, by_name, config: Config, workdir: pathlib.Path) -> dic
   flat = _flatten(dataclasses.asdict(config))
   settings = {key: value for key, value in flat.items()
               if any(key == prefix or key.startswith(f'{prefix}.') for prefix in stage.settings)
-              and key.rsplit('.', 1)[-1] not in WITHOUT_EFFECT and key not in files}
+              and not key.endswith(WITHOUT_EFFECT) and key not in files}
   inputs = {}
   for name in stage.inputs:
     record = _read_record(by_name[name].directory(workdir)) or {}
@@ -158,17 +198,12 @@ def _changes(record: dict, wanted: dict) -> list[str]:
       changes.append(f'config.{key} ({was!r} then, {now!r} now)')
   for key in sorted(record['files'].keys() | wanted['files'].keys()):
     was, now = record['files'].get(key), wanted['files'].get(key)
-    # A file that is not there (any more) has not changed; a stage that needs it says so itself.
-    if was != now and not (now is None and key in wanted['files']):
+    if was != now:
       changes.append(f'content of config.{key}')
   for name in sorted(record['inputs'].keys() | wanted['inputs'].keys()):
     if record['inputs'].get(name) != wanted['inputs'].get(name):
       changes.append(f'result of stage {name}')
   return changes
-
-
-def _describe(changes: list[str]) -> str:
-  return ', '.join(changes)
 
 
 def _read_record(directory: pathlib.Path) -> dict | None:
@@ -177,7 +212,10 @@ def _read_record(directory: pathlib.Path) -> dict | None:
     return None
   try:
     record = json.loads(path.read_text(encoding='utf-8'))
-    return record if record.keys() >= {'settings', 'inputs', 'files', 'complete', 'seconds'} else None
+    missing = {'settings', 'inputs', 'files', 'complete', 'seconds'} - record.keys()
+    if missing or (record['complete'] and 'outputs' not in record):
+      raise ValueError(f'it lacks {sorted(missing) or "outputs"}')
+    return record
   except (ValueError, AttributeError) as error:
     raise InputError(f'{path} is damaged ({error}); expected the record of a stage; '
                      f'remove {directory} to redo it') from error

@@ -27,6 +27,33 @@ def dataset_files(config: Config) -> dict[str, pathlib.Path]:
                                   for name in names for kind in ('inter', 'item')}}
 
 
+def check_inputs(config: Config, workdir: pathlib.Path) -> None:
+  """Raises InputError for what is given from outside and cannot fit the data set."""
+  items = prepared.load(workdir / 'dataset').interactions.num_items
+  model, beam = config.tokenizer.model, config.evaluation.beam
+  if beam > items:
+    raise InputError(f'config.evaluation.beam is {beam}; expected at most the number of items, {items}')
+  if beam < min(20, items):
+    raise InputError(f'config.evaluation.beam is {beam}; expected at least {min(20, items)}, as metrics go to rank 20')
+  if config.semantic_ids.path:
+    letter_format.read_index(pathlib.Path(config.semantic_ids.path), items)
+  else:
+    if config.semantic_ids.collisions == 'resolve' and items > model.codebook_size ** model.levels:
+      raise InputError(f'{items} items cannot have semantic IDs of their own: {model.levels} levels of '
+                       f'{model.codebook_size} codes; expected larger config.tokenizer.model.codebook_size or levels')
+    if config.text_embeddings.path:
+      letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), items, 'text embeddings')
+    if config.collaborative.path:
+      dim = _given_collaborative(config, items).shape[1]
+      if dim != model.latent_dim:
+        raise InputError(f'{config.collaborative.path} has {dim} columns; expected config.tokenizer.model.latent_dim, '
+                         f'{model.latent_dim}')
+
+
+def _given_collaborative(config: Config, items: int) -> np.ndarray:
+  return letter_format.read_embeddings(pathlib.Path(config.collaborative.path), items, 'collaborative embeddings')
+
+
 def dataset(config: Config, workdir: pathlib.Path) -> None:
   if config.data.source == 'synthetic':
     from letter_jax.data import synthetic
@@ -46,9 +73,6 @@ def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
   if config.text_embeddings.path:
     rows = letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), data.interactions.num_items,
                                          'text embeddings')
-  elif data.texts is None:
-    raise InputError(f'data set {data.name} has no item texts; expected {data.name}.item.json beside the interactions, '
-                     'or config.text_embeddings.path, or config.semantic_ids.path')
   else:
     from letter_jax.data.text_embeddings import embed_texts
     rows = embed_texts(data.texts, config.text_embeddings, config.seed)
@@ -58,17 +82,13 @@ def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
 def collaborative(config: Config, workdir: pathlib.Path) -> None:
   data = prepared.load(workdir / 'dataset').interactions
   directory = workdir / 'collaborative'
-  given = config.collaborative.path
-  dim = config.tokenizer.model.latent_dim
-  # What is given is checked before anything is trained.
-  rows = metrics = None
-  if given:
-    rows = letter_format.read_embeddings(pathlib.Path(given), data.num_items, 'collaborative embeddings')
-  if config.collaborative.baseline or not given:
+  rows = _given_collaborative(config, data.num_items) if config.collaborative.path else None
+  metrics = None
+  if config.collaborative.baseline or rows is None:
     from letter_jax.collaborative.training import collaborative_rows, train_sasrec
     params, metrics = train_sasrec(config, data, directory)
     if rows is None:
-      rows = collaborative_rows(np.asarray(params['item_embeddings']), dim)
+      rows = collaborative_rows(np.asarray(params['item_embeddings']), config.tokenizer.model.latent_dim)
   artifacts.write_npy(directory / 'embeddings.npy', rows)
   artifacts.write_json(directory / 'metrics.json', metrics)
 
@@ -109,7 +129,6 @@ def generator(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.generators.training import train_generator
   data = prepared.load(workdir / 'dataset').interactions
   codes, codebook_size = _semantic_ids(workdir)
-  _check_beam(config, len(codes))
   directory = workdir / 'generator'
   description = {'config': dataclasses.asdict(config), 'codebook_size': codebook_size}
   # Written before the training too: its best checkpoint can be used while it runs.
@@ -124,11 +143,9 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.generators.training import generator_evaluator
   from letter_jax.training import checkpoints, sharding
   data = prepared.load(workdir / 'dataset').interactions
-  codes, codebook_size = _semantic_ids(workdir)
-  _check_beam(config, len(codes))
   mesh = sharding.data_mesh()
   restored = checkpoints.restore_generator(workdir, sharding.replicated(mesh))
-  evaluator = generator_evaluator(config, codes, codebook_size, mesh)
+  evaluator = generator_evaluator(config, restored.semantic_ids, restored.codebook_size, config.evaluation.beam, mesh)
   directory = workdir / 'evaluation'
   result, baselines = {}, {'popularity': {}}
   counts = popularity.training_counts(data)
@@ -167,12 +184,6 @@ def print_results(config: Config, workdir: pathlib.Path) -> None:
 def _semantic_ids(workdir: pathlib.Path) -> tuple[np.ndarray, int]:
   report = json.loads((workdir / 'semantic_ids' / 'report.json').read_text(encoding='utf-8'))
   return np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False), report['codebook_size']
-
-
-def _check_beam(config: Config, items: int) -> None:
-  if config.evaluation.beam > items:
-    raise InputError(f'config.evaluation.beam is {config.evaluation.beam}; '
-                     f'expected at most the number of items, {items}')
 
 
 def _write_predictions(path: pathlib.Path, data: prepared.Interactions, examples: splits.Examples, found) -> None:

@@ -50,7 +50,7 @@ def tiny_generator_config(settings: dict | None = None) -> Config:
            for name in ('d_model', 'd_kv', 'd_ff', 'layers', 'heads', 'dropout')}
   training = {f'generator.training.{name}': value for name, value in dict(
     epochs=2, batch_size=24, learning_rate=1e-2, log_every_steps=1, checkpoint_every_steps=1000).items()}
-  return config_with({'seed': 7, 'data.history_length': 2, 'generator.row_items': 5, 'evaluation.beam': 5,
+  return config_with({'seed': 7, 'data.history_length': 2, 'generator.row_items': 5, 'generator.validation_beam': 10,
                       'evaluation.batch_size': 32, **model, **training, **(settings or {})})
 
 
@@ -72,7 +72,7 @@ TINY_RUN = {
   'generator.model.d_model': 16, 'generator.model.d_kv': 8, 'generator.model.d_ff': 32, 'generator.model.layers': 1,
   'generator.model.heads': 2, 'generator.validation_users': 50, 'generator.training.epochs': 2,
   'generator.training.batch_size': 64, 'generator.training.log_every_steps': 2,
-  'generator.training.checkpoint_every_steps': 3, 'evaluation.beam': 10,
+  'generator.training.checkpoint_every_steps': 3, 'evaluation.beam': 20,
 }
 
 

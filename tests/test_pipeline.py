@@ -49,10 +49,10 @@ def test_every_artifact_is_there(finished):
 def test_predictions_have_every_user_once_and_give_the_metrics(finished):
   lines = [json.loads(line) for line in (finished / 'evaluation/predictions.jsonl').read_text().splitlines()]
   assert sorted(line['user'] for line in lines) == sorted(f'user-{user}' for user in range(120))
-  assert all(len(set(line['items'])) == 10 == len(line['scores']) for line in lines)
+  assert all(len(set(line['items'])) == 20 == len(line['scores']) for line in lines)
   assert all(line['scores'] == sorted(line['scores'], reverse=True) for line in lines)
   metrics = json.loads((finished / 'evaluation/metrics.json').read_text())['test']
-  hits = np.mean([line['target'] in line['items'] for line in lines])
+  hits = np.mean([line['target'] in line['items'][:10] for line in lines])
   assert metrics['recall@10'] == pytest.approx(hits, abs=1e-6)
 
 
@@ -102,6 +102,34 @@ def test_an_output_that_was_deleted_is_made_again(workdir):
   assert (workdir / 'evaluation/metrics.json').read_bytes() == expected
 
 
+def test_a_named_stage_is_redone_with_overwrite(workdir, capsys):
+  expected = (workdir / 'semantic_ids/semantic_ids.npy').read_bytes()
+  pipeline.run(config_with(run_settings()), workdir, 'semantic_ids', overwrite=True)
+  assert 'semantic_ids: redone\n' in capsys.readouterr().out
+  assert (workdir / 'semantic_ids/semantic_ids.npy').read_bytes() == expected
+  assert not (workdir / 'generator').exists()
+
+
+@pytest.mark.parametrize('output', ['dataset/users.json', 'semantic_ids/report.json'])
+def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
+  expected = (workdir / output).read_bytes()
+  (workdir / output).write_bytes(expected[:5])
+  with pytest.raises(InputError, match='missing or not as it was written'):
+    pipeline.run(config_with(run_settings()), workdir, 'evaluate')
+  pipeline.run(config_with(run_settings()), workdir)
+  assert (workdir / output).read_bytes() == expected
+  assert capsys.readouterr().out.count('done before') == 6
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+  (tmp_path / 'dataset').mkdir()
+  (tmp_path / 'dataset/mine.txt').write_text('mine')
+  for overwrite in (False, True):
+    with pytest.raises(InputError, match='not of a run of this program'):
+      pipeline.run(config_with(run_settings()), tmp_path, overwrite=overwrite)
+  assert (tmp_path / 'dataset/mine.txt').read_text() == 'mine'
+
+
 def test_a_damaged_record_is_reported(workdir):
   (workdir / 'generator/stage.json').write_text('{"settings": ')
   with pytest.raises(InputError, match='stage.json is damaged'):
@@ -122,9 +150,18 @@ def test_restoring_from_a_folder_without_generator(tmp_path):
     restore_generator(tmp_path)
 
 
-def test_a_beam_larger_than_the_catalogue(workdir):
-  with pytest.raises(InputError, match='config.evaluation.beam is 61; expected at most the number of items, 60'):
-    pipeline.run(config_with(run_settings(evaluation__beam=61)), workdir, overwrite=True)
+@pytest.mark.parametrize('settings, said', [
+  (dict(evaluation__beam=61), 'config.evaluation.beam is 61; expected at most the number of items, 60'),
+  (dict(evaluation__beam=5), 'config.evaluation.beam is 5; expected at least 20'),
+  (dict(tokenizer__model__codebook_size=3), '60 items cannot have semantic IDs of their own'),
+  (dict(semantic_ids__path='nowhere.json'), 'nowhere.json is not there; config.semantic_ids.path names it'),
+  (dict(collaborative__path='nowhere.npy'), 'nowhere.npy is not there; config.collaborative.path names it'),
+])
+def test_what_cannot_work_is_said_before_anything_is_trained_or_removed(workdir, settings, said):
+  before = _trees(workdir)
+  with pytest.raises(InputError, match=said):
+    pipeline.run(config_with(run_settings(**settings)), workdir, overwrite=True)
+  assert _trees(workdir) == before
 
 
 # Artifacts from outside, on a small folder in LETTER's format.
@@ -168,11 +205,11 @@ def test_a_file_whose_content_changed_is_noticed(tmp_path):
     pipeline.run(config, tmp_path / 'workdir', 'dataset')
 
 
-@pytest.mark.parametrize('rows, settings, said', [
-  (np.zeros((29, 4), np.float32), {}, '29'),
-  (np.full((30, 4), np.nan, np.float32), {}, 'NaN|finite'),
+@pytest.mark.parametrize('rows, said', [
+  (np.zeros((29, 8), np.float32), '29'),
+  (np.full((30, 8), np.nan, np.float32), 'NaN|finite'),
 ])
-def test_wrong_rows_from_outside(tmp_path, rows, settings, said):
+def test_wrong_rows_from_outside(tmp_path, rows, said):
   folder = tmp_path / 'data'
   write_letter_folder(folder)
   np.save(folder / 'rows.npy', rows)

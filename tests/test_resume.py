@@ -55,7 +55,7 @@ def _kill_in(process, metrics: pathlib.Path, lines: int) -> None:
 
 def _best(workdir, stage):
   checkpoints = Checkpoints(workdir / stage / 'checkpoints')
-  params, progress = checkpoints.restore_best(checkpoints.abstract_best(sharding.replicated(sharding.data_mesh())))
+  params, progress = checkpoints.restore_best(sharding.replicated(sharding.data_mesh()))
   checkpoints.close()
   return jax.tree.leaves(jax.device_get(params)), progress
 

@@ -153,5 +153,5 @@ def _filled(shape: tuple[int, int], filling: int, cells: np.ndarray, values: np.
 
 def rows_per_batch(plan: PackingPlan, batch_size: int, multiple: int) -> int:
   """Rows that hold about `batch_size` examples, a multiple of `multiple`."""
-  rows = round(batch_size * plan.rows / len(plan.lengths_N))
+  rows = min(round(batch_size * plan.rows / len(plan.lengths_N)), plan.rows)
   return max(-(-rows // multiple), 1) * multiple

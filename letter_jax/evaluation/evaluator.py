@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from tqdm import tqdm
 
-from letter_jax.configuration import EvaluationConfig
 from letter_jax.data.splits import Examples
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import Beams, expand
@@ -40,19 +40,23 @@ class Evaluation:
 class GeneratorEvaluator:
   """Beams and metrics of a generator for any users' histories."""
 
-  def __init__(self, search: Search, semantic_ids: np.ndarray, config: EvaluationConfig, mesh: jax.sharding.Mesh):
+  def __init__(self, search: Search, semantic_ids: np.ndarray, beam: int, batch_size: int, mesh: jax.sharding.Mesh):
     """`search` is the model's part, compiled once per bucket; `semantic_ids` is int32 [items, L]."""
     self._mesh = mesh
-    self._batch = sharding.round_up(config.batch_size, mesh.size)
+    self._batch = sharding.round_up(batch_size, mesh.size)
     trie = item_trie.build(semantic_ids)
     self._leaf_of_item = item_trie.leaves_of_items(trie)
     group_sizes = np.bincount(self._leaf_of_item, minlength=trie.num_leaves).astype(np.int32)
     self._codes, self.trie, self._group_sizes = jax.device_put(
       (jnp.asarray(semantic_ids), trie, group_sizes), sharding.replicated(mesh))
     self.has_collisions = trie.num_leaves < len(semantic_ids)
-    self._beam = config.beam
-    self._expand = jax.jit(functools.partial(expand, k=config.beam))
-    self._search = jax.jit(functools.partial(search, beam=config.beam))
+    self._beam = beam
+    self._expand = jax.jit(functools.partial(expand, k=beam))
+    everywhere, users = PartitionSpec(), PartitionSpec('data')
+    # Users are independent. Left to jit, the top-k of the search would gather all of them on every device.
+    self._search = jax.jit(jax.shard_map(
+      functools.partial(search, beam=beam), mesh=mesh, in_specs=(everywhere, users, everywhere, everywhere),
+      out_specs=users, check_vma=False))
     self._sums = jax.jit(self._metric_sums)
 
   def beams(self, params, examples: Examples, label: str = '') -> Iterator[tuple[np.ndarray, np.ndarray, Beams]]:
@@ -82,12 +86,19 @@ class GeneratorEvaluator:
     sums = {'expected': [], 'string_match': []}
     items_UxK = np.full((len(examples), self._beam), -1, np.int32)
     scores_UxK = np.full((len(examples), self._beam), -np.inf, np.float32)
+
+    def fetch(batch):
+      if batch is not None:
+        users, lists = batch
+        items_UxK[users], scores_UxK[users] = (np.asarray(part)[:len(users)] for part in lists)
+
+    before = None
     for indices, weights, beams in self.beams(params, examples, label):
       for kind, batch in self._batch_sums(examples, indices, weights, beams).items():
         sums[kind].append(batch)
-      real = weights > 0
-      items, scores = self._expand(beams, self.trie)
-      items_UxK[indices[real]], scores_UxK[indices[real]] = np.asarray(items)[real], np.asarray(scores)[real]
+      fetch(before)  # while the device works on this batch
+      before = (indices[weights > 0], self._expand(beams, self.trie))
+    fetch(before)
     summaries = {kind: metrics.summarize(metrics.merge(batches)) for kind, batches in sums.items()}
     return Evaluation(summaries['expected'], summaries['string_match'], items_UxK, scores_UxK)
 

@@ -44,7 +44,7 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
   codes_NxL = jax.device_put(jnp.asarray(semantic_ids), sharding.replicated(mesh))
   key = jax.random.key(config.seed)
 
-  def loss_sum(params, batch, key):
+  def loss_sum(codes_NxL, params, batch, key):
     tokens_BxR = vocabulary.item_tokens(batch['items_BxC'], codes_NxL)
     segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
     targets_BxS = batch['targets_BxS']
@@ -58,28 +58,30 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
   initial = (t5_weights.read(pathlib.Path(settings.initial_weights), settings.model, vocabulary.size)
              if settings.initial_weights else None)
 
-  def init() -> TrainState:
-    params = initial
+  def init(params) -> TrainState:
     if params is None:
       tokens = jnp.zeros((1, vocabulary.levels), jnp.int32)
       params = model.init(key, tokens, tokens, tokens[:, None])['params']
     return TrainState.create(params, optimizer)
 
-  step = jax.jit(make_step(loss_sum, optimizer, jax.random.fold_in(key, 1), training.accumulation_steps),
-                 donate_argnums=0)
+  @functools.partial(jax.jit, donate_argnums=0)
+  def step(state, batch, codes_NxL):
+    return make_step(functools.partial(loss_sum, codes_NxL), optimizer, jax.random.fold_in(key, 1),
+                     training.accumulation_steps)(state, batch)
 
   def advance(state, index):
     batch = batches.batch(index)
     del batch['next_BxC']
-    return step(state, sharding.put_batch(batch, mesh, training.accumulation_steps))
+    return step(state, sharding.put_batch(batch, mesh, training.accumulation_steps), codes_NxL)
 
   held_out = splits.validation_examples(data, config.data.history_length)
   if settings.validation_users < len(held_out):
     sample = np.random.default_rng(config.seed).choice(len(held_out), settings.validation_users, replace=False)
     held_out = held_out.take(np.sort(sample))
-  evaluator = generator_evaluator(config, semantic_ids, codebook_size, mesh)
+  beam = min(settings.validation_beam, len(semantic_ids))
+  evaluator = generator_evaluator(config, semantic_ids, codebook_size, beam, mesh)
   program = loop.Program(
-    init=init, sharding=sharding.replicated(mesh), advance=advance, steps_per_call=1,
+    init=init, init_arguments=(initial,), sharding=sharding.replicated(mesh), advance=advance, steps_per_call=1,
     steps_per_epoch=batches.per_epoch, examples_per_epoch=len(examples),
     evaluate=lambda params: evaluator.validate(params, held_out))
   return loop.train(program, training, directory, 'generator')
@@ -89,12 +91,12 @@ def generator_model(config: Config, vocabulary: Vocabulary) -> T5:
   return T5(config.generator.model, vocabulary.size, compute_dtype(config.generator.compute_dtype))
 
 
-def generator_evaluator(config: Config, semantic_ids: np.ndarray, codebook_size: int,
+def generator_evaluator(config: Config, semantic_ids: np.ndarray, codebook_size: int, beam: int,
                         mesh: jax.sharding.Mesh) -> GeneratorEvaluator:
   """The evaluator of a generator with these semantic IDs."""
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
   search = functools.partial(search_items, generator_model(config, vocabulary), vocabulary)
-  return GeneratorEvaluator(search, semantic_ids, config.evaluation, mesh)
+  return GeneratorEvaluator(search, semantic_ids, beam, config.evaluation.batch_size, mesh)
 
 
 def compute_dtype(name: str):

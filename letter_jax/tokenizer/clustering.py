@@ -171,8 +171,10 @@ def _repair(cost_NxK, labels_N, clusters: int, smallest: int, largest: int):
     count_K = count(labels_N)
     return _move(cost_NxK, labels_N, jnp.maximum(count_K - smallest, 0), jnp.maximum(smallest - count_K, 0))
 
-  labels_N = jax.lax.while_loop(lambda labels_N: jnp.any(count(labels_N) > largest), shed, labels_N)
-  return jax.lax.while_loop(lambda labels_N: jnp.any(count(labels_N) < smallest), fill, labels_N)
+  # NaN costs move nothing: a training that diverged must get to the point where it says so.
+  finite = jnp.all(jnp.isfinite(cost_NxK))
+  labels_N = jax.lax.while_loop(lambda labels_N: finite & jnp.any(count(labels_N) > largest), shed, labels_N)
+  return jax.lax.while_loop(lambda labels_N: finite & jnp.any(count(labels_N) < smallest), fill, labels_N)
 
 
 def _move(cost_NxK, labels_N, spare_K, room_K, only_gains: bool = False):

@@ -68,10 +68,11 @@ def sinkhorn_codes(centered_BxK, epsilon: float, iterations: int, weight_B=None)
   largest_K = jnp.max(logits_BxK, axis=0)
   is_first_BxK = jnp.arange(len(logits_BxK))[:, None] == jnp.argmax(logits_BxK, axis=0)
   # log(1 - p) loses nothing where p <= 1/2; only the largest entry of a column needs the sum of the others. (Of two
-  # that are equally large, each has the other among its others: the sum is the same for both.)
+  # that are equally large, each has the other among its others: the sum is the same for both. They are not compared
+  # by ==, because a compiler may compute the two sides apart and round them differently.)
   others_K = jax.nn.logsumexp(jnp.where(is_first_BxK, -jnp.inf, logits_BxK), axis=0)
   all_K = jnp.logaddexp(others_K, largest_K)
-  is_largest_BxK = logits_BxK == largest_K
+  is_largest_BxK = logits_BxK >= largest_K - _ROUNDING
   share_BxK = jnp.where(is_largest_BxK, 0., jnp.exp(logits_BxK - all_K))
   odds_BxK = logits_BxK - jnp.where(is_largest_BxK, others_K, all_K + jnp.log1p(-share_BxK))
   return jnp.argmax(odds_BxK - _ROUNDING * centered_BxK, axis=1).astype(jnp.int32)

@@ -9,11 +9,10 @@ import numpy as np
 
 from letter_jax import artifacts
 from letter_jax.configuration import RQVAEConfig, TokenizerConfig
-from letter_jax.errors import InputError
 from letter_jax.tokenizer import clustering, diagnostics, losses
 from letter_jax.tokenizer.rqvae import RQVAE
 from letter_jax.training import loop, optimizers, sharding
-from letter_jax.training.checkpoints import Checkpoints
+from letter_jax.training.checkpoints import read_best
 from letter_jax.training.state import TrainState, make_step
 
 
@@ -47,9 +46,6 @@ def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative
   """
   settings, training = config.model, config.training
   items, text_dim = text_NxT.shape
-  if collaborative_Nxd.shape[1] != settings.latent_dim:
-    raise InputError(f'collaborative embeddings have {collaborative_Nxd.shape[1]} dimensions; expected '
-                     f'config.tokenizer.model.latent_dim, {settings.latent_dim}')
   scale = InputScale.of(text_NxT)
   artifacts.write(directory / 'input_scale.npz', lambda path: _save_scale(path, scale))
   mesh = sharding.data_mesh()
@@ -88,8 +84,7 @@ def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative
 
     step = make_step(loss_sum, optimizer, jax.random.fold_in(key, 3))
     batches = (order.reshape(steps_per_epoch, batch), weight.reshape(steps_per_epoch, batch))
-    state, metrics = jax.lax.scan(step, state, batches)
-    return state, jax.tree.map(lambda leaf: leaf.sum(axis=0), metrics)
+    return jax.lax.scan(step, state, batches)
 
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
 
@@ -116,9 +111,7 @@ def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative
 
 def restore_tokenizer(directory: pathlib.Path, mesh: jax.sharding.Mesh) -> tuple[dict, InputScale]:
   """Parameters of the best `RQVAE` under `directory` and the scale of its input."""
-  checkpoints = Checkpoints(directory / 'checkpoints')
-  params, _ = checkpoints.restore_best(checkpoints.abstract_best(sharding.replicated(mesh)))
-  checkpoints.close()
+  params, _ = read_best(directory / 'checkpoints', sharding.replicated(mesh))
   with np.load(directory / 'input_scale.npz', allow_pickle=False) as arrays:
     return params, InputScale(arrays['mean'], float(arrays['deviation']))
 

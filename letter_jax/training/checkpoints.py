@@ -7,6 +7,7 @@ asynchronously and renamed into place when complete. `restore_generator` is the 
 import dataclasses
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from tqdm import tqdm
 
 from letter_jax import configuration
 from letter_jax.errors import InputError
+
+BEST_KEPT = 2  # the best, and one to fall back to
 
 
 @dataclasses.dataclass
@@ -32,70 +35,76 @@ class Progress:
 class Checkpoints:
   """Checkpoints of one training under `directory`: `latest/STEP` (state) and `best/STEP` (parameters)."""
 
-  def __init__(self, directory: pathlib.Path, keep: int = 1):
-    self._latest = _manager(directory / 'latest', 'state', keep)
-    self._best = _manager(directory / 'best', 'params', 1)
+  def __init__(self, directory: pathlib.Path, keep: int = 1, read_only: bool = False):
+    self._latest = _manager(directory / 'latest', 'state', keep, read_only)
+    self._best = _manager(directory / 'best', 'params', BEST_KEPT, read_only)
     self._directory = directory
 
   def save_latest(self, state, progress: Progress) -> None:
     """Starts writing the state; returns before it is on disk."""
-    if progress.step in self._latest.all_steps():
-      return
-    self._latest.save(progress.step, args=ocp.args.Composite(
-      state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
+    # A state must not be on disk before the best parameters that its progress speaks of.
+    self._best.wait_until_finished()
+    if progress.step not in self._latest.all_steps():
+      self._latest.save(progress.step, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
 
   def save_best(self, params, progress: Progress) -> None:
     """Starts writing the parameters of the best validation so far."""
-    if progress.step in self._best.all_steps():
-      return
-    self._best.save(progress.step, args=ocp.args.Composite(
-      params=ocp.args.StandardSave(params), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
+    if progress.step not in self._best.all_steps():
+      self._best.save(progress.step, args=ocp.args.Composite(
+        params=ocp.args.StandardSave(params), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
 
   def restore_latest(self, abstract_state) -> tuple[Any, Progress] | None:
-    """The newest readable state and its progress, or None; says which checkpoints it had to pass over.
+    """The newest readable state and its progress, or None where nothing was saved yet.
+
+    Checkpoints that cannot be read are passed over, with a message, and moved aside.
 
     Args:
       abstract_state: pytree of `jax.ShapeDtypeStruct` with the shardings to restore to.
+
+    Raises:
+      InputError: there were checkpoints and none can be read.
     """
-    for step in sorted(self._latest.all_steps(), reverse=True):
+    steps = sorted(self._latest.all_steps(), reverse=True)
+    for step in steps:
       try:
         restored = self._latest.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(abstract_state), progress=ocp.args.JsonRestore()))
-        return restored['state'], Progress(**restored['progress'])
+        progress = Progress(**restored['progress'])
       except Exception as error:  # Orbax raises many kinds; whatever is unreadable is passed over
-        reason = ' '.join(str(error).split())[:160]
-        tqdm.write(f'checkpoint {self._directory / "latest" / str(step)} is unreadable and passed over ({reason})')
-        self._latest.delete(step)
+        self._pass_over('latest', step, error)
+        self._latest.reload()
+        continue
+      # What a lost trajectory found best would stand in the way of what this one finds: Orbax saves upwards only.
+      for later in [later for later in self._best.all_steps() if later > progress.step]:
+        self._best.delete(later)
+      return restored['state'], progress
+    if steps:
+      raise InputError(f'{self._directory / "latest"}: none of {len(steps)} checkpoints can be read; expected one to '
+                       'resume from. They were moved aside: the same command starts this training anew')
     return None
 
-  def abstract_best(self, sharding: jax.sharding.Sharding):
-    """Shapes and dtypes of the best parameters as they lie on disk, to be restored with `sharding`."""
-    step = self._best_step()
-    try:
-      leaves = self._best.item_metadata(step)['params'].tree
-    except Exception as error:
-      raise self._unreadable_best(step, error) from error
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), leaves)
+  def restore_best(self, sharding: jax.sharding.Sharding) -> tuple[Any, Progress]:
+    """Parameters, with this sharding, and progress of the newest readable best validation.
 
-  def _best_step(self) -> int:
-    step = self._best.latest_step()
-    if step is None:
-      raise InputError(f'{self._directory / "best"} holds no finished checkpoint; expected one, written by the stage')
-    return step
-
-  def restore_best(self, abstract_params) -> tuple[Any, Progress]:
-    """Parameters and progress of the best validation; InputError where there is none that can be read."""
-    step = self._best_step()
-    try:
-      restored = self._best.restore(step, args=ocp.args.Composite(
-        params=ocp.args.StandardRestore(abstract_params), progress=ocp.args.JsonRestore()))
-    except Exception as error:
-      raise self._unreadable_best(step, error) from error
-    return restored['params'], Progress(**restored['progress'])
-
-  def _unreadable_best(self, step: int, error: Exception) -> InputError:
-    reason = ' '.join(str(error).split())[:160]
-    return InputError(f'{self._directory / "best" / str(step)}: the checkpoint cannot be read ({reason})')
+    Raises:
+      InputError: there is none that can be read.
+    """
+    reasons = []
+    for step in sorted(self._best.all_steps(), reverse=True):
+      try:
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+                                self._best.item_metadata(step)['params'].tree)
+        restored = self._best.restore(step, args=ocp.args.Composite(
+          params=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()))
+        return restored['params'], Progress(**restored['progress'])
+      except Exception as error:
+        reasons.append(_short(error))
+        tqdm.write(f'checkpoint {self._directory / "best" / str(step)} is unreadable and passed over ({reasons[-1]})')
+    if reasons:
+      raise InputError(f'{self._directory / "best"}: no checkpoint can be read ({reasons[0]}); '
+                       f'expected one to use: remove {self._directory.parent} to train anew')
+    raise InputError(f'{self._directory / "best"} holds no finished checkpoint; expected one, written by the stage')
 
   def wait(self) -> None:
     """Blocks until everything that was begun is on disk."""
@@ -107,11 +116,22 @@ class Checkpoints:
     self._latest.close()
     self._best.close()
 
+  def _pass_over(self, kind: str, step: int, error: Exception) -> None:
+    place, aside = self._directory / kind / str(step), self._directory / f'unreadable_{kind}_{step}'
+    tqdm.write(f'checkpoint {place} is unreadable and passed over ({_short(error)}); it is now {aside}')
+    shutil.rmtree(aside, ignore_errors=True)
+    place.rename(aside)
 
-def _manager(directory: pathlib.Path, arrays: str, keep: int) -> ocp.CheckpointManager:
+
+def _short(error: Exception) -> str:
+  return ' '.join(str(error).split())[:160] or type(error).__name__
+
+
+def _manager(directory: pathlib.Path, arrays: str, keep: int, read_only: bool) -> ocp.CheckpointManager:
   handlers = {arrays: ocp.StandardCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
-  return ocp.CheckpointManager(directory.absolute(), item_handlers=handlers, options=ocp.CheckpointManagerOptions(
-    max_to_keep=keep, enable_async_checkpointing=True, create=True))
+  options = (ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0) if read_only else
+             ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=True))
+  return ocp.CheckpointManager(directory.absolute(), item_handlers=handlers, options=options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,13 +165,22 @@ def restore_generator(workdir, sharding: jax.sharding.Sharding | None = None) ->
   record = workdir / 'generator' / 'generator.json'
   try:
     description = json.loads(record.read_text(encoding='utf-8'))
+    config, codebook_size = configuration.from_config_dict(description['config']), description['codebook_size']
     semantic_ids = np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False)
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, KeyError) as error:
     raise InputError(f'{workdir} has no generator to restore ({error}); '
                      'expected a workdir whose generator stage has run') from error
-  checkpoints = Checkpoints(workdir / 'generator' / 'checkpoints')
-  sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  params, progress = checkpoints.restore_best(checkpoints.abstract_best(sharding))
-  checkpoints.close()
-  return RestoredGenerator(params, configuration.from_config_dict(description['config']), semantic_ids,
-                           description['codebook_size'], progress.step, progress.best_metrics)
+  params, progress = read_best(workdir / 'generator' / 'checkpoints',
+                               sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+  return RestoredGenerator(params, config, semantic_ids, codebook_size, progress.step, progress.best_metrics)
+
+
+def read_best(directory: pathlib.Path, sharding: jax.sharding.Sharding) -> tuple[Any, Progress]:
+  """`Checkpoints.restore_best` of a training that is not going on here; writes nothing."""
+  if not (directory / 'best').is_dir():
+    raise InputError(f'{directory} holds no checkpoint; expected those of a stage that has run')
+  checkpoints = Checkpoints(directory, read_only=True)
+  try:
+    return checkpoints.restore_best(sharding)
+  finally:
+    checkpoints.close()

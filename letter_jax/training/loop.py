@@ -28,7 +28,8 @@ class Program:
     init: makes the first state from `init_arguments`; pure, so that it is born sharded.
     sharding: where the state lives.
     advance: (state, step) -> (state, metrics): dispatches one jitted call from `step` on; donates the state. What it
-      does depends on the state and `step` alone, so that a resumed training is the uninterrupted one.
+      does depends on the state and `step` alone, so that a resumed training is the uninterrupted one. Metrics are
+      (sum, count) pairs, of arrays [steps_per_call] where a call takes several steps.
     steps_per_call: optimizer steps of such a call: 1, or a whole epoch where data and loop are on the device.
     steps_per_epoch: optimizer steps.
     examples_per_epoch: for the throughput.
@@ -60,7 +61,7 @@ def train(program: Program, config: TrainingConfig, directory: pathlib.Path, lab
   try:
     progress = _run(program, config, checkpoints, directory, label)
     checkpoints.wait()
-    params, best = checkpoints.restore_best(_abstract(program).params)
+    params, best = checkpoints.restore_best(program.sharding)
   finally:
     checkpoints.close()
   tqdm.write(f'{label}: best {program.selection} {best.best_value:.4f} at step {best.best_step}, '
@@ -133,6 +134,20 @@ def _abstract(program: Program):
                       jax.eval_shape(program.init, *program.init_arguments))
 
 
+def _require_finite(totals: dict[str, np.ndarray], first_step: int) -> None:
+  bad = {name: ~np.isfinite(total) for name, total in totals.items()}
+  bad_steps = np.flatnonzero(np.any(list(bad.values()), axis=0))
+  if not len(bad_steps):
+    return
+  step = bad_steps[0]
+  names = [name for name in sorted(bad) if bad[name][step]]
+  # The sum and its gradient follow from the terms; they are named only where no term explains them.
+  terms = [name for name in names if name not in ('loss', 'gradient_norm')] or names
+  said = ', '.join(f'{name} is {totals[name][step]}' for name in terms)
+  raise TrainingDiverged(f'{said} at step {first_step + step + 1}; the last finite state is kept. '
+                         'Try a smaller learning rate or gradient clipping')
+
+
 class _IntervalLog:
   """Collects metrics on the device and fetches an interval's at once, after the next step is on its way."""
 
@@ -164,14 +179,12 @@ class _IntervalLog:
     first, last, collected = self._due
     self._due = None
     fetched = jax.device_get(collected)
-    totals = {name: (sum(float(m[name][0]) for m in fetched), sum(float(m[name][1]) for m in fetched))
-              for name in fetched[0]}
-    names = ['loss', *(name for name in sorted(totals) if name != 'loss')]
-    values = {name: totals[name][0] / max(totals[name][1], 1e-30) for name in names}
-    for name, value in values.items():
-      if not np.isfinite(value):
-        raise TrainingDiverged(f'{name} is {value} between steps {first} and {last}; the last finite state is kept. '
-                               'Try a smaller learning rate or gradient clipping')
+    # By step, also where a call was a scan over many: a NaN is to be traced to the term and step where it began.
+    by_step = {name: [np.concatenate([np.atleast_1d(metrics[name][part]) for metrics in fetched]).astype(np.float64)
+                      for part in (0, 1)] for name in fetched[0]}
+    _require_finite({name: total for name, (total, _) in by_step.items()}, first)
+    names = ['loss', *(name for name in sorted(by_step) if name != 'loss')]
+    values = {name: by_step[name][0].sum() / max(by_step[name][1].sum(), 1e-30) for name in names}
     now = time.perf_counter()
     examples = (last - first) / self._program.steps_per_epoch * self._program.examples_per_epoch
     values['examples_per_second'] = examples / max(now - self._clock, 1e-9)

@@ -1,4 +1,4 @@
-"""Where arrays live: data parallel over the devices of this process.
+"""Where arrays live: data parallel over all devices.
 
 One mesh axis, 'data'. Parameters are replicated, batches split over their leading axis; XLA adds the all-reduce.
 """

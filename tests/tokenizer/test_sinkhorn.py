@@ -63,15 +63,28 @@ def test_padding_alone_and_equal_distances_give_numbers():
   assert np.all(np.isfinite(plan_of(center_distances(distances(4, 3), nothing_B), 0.003, 50, nothing_B)))
 
 
-def test_codes_where_float32_entries_are_equal():
-  # Two items, sixteen codes: each has half of them nearly to itself.
-  distances_BxK = distances(2, 16, seed=3)
-  epsilon = 0.03
-  centered_BxK = np.asarray(center_distances(distances_BxK))
-  assert np.sum(plan_of(centered_BxK, epsilon, 50)[0] == np.float32(2 / 16)) > 1
-  expected_BxK = reference(centered_BxK, epsilon)
-  assert np.all(np.sort(expected_BxK)[:, -1] > np.sort(expected_BxK)[:, -2])
-  np.testing.assert_array_equal(sinkhorn_codes(centered_BxK, epsilon, 50), expected_BxK.argmax(axis=1))
+def log_odds(centered_BxK, epsilon, iterations=50):
+  """Of the entries' shares of their columns, in float64 and nowhere but in the log domain."""
+  logits_BxK = -np.asarray(centered_BxK, np.float64) / epsilon
+  rows, columns = logits_BxK.shape
+  column_K = np.zeros(columns)
+  for _ in range(iterations):
+    row_B = -np.logaddexp.reduce(logits_BxK + column_K, axis=1)
+    column_K = -np.logaddexp.reduce(logits_BxK + row_B[:, None], axis=0)
+  logits_BxK = logits_BxK + row_B[:, None]
+  others_BxK = [np.logaddexp.reduce(np.delete(logits_BxK, row, axis=0), axis=0) for row in range(rows)]
+  return logits_BxK - others_BxK
+
+
+@pytest.mark.parametrize('compiled', [False, True])
+def test_codes_where_entries_are_equal_in_any_precision(compiled):
+  # More codes than items: an item has several columns to itself, and their shares are 1 even in float64.
+  choose = jax.jit(sinkhorn_codes, static_argnums=(1, 2)) if compiled else sinkhorn_codes
+  for seed in range(5):
+    centered_BxK = np.asarray(center_distances(distances(6, 16, seed=seed)))
+    whole_BxK = reference(centered_BxK, 0.003) > (6 / 16) * (1 - 1e-12)
+    assert whole_BxK.sum(axis=1).max() > 1
+    np.testing.assert_array_equal(choose(centered_BxK, 0.003, 50), log_odds(centered_BxK, 0.003).argmax(axis=1))
 
 
 @pytest.mark.parametrize('rows, columns', [(60, 24), (24, 60)])

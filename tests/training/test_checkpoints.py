@@ -10,7 +10,7 @@ import pytest
 
 from letter_jax.configuration import Config
 from letter_jax.errors import InputError
-from letter_jax.training.checkpoints import Checkpoints, Progress, restore_generator
+from letter_jax.training.checkpoints import Checkpoints, Progress, read_best, restore_generator
 from tests.small_data import tiny_generator_config
 
 SHARDING = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -56,13 +56,13 @@ def assert_equal(tree, expected):
 
 def one_line(caught):
   message = str(caught.value)
-  assert '\n' not in message and ('expected' in message or 'cannot be read' in message)
+  assert '\n' not in message and ('expected' in message or 'can be read' in message)
   return message
 
 
 @pytest.fixture(scope='module')
 def saved(tmp_path_factory):
-  """Checkpoints of steps 4 and 7; to be copied before it is damaged."""
+  """Checkpoints of steps 4 and 7, latest and best; to be copied before it is damaged."""
   directory = tmp_path_factory.mktemp('saved')
   save(directory, [2, 4, 7])
   return directory
@@ -134,12 +134,29 @@ def test_after_damage_the_training_saves_the_lost_step_again(copy):
   assert_equal(restored, state(7))
 
 
-def test_all_damaged_is_nothing_restored(copy, capsys):
+def test_all_damaged_is_said_and_moved_aside(copy, capsys):
   for step in (4, 7):
     halve(copy / 'latest' / str(step))
-  assert restore_latest(copy) is None
+  with pytest.raises(InputError) as caught:
+    restore_latest(copy)
+  assert str(copy / 'latest') in one_line(caught)
   said = capsys.readouterr().out.splitlines()
   assert [str(copy / 'latest' / step) in line for step, line in zip('74', said, strict=True)] == [True, True]
+  assert (copy / 'unreadable_latest_4').is_dir() and (copy / 'unreadable_latest_7').is_dir()
+  assert restore_latest(copy) is None
+
+
+def test_a_lost_trajectory_does_not_keep_its_best(copy):
+  halve(copy / 'latest' / '7')
+  checkpoints = Checkpoints(copy, 2)
+  checkpoints.restore_latest(abstract(state(0)))
+  other = dataclasses.replace(progress(5), best_value=0.9)
+  checkpoints.save_best(state(5)['params'], other)
+  checkpoints.wait()
+  params, where = checkpoints.restore_best(SHARDING)
+  checkpoints.close()
+  assert where == other
+  assert_equal(params, state(5)['params'])
 
 
 def test_a_half_written_folder_of_a_kill_is_no_checkpoint(copy):
@@ -151,31 +168,45 @@ def test_a_half_written_folder_of_a_kill_is_no_checkpoint(copy):
 
 def test_the_best_parameters_come_back_without_knowing_their_shapes(saved):
   checkpoints = Checkpoints(saved)
-  params, where = checkpoints.restore_best(checkpoints.abstract_best(SHARDING))
+  params, where = checkpoints.restore_best(SHARDING)
   checkpoints.close()
   assert_equal(params, state(7)['params'])
   assert where == progress(7)
-  assert sorted(path.name for path in (saved / 'best').iterdir()) == ['7']
+  assert sorted(path.name for path in (saved / 'best').iterdir()) == ['4', '7']
 
 
 def test_no_best_checkpoint_is_an_input_error(tmp_path):
   checkpoints = Checkpoints(tmp_path)
-  for restore in (lambda: checkpoints.abstract_best(SHARDING),
-                  lambda: checkpoints.restore_best(abstract(state(0)['params']))):
-    with pytest.raises(InputError) as caught:
-      restore()
-    assert str(tmp_path / 'best') in one_line(caught)
+  with pytest.raises(InputError) as caught:
+    checkpoints.restore_best(SHARDING)
   checkpoints.close()
+  assert str(tmp_path / 'best') in one_line(caught)
 
 
 @pytest.mark.parametrize('damage', [empty, halve])
-def test_a_damaged_best_checkpoint_is_an_input_error(copy, damage):
+def test_a_damaged_best_checkpoint_is_passed_over_for_the_one_before(copy, capsys, damage):
   damage(copy / 'best' / '7')
-  checkpoints = Checkpoints(copy)
+  params, where = read_best(copy, SHARDING)
+  assert where == progress(4)
+  assert_equal(params, state(4)['params'])
+  assert str(copy / 'best' / '7') in capsys.readouterr().out
+
+
+def test_no_readable_best_checkpoint_says_what_to_do(copy):
+  for step in (4, 7):
+    halve(copy / 'best' / str(step))
   with pytest.raises(InputError) as caught:
-    checkpoints.restore_best(abstract(state(0)['params']))
-  checkpoints.close()
-  assert str(copy / 'best' / '7') in one_line(caught)
+    read_best(copy, SHARDING)
+  assert str(copy / 'best') in one_line(caught) and 'remove' in str(caught.value)
+
+
+def test_reading_writes_nothing(saved, tmp_path):
+  before = sorted(path for path in saved.rglob('*'))
+  read_best(saved, SHARDING)
+  assert sorted(path for path in saved.rglob('*')) == before
+  with pytest.raises(InputError):
+    read_best(tmp_path, SHARDING)
+  assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
@@ -198,7 +229,7 @@ def test_a_generator_is_restored_with_all_that_belongs_to_it(workdir):
 
 
 @pytest.mark.parametrize('missing', ['generator/generator.json', 'semantic_ids/semantic_ids.npy',
-                                     'generator/checkpoints/best/7'])
+                                     'generator/checkpoints/best', 'generator/checkpoints'])
 def test_a_workdir_without_a_generator_is_an_input_error(workdir, missing):
   path = workdir / missing
   shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -209,7 +240,7 @@ def test_a_workdir_without_a_generator_is_an_input_error(workdir, missing):
 
 @pytest.mark.parametrize('damage', [empty, halve])
 def test_a_generator_whose_checkpoint_is_damaged_is_an_input_error(workdir, damage):
-  damage(workdir / 'generator' / 'checkpoints' / 'best' / '7')
+  damage(workdir / 'generator' / 'checkpoints' / 'best')
   with pytest.raises(InputError) as caught:
     restore_generator(workdir)
   assert str(workdir) in one_line(caught)

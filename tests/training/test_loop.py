@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from letter_jax.configuration import TrainingConfig
+from letter_jax.errors import InputError
 from letter_jax.training import loop
 from letter_jax.training.checkpoints import Checkpoints
 from letter_jax.training.loop import Program, TrainingDiverged, train
@@ -59,7 +60,8 @@ def scripted(values, steps_per_call=1, metrics=None):
     assert int(state.step) == index
     state = TrainState(state.step + steps_per_call, {'steps': jnp.float32(done)}, state.opt_state)
     named = metrics(done) if metrics else {'loss': 1.0}
-    return state, {name: (jnp.float32(value), jnp.ones(())) for name, value in named.items()}
+    shape = (steps_per_call,) if steps_per_call > 1 else ()
+    return state, {name: (jnp.full(shape, value), jnp.ones(shape)) for name, value in named.items()}
 
   return Program(
     init=lambda: TrainState(jnp.zeros((), jnp.int32), {'steps': jnp.zeros(())}, ()), sharding=SHARDING,
@@ -154,6 +156,18 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(program, uninterrupted
   assert progress == uninterrupted[1] and lines_of(tmp_path) == uninterrupted[3]
 
 
+def test_where_no_checkpoint_can_be_read_the_next_run_starts_anew(program, uninterrupted, tmp_path):
+  train(program, CONFIG, tmp_path, 'test')
+  for path in (tmp_path / 'checkpoints' / 'latest').rglob('*'):
+    if path.is_file():
+      path.write_bytes(b'')
+  with pytest.raises(InputError, match='starts this training anew'):
+    train(program, CONFIG, tmp_path, 'test')
+  params, progress = train(program, CONFIG, tmp_path, 'test')
+  assert_equal(params, uninterrupted[0])
+  assert progress == uninterrupted[1] and lines_of(tmp_path) == uninterrupted[3]
+
+
 def test_the_best_validation_is_selected_and_not_the_last(tmp_path):
   params, progress = train(scripted([0.1, 0.4, 0.4, 0.3]), CONFIG, tmp_path, 'test')
   assert float(params['steps']) == 2  # of equals the first
@@ -213,15 +227,27 @@ def test_a_term_that_is_not_finite_stops_the_training_and_is_not_saved(tmp_path,
   config = dataclasses.replace(CONFIG, epochs=8, log_every_steps=log_every, checkpoint_every_steps=2,
                                evaluate_every_epochs=3)
   program = scripted([0.1] * 8, metrics=lambda step: {'loss': 1.0, 'commitment': value if step == 4 else 1.0})
-  with pytest.raises(TrainingDiverged, match=f'commitment is {value} between steps .* and 4') as caught:
+  with pytest.raises(TrainingDiverged, match=f'commitment is {value} at step 4') as caught:
     train(program, config, tmp_path, 'test')
   assert '\n' not in str(caught.value) and 'loss' not in str(caught.value)
   state, progress = latest(program, tmp_path)
   assert int(state.step) == progress.step == 3
   checkpoints = Checkpoints(tmp_path / 'checkpoints', 2)
-  params, _ = checkpoints.restore_best(checkpoints.abstract_best(SHARDING))
+  params, _ = checkpoints.restore_best(SHARDING)
   checkpoints.close()
   assert float(params['steps']) == 3
+
+
+def test_a_bad_step_within_a_call_is_named_with_the_term_and_not_the_sum(tmp_path):
+  def advance(state, index):
+    bad = jnp.array([1.0, jnp.nan, 1.0]) if index == 3 else jnp.ones(3)
+    values = {'loss': bad, 'contrastive': bad, 'commitment': jnp.ones(3), 'gradient_norm': bad}
+    return state, {name: (total, jnp.ones(3)) for name, total in values.items()}
+
+  program = dataclasses.replace(scripted([], steps_per_call=3), advance=advance,
+                                evaluate=lambda params: {'ndcg@10': 0.5})
+  with pytest.raises(TrainingDiverged, match='^contrastive is nan at step 5;'):
+    train(program, CONFIG, tmp_path, 'test')
 
 
 def test_a_validation_that_is_not_finite_stops_the_training(tmp_path):
