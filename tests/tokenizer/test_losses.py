@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from letter_jax.configuration import RQVAEConfig
-from letter_jax.tokenizer.losses import NO_POSITIVE, sample_positives, tokenizer_losses
+from letter_jax.tokenizer.losses import NO_POSITIVE, TokenizerLosses, sample_positives, tokenizer_losses
 from letter_jax.tokenizer.rqvae import RQVAE
 
 CONFIG = RQVAEConfig(hidden=(10,), latent_dim=4, levels=3, codebook_size=6, commitment=0.25, alpha=0.3, beta=0.2)
@@ -18,17 +18,36 @@ def example():
   random = np.random.default_rng(0)
   x_NxT = random.normal(size=(ITEMS, 9)).astype(np.float32)
   collaborative_Nxd = random.normal(size=(ITEMS, 4)).astype(np.float32)
-  params = RQVAE(CONFIG, 9).init(jax.random.key(0), x_NxT, training=False)['params']
+  params = jax.jit(lambda key: RQVAE(CONFIG, 9).init(key, x_NxT, training=False))(jax.random.key(0))['params']
   params = {**params, 'codebooks': jnp.asarray(random.normal(size=(3, 6, 4)), jnp.float32)}
-  output = RQVAE(CONFIG, 9).apply({'params': params}, x_NxT, training=True)
+  output = output_of(params, x_NxT)
   positives_NxL = (np.asarray(output.quantized.codes_NxL) + 1) % 6
   return params, x_NxT, collaborative_Nxd, positives_NxL
 
 
-@functools.partial(jax.jit, static_argnames='config')
-def losses_of(params, x_NxT, collaborative_Nxd, positives_NxL, weight_N=None, config=CONFIG):
-  output = RQVAE(config, 9).apply({'params': params}, x_NxT, training=True, weight_N=weight_N)
-  return tokenizer_losses(config, output, params['codebooks'], x_NxT, collaborative_Nxd, positives_NxL, weight_N)
+@jax.jit
+def output_of(params, x_NxT, weight_N=None):
+  return RQVAE(CONFIG, 9).apply({'params': params}, x_NxT, training=True, weight_N=weight_N)
+
+
+@jax.jit
+def losses_of(params, x_NxT, collaborative_Nxd, positives_NxL, weight_N=None):
+  output = output_of(params, x_NxT, weight_N)
+  return tokenizer_losses(CONFIG, output, params['codebooks'], x_NxT, collaborative_Nxd, positives_NxL, weight_N)
+
+
+@jax.jit
+@jax.grad
+def gradients_of(params, given, term_weights):
+  """Gradients of a weighted sum of all terms: the weights are an argument, so that one compilation serves all."""
+  terms = losses_of(params, *given)
+  return sum(jnp.sum(weight * term) for weight, term in zip(term_weights, terms))
+
+
+def weights(**named):
+  """Weights of the terms (0 where not named)."""
+  zeros = TokenizerLosses(*[np.float32(0)] * 4, *[np.zeros(3, np.float32)] * 3)
+  return zeros._replace(**{name: np.float32(value) for name, value in named.items()})
 
 
 def cross_entropy(logits, target):
@@ -37,7 +56,7 @@ def cross_entropy(logits, target):
 
 def test_every_term_against_loops_over_items():
   params, x_NxT, collaborative_Nxd, positives_NxL = example()
-  output = RQVAE(CONFIG, 9).apply({'params': params}, x_NxT, training=True)
+  output = output_of(params, x_NxT)
   found = losses_of(*example())
   np.testing.assert_allclose(found.reconstruction, np.mean((output.reconstruction_NxT - x_NxT)**2), rtol=1e-5)
   z_Nxd = np.asarray(output.quantized.z_Nxd)
@@ -59,17 +78,17 @@ def test_every_term_against_loops_over_items():
   np.testing.assert_allclose(found.total, found.reconstruction + quantizer + 0.3 * contrastive, rtol=1e-5)
 
 
-@pytest.mark.parametrize('pick, reached', [
-  (lambda losses: losses.reconstruction, {'encoder', 'decoder'}),
-  (lambda losses: losses.contrastive, {'encoder'}),
-  (lambda losses: losses.codebook_L.sum(), {'codebooks'}),
-  (lambda losses: losses.commitment_L[0], {'encoder'}),
-  (lambda losses: losses.commitment_L[1:].sum(), set()),
-  (lambda losses: losses.diversity_L.sum(), {'codebooks'}),
+@pytest.mark.parametrize('term_weights, reached', [
+  (weights(reconstruction=1), {'encoder', 'decoder'}),
+  (weights(contrastive=1), {'encoder'}),
+  (weights(codebook_L=[1, 1, 1]), {'codebooks'}),
+  (weights(commitment_L=[1, 0, 0]), {'encoder'}),
+  (weights(commitment_L=[0, 1, 1]), set()),
+  (weights(diversity_L=[1, 1, 1]), {'codebooks'}),
 ], ids=['reconstruction', 'contrastive', 'codebook', 'commitment_1', 'commitment_rest', 'diversity'])
-def test_each_term_reaches_its_own_parameters(pick, reached):
-  params, *rest = example()
-  gradients = jax.grad(lambda params: pick(losses_of(params, *rest)))(params)
+def test_each_term_reaches_its_own_parameters(term_weights, reached):
+  params, *given = example()
+  gradients = gradients_of(params, given, term_weights)
   sizes = {name: max(np.abs(leaf).max() for leaf in jax.tree.leaves(part)) for name, part in gradients.items()}
   assert {name for name, size in sizes.items() if size > 1e-6} == reached
 
@@ -81,8 +100,8 @@ def test_padded_rows_count_in_no_term():
   weight_N = np.r_[np.ones(ITEMS), np.zeros(5)].astype(np.float32)
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5), losses_of(params, *padded, weight_N),
                losses_of(*example()))
-  alone = jax.grad(lambda params: losses_of(params, *example()[1:]).total)(params)
-  with_padding = jax.grad(lambda params: losses_of(params, *padded, weight_N).total)(params)
+  alone = gradients_of(params, example()[1:], weights(total=1))
+  with_padding = gradients_of(params, (*padded, weight_N), weights(total=1))
   jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), with_padding, alone)
   nothing = losses_of(params, *padded, np.zeros(ITEMS + 5, np.float32))
   assert all(not np.any(leaf) for leaf in jax.tree.leaves(nothing))
@@ -98,7 +117,7 @@ def test_items_without_a_positive_are_left_out_of_diversity():
   alone = [losses_of(params, x_NxT, collaborative_Nxd, given).diversity_L[1] for given in one_NxL]
   np.testing.assert_allclose(found.diversity_L[1], np.mean(alone), rtol=1e-5)
   assert found.diversity_L[2] == 0
-  gradients = jax.grad(lambda params: losses_of(params, x_NxT, collaborative_Nxd, some_NxL).total)(params)
+  gradients = gradients_of(params, (x_NxT, collaborative_Nxd, some_NxL), weights(total=1))
   assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
 
 

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 
@@ -7,8 +9,14 @@ from letter_jax.tokenizer.rqvae import RQVAE
 CONFIG = RQVAEConfig(hidden=(40, 24), latent_dim=6, levels=2, codebook_size=8)
 
 
+@functools.cache
+def initial_variables():
+  init = jax.jit(lambda key: RQVAE(CONFIG, 60).init(key, np.zeros((2, 60), np.float32), training=False))
+  return init(jax.random.key(0))
+
+
 def test_parameters_are_born_as_the_design_says():
-  params = RQVAE(CONFIG, 60).init(jax.random.key(0), np.zeros((2, 60), np.float32), training=False)['params']
+  params = initial_variables()['params']
   shapes = jax.tree.map(np.shape, params)
   widths = {'encoder': (60, 40, 24, 6), 'decoder': (6, 24, 40, 60)}
   expected = {name: {f'layer_{i}': {'kernel': (width[i], width[i + 1]), 'bias': (width[i + 1],)} for i in range(3)}
@@ -23,12 +31,12 @@ def test_parameters_are_born_as_the_design_says():
 def test_relu_between_the_layers_and_none_after_the_last():
   x_NxT = np.random.default_rng(0).normal(size=(16, 60)).astype(np.float32)
   model = RQVAE(CONFIG, 60)
-  variables = model.init(jax.random.key(0), x_NxT, training=False)
+  variables = initial_variables()
   hidden = x_NxT
   for layer in range(3):
     hidden = hidden @ np.asarray(variables['params']['encoder'][f'layer_{layer}']['kernel'])
     hidden = np.maximum(hidden, 0) if layer < 2 else hidden
-  output = model.apply(variables, x_NxT, training=False)
+  output = jax.jit(lambda variables: model.apply(variables, x_NxT, training=False))(variables)
   np.testing.assert_allclose(output.latent_Nxd, hidden, atol=1e-4)
   assert np.any(hidden < 0)
   decoded_NxT = model.apply(variables, output.quantized.z_Nxd, method=RQVAE.decode)

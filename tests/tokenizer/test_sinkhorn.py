@@ -5,6 +5,7 @@ import pytest
 from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn, sinkhorn_codes
 
 plan_of = jax.jit(sinkhorn, static_argnums=(1, 2))
+codes_of = jax.jit(sinkhorn_codes, static_argnums=(1, 2))
 
 
 def reference(centered_BxK, epsilon, iterations=50):
@@ -29,7 +30,7 @@ def test_distances_are_centered_like_the_reference():
   np.testing.assert_allclose(center_distances(given), (given - 7) / half_range, rtol=1e-6)
 
 
-@pytest.mark.parametrize('iterations', [1, 2, 3, 50])
+@pytest.mark.parametrize('iterations', [1, 2, 50])
 @pytest.mark.parametrize('heavy_tails', [False, True])
 def test_the_plan_is_that_of_float64_at_the_papers_epsilon(iterations, heavy_tails):
   centered_BxK = np.asarray(center_distances(distances(60, 24, heavy_tails)))
@@ -40,20 +41,20 @@ def test_the_plan_is_that_of_float64_at_the_papers_epsilon(iterations, heavy_tai
 
 
 def test_columns_are_exactly_balanced_where_nearest_codes_collapse():
-  distances_BxK = distances(64, 16)
+  distances_BxK = distances(60, 24)
   distances_BxK[:, 3] = distances_BxK.min() / 2
   plan_BxK = plan_of(center_distances(distances_BxK), 0.003, 50)
-  np.testing.assert_allclose(np.sum(plan_BxK, axis=0), 64 / 16, rtol=1e-4)
-  assert np.bincount(np.argmax(plan_BxK, axis=1), minlength=16).max() < 16
+  np.testing.assert_allclose(np.sum(plan_BxK, axis=0), 60 / 24, rtol=1e-4)
+  assert np.bincount(np.argmax(plan_BxK, axis=1), minlength=24).max() < 16
 
 
 def test_padded_rows_change_nothing():
-  padded_BxK = np.concatenate([distances(40, 12), 1e6 * np.ones((9, 12), np.float32)])
-  weight_B = np.r_[np.ones(40), np.zeros(9)].astype(np.float32)
+  padded_BxK = np.concatenate([distances(60, 24), 1e6 * np.ones((9, 24), np.float32)])
+  weight_B = np.r_[np.ones(60), np.zeros(9)].astype(np.float32)
   plan_BxK = plan_of(center_distances(padded_BxK, weight_B), 0.003, 50, weight_B)
-  expected_BxK = plan_of(center_distances(padded_BxK[:40]), 0.003, 50)
-  np.testing.assert_allclose(plan_BxK[:40], expected_BxK, atol=1e-4 * np.max(expected_BxK))
-  assert not np.any(plan_BxK[40:])
+  expected_BxK = plan_of(center_distances(padded_BxK[:60]), 0.003, 50)
+  np.testing.assert_allclose(plan_BxK[:60], expected_BxK, atol=1e-4 * np.max(expected_BxK))
+  assert not np.any(plan_BxK[60:])
 
 
 def test_padding_alone_and_equal_distances_give_numbers():
@@ -76,25 +77,24 @@ def log_odds(centered_BxK, epsilon, iterations=50):
   return logits_BxK - others_BxK
 
 
-@pytest.mark.parametrize('compiled', [False, True])
-def test_codes_where_entries_are_equal_in_any_precision(compiled):
-  # More codes than items: an item has several columns to itself, and their shares are 1 even in float64.
-  choose = jax.jit(sinkhorn_codes, static_argnums=(1, 2)) if compiled else sinkhorn_codes
+def test_codes_where_entries_are_equal_in_any_precision():
+  # More codes than items: an item may have several columns to itself, and their shares are 1 even in float64.
+  most = []
   for seed in range(5):
-    centered_BxK = np.asarray(center_distances(distances(6, 16, seed=seed)))
-    whole_BxK = reference(centered_BxK, 0.003) > (6 / 16) * (1 - 1e-12)
-    assert whole_BxK.sum(axis=1).max() > 1
-    np.testing.assert_array_equal(choose(centered_BxK, 0.003, 50), log_odds(centered_BxK, 0.003).argmax(axis=1))
+    centered_BxK = np.asarray(center_distances(distances(6, 24, heavy_tails=True, seed=seed)))
+    most.append(np.sum(reference(centered_BxK, 0.003) > (6 / 24) * (1 - 1e-12), axis=1).max())
+    np.testing.assert_array_equal(codes_of(centered_BxK, 0.003, 50), log_odds(centered_BxK, 0.003).argmax(axis=1))
+  assert max(most) > 1
 
 
 @pytest.mark.parametrize('rows, columns', [(60, 24), (24, 60)])
 def test_codes_are_the_largest_entries_of_the_plan(rows, columns):
   centered_BxK = np.asarray(center_distances(distances(rows, columns)))
-  codes_B = sinkhorn_codes(centered_BxK, 0.05, 50)
+  codes_B = codes_of(centered_BxK, 0.05, 50)
   np.testing.assert_array_equal(codes_B, reference(centered_BxK, 0.05).argmax(axis=1))
 
 
 def test_items_alike_take_their_nearest_code_together():
   distances_BxK = np.repeat(distances(1, 9), 5, axis=0)
-  codes_B = sinkhorn_codes(center_distances(distances_BxK), 0.003, 50)
+  codes_B = codes_of(center_distances(distances_BxK), 0.003, 50)
   np.testing.assert_array_equal(codes_B, distances_BxK.argmin(axis=1))
