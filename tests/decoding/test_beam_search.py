@@ -71,7 +71,7 @@ def textbook(table_LxRxK, codes_NxL, beam):
   groups = groups_of(codes_NxL)
   legal = {prefix[:level] for prefix in groups for level in range(len(prefix) + 1)}
   beams = [(np.float32(0), ())]
-  for level in range(codes_NxL.shape[1]):
+  for _ in range(codes_NxL.shape[1]):
     longer = []
     for score, prefix in beams:
       for code in range(table_LxRxK.shape[2]):

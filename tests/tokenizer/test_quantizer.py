@@ -47,11 +47,11 @@ def test_sinkhorn_spreads_the_last_level_only():
 
 def test_padded_rows_do_not_change_the_codes_of_others():
   latent_Nxd, codebooks_LxKxd = latent_and_codebooks()
-  padded_Nxd = np.concatenate([latent_Nxd, np.tile(latent_Nxd[:1], (20, 1))])
+  padded_Nxd = np.concatenate([latent_Nxd, np.tile(5 * latent_Nxd[:1], (20, 1))])
   weight_N = np.r_[np.ones(24), np.zeros(20)].astype(np.float32)
   alone = quantize(latent_Nxd, codebooks_LxKxd, SINKHORN).codes_NxL
   np.testing.assert_array_equal(quantize(padded_Nxd, codebooks_LxKxd, SINKHORN, weight_N).codes_NxL[:24], alone)
-  # Without the weight they would: they take their share of the codes.
+  # Without the weight they would: they widen the range of the distances and take their share of the codes.
   assert np.any(quantize(padded_Nxd, codebooks_LxKxd, SINKHORN).codes_NxL[:24] != alone)
 
 

@@ -20,7 +20,7 @@ def reference(centered_BxK, epsilon, iterations=50):
 
 def distances(rows, columns, heavy_tails=False, seed=0):
   random = np.random.default_rng(seed)
-  draw = (lambda shape: random.standard_t(1.2, size=shape)) if heavy_tails else (lambda shape: random.normal(size=shape))
+  draw = (lambda size: random.standard_t(1.2, size=size)) if heavy_tails else random.standard_normal
   return np.sum((draw((rows, 1, 8)) - 0.3 * draw((1, columns, 8)))**2, axis=-1).astype(np.float32)
 
 
