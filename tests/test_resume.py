@@ -36,14 +36,14 @@ def _start(recipe, workdir):
 
 
 def _finish(process) -> str:
-  output, _ = process.communicate(timeout=300)
+  output, _ = process.communicate(timeout=900)
   assert process.returncode == 0, output
   return output
 
 
 def _kill_in(process, metrics: pathlib.Path, lines: int) -> None:
   """SIGKILL once the training has logged so many lines."""
-  deadline = time.monotonic() + 300
+  deadline = time.monotonic() + 900
   while time.monotonic() < deadline and process.poll() is None:
     if metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines:
       process.send_signal(signal.SIGKILL)
