@@ -1,6 +1,11 @@
 """LETTER-TIGER on data in LETTER's format.
 
     python -m letter_jax.main --config=configs/letter_tiger.py:scientific --config.data.path=FOLDER --workdir=DIR
+
+Measured with seed 42 on one core of an AMD EPYC (family 26) that other work shared; test Recall@10 / NDCG@10:
+
+    scientific, from its text on       LETTER-TIGER .0700 / .0416   SASRec .0938 / .0643   popularity .0231 / .0162
+        text embeddings 21 s, SASRec 3 min, tokenizer 8 min, generator 51 min (26 epochs)
 """
 
 from letter_jax.configuration import default_config

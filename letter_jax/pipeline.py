@@ -117,6 +117,8 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
   if record is None and directory.exists() and any(directory.iterdir()):
     raise InputError(f'{directory} has files but no {RECORD}, so it is not of a run of this program; '
                      'expected an empty folder, or another --workdir')
+  if record is not None and not record['complete'] and [path.name for path in directory.iterdir()] == [RECORD]:
+    record = None  # an attempt that failed before it wrote anything binds nobody
   if record is not None:
     changes = _changes(record, wanted)
     if changes and not overwrite:

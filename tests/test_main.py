@@ -112,8 +112,8 @@ def _empty(folder):
 @pytest.mark.parametrize('spoil, said', [
   (_remove, ['Small.inter.json']),
   (_truncate, ['Small.inter.json', 'line 1']),
-  (_out_of_range, ['Small.inter.json', "'3'", '30']),
-  (_short_user, ['Small.inter.json', "'5'", '3']),
+  (_out_of_range, ['Small.inter.json', 'user "3"', '30']),
+  (_short_user, ['Small.inter.json', 'user "5"', 'at least 3']),
   (_empty, ['Small.inter.json']),
 ])
 def test_bad_interactions(recipe, tmp_path, spoil, said):
@@ -144,7 +144,15 @@ def test_embeddings_that_are_pickled(recipe, tmp_path):
 
 def test_a_workdir_of_another_config(recipe):
   assert _command(*recipe, '--stage=dataset').returncode == 0
-  _fails([*recipe, '--config.data.history_length=7'], 'config.data.history_length (20 then, 7 now)')
+  _fails([*recipe, '--config.data.source=synthetic'], "config.data.source ('letter' then, 'synthetic' now)")
+
+
+def test_a_mistake_that_is_mended(recipe, tmp_path):
+  good = (tmp_path / 'data/Small.inter.json').read_text()
+  _truncate(tmp_path / 'data')
+  _fails([*recipe, '--stage=dataset'], 'Small.inter.json')
+  (tmp_path / 'data/Small.inter.json').write_text(good)
+  assert _command(*recipe, '--stage=dataset').returncode == 0
 
 
 def test_a_workdir_that_is_a_file(recipe, tmp_path):
