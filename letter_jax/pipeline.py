@@ -137,13 +137,21 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
       print(f'{stage.name}: {", ".join(spoiled)} missing or not as it was written; made again', flush=True)
   print(f'{stage.name}: {"running" if record is None else "resuming"}', flush=True)
   start = time.perf_counter()
-  spent = record['seconds'] if record else 0.0
+  spent = _seconds_spent(record, directory) if record else 0.0
   artifacts.write_json(directory / RECORD, {**wanted, 'complete': False, 'seconds': spent})
   stage.run(config, workdir)
   outputs = {name: artifacts.fingerprint(directory / name) for name in stage.outputs}
   seconds = spent + time.perf_counter() - start
   artifacts.write_json(directory / RECORD, {**wanted, 'complete': True, 'seconds': seconds, 'outputs': outputs})
   print(f'{stage.name}: done in {time.perf_counter() - start:.1f} s, in {directory}', flush=True)
+
+
+def _seconds_spent(record: dict, directory: pathlib.Path) -> float:
+  """Of the attempts so far; the last one, if it was killed, from its start to the last file that it wrote."""
+  if record['complete']:
+    return record['seconds']
+  last = max(path.stat().st_mtime for path in directory.rglob('*'))
+  return record['seconds'] + max(last - (directory / RECORD).stat().st_mtime, 0)
 
 
 def _remove(directory: pathlib.Path) -> None:

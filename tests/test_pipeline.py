@@ -1,6 +1,7 @@
 """The stages together, on a synthetic store that is trained in seconds."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -119,6 +120,18 @@ def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
   pipeline.run(config_with(run_settings()), workdir)
   assert (workdir / output).read_bytes() == expected
   assert capsys.readouterr().out.count('done before') == 6
+
+
+def test_the_time_of_a_killed_attempt_counts(workdir):
+  record, last = workdir / 'semantic_ids/stage.json', workdir / 'semantic_ids/index.json'
+  written = json.loads(record.read_text())
+  record.write_text(json.dumps({**written, 'complete': False, 'seconds': 1000.0}))
+  os.utime(record, (5000, 5000))
+  for path in last.parent.iterdir():
+    if path != record:
+      os.utime(path, (5070, 5070))
+  pipeline.run(config_with(run_settings()), workdir, 'semantic_ids')
+  assert 1070 <= json.loads(record.read_text())['seconds'] < 1200
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):

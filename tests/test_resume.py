@@ -1,0 +1,102 @@
+"""A run that is killed in the middle of a training, and one that is not, end with the same bits."""
+
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from letter_jax.configuration import from_config_dict
+from letter_jax.training import sharding
+from letter_jax.training.checkpoints import Checkpoints
+from tests.small_data import run_settings, write_recipe
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope='module')
+def recipe(tmp_path_factory):
+  """Dropout on, so that the randomness has to be resumed too; long enough to be killed in time."""
+  path = tmp_path_factory.mktemp('recipe') / 'recipe.py'
+  write_recipe(path, run_settings(
+    tokenizer__training__epochs=150, tokenizer__training__evaluate_every_epochs=50,
+    tokenizer__training__checkpoint_every_steps=16,
+    generator__training__epochs=10, generator__training__evaluate_every_epochs=5,
+    generator__training__checkpoint_every_steps=5, generator__model__dropout=0.1, collaborative__training__epochs=1))
+  return path
+
+
+def _start(recipe, workdir):
+  return subprocess.Popen([sys.executable, '-m', 'letter_jax.main', f'--config={recipe}', f'--workdir={workdir}'],
+                          cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _finish(process) -> str:
+  output, _ = process.communicate(timeout=900)
+  assert process.returncode == 0, output
+  return output
+
+
+def _kill_in(process, metrics: pathlib.Path, lines: int) -> None:
+  """SIGKILL once the training has logged so many lines."""
+  deadline = time.monotonic() + 900
+  while time.monotonic() < deadline and process.poll() is None:
+    if metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines:
+      process.send_signal(signal.SIGKILL)
+      break
+    time.sleep(0.01)
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL, 'the run ended before it was killed'
+
+
+def _best(workdir, stage):
+  checkpoints = Checkpoints(workdir / stage / 'checkpoints')
+  params, progress = checkpoints.restore_best(sharding.replicated(sharding.data_mesh()))
+  checkpoints.close()
+  return jax.tree.leaves(jax.device_get(params)), progress
+
+
+def test_killed_twice_equals_uninterrupted(recipe, tmp_path):
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  _finish(_start(recipe, whole))
+
+  _kill_in(_start(recipe, killed), killed / 'tokenizer/metrics.jsonl', 40)
+  _kill_in(_start(recipe, killed), killed / 'generator/metrics.jsonl', 12)
+  output = _finish(_start(recipe, killed))
+  assert 'generator: resumed at step' in output
+  assert 'dataset: done before' in output
+
+  for stage in ('tokenizer', 'generator'):
+    (ours, our_progress), (expected, expected_progress) = _best(killed, stage), _best(whole, stage)
+    assert our_progress == expected_progress
+    for ours_leaf, expected_leaf in zip(ours, expected, strict=True):
+      np.testing.assert_array_equal(ours_leaf, expected_leaf)
+  for artifact in ('semantic_ids/semantic_ids.npy', 'evaluation/metrics.json', 'evaluation/predictions.jsonl'):
+    assert (killed / artifact).read_bytes() == (whole / artifact).read_bytes()
+
+  # The newest checkpoint of an interrupted run, half written: the run goes on from the one before, and says so.
+  shutil.rmtree(whole / 'evaluation')
+  record = whole / 'generator/stage.json'
+  record.write_text(record.read_text().replace('"complete": true', '"complete": false'))
+  (whole / 'generator/generator.json').unlink()
+  steps = sorted(int(path.name) for path in (whole / 'generator/checkpoints/latest').iterdir())
+  newest = whole / 'generator/checkpoints/latest' / str(steps[-1]) / 'state'
+  for path in newest.rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:10])
+  output = _finish(_start(recipe, whole))
+  assert 'is unreadable and passed over' in output
+  assert f'generator: resumed at step {steps[-2]} of' in output
+  for artifact in ('evaluation/metrics.json', 'evaluation/predictions.jsonl'):
+    assert (killed / artifact).read_bytes() == (whole / artifact).read_bytes()
+
+
+def test_the_recipe_is_valid(recipe):
+  scope = {}
+  exec(recipe.read_text(), scope)
+  assert from_config_dict(scope['get_config']()).generator.model.dropout == 0.1
