@@ -35,6 +35,7 @@ class TrainingConfig:
   batch_size: int = setting(256, 'examples per optimizer step, over all devices', minimum=1)
   accumulation_steps: int = setting(1, 'micro-batches that one optimizer step is computed in', minimum=1)
   learning_rate: float = setting(1e-3, 'peak learning rate of AdamW', above=0)
+  relative_updates: bool = setting(False, "learning rate relative to each parameter's root mean square, as Adafactor's")
   schedule: str = setting('cosine', 'learning rate after the warm-up', choices=('cosine', 'constant'))
   warmup_fraction: float = setting(0.01, 'share of the steps with a rising learning rate', minimum=0, below=1)
   weight_decay: float = setting(0.01, 'decoupled weight decay (none on norms)', minimum=0)
@@ -141,6 +142,8 @@ class GeneratorConfig:
   model: T5Config = section(T5Config)
   initial_weights: str = setting('', 'Hugging Face T5 .safetensors to start from (same sizes and vocabulary)')
   temperature: float = setting(1.0, 'tau of the ranking-guided loss; 1 is plain TIGER', above=0)
+  softmax: str = setting('vocabulary', "'vocabulary': over all tokens (paper); 'catalogue': over codes that continue a "
+                         "real item's semantic ID, in training and search", choices=('vocabulary', 'catalogue'))
   compute_dtype: str = setting('auto', "of activations; 'auto': bfloat16 on GPU and TPU, float32 on CPU",
                                choices=('auto', 'float32', 'bfloat16'))
   row_items: int = setting(24, 'history items that one packed row holds', minimum=1)

@@ -202,9 +202,11 @@ def _wanted(stage: Stage, by_name, config: Config, workdir: pathlib.Path) -> dic
 
 def _changes(record: dict, wanted: dict) -> list[str]:
   changes = []
+  # A setting that came into the program after the record was written had its default then.
+  then = {**_flatten(dataclasses.asdict(Config())), **record['settings']}
   for key in sorted(record['settings'].keys() | wanted['settings'].keys()):
-    was, now = record['settings'].get(key), wanted['settings'].get(key)
-    if was != (list(now) if isinstance(now, tuple) else now):
+    was, now = then.get(key), wanted['settings'].get(key)
+    if was != now:
       changes.append(f'config.{key} ({was!r} then, {now!r} now)')
   for key in sorted(record['files'].keys() | wanted['files'].keys()):
     was, now = record['files'].get(key), wanted['files'].get(key)
@@ -241,9 +243,13 @@ def _descendants(stage: Stage, order: list[Stage]) -> list[Stage]:
 
 
 def _flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
+  """By dotted key, values as JSON gives them back."""
   flat = {}
   for key, value in tree.items():
-    flat.update(_flatten(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': value})
+    if isinstance(value, dict):
+      flat.update(_flatten(value, f'{prefix}{key}.'))
+    else:
+      flat[f'{prefix}{key}'] = list(value) if isinstance(value, tuple) else value
   return flat
 
 

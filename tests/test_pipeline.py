@@ -78,6 +78,17 @@ def test_a_changed_setting_is_named_and_nothing_is_touched(workdir):
   assert _trees(workdir) == before
 
 
+def test_a_setting_that_is_newer_than_the_workdir_had_its_default_then(workdir, capsys):
+  record = workdir / 'generator/stage.json'
+  written = json.loads(record.read_text())
+  del written['settings']['generator.softmax']
+  record.write_text(json.dumps(written))
+  pipeline.run(config_with(run_settings()), workdir)
+  assert 'generator: done before' in capsys.readouterr().out
+  with pytest.raises(InputError, match=r"config.generator.softmax \('vocabulary' then, 'catalogue' now\)"):
+    pipeline.run(config_with(run_settings(generator__softmax='catalogue')), workdir)
+
+
 def test_overwrite_redoes_the_changed_stage_and_what_follows(workdir, capsys):
   pipeline.run(config_with(run_settings(semantic_ids__collisions='reference')), workdir, overwrite=True)
   out = capsys.readouterr().out

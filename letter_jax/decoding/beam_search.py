@@ -41,7 +41,7 @@ class Beams:
   scores_BxW: jax.Array
 
 
-def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int) -> Beams:
+def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, renormalise: bool = False) -> Beams:
   """The `beam` best items for each of `batch` users. Pure; to be called under jit, where the L steps are unrolled.
 
   Users do not depend on each other: over several devices call it inside `jax.shard_map` (left to itself XLA may gather
@@ -50,14 +50,15 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int) -
   Args:
     step: `step(level, codes_BxW, cache) -> (log_probs_BxWxK, cache)`. `level` is a Python int; `codes_BxW` has the
       int32 codes that the beams took at the level before (None at level 0); the float32 log-probabilities of this
-      level's codes are added up as they come, never renormalised over the legal codes. W is 1 at level 0 and then the
-      number of beams that can exist. One that is not finite rules its code out. Beams that are ruled out go on with
-      code 0.
+      level's codes are added up as they come. W is 1 at level 0 and then the number of beams that can exist. One that
+      is not finite rules its code out. Beams that are ruled out go on with code 0.
     cache: pytree of arrays [B, W, ...], W = 1 here; beams take theirs along when they are reordered. What all beams of
       a user share does not belong in it.
     trie: the legal semantic IDs.
     beam: beams kept at each level, and the W of the result.
     batch: B.
+    renormalise: what `step` returns is a logit: it is normalised over the children of its node, so that the scores of
+      all items are log-probabilities that sum to one (for models trained with `losses.catalogue_loss`).
 
   Returns:
     Beams, [B, beam]. Among equal scores the better parent comes first, then the lower code.
@@ -73,8 +74,10 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int) -
                        f'({batch}, {width}, at least {trie.codebook_size})')
     child_BxWxC, child_code_BxWxC, valid_BxWxC = item_trie.children(trie, level, node_BxW)
     log_prob_BxWxC = jnp.take_along_axis(log_probs_BxWxK, child_code_BxWxC, axis=2, mode='promise_in_bounds')
-    total_BxWxC = score_BxW[..., None] + log_prob_BxWxC
-    total_BxWxC = jnp.where(valid_BxWxC & jnp.isfinite(total_BxWxC), total_BxWxC, -jnp.inf)
+    possible_BxWxC = valid_BxWxC & jnp.isfinite(log_prob_BxWxC)
+    if renormalise:
+      log_prob_BxWxC = jax.nn.log_softmax(jnp.where(possible_BxWxC, log_prob_BxWxC, -jnp.inf), axis=-1)
+    total_BxWxC = jnp.where(possible_BxWxC, score_BxW[..., None] + log_prob_BxWxC, -jnp.inf)
 
     beams = min(beam, trie.nodes[level + 1], width * branching)
     score_BxV, index_BxV = top_k(total_BxWxC.reshape(batch, -1), beams)

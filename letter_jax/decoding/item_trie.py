@@ -136,6 +136,17 @@ def leaves_of_items(trie: ItemTrie) -> np.ndarray:
   return leaf_N
 
 
+def nodes_of_items(trie: ItemTrie) -> np.ndarray:
+  """int32 [N, L] on the host, the nodes of levels 0 .. L - 1 that lead to each item."""
+  nodes_NxL = np.empty((trie.num_items, trie.levels), np.int32)
+  node_N = leaves_of_items(trie)
+  for level in reversed(range(trie.levels)):
+    if trie.first_edge[level] is not None:
+      node_N = np.searchsorted(np.asarray(trie.first_edge[level]), node_N, side='right') - 1
+    nodes_NxL[:, level] = node_N
+  return nodes_NxL
+
+
 def _slices(array: jax.Array, start_BxW: jax.Array, width: int) -> jax.Array:
   """array[start:start + width] for every start, [B, W, width]: one gather of slices, not of single elements."""
   dimensions = jax.lax.GatherDimensionNumbers(offset_dims=(start_BxW.ndim,), collapsed_slice_dims=(),

@@ -1,7 +1,11 @@
-"""The ranking-guided generation loss (LETTER, section 3.3)."""
+"""The ranking-guided generation loss (LETTER, section 3.3), over the vocabulary or over the catalogue."""
 
 import jax
 import jax.numpy as jnp
+
+from letter_jax.decoding import item_trie
+from letter_jax.decoding.item_trie import ItemTrie
+from letter_jax.generators.vocabulary import Vocabulary
 
 
 def ranking_guided_loss(logits: jax.Array, targets: jax.Array, weights: jax.Array,
@@ -21,3 +25,32 @@ def ranking_guided_loss(logits: jax.Array, targets: jax.Array, weights: jax.Arra
   # A comparison instead of a gather: its gradient is element-wise too, and no scatter.
   chosen = jnp.arange(logits.shape[-1]) == targets[..., None]
   return -jnp.sum(jnp.where(chosen, log_probs, 0).sum(-1) * weights), jnp.sum(weights)
+
+
+def catalogue_loss(logits_BxSxLxV: jax.Array, items_BxS: jax.Array, codes_NxL: jax.Array, nodes_NxL: jax.Array,
+                   trie: ItemTrie, vocabulary: Vocabulary, temperature: float) -> tuple[jax.Array, jax.Array]:
+  """`ranking_guided_loss` with the softmax of a token taken over the codes that continue some item's semantic ID.
+
+  The product of an ID's conditional probabilities is then a distribution over the catalogue: nothing has to be learned
+  about which IDs exist, only which of them comes next. Constrained search has to normalise in the same way.
+
+  Args:
+    logits_BxSxLxV: float, teacher-forced.
+    items_BxS: int32, items to predict, negative where there is none.
+    codes_NxL: int32, the semantic IDs that the trie was built from.
+    nodes_NxL: int32, `item_trie.nodes_of_items(trie)`.
+
+  Returns:
+    (sum over tokens, number of tokens), float32 scalars.
+  """
+  item_BxS = jnp.maximum(items_BxS, 0)
+  total_BxS = jnp.zeros(items_BxS.shape, jnp.float32)
+  for level in range(trie.levels):
+    logits_BxSxK = logits_BxSxLxV[:, :, level, vocabulary.level(level)].astype(jnp.float32) / temperature
+    _, code_BxSxC, valid_BxSxC = item_trie.children(trie, level, nodes_NxL[item_BxS, level])
+    legal_BxSxC = jnp.take_along_axis(logits_BxSxK, code_BxSxC, axis=-1, mode='promise_in_bounds')
+    log_prob_BxSxC = jax.nn.log_softmax(jnp.where(valid_BxSxC, legal_BxSxC, -jnp.inf), axis=-1)
+    chosen_BxSxC = valid_BxSxC & (code_BxSxC == codes_NxL[item_BxS, level][..., None])
+    total_BxS -= jnp.sum(jnp.where(chosen_BxSxC, log_prob_BxSxC, 0), axis=-1)
+  there_BxS = (items_BxS >= 0).astype(jnp.float32)
+  return jnp.sum(total_BxS * there_BxS), jnp.sum(there_BxS) * trie.levels

@@ -10,20 +10,22 @@ from letter_jax.generators.vocabulary import PAD, Vocabulary
 
 
 def search_items(model: T5, vocabulary: Vocabulary, params, items_BxC: jax.Array, codes_NxL: jax.Array,
-                 trie: ItemTrie, beam: int) -> Beams:
+                 trie: ItemTrie, beam: int, softmax: str = 'vocabulary') -> Beams:
   """The `beam` best next items for each history; pure. `functools.partial` of model and vocabulary is a `Search`.
 
   Args:
     items_BxC: int32, one history a row, negative where there is no item.
     codes_NxL: int32, the semantic IDs that the trie was built from.
+    softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
   """
   tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
   valid_BxR = jnp.repeat(items_BxC >= 0, vocabulary.levels, axis=1)
-  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR)
-  return beam_search(step, cache, trie, beam, len(items_BxC))
+  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, normalise=softmax == 'vocabulary')
+  return beam_search(step, cache, trie, beam, len(items_BxC), renormalise=softmax == 'catalogue')
 
 
-def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, valid_BxR: jax.Array):
+def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, valid_BxR: jax.Array,
+            normalise: bool = True):
   """The `step` and the first `cache` that `beam_search` wants, for B users' histories.
 
   The encoder runs here, once per user; its keys and values stay in the closure, shared by the beams, and only the
@@ -32,6 +34,7 @@ def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, va
   Args:
     tokens_BxR: int32, one history a row, PAD behind it.
     valid_BxR: bool, False on padding.
+    normalise: over the whole vocabulary, as `ranking_guided_loss` trains it; otherwise the logits are left as they are.
   """
   variables = {'params': params}
   encoded = model.apply(variables, tokens_BxR, valid_BxR.astype(jnp.int32), method=T5.encode)
@@ -43,8 +46,8 @@ def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, va
     else:
       tokens_BxW = codes_BxW + vocabulary.level(level - 1).start
     logits_BxWxV, cache = model.apply(variables, tokens_BxW, level, cache, cross, valid_BxR, method=T5.decode_step)
-    # Normalised over the whole vocabulary, as the model was trained; the trie only chooses among the results.
-    log_probs_BxWxV = jax.nn.log_softmax(logits_BxWxV, axis=-1)
-    return log_probs_BxWxV[..., vocabulary.level(level)], cache
+    if normalise:
+      logits_BxWxV = jax.nn.log_softmax(logits_BxWxV, axis=-1)
+    return logits_BxWxV[..., vocabulary.level(level)], cache
 
   return step, [None] * model.config.layers

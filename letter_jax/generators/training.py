@@ -10,10 +10,11 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.data import packing, splits
 from letter_jax.data.dataset import Interactions
+from letter_jax.decoding import item_trie
 from letter_jax.errors import InputError
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.generators import t5_weights
-from letter_jax.generators.losses import ranking_guided_loss
+from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 from letter_jax.generators.t5 import T5
 from letter_jax.generators.t5_search import search_items
 from letter_jax.generators.vocabulary import Vocabulary
@@ -41,16 +42,22 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
   rows = packing.rows_per_batch(plan, training.batch_size, training.accumulation_steps * mesh.size)
   batches = packing.PackedBatches(examples, plan, rows, config.seed)
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
-  codes_NxL = jax.device_put(jnp.asarray(semantic_ids), sharding.replicated(mesh))
+  trie = item_trie.build(semantic_ids)
+  catalogue = jax.device_put((jnp.asarray(semantic_ids), item_trie.nodes_of_items(trie), trie),
+                             sharding.replicated(mesh))
   key = jax.random.key(config.seed)
 
-  def loss_sum(codes_NxL, params, batch, key):
+  def loss_sum(catalogue, params, batch, key):
+    codes_NxL, nodes_NxL, trie = catalogue
     tokens_BxR = vocabulary.item_tokens(batch['items_BxC'], codes_NxL)
     segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
     targets_BxS = batch['targets_BxS']
     targets_BxSxT = vocabulary.item_tokens(targets_BxS[..., None], codes_NxL)
     logits = model.apply({'params': params}, tokens_BxR, segments_BxR, targets_BxSxT, deterministic=False,
                          rngs={'dropout': key})
+    if settings.softmax == 'catalogue':
+      total, count = catalogue_loss(logits, targets_BxS, codes_NxL, nodes_NxL, trie, vocabulary, settings.temperature)
+      return total, count, {}
     weights = jnp.broadcast_to((targets_BxS >= 0)[..., None], targets_BxSxT.shape).astype(jnp.float32)
     total, count = ranking_guided_loss(logits, targets_BxSxT, weights, settings.temperature)
     return total, count, {}
@@ -65,14 +72,14 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
     return TrainState.create(params, optimizer)
 
   @functools.partial(jax.jit, donate_argnums=0)
-  def step(state, batch, codes_NxL):
-    return make_step(functools.partial(loss_sum, codes_NxL), optimizer, jax.random.fold_in(key, 1),
+  def step(state, batch, catalogue):
+    return make_step(functools.partial(loss_sum, catalogue), optimizer, jax.random.fold_in(key, 1),
                      training.accumulation_steps)(state, batch)
 
   def advance(state, index):
     batch = batches.batch(index)
     del batch['next_BxC']
-    return step(state, sharding.put_batch(batch, mesh, training.accumulation_steps), codes_NxL)
+    return step(state, sharding.put_batch(batch, mesh, training.accumulation_steps), catalogue)
 
   held_out = splits.validation_examples(data, config.data.history_length)
   if settings.validation_users < len(held_out):
@@ -95,7 +102,8 @@ def generator_evaluator(config: Config, semantic_ids: np.ndarray, codebook_size:
                         mesh: jax.sharding.Mesh) -> GeneratorEvaluator:
   """The evaluator of a generator with these semantic IDs."""
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
-  search = functools.partial(search_items, generator_model(config, vocabulary), vocabulary)
+  search = functools.partial(search_items, generator_model(config, vocabulary), vocabulary,
+                             softmax=config.generator.softmax)
   return GeneratorEvaluator(search, semantic_ids, beam, config.evaluation.batch_size, mesh)
 
 

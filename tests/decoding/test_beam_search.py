@@ -28,7 +28,7 @@ def with_ties_and_junk(table_BxLxRxK):
   return table_BxLxRxK
 
 
-def search(table_BxLxRxK, trie, beam):
+def search(table_BxLxRxK, trie, beam, renormalise=False):
   """Searches with a model whose cache is the prefix (and its row): wrong reordering gives wrong scores."""
   def run(table_BxLxRxK, trie):
     def step(level, codes_BxW, cache):
@@ -42,7 +42,7 @@ def search(table_BxLxRxK, trie, beam):
     seen = []
     users = len(table_BxLxRxK)
     cache = {'prefix': jnp.full((users, 1, trie.levels), -1), 'row': jnp.zeros((users, 1), jnp.int32)}
-    return beam_search(step, cache, trie, beam, users), seen[-1][1]['prefix']
+    return beam_search(step, cache, trie, beam, users, renormalise), seen[-1][1]['prefix']
 
   beams, prefix = jax.jit(run)(table_BxLxRxK, trie)
   return jax.tree.map(np.asarray, beams), np.asarray(prefix)
@@ -171,6 +171,36 @@ def test_scores_are_not_renormalised_over_the_legal_codes():
   table = np.log(np.full((1, 2, ROWS, 4), 0.25, np.float32))
   beams, _ = search(table, item_trie.build(np.array([[1, 3]])), beam=2)
   np.testing.assert_allclose(beams.scores_BxW, [[2 * np.log(0.25), -np.inf]], rtol=1e-6)
+
+
+@pytest.mark.parametrize('codes_NxL', CATALOGUES.values(), ids=CATALOGUES)
+def test_renormalised_scores_are_a_distribution_over_the_catalogue(codes_NxL):
+  """Each conditional is divided by the sum over the codes that the catalogue has there, as scoring everything does."""
+  table_BxLxRxK = random_tables(14, codes_NxL)
+  beams, _ = search(table_BxLxRxK, item_trie.build(codes_NxL), len(codes_NxL), renormalise=True)
+  groups = groups_of(codes_NxL)
+  for user, table_LxRxK in enumerate(table_BxLxRxK):
+    expected = {}
+    for row, items in groups.items():
+      conditionals = [(row[:level], {other[level] for other in groups if other[:level] == row[:level]})
+                      for level in range(len(row))]
+      expected[items[0]] = sum(log_prob(table_LxRxK, prefix, row[len(prefix)])
+                               - np.log(sum(np.exp(log_prob(table_LxRxK, prefix, code)) for code in siblings))
+                               for prefix, siblings in conditionals)
+    there = beams.items_BxW[user] >= 0
+    assert sorted(beams.items_BxW[user][there]) == sorted(expected)
+    np.testing.assert_allclose(beams.scores_BxW[user][there], [expected[item] for item in beams.items_BxW[user][there]],
+                               atol=1e-5)
+    assert np.exp(beams.scores_BxW[user][there]).sum() == pytest.approx(1, abs=1e-5)
+    assert (beams.scores_BxW[user] == -np.sort(-beams.scores_BxW[user])).all()
+
+
+def test_a_code_that_is_ruled_out_has_no_share_in_the_normalisation():
+  table = np.zeros((1, 1, ROWS, 3), np.float32)
+  table[0, 0, :, 1] = -np.inf
+  beams, _ = search(table, item_trie.build(np.array([[0], [1], [2]])), beam=3, renormalise=True)
+  assert beams.items_BxW.tolist() == [[0, 2, -1]]
+  np.testing.assert_allclose(beams.scores_BxW, [[np.log(0.5), np.log(0.5), -np.inf]], rtol=1e-6)
 
 
 def test_log_probabilities_of_the_wrong_shape_are_refused():

@@ -58,6 +58,15 @@ def test_leaves_hold_their_items_in_ascending_order(codes_NxL):
     assert items_FxP[leaf + 1].tolist() == (items + [-1] * 5)[:5]
 
 
+@pytest.mark.parametrize('codes_NxL', CATALOGUES, ids=lambda codes: f'{codes.shape}')
+def test_the_nodes_of_an_item_are_its_prefixes(codes_NxL):
+  nodes_NxL = item_trie.nodes_of_items(item_trie.build(codes_NxL))
+  assert nodes_NxL.dtype == np.int32 and nodes_NxL.shape == codes_NxL.shape
+  for level in range(codes_NxL.shape[1]):
+    prefixes = sorted({tuple(row[:level]) for row in codes_NxL.tolist()})
+    assert [prefixes[node] for node in nodes_NxL[:, level]] == [tuple(row[:level]) for row in codes_NxL.tolist()]
+
+
 def test_the_order_of_items_in_the_catalogue_changes_only_item_ids():
   codes_NxL = np.unique(random_codes(4, 100, 3, 8), axis=0)
   order_N = np.random.default_rng(5).permutation(len(codes_NxL))

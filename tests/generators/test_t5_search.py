@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from letter_jax.decoding import item_trie
+from letter_jax.generators.losses import catalogue_loss
 from letter_jax.generators.t5 import T5
 from letter_jax.generators.t5_search import search_items
 from letter_jax.generators.vocabulary import Vocabulary
@@ -29,8 +30,9 @@ def params():
 @pytest.fixture(scope='module')
 def search(params):
   trie, codes_NxL = item_trie.build(CODES_NxL), jnp.asarray(CODES_NxL)
-  run = jax.jit(lambda items_BxC: search_items(MODEL, VOCABULARY, params, items_BxC, codes_NxL, trie, NUM_ITEMS + 2))
-  return lambda width: jax.tree.map(np.asarray, run(padded(width)))
+  run = jax.jit(lambda items_BxC, softmax: search_items(MODEL, VOCABULARY, params, items_BxC, codes_NxL, trie,
+                                                        NUM_ITEMS + 2, softmax), static_argnums=1)
+  return lambda width, softmax='vocabulary': jax.tree.map(np.asarray, run(padded(width), softmax))
 
 
 @pytest.fixture(scope='module')
@@ -63,3 +65,23 @@ def test_scores_do_not_depend_on_the_width_that_histories_are_padded_to(search):
   narrow, wide = search(3), search(7)
   np.testing.assert_array_equal(narrow.items_BxW, wide.items_BxW)
   np.testing.assert_allclose(narrow.scores_BxW, wide.scores_BxW, rtol=1e-5)
+
+
+def test_the_search_scores_items_as_the_catalogue_loss_does(search, params):
+  trie = item_trie.build(CODES_NxL)
+
+  @jax.jit
+  def log_likelihood(tokens_1xR, item):
+    targets_1x1xL = VOCABULARY.tokens(jnp.asarray(CODES_NxL)[item])[None, None]
+    logits = MODEL.apply({'params': params}, tokens_1xR, jnp.ones_like(tokens_1xR), targets_1x1xL)
+    total, _ = catalogue_loss(logits, item[None, None], jnp.asarray(CODES_NxL),
+                              jnp.asarray(item_trie.nodes_of_items(trie)), trie, VOCABULARY, 1.0)
+    return -total
+
+  beams = search(3, 'catalogue')
+  for user, history in enumerate(HISTORIES):
+    tokens_1xR = VOCABULARY.item_tokens(jnp.array([history]), jnp.asarray(CODES_NxL))
+    expected_N = np.array([log_likelihood(tokens_1xR, jnp.int32(item)) for item in range(NUM_ITEMS)])
+    assert np.exp(expected_N).sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_array_equal(beams.items_BxW[user, :NUM_ITEMS], np.argsort(-expected_N))
+    np.testing.assert_allclose(beams.scores_BxW[user, :NUM_ITEMS], np.sort(expected_N)[::-1], atol=1e-5)

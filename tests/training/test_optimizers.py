@@ -54,6 +54,19 @@ def test_weight_decay_reaches_matrices_alone():
   assert all((leaf == 0).all() for leaf in jax.tree.leaves(updates(zeros, weight_decay=0.0)))
 
 
+def test_relative_updates_are_a_share_of_each_parameters_root_mean_square():
+  gradients = jax.tree.map(jnp.ones_like, PARAMS)
+  small = {**PARAMS, 'kernel': jnp.full((2, 3), 0.02)}
+  settings = dict(learning_rate=0.5, warmup_fraction=0.0, weight_decay=0.0)
+  absolute, relative = (optimizers.adamw(TrainingConfig(relative_updates=choice, **settings), 100)
+                        for choice in (False, True))
+  found = absolute.update(gradients, absolute.init(small), small)[0]
+  np.testing.assert_allclose(found['kernel'], -0.5, rtol=1e-5)
+  found = relative.update(gradients, relative.init(small), small)[0]
+  np.testing.assert_allclose(found['kernel'], -0.5 * 0.02, rtol=1e-5)
+  np.testing.assert_allclose(found['scale'], -0.5 * 2, rtol=1e-5)
+
+
 def test_clipping_bounds_the_global_norm_and_is_off_by_default():
   # Adam divides by the gradient's size, but not where its epsilon is larger: there clipping shows.
   gradients = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 3e-8), PARAMS)
