@@ -3,6 +3,9 @@
 Recipes in `configs/` start from `default_config()`, a `ConfigDict` that mirrors the dataclasses, and change values.
 `from_config_dict` turns the result into a `Config`; a wrong key, type or value raises an `InputError` that names the
 key. Nothing here imports JAX, so that `--help` stays quick.
+
+Workdirs outlive versions: the default of a new setting is what the program did before it, and a default that workdirs
+have recorded does not change; recipes do.
 """
 
 import dataclasses
@@ -35,7 +38,7 @@ class TrainingConfig:
   batch_size: int = setting(256, 'examples per optimizer step, over all devices', minimum=1)
   accumulation_steps: int = setting(1, 'micro-batches that one optimizer step is computed in', minimum=1)
   learning_rate: float = setting(1e-3, 'peak learning rate of AdamW', above=0)
-  relative_updates: bool = setting(False, "learning rate relative to each parameter's root mean square, as Adafactor's")
+  relative_updates: bool = setting(False, "learning rate relative to each array's root mean square, as Adafactor's")
   schedule: str = setting('cosine', 'learning rate after the warm-up', choices=('cosine', 'constant'))
   warmup_fraction: float = setting(0.01, 'share of the steps with a rising learning rate', minimum=0, below=1)
   weight_decay: float = setting(0.01, 'decoupled weight decay (none on norms)', minimum=0)
@@ -141,7 +144,7 @@ class T5Config:
 class GeneratorConfig:
   model: T5Config = section(T5Config)
   initial_weights: str = setting('', 'Hugging Face T5 .safetensors to start from (same sizes and vocabulary)')
-  temperature: float = setting(1.0, 'tau of the ranking-guided loss; 1 is plain TIGER', above=0)
+  temperature: float = setting(1.0, 'tau of the ranking-guided loss, not of the search; 1 is plain TIGER', above=0)
   softmax: str = setting('vocabulary', "'vocabulary': over all tokens (paper); 'catalogue': over codes that continue a "
                          "real item's semantic ID, in training and search", choices=('vocabulary', 'catalogue'))
   compute_dtype: str = setting('auto', "of activations; 'auto': bfloat16 on GPU and TPU, float32 on CPU",

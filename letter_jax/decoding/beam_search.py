@@ -50,15 +50,15 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, r
   Args:
     step: `step(level, codes_BxW, cache) -> (log_probs_BxWxK, cache)`. `level` is a Python int; `codes_BxW` has the
       int32 codes that the beams took at the level before (None at level 0); the float32 log-probabilities of this
-      level's codes are added up as they come. W is 1 at level 0 and then the number of beams that can exist. One that
-      is not finite rules its code out. Beams that are ruled out go on with code 0.
+      level's codes are added up as they come. One that is not finite rules its code out. W is 1 at level 0 and then
+      the number of beams that can exist; beams that are ruled out go on with code 0.
     cache: pytree of arrays [B, W, ...], W = 1 here; beams take theirs along when they are reordered. What all beams of
       a user share does not belong in it.
     trie: the legal semantic IDs.
     beam: beams kept at each level, and the W of the result.
     batch: B.
-    renormalise: what `step` returns is a logit: it is normalised over the children of its node, so that the scores of
-      all items are log-probabilities that sum to one (for models trained with `losses.catalogue_loss`).
+    renormalise: normalise the log-probabilities (or logits: it makes no difference) over the children of each node, so
+      that the scores of all semantic IDs are those of one distribution. For models trained with `catalogue_loss`.
 
   Returns:
     Beams, [B, beam]. Among equal scores the better parent comes first, then the lower code.
@@ -74,10 +74,11 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, r
                        f'({batch}, {width}, at least {trie.codebook_size})')
     child_BxWxC, child_code_BxWxC, valid_BxWxC = item_trie.children(trie, level, node_BxW)
     log_prob_BxWxC = jnp.take_along_axis(log_probs_BxWxK, child_code_BxWxC, axis=2, mode='promise_in_bounds')
-    possible_BxWxC = valid_BxWxC & jnp.isfinite(log_prob_BxWxC)
     if renormalise:
+      possible_BxWxC = valid_BxWxC & jnp.isfinite(log_prob_BxWxC)
       log_prob_BxWxC = jax.nn.log_softmax(jnp.where(possible_BxWxC, log_prob_BxWxC, -jnp.inf), axis=-1)
-    total_BxWxC = jnp.where(possible_BxWxC, score_BxW[..., None] + log_prob_BxWxC, -jnp.inf)
+    total_BxWxC = score_BxW[..., None] + log_prob_BxWxC
+    total_BxWxC = jnp.where(valid_BxWxC & jnp.isfinite(total_BxWxC), total_BxWxC, -jnp.inf)
 
     beams = min(beam, trie.nodes[level + 1], width * branching)
     score_BxV, index_BxV = top_k(total_BxWxC.reshape(batch, -1), beams)

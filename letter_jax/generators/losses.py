@@ -1,11 +1,12 @@
 """The ranking-guided generation loss (LETTER, section 3.3), over the vocabulary or over the catalogue."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.item_trie import ItemTrie
-from letter_jax.generators.vocabulary import Vocabulary
 
 
 def ranking_guided_loss(logits: jax.Array, targets: jax.Array, weights: jax.Array,
@@ -27,15 +28,16 @@ def ranking_guided_loss(logits: jax.Array, targets: jax.Array, weights: jax.Arra
   return -jnp.sum(jnp.where(chosen, log_probs, 0).sum(-1) * weights), jnp.sum(weights)
 
 
-def catalogue_loss(logits_BxSxLxV: jax.Array, items_BxS: jax.Array, codes_NxL: jax.Array, nodes_NxL: jax.Array,
-                   trie: ItemTrie, vocabulary: Vocabulary, temperature: float) -> tuple[jax.Array, jax.Array]:
+def catalogue_loss(logits: Sequence[jax.Array], items_BxS: jax.Array, codes_NxL: jax.Array, nodes_NxL: jax.Array,
+                   trie: ItemTrie, temperature: float) -> tuple[jax.Array, jax.Array]:
   """`ranking_guided_loss` with the softmax of a token taken over the codes that continue some item's semantic ID.
 
-  The product of an ID's conditional probabilities is then a distribution over the catalogue: nothing has to be learned
-  about which IDs exist, only which of them comes next. Constrained search has to normalise in the same way.
+  The product of an ID's conditional probabilities is then a distribution over the catalogue's IDs: nothing has to be
+  learned about which of them exist, only which comes next. The search has to normalise over the same codes (without
+  tau, as the paper's does).
 
   Args:
-    logits_BxSxLxV: float, teacher-forced.
+    logits: for each level, of its K codes, float [B, S, K], teacher-forced.
     items_BxS: int32, items to predict, negative where there is none.
     codes_NxL: int32, the semantic IDs that the trie was built from.
     nodes_NxL: int32, `item_trie.nodes_of_items(trie)`.
@@ -45,10 +47,10 @@ def catalogue_loss(logits_BxSxLxV: jax.Array, items_BxS: jax.Array, codes_NxL: j
   """
   item_BxS = jnp.maximum(items_BxS, 0)
   total_BxS = jnp.zeros(items_BxS.shape, jnp.float32)
-  for level in range(trie.levels):
-    logits_BxSxK = logits_BxSxLxV[:, :, level, vocabulary.level(level)].astype(jnp.float32) / temperature
+  for level, logits_BxSxK in enumerate(logits):
     _, code_BxSxC, valid_BxSxC = item_trie.children(trie, level, nodes_NxL[item_BxS, level])
-    legal_BxSxC = jnp.take_along_axis(logits_BxSxK, code_BxSxC, axis=-1, mode='promise_in_bounds')
+    legal_BxSxC = jnp.take_along_axis(logits_BxSxK.astype(jnp.float32) / temperature, code_BxSxC, axis=-1,
+                                      mode='promise_in_bounds')
     log_prob_BxSxC = jax.nn.log_softmax(jnp.where(valid_BxSxC, legal_BxSxC, -jnp.inf), axis=-1)
     chosen_BxSxC = valid_BxSxC & (code_BxSxC == codes_NxL[item_BxS, level][..., None])
     total_BxS -= jnp.sum(jnp.where(chosen_BxSxC, log_prob_BxSxC, 0), axis=-1)

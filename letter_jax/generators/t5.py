@@ -8,6 +8,7 @@ F d_kv, V vocabulary. A row holds several users' examples side by side; segment 
 """
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -206,14 +207,23 @@ class T5(nn.Module):
       segments_BxR: int32, 1 + slot of the example that a token belongs to; 0 on padding.
       targets_BxSxT: int32, tokens to predict, slot by slot (PAD in unused slots).
     """
+    return self._logits(self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic))
+
+  def logits_by_position(self, tokens_BxR, segments_BxR, targets_BxSxT, columns: Sequence[slice],
+                         deterministic: bool = True) -> list[jax.Array]:
+    """The same for each of the T positions apart, and of columns[t] of the vocabulary alone: float32 [B, S, ...]."""
+    x_BxSxTxD = self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic)
+    return [self._logits(x_BxSxTxD[:, :, position], columns[position]) for position in range(len(columns))]
+
+  def _teacher_forced(self, tokens_BxR, segments_BxR, targets_BxSxT, deterministic: bool):
     encoded = self.encode(tokens_BxR, segments_BxR, deterministic)
     B, S, T = targets_BxSxT.shape
     inputs = jnp.pad(targets_BxSxT[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=PAD)
     slot_ST = np.repeat(np.arange(1, S + 1), T)
     cross_bias = _mask(segments_BxR[:, None, None, :] == slot_ST[None, None, :, None])
-    logits, _ = self._decode(inputs, 0, [None] * self.config.layers, self.cross_keys_values(encoded), cross_bias,
-                             deterministic)
-    return logits
+    x_BxSxTxD, _ = self._decode(inputs, 0, [None] * self.config.layers, self.cross_keys_values(encoded), cross_bias,
+                                deterministic)
+    return x_BxSxTxD
 
   def encode(self, tokens_BxR, segments_BxR, deterministic: bool = True) -> jax.Array:
     """[B, R, D]; tokens see their own segment only."""
@@ -230,18 +240,19 @@ class T5(nn.Module):
     """Per decoder layer the encoder's (keys, values), [B, R, H, F] each; computed once, shared by all beams."""
     return [layer.cross_attention.keys_values(encoded_BxRxD) for layer in self.decoder_layers]
 
-  def decode_step(self, tokens_BxW, position: int, cache, cross, tokens_valid_BxR):
-    """Logits float32 [B, W, V] of the token after `tokens_BxW`, and the cache grown by one position.
+  def decode_step(self, tokens_BxW, position: int, cache, cross, tokens_valid_BxR, columns: slice = slice(None)):
+    """Logits float32 [B, W, columns] of the token after `tokens_BxW`, and the cache grown by one position.
 
     Args:
       position: static; tokens before this one.
       cache: per layer None (position 0) or keys and values [B, W, position, H, F].
       cross: of `cross_keys_values`.
       tokens_valid_BxR: bool, encoder tokens that are not padding.
+      columns: static, the part of the vocabulary that is wanted.
     """
     cross_bias = _mask(tokens_valid_BxR[:, None, None, :])
-    logits, cache = self._decode(tokens_BxW[:, :, None], position, cache, cross, cross_bias, True)
-    return logits[:, :, 0], cache
+    x_BxWx1xD, cache = self._decode(tokens_BxW[:, :, None], position, cache, cross, cross_bias, True)
+    return self._logits(x_BxWx1xD[:, :, 0], columns), cache
 
   def _decode(self, inputs_BxSxT, first: int, cache, cross, cross_bias, deterministic):
     T = inputs_BxSxT.shape[-1]
@@ -253,9 +264,10 @@ class T5(nn.Module):
     for layer, layer_cross, layer_cache in zip(self.decoder_layers, cross, cache):
       x, layer_cache = layer(x, bias, layer_cross, cross_bias, layer_cache, deterministic)
       grown.append(layer_cache)
-    x = self.dropout(self.decoder_norm(x), deterministic) * self.config.d_model ** -0.5
-    logits = jnp.einsum('...d,vd->...v', x, self.embedding.astype(x.dtype), preferred_element_type=jnp.float32)
-    return logits, grown
+    return self.dropout(self.decoder_norm(x), deterministic) * self.config.d_model ** -0.5, grown
+
+  def _logits(self, x, columns: slice = slice(None)):
+    return jnp.einsum('...d,vd->...v', x, self.embedding[columns].astype(x.dtype), preferred_element_type=jnp.float32)
 
   def _embed(self, tokens):
     return self.embedding.astype(self.dtype)[tokens]

@@ -1,5 +1,7 @@
 """T5 as the model of a constrained beam search."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -10,7 +12,7 @@ from letter_jax.generators.vocabulary import PAD, Vocabulary
 
 
 def search_items(model: T5, vocabulary: Vocabulary, params, items_BxC: jax.Array, codes_NxL: jax.Array,
-                 trie: ItemTrie, beam: int, softmax: str = 'vocabulary') -> Beams:
+                 trie: ItemTrie, beam: int, softmax: str) -> Beams:
   """The `beam` best next items for each history; pure. `functools.partial` of model and vocabulary is a `Search`.
 
   Args:
@@ -18,14 +20,16 @@ def search_items(model: T5, vocabulary: Vocabulary, params, items_BxC: jax.Array
     codes_NxL: int32, the semantic IDs that the trie was built from.
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
   """
+  if softmax not in ('vocabulary', 'catalogue'):
+    raise ValueError(f"softmax is {softmax!r}; expected 'vocabulary' or 'catalogue', as the model was trained")
   tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
   valid_BxR = jnp.repeat(items_BxC >= 0, vocabulary.levels, axis=1)
-  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, normalise=softmax == 'vocabulary')
+  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax)
   return beam_search(step, cache, trie, beam, len(items_BxC), renormalise=softmax == 'catalogue')
 
 
 def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, valid_BxR: jax.Array,
-            normalise: bool = True):
+            softmax: str = 'vocabulary'):
   """The `step` and the first `cache` that `beam_search` wants, for B users' histories.
 
   The encoder runs here, once per user; its keys and values stay in the closure, shared by the beams, and only the
@@ -34,7 +38,8 @@ def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, va
   Args:
     tokens_BxR: int32, one history a row, PAD behind it.
     valid_BxR: bool, False on padding.
-    normalise: over the whole vocabulary, as `ranking_guided_loss` trains it; otherwise the logits are left as they are.
+    softmax: 'vocabulary' gives log-probabilities over all tokens; 'catalogue' the logits of the level's codes, for a
+      search that renormalises.
   """
   variables = {'params': params}
   encoded = model.apply(variables, tokens_BxR, valid_BxR.astype(jnp.int32), method=T5.encode)
@@ -45,9 +50,12 @@ def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, va
       tokens_BxW = jnp.full((tokens_BxR.shape[0], 1), PAD, jnp.int32)
     else:
       tokens_BxW = codes_BxW + vocabulary.level(level - 1).start
-    logits_BxWxV, cache = model.apply(variables, tokens_BxW, level, cache, cross, valid_BxR, method=T5.decode_step)
-    if normalise:
-      logits_BxWxV = jax.nn.log_softmax(logits_BxWxV, axis=-1)
-    return logits_BxWxV[..., vocabulary.level(level)], cache
+    columns = vocabulary.level(level)
+    decode = functools.partial(model.apply, variables, tokens_BxW, level, cache, cross, valid_BxR,
+                               method=T5.decode_step)
+    if softmax == 'catalogue':
+      return decode(columns=columns)
+    logits_BxWxV, cache = decode()
+    return jax.nn.log_softmax(logits_BxWxV, axis=-1)[..., columns], cache
 
   return step, [None] * model.config.layers

@@ -42,9 +42,11 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
   rows = packing.rows_per_batch(plan, training.batch_size, training.accumulation_steps * mesh.size)
   batches = packing.PackedBatches(examples, plan, rows, config.seed)
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
-  trie = item_trie.build(semantic_ids)
-  catalogue = jax.device_put((jnp.asarray(semantic_ids), item_trie.nodes_of_items(trie), trie),
-                             sharding.replicated(mesh))
+  evaluator = generator_evaluator(config, semantic_ids, codebook_size,
+                                  min(settings.validation_beam, len(semantic_ids)), mesh)
+  codes_and_nodes = jax.device_put((jnp.asarray(semantic_ids), item_trie.nodes_of_items(evaluator.trie)),
+                                   sharding.replicated(mesh))
+  catalogue = (*codes_and_nodes, evaluator.trie)
   key = jax.random.key(config.seed)
 
   def loss_sum(catalogue, params, batch, key):
@@ -53,13 +55,15 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
     segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
     targets_BxS = batch['targets_BxS']
     targets_BxSxT = vocabulary.item_tokens(targets_BxS[..., None], codes_NxL)
-    logits = model.apply({'params': params}, tokens_BxR, segments_BxR, targets_BxSxT, deterministic=False,
-                         rngs={'dropout': key})
+    apply = functools.partial(model.apply, {'params': params}, tokens_BxR, segments_BxR, targets_BxSxT,
+                              deterministic=False, rngs={'dropout': key})
     if settings.softmax == 'catalogue':
-      total, count = catalogue_loss(logits, targets_BxS, codes_NxL, nodes_NxL, trie, vocabulary, settings.temperature)
-      return total, count, {}
-    weights = jnp.broadcast_to((targets_BxS >= 0)[..., None], targets_BxSxT.shape).astype(jnp.float32)
-    total, count = ranking_guided_loss(logits, targets_BxSxT, weights, settings.temperature)
+      logits = apply(columns=[vocabulary.level(level) for level in range(vocabulary.levels)],
+                     method=T5.logits_by_position)
+      total, count = catalogue_loss(logits, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
+    else:
+      weights = jnp.broadcast_to((targets_BxS >= 0)[..., None], targets_BxSxT.shape).astype(jnp.float32)
+      total, count = ranking_guided_loss(apply(), targets_BxSxT, weights, settings.temperature)
     return total, count, {}
 
   initial = (t5_weights.read(pathlib.Path(settings.initial_weights), settings.model, vocabulary.size)
@@ -85,8 +89,6 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
   if settings.validation_users < len(held_out):
     sample = np.random.default_rng(config.seed).choice(len(held_out), settings.validation_users, replace=False)
     held_out = held_out.take(np.sort(sample))
-  beam = min(settings.validation_beam, len(semantic_ids))
-  evaluator = generator_evaluator(config, semantic_ids, codebook_size, beam, mesh)
   program = loop.Program(
     init=init, init_arguments=(initial,), sharding=sharding.replicated(mesh), advance=advance, steps_per_call=1,
     steps_per_epoch=batches.per_epoch, examples_per_epoch=len(examples),

@@ -74,8 +74,9 @@ def test_the_search_scores_items_as_the_catalogue_loss_does(search, params):
   def log_likelihood(tokens_1xR, item):
     targets_1x1xL = VOCABULARY.tokens(jnp.asarray(CODES_NxL)[item])[None, None]
     logits = MODEL.apply({'params': params}, tokens_1xR, jnp.ones_like(tokens_1xR), targets_1x1xL)
+    logits = [logits[:, :, level, VOCABULARY.level(level)] for level in range(LEVELS)]
     total, _ = catalogue_loss(logits, item[None, None], jnp.asarray(CODES_NxL),
-                              jnp.asarray(item_trie.nodes_of_items(trie)), trie, VOCABULARY, 1.0)
+                              jnp.asarray(item_trie.nodes_of_items(trie)), trie, 1.0)
     return -total
 
   beams = search(3, 'catalogue')
@@ -85,3 +86,8 @@ def test_the_search_scores_items_as_the_catalogue_loss_does(search, params):
     assert np.exp(expected_N).sum() == pytest.approx(1, abs=1e-5)
     np.testing.assert_array_equal(beams.items_BxW[user, :NUM_ITEMS], np.argsort(-expected_N))
     np.testing.assert_allclose(beams.scores_BxW[user, :NUM_ITEMS], np.sort(expected_N)[::-1], atol=1e-5)
+
+
+def test_another_softmax_is_refused(params):
+  with pytest.raises(ValueError, match="softmax is 'catalog'; expected 'vocabulary' or 'catalogue'"):
+    search_items(MODEL, VOCABULARY, params, padded(3), jnp.asarray(CODES_NxL), item_trie.build(CODES_NxL), 4, 'catalog')

@@ -14,8 +14,8 @@ import pytest
 
 from letter_jax.data import packing, splits
 from letter_jax.errors import InputError
-from letter_jax.generators.training import train_generator
-from letter_jax.training import optimizers
+from letter_jax.generators.training import generator_evaluator, train_generator
+from letter_jax.training import optimizers, sharding
 from tests.small_data import cyclic_interactions, distinct_codes, interactions, relative_error, tiny_generator_config
 
 ROWS = 8  # of a batch, whatever the number of micro-batches or devices
@@ -58,6 +58,13 @@ def run(tmp_path_factory):
   return directory, flat(params), progress
 
 
+@pytest.fixture(scope='module')
+def catalogue_run(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('catalogue')
+  params, progress = train(directory, {'generator.softmax': 'catalogue'})
+  return directory, params, progress
+
+
 def test_batches_are_what_these_tests_think_they_are():
   examples = splits.training_examples(data(), 2)
   plan = packing.plan_packing(examples.lengths, 5)
@@ -88,24 +95,43 @@ def test_micro_batches_give_the_parameters_of_the_whole_batch(run, tmp_path):
   assert_same_params(flat(params), run[1], 5e-6)  # 44 steps of rounding; 4e-7 where this was written
 
 
+def test_the_softmax_over_the_catalogue_is_trained_and_searched_with(run, catalogue_run):
+  directory, params, _ = catalogue_run
+  ours, vocabulary = (logged(where, 'train') for where in (directory, run[0]))
+  assert 0 < ours[0]['loss'] < vocabulary[0]['loss'] - 1  # the same logits among fewer codes
+  assert logged(directory, 'validation')[-1]['recall@1'] > 0.5
+  config = tiny_generator_config({'generator.softmax': 'catalogue'})
+  evaluator = generator_evaluator(config, SEMANTIC_IDS, 8, len(SEMANTIC_IDS), sharding.data_mesh())
+  found = evaluator.evaluate(params, splits.test_examples(data(), 2), 'test')
+  np.testing.assert_allclose(np.exp(found.scores_UxK).sum(axis=1), 1, atol=1e-4)
+
+
+def test_updates_relative_to_the_parameters_train_too(tmp_path):
+  config = tiny_generator_config({'generator.training.relative_updates': True, 'generator.training.gradient_clip': 1.0,
+                                  'generator.training.learning_rate': 0.05})
+  train_generator(config, data(), SEMANTIC_IDS, 8, tmp_path)
+  losses = [line['loss'] for line in logged(tmp_path, 'train')]
+  assert losses[-1] < losses[0] - 0.5
+
+
 EIGHT_DEVICES = '''
 import pathlib, sys
 import jax, numpy as np
 from tests.generators import test_training as here
 assert jax.device_count() == 8
-params, _ = here.train(pathlib.Path(sys.argv[1]))
+params, _ = here.train(pathlib.Path(sys.argv[1]), {'generator.softmax': 'catalogue'})
 np.savez(sys.argv[1] + '/params.npz', **here.flat(params))
 '''
 
 
-def test_eight_devices_give_the_parameters_of_one(run, tmp_path):
+def test_eight_devices_give_the_parameters_of_one(catalogue_run, tmp_path):
   flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'
   done = subprocess.run([sys.executable, '-c', EIGHT_DEVICES, str(tmp_path)], capture_output=True, text=True,
                         cwd=pathlib.Path(__file__).parents[2],
                         env={**os.environ, 'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'})
   assert done.returncode == 0, done.stderr[-2000:]
-  assert_same_params(dict(np.load(tmp_path / 'params.npz')), run[1], 1e-5)
-  ours, expected = logged(tmp_path, 'validation'), logged(run[0], 'validation')
+  assert_same_params(dict(np.load(tmp_path / 'params.npz')), flat(catalogue_run[1]), 1e-5)
+  ours, expected = logged(tmp_path, 'validation'), logged(catalogue_run[0], 'validation')
   assert [line['recall@5'] for line in ours] == pytest.approx([line['recall@5'] for line in expected])
 
 

@@ -3,6 +3,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from letter_jax.configuration import TrainingConfig
@@ -57,14 +58,33 @@ def test_weight_decay_reaches_matrices_alone():
 def test_relative_updates_are_a_share_of_each_parameters_root_mean_square():
   gradients = jax.tree.map(jnp.ones_like, PARAMS)
   small = {**PARAMS, 'kernel': jnp.full((2, 3), 0.02)}
-  settings = dict(learning_rate=0.5, warmup_fraction=0.0, weight_decay=0.0)
+  small['scale'] = jnp.zeros(3)
+  settings = dict(learning_rate=0.5, warmup_fraction=0.0, weight_decay=0.1)
   absolute, relative = (optimizers.adamw(TrainingConfig(relative_updates=choice, **settings), 100)
                         for choice in (False, True))
   found = absolute.update(gradients, absolute.init(small), small)[0]
-  np.testing.assert_allclose(found['kernel'], -0.5, rtol=1e-5)
+  np.testing.assert_allclose(found['kernel'], -0.5 * (1 + 0.1 * 0.02), rtol=1e-5)
   found = relative.update(gradients, relative.init(small), small)[0]
-  np.testing.assert_allclose(found['kernel'], -0.5 * 0.02, rtol=1e-5)
-  np.testing.assert_allclose(found['scale'], -0.5 * 2, rtol=1e-5)
+  np.testing.assert_allclose(found['kernel'], -0.5 * (0.02 + 0.1 * 0.02), rtol=1e-5)
+  np.testing.assert_allclose(found['table'], -0.5 * (2 + 0.1 * 2), rtol=1e-5)
+  np.testing.assert_allclose(found['scale'], -0.5 * 1e-3, rtol=1e-5)  # zeros have to get away from zero
+
+
+@pytest.mark.parametrize('clip', [0.0, 1.0])
+def test_otherwise_it_is_optax_adamw_state_and_all(clip):
+  config = TrainingConfig(learning_rate=0.5, gradient_clip=clip)
+  matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+  expected = optax.adamw(optimizers.learning_rate(config, 100), weight_decay=config.weight_decay, mask=matrices)
+  if clip:
+    expected = optax.chain(optax.clip_by_global_norm(clip), expected)
+  ours = optimizers.adamw(config, 100)
+  our_state, state = ours.init(PARAMS), expected.init(PARAMS)
+  assert jax.tree.structure(our_state) == jax.tree.structure(state)
+  for step in range(3):
+    gradients = jax.tree.map(lambda leaf, step=step: jnp.sin(leaf + step), PARAMS)
+    our_updates, our_state = ours.update(gradients, our_state, PARAMS)
+    updates, state = expected.update(gradients, state, PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, (our_updates, our_state), (updates, state))
 
 
 def test_clipping_bounds_the_global_norm_and_is_off_by_default():
