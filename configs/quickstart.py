@@ -15,7 +15,7 @@ def get_config():
   config.text_embeddings.dim = 128
 
   sasrec = config.collaborative
-  sasrec.training.epochs = 20
+  sasrec.training.epochs = 16
   sasrec.training.learning_rate = 5e-3
   sasrec.training.patience = 3
 
@@ -27,6 +27,7 @@ def get_config():
   tokenizer.training.batch_size = 256
 
   generator = config.generator
+  generator.softmax = 'catalogue'
   generator.temperature = 0.7
   generator.model.d_model = 64
   generator.model.d_kv = 32
@@ -34,10 +35,12 @@ def get_config():
   generator.model.layers = 2
   generator.model.heads = 4
   generator.validation_users = 1000
-  generator.training.epochs = 8
+  generator.training.epochs = 5
   generator.training.batch_size = 128
   generator.training.accumulation_steps = 2
-  generator.training.learning_rate = 3e-3
+  generator.training.learning_rate = 2.5e-2
+  generator.training.relative_updates = True
+  generator.training.weight_decay = 0.0
   generator.training.warmup_fraction = 0.03
   generator.training.gradient_clip = 1.0
   return config

@@ -1,6 +1,9 @@
+import pathlib
+import runpy
+
 import pytest
 
-from letter_jax.configuration import Config, default_config, from_config_dict
+from letter_jax.configuration import Config, GeneratorConfig, default_config, from_config_dict
 from letter_jax.errors import InputError
 
 
@@ -45,3 +48,20 @@ def test_a_wrong_value_names_its_key(key, value, said):
 
 def test_an_integer_will_do_for_a_number():
   assert from_config_dict(_changed('generator.temperature', 2)).generator.temperature == 2.0
+
+
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+RECIPES = [('quickstart', ''), *(('letter_tiger', name) for name in ('scientific', 'beauty', 'instruments')),
+           *(('letter_tiger_paper', name) for name in ('instruments', 'beauty', 'yelp'))]
+
+
+def test_every_recipe_is_in_this_list():
+  assert {name for name, _ in RECIPES} == {path.stem for path in CONFIGS.glob('*.py')}
+
+
+@pytest.mark.parametrize('name, argument', RECIPES)
+def test_recipes_are_valid(name, argument):
+  config = from_config_dict(runpy.run_path(str(CONFIGS / f'{name}.py'))['get_config'](*[argument] * bool(argument)))
+  assert config.data.name == argument.capitalize()
+  if name == 'letter_tiger_paper':
+    assert config.generator == GeneratorConfig(temperature=0.7)
