@@ -9,6 +9,7 @@ have recorded does not change; recipes do.
 """
 
 import dataclasses
+import datetime
 import difflib
 import math
 import types
@@ -20,9 +21,9 @@ import ml_collections
 from letter_jax.errors import InputError
 
 
-def setting(default, meaning: str, *, minimum=None, above=None, maximum=None, below=None, choices=None):
-  """A dataclass field with its meaning and the range of values it accepts."""
-  limits = dict(meaning=meaning, minimum=minimum, above=above, maximum=maximum, below=below, choices=choices)
+def setting(default, meaning: str, *, minimum=None, above=None, maximum=None, below=None, choices=None, date=False):
+  """A dataclass field with its meaning and the range of values it accepts; `date`: a day, or ''."""
+  limits = dict(meaning=meaning, minimum=minimum, above=above, maximum=maximum, below=below, choices=choices, date=date)
   return dataclasses.field(default=default, metadata=limits)
 
 
@@ -61,12 +62,27 @@ class SyntheticConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PreparationConfig:
+  """What becomes of raw events (`data/preparation.py`)."""
+
+  core: int = setting(5, 'k of the k-core: interactions that every user and every item has at least', minimum=1)
+  repeats: str = setting('keep', "an item twice in a row with one user: 'keep' both interactions or 'drop' the second",
+                         choices=('keep', 'drop'))
+  since: str = setting('', 'first day that counts, YYYY-MM-DD (UTC)', date=True)
+  until: str = setting('', 'first day that no longer counts, YYYY-MM-DD (UTC)', date=True)
+
+
+RAW_SOURCES = ('amazon2014', 'amazon2018', 'amazon2023', 'movielens', 'yelp')
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
-  source: str = setting('letter', "'letter': LETTER's json folder; 'synthetic': the built-in store",
-                        choices=('letter', 'synthetic'))
-  path: str = setting('', "folder with NAME.inter.json and, for text, NAME.item.json (source 'letter')")
-  name: str = setting('', 'NAME of the files in the folder')
+  source: str = setting('letter', "'letter': LETTER's json folder; 'synthetic': the built-in store; else raw files",
+                        choices=('letter', 'synthetic', *RAW_SOURCES))
+  path: str = setting('', 'folder with the files of the source')
+  name: str = setting('', "NAME in the names of the files (sources 'letter' and 'amazon...')")
   history_length: int = setting(20, 'latest interactions that a model sees', minimum=1)
+  preparation: PreparationConfig = section(PreparationConfig)
   synthetic: SyntheticConfig = section(SyntheticConfig)
 
 
@@ -245,6 +261,11 @@ def _checked(value: Any, hint, limits, where: str):
     bound = limits[rule]
     if bound is not None and not holds(value, bound):
       raise InputError(f'config.{where} is {value}; expected {words} {bound}')
+  if limits['date'] and value:
+    try:
+      datetime.date.fromisoformat(value)
+    except ValueError:
+      raise InputError(f'config.{where} is {value!r}; expected a day as YYYY-MM-DD') from None
   if limits['choices'] is not None and value not in limits['choices']:
     raise InputError(f'config.{where} is {value!r}; expected one of {", ".join(map(repr, limits["choices"]))}')
   return value

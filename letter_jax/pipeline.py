@@ -51,10 +51,12 @@ class Stage:
 def graph(config: Config) -> list[Stage]:
   """The stages that this config needs, in order; what is given from outside needs no stage before it."""
   learned_ids = not config.semantic_ids.path
-  made = ('seed', 'data.synthetic') if config.data.source == 'synthetic' else ('data.name',)
+  made = {'synthetic': ('seed', 'data.synthetic'), 'letter': ('data.name',)}.get(
+    config.data.source, ('data.name', 'data.preparation'))
   all_stages = [
     Stage('dataset', (), ('data.source', *made),
-          ('interactions.npz', 'users.json', 'items.json', 'summary.json'), stages.dataset, stages.dataset_files),
+          ('interactions.npz', 'users.json', 'items.json', 'item_names.json', 'summary.json'), stages.dataset,
+          stages.dataset_files),
     Stage('text_embeddings', ('dataset',), ('seed', 'text_embeddings'), ('embeddings.npy',), stages.text_embeddings,
           lambda config: _given('text_embeddings.path', config.text_embeddings.path)),
     Stage('collaborative', ('dataset',), ('seed', 'data.history_length', 'collaborative', 'tokenizer.model.latent_dim'),

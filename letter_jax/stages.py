@@ -10,14 +10,17 @@ import pathlib
 import numpy as np
 
 from letter_jax import artifacts
-from letter_jax.configuration import Config
+from letter_jax.configuration import RAW_SOURCES, Config
 from letter_jax.data import dataset as prepared
 from letter_jax.data import letter_format, splits
 from letter_jax.errors import InputError
 
 
 def dataset_files(config: Config) -> dict[str, pathlib.Path]:
-  """The files of LETTER's folder, by the config key that leads to them."""
+  """The files of the source's folder, by the config key that leads to them."""
+  if config.data.source in RAW_SOURCES:
+    from letter_jax.data.raw.dataset import find
+    return {f'data.path/{path.name}': path for path in find(config.data).files}
   if config.data.source != 'letter' or not config.data.path:
     return {}
   folder = pathlib.Path(config.data.path)
@@ -58,6 +61,9 @@ def dataset(config: Config, workdir: pathlib.Path) -> None:
   if config.data.source == 'synthetic':
     from letter_jax.data import synthetic
     data = synthetic.synthesize(config.data.synthetic, config.seed)
+  elif config.data.source in RAW_SOURCES:
+    from letter_jax.data.raw.dataset import read_dataset
+    data = read_dataset(config.data)
   elif not config.data.path:
     raise InputError("config.data.path is empty; expected a folder in LETTER's format (NAME.inter.json, ...)")
   else:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -28,6 +29,18 @@ def test_save_and_load_give_the_same_data_set(tmp_path, texts):
     assert before.dtype == after.dtype
 
 
+def test_what_only_raw_files_have_is_saved_too(tmp_path):
+  raw = dataclasses.replace(small(), timestamps=np.arange(7) * 86400, item_names=('B1', 'B2', 'B3', 'B4'),
+                            preparation={'raw_events': 9})
+  raw.save(tmp_path)
+  loaded = dataset.load(tmp_path)
+  assert (loaded.item_names, loaded.preparation) == (raw.item_names, raw.preparation)
+  np.testing.assert_array_equal(loaded.timestamps, raw.timestamps)
+  small().save(tmp_path)
+  loaded = dataset.load(tmp_path)
+  assert loaded.item_names is loaded.timestamps is loaded.preparation is None
+
+
 def test_summary_counts(tmp_path):
   small().save(tmp_path)
   summary = json.loads((tmp_path / 'summary.json').read_text())
@@ -38,7 +51,7 @@ def test_summary_counts(tmp_path):
   assert small(None).summary()['items_without_text'] is None
 
 
-@pytest.mark.parametrize('file', ['interactions.npz', 'users.json', 'items.json', 'summary.json'])
+@pytest.mark.parametrize('file', ['interactions.npz', 'users.json', 'items.json', 'item_names.json', 'summary.json'])
 @pytest.mark.parametrize('damage', ['missing', 'empty', 'half'])
 def test_damaged_files(tmp_path, file, damage):
   small().save(tmp_path)

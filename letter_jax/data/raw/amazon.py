@@ -1,0 +1,78 @@
+"""Amazon reviews of 2014, 2018 and 2023 (McAuley Lab), by category.
+
+    2014  reviews_NAME_5.json.gz, meta_NAME.json.gz   snap.stanford.edu/data/amazon/productGraph/categoryFiles
+    2018  NAME_5.json.gz, meta_NAME.json.gz           nijianmo.github.io/amazon
+    2023  NAME.jsonl.gz, meta_NAME.jsonl.gz           amazon-reviews-2023.github.io
+
+The reviews may also be those without 5-core (reviews_NAME.json.gz, NAME.json.gz). Metadata of 2014 are Python literals,
+not JSON. Items of 2023 are products (`parent_asin`), not their variants.
+"""
+
+import ast
+import json
+import pathlib
+from collections.abc import Iterable
+
+from letter_jax.data.raw.lines import Problems, read_lines
+from letter_jax.data.raw.source import Event, RawSource, Texts, category_path, clean
+from letter_jax.errors import InputError
+
+REVIEWS = {2014: ('reviews_{}_5.json', 'reviews_{}.json'), 2018: ('{}_5.json', '{}.json'), 2023: ('{}.jsonl',)}
+METADATA = {2014: ('meta_{}.json',), 2018: ('meta_{}.json',), 2023: ('meta_{}.jsonl',)}
+# user, item, timestamp, and how many of its units make a second
+KEYS = {2014: ('reviewerID', 'asin', 'unixReviewTime', 1), 2018: ('reviewerID', 'asin', 'unixReviewTime', 1),
+        2023: ('user_id', 'parent_asin', 'timestamp', 1000)}
+ITEM_KEY = {2014: 'asin', 2018: 'asin', 2023: 'parent_asin'}
+
+
+def source(folder: pathlib.Path, year: int, name: str) -> RawSource:
+  """Reviews and metadata of the category `name`; InputError where a file is not there."""
+  reviews, metadata = (_find(folder, [pattern.format(name) for pattern in patterns[year]])
+                       for patterns in (REVIEWS, METADATA))
+  return RawSource((reviews, metadata), lambda problems: _events(reviews, year, problems),
+                   lambda problems: _texts(metadata, year, problems))
+
+
+def _find(folder: pathlib.Path, names: list[str]) -> pathlib.Path:
+  candidates = [folder / (name + suffix) for name in names for suffix in ('.gz', '')]
+  for path in candidates:
+    if path.is_file():
+      return path
+  raise InputError(f'{folder} has no {" and no ".join(path.name for path in candidates)}; expected one of them '
+                   '(README, Raw data, says where they are published)')
+
+
+def _events(path: pathlib.Path, year: int, problems: Problems) -> Iterable[Event]:
+  user_key, item_key, time_key, unit = KEYS[year]
+  for number, line in read_lines(path, problems):
+    try:
+      record = json.loads(line)
+      user, item, time = record[user_key], record[item_key], record[time_key]
+    except ValueError:
+      problems.add('not JSON', path, number)
+      continue
+    except (KeyError, TypeError):
+      problems.add(f'without {user_key}, {item_key} or {time_key}', path, number)
+      continue
+    if not (isinstance(user, str) and isinstance(item, str) and user and item):
+      problems.add(f'{user_key} or {item_key} is no text', path, number)
+    elif not isinstance(time, int) or isinstance(time, bool):
+      problems.add(f'{time_key} is no number', path, number)
+    else:
+      yield user, item, time // unit
+
+
+def _texts(path: pathlib.Path, year: int, problems: Problems) -> Iterable[tuple[str, Texts]]:
+  for number, line in read_lines(path, problems):
+    try:
+      record = ast.literal_eval(line) if year == 2014 else json.loads(line)
+      item = record[ITEM_KEY[year]]
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+      problems.add('metadata that cannot be parsed', path, number)
+      continue
+    except (KeyError, TypeError):
+      problems.add(f'metadata without {ITEM_KEY[year]}', path, number)
+      continue
+    categories = record.get({2014: 'categories', 2018: 'category', 2023: 'categories'}[year])
+    yield item, {'title': clean(record.get('title')), 'brand': clean(record.get('store' if year == 2023 else 'brand')),
+                 'categories': category_path(categories), 'description': clean(record.get('description'))}

@@ -1,0 +1,58 @@
+"""MovieLens (GroupLens, grouplens.org/datasets/movielens): the folder that the zip file holds.
+
+    ml-1m    ratings.dat and movies.dat, fields apart by '::', Latin-1
+    ml-32m   ratings.csv and movies.csv with a header, UTF-8; ml-20m, ml-25m and the -latest sets have the same form
+"""
+
+import csv
+import pathlib
+from collections.abc import Iterable, Iterator
+
+from letter_jax.data.raw.lines import Problems, read_lines
+from letter_jax.data.raw.source import CATEGORY_SEPARATOR, Event, RawSource, Texts, clean
+from letter_jax.errors import InputError
+
+HEADERS = {'ratings': ['userId', 'movieId', 'rating', 'timestamp'], 'movies': ['movieId', 'title', 'genres']}
+
+
+def source(folder: pathlib.Path) -> RawSource:
+  """Ratings and movies; InputError where a file is not there."""
+  pairs = [(folder / f'ratings{ending}', folder / f'movies{ending}') for ending in ('.dat', '.csv')]
+  there = [pair for pair in pairs if all(path.is_file() for path in pair)]
+  if not there:
+    raise InputError(f'{folder} has neither ratings.dat and movies.dat nor ratings.csv and movies.csv; expected the '
+                     'unpacked folder of a MovieLens zip file')
+  ratings, movies = there[0]
+  return RawSource(there[0], lambda problems: _events(ratings, problems), lambda problems: _texts(movies, problems))
+
+
+def _rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+  """(line number, fields) of the lines that have the right number of fields."""
+  header = HEADERS[path.stem]
+  if path.suffix == '.dat':
+    parsed = ((number, line.rstrip('\r\n').split('::')) for number, line in read_lines(path, problems, 'latin-1'))
+  else:
+    parsed = ((number, next(csv.reader([line]))) for number, line in read_lines(path, problems))
+  for number, fields in parsed:
+    if number == 1 and path.suffix == '.csv':
+      if fields != header:
+        raise InputError(f'{path} begins with "{",".join(fields)[:80]}"; expected the header "{",".join(header)}"')
+    elif len(fields) != len(header):
+      problems.add(f'not {len(header)} fields', path, number)
+    else:
+      yield number, fields
+
+
+def _events(path: pathlib.Path, problems: Problems) -> Iterable[Event]:
+  for number, (user, movie, _, time) in _rows(path, problems):
+    if time.isascii() and time.isdigit():
+      yield user, movie, int(time)
+    else:
+      problems.add('timestamp is no number', path, number)
+
+
+def _texts(path: pathlib.Path, problems: Problems) -> Iterable[tuple[str, Texts]]:
+  for _, (movie, title, genres) in _rows(path, problems):
+    yield movie, {'title': clean(title), 'brand': '', 'description': '',
+                  'categories': '' if genres.startswith('(no genres') else
+                  CATEGORY_SEPARATOR.join(map(clean, genres.split('|')))}

@@ -1,0 +1,62 @@
+"""Yelp's open data set (yelp.com/dataset; to be fetched by hand, its terms accepted there).
+
+    yelp_academic_dataset_review.json, yelp_academic_dataset_business.json: one JSON object a line
+
+The reviews carry local times without a zone; they are taken as UTC.
+"""
+
+import datetime
+import json
+import pathlib
+from collections.abc import Iterable
+
+from letter_jax.data.raw.lines import Problems, read_lines
+from letter_jax.data.raw.source import CATEGORY_SEPARATOR, Event, RawSource, Texts, clean
+from letter_jax.errors import InputError
+
+REVIEWS, BUSINESSES = 'yelp_academic_dataset_review.json', 'yelp_academic_dataset_business.json'
+
+
+def source(folder: pathlib.Path) -> RawSource:
+  """Reviews and businesses; InputError where a file is not there."""
+  for name in (REVIEWS, BUSINESSES):
+    if not (folder / name).is_file():
+      raise InputError(f'{folder / name} is not there; expected the files of yelp_dataset.tar from yelp.com/dataset')
+  return RawSource((folder / REVIEWS, folder / BUSINESSES), lambda problems: _events(folder / REVIEWS, problems),
+                   lambda problems: _texts(folder / BUSINESSES, problems))
+
+
+def _events(path: pathlib.Path, problems: Problems) -> Iterable[Event]:
+  for number, line in read_lines(path, problems):
+    try:
+      record = json.loads(line)
+      user, item, date = record['user_id'], record['business_id'], record['date']
+    except ValueError:
+      problems.add('not JSON', path, number)
+      continue
+    except (KeyError, TypeError):
+      problems.add('without user_id, business_id or date', path, number)
+      continue
+    try:
+      moment = datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC)
+    except (ValueError, TypeError):
+      problems.add('date is no date', path, number)
+      continue
+    yield user, item, int(moment.timestamp())
+
+
+def _texts(path: pathlib.Path, problems: Problems) -> Iterable[tuple[str, Texts]]:
+  for number, line in read_lines(path, problems):
+    try:
+      record = json.loads(line)
+      item = record['business_id']
+    except ValueError:
+      problems.add('business that cannot be parsed', path, number)
+      continue
+    except (KeyError, TypeError):
+      problems.add('business without business_id', path, number)
+      continue
+    place = ', '.join(filter(None, (clean(record.get('city')), clean(record.get('state')))))
+    categories = clean(record.get('categories')).split(', ')
+    yield item, {'title': clean(record.get('name')), 'brand': '', 'description': place,
+                 'categories': CATEGORY_SEPARATOR.join(filter(None, categories))}

@@ -1,0 +1,223 @@
+"""Readers on small files of the true raw formats, with the dirt that real ones have."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from letter_jax import pipeline
+from letter_jax.configuration import DataConfig, PreparationConfig
+from letter_jax.data import dataset as prepared
+from letter_jax.data.raw.dataset import read_dataset
+from letter_jax.data.raw.source import category_path, clean
+from letter_jax.errors import InputError
+from tests.small_data import config_with, run_settings
+
+DAY = 86400
+# user, item, day: two users with a past, a third that the 3-core drops
+EVENTS = [('A2', 'B1', 3), ('A2', 'B2', 1), ('A1', 'B1', 1), ('A1', 'B2', 2), ('A2', 'B3', 2), ('A1', 'B3', 3),
+          ('A1', 'B2', 4), ('A2', 'B1', 4), ('A2', 'B3', 5), ('A9', 'B9', 1)]
+
+
+def write(path, lines):
+  """Text or bytes lines, gzip where the name says so."""
+  content = b''.join((line if isinstance(line, bytes) else line.encode()) + b'\n' for line in lines)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(gzip.compress(content) if path.suffix == '.gz' else content)
+
+
+def write_amazon2014(folder):
+  reviews = [json.dumps({'reviewerID': user, 'asin': item, 'reviewerName': 'J', 'helpful': [0, 0], 'reviewText': 'ok',
+                         'overall': 5.0, 'unixReviewTime': day * DAY, 'reviewTime': '09 1, 2013'})
+             for user, item, day in EVENTS]
+  dirt = [reviews[0],  # twice
+          reviews[1][:40], '',
+          b'{"reviewerID": "A1", "asin": "B1", "reviewerName": "\xff\xfe", "unixReviewTime": 432000}',
+          '{"reviewerID": "A1", "asin": "B1", "unixReviewTime": "1, 2013"}',
+          '{"reviewerID": "A1", "unixReviewTime": 1}',
+          '{"reviewerID": null, "asin": "B1", "unixReviewTime": 1}', '[1]']
+  write(folder / 'reviews_Beauty_5.json.gz', reviews + dirt)
+  write(folder / 'meta_Beauty.json.gz', [
+    # Python literals, not JSON
+    "{'asin': 'B1', 'title': 'Soap &amp;amp; Water <b>Set</b>', 'price': 3.5, 'brand': 'Acme', 'description': "
+    "'It\\'s  soap', 'categories': [['Beauty', 'Bath &amp; Body'], ['Other']], 'salesRank': {'Beauty': 3}}",
+    "{'asin': 'B2', 'categories': [['Beauty']]}",
+    "{'asin': 'B2', 'title': 'the second entry does not count'}",
+    "{'asin': 'B3', 'title': ", "{'title': 'no asin'}"])
+
+
+def write_amazon2018(folder):
+  write(folder / 'Beauty_5.json.gz', [
+    json.dumps({'overall': 5.0, 'verified': True, 'reviewTime': '09 1, 2013', 'reviewerID': user, 'asin': item,
+                'style': {'Size:': ' 4'}, 'reviewText': 'ok', 'unixReviewTime': day * DAY})
+    for user, item, day in EVENTS])
+  write(folder / 'meta_Beauty.json.gz', [
+    json.dumps({'category': ['Beauty', 'Bath &amp; Body'], 'description': ['It&#39;s', 'soap'], 'brand': 'Acme',
+                'title': 'Soap &amp; Water Set', 'price': '$3.50', 'asin': 'B1', 'also_buy': []}),
+    json.dumps({'category': [], 'description': [], 'title': None, 'price': '.a-box-inner{background-color:#fff}',
+                'asin': 'B2'})])
+
+
+def write_amazon2023(folder):
+  write(folder / 'Beauty.jsonl.gz', [
+    json.dumps({'rating': 5.0, 'title': 'ok', 'text': 'ok', 'images': [], 'asin': f'{item}-red', 'parent_asin': item,
+                'user_id': user, 'timestamp': day * DAY * 1000 + 123, 'helpful_vote': 0})
+    for user, item, day in EVENTS])
+  write(folder / 'meta_Beauty.jsonl.gz', [
+    json.dumps({'main_category': 'All Beauty', 'title': 'Soap & Water Set', 'description': ["It's soap"],
+                'price': 'None', 'store': 'Acme', 'categories': ['Beauty', 'Bath & Body'], 'details': {},
+                'parent_asin': 'B1'}),
+    json.dumps({'title': '', 'description': [], 'store': None, 'categories': [], 'parent_asin': 'B2'})])
+
+
+def write_movielens1m(folder):
+  write(folder / 'ratings.dat', [f'{user}::{item}::5::{day * DAY}' for user, item, day in EVENTS]
+        + ['1::2::3', 'A1::B1::4::yesterday'])
+  write(folder / 'movies.dat', ['B1::Soap & Water Set (1995)::Beauty|Bath & Body',
+                                'B2::Les Misérables::Drama'.encode('latin-1')])
+
+
+def write_movielens32m(folder):
+  write(folder / 'ratings.csv', ['userId,movieId,rating,timestamp']
+        + [f'{user},{item},3.5,{day * DAY}' for user, item, day in EVENTS])
+  write(folder / 'movies.csv', ['movieId,title,genres', 'B1,"Soap, Water (1995)",Beauty|Bath & Body',
+                                'B2,Nothing,(no genres listed)'])
+
+
+def write_yelp(folder):
+  write(folder / 'yelp_academic_dataset_review.json', [
+    json.dumps({'review_id': 'r', 'user_id': user, 'business_id': item, 'stars': 4.0, 'text': 'ok',
+                'date': f'1970-01-{1 + day:02} 00:00:00'}) for user, item, day in EVENTS]
+    + ['{"user_id": "A1", "business_id": "B1", "date": "soon"}', '{"user_id": "A1"}', '{'])
+  write(folder / 'yelp_academic_dataset_business.json', [
+    json.dumps({'business_id': 'B1', 'name': 'Soap &amp; Water', 'city': 'Tampa', 'state': 'FL', 'categories':
+                'Beauty, Bath & Body'}), json.dumps({'business_id': 'B2', 'name': 'B', 'categories': None}), '{'])
+
+
+WRITERS = {'amazon2014': write_amazon2014, 'amazon2018': write_amazon2018, 'amazon2023': write_amazon2023,
+           'movielens 1m': write_movielens1m, 'movielens 32m': write_movielens32m, 'yelp': write_yelp}
+
+
+def settings(source, folder, core=3):
+  name = 'Beauty' if source.startswith('amazon') else ''
+  return DataConfig(source=source.split()[0], path=str(folder), name=name, preparation=PreparationConfig(core=core))
+
+
+@pytest.mark.parametrize('source', WRITERS)
+def test_events_become_histories(tmp_path, source):
+  WRITERS[source](tmp_path)
+  data = read_dataset(settings(source, tmp_path))
+  interactions = data.interactions
+  assert interactions.users == ('A1', 'A2') and data.item_names == ('B1', 'B2', 'B3')
+  assert interactions.items.tolist()[:4] == [0, 1, 2, 1] and interactions.offsets.tolist()[0] == 0
+  last = interactions.items.tolist()[interactions.offsets[1]:]
+  assert last == [1, 2, 0, 0, 2]
+  np.testing.assert_array_equal(data.timestamps[-5:], np.array([1, 2, 3, 4, 5]) * DAY)
+  assert data.preparation['dropped']['outside the 3-core'] == 1
+  assert [sorted(text) for text in data.texts] == [['brand', 'categories', 'description', 'title']] * 3
+  assert data.texts[2] == dict.fromkeys(data.texts[2], '')  # nothing describes B3: embedded as such, and counted
+  assert data.preparation['items_without_description_in_the_source'] == 1
+
+
+@pytest.mark.parametrize('source, expected', [
+  ('amazon2014', {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body',
+                  'description': "It's soap"}),
+  ('amazon2018', {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body',
+                  'description': "It's soap"}),
+  ('amazon2023', {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body',
+                  'description': "It's soap"}),
+  ('movielens 1m', {'title': 'Soap & Water Set (1995)', 'brand': '', 'categories': 'Beauty > Bath & Body',
+                    'description': ''}),
+  ('movielens 32m', {'title': 'Soap, Water (1995)', 'brand': '', 'categories': 'Beauty > Bath & Body',
+                     'description': ''}),
+  ('yelp', {'title': 'Soap & Water', 'brand': '', 'categories': 'Beauty > Bath & Body', 'description': 'Tampa, FL'})])
+def test_texts_are_clean(tmp_path, source, expected):
+  WRITERS[source](tmp_path)
+  texts = read_dataset(settings(source, tmp_path)).texts
+  assert texts[0] == expected
+  assert texts[1]['title'] in ('', 'Les Misérables', 'Nothing', 'B')
+
+
+def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
+  write_amazon2014(tmp_path)
+  data = read_dataset(settings('amazon2014', tmp_path))
+  review, meta = 'reviews_Beauty_5.json.gz', 'meta_Beauty.json.gz'
+  assert data.preparation['problems'] == {
+    'not JSON': {'lines': 1, 'first': f'{review}:12'},
+    'not UTF-8': {'lines': 1, 'first': f'{review}:14'},
+    'unixReviewTime is no number': {'lines': 1, 'first': f'{review}:15'},
+    'without reviewerID, asin or unixReviewTime': {'lines': 2, 'first': f'{review}:16'},
+    'reviewerID or asin is no text': {'lines': 1, 'first': f'{review}:17'},
+    'metadata that cannot be parsed': {'lines': 1, 'first': f'{meta}:4'},
+    'metadata without asin': {'lines': 1, 'first': f'{meta}:5'}}
+  assert data.preparation['raw_events'] == len(EVENTS) + 2  # one twice, one with mended bytes
+  assert data.preparation['dropped']['duplicate'] == 1
+  assert f'not JSON (first: {review}:12)' in capsys.readouterr().out
+  write_yelp(tmp_path)
+  assert data.summary()['preparation']['problems']['not JSON']['lines'] == 1
+  problems = read_dataset(settings('yelp', tmp_path)).preparation['problems']
+  assert {kind: found['lines'] for kind, found in problems.items()} == {
+    'date is no date': 1, 'without user_id, business_id or date': 1, 'not JSON': 1, 'business that cannot be parsed': 1}
+  write_movielens1m(tmp_path)
+  problems = read_dataset(settings('movielens 1m', tmp_path)).preparation['problems']
+  assert {kind: found['lines'] for kind, found in problems.items()} == {'not 4 fields': 1, 'timestamp is no number': 1}
+
+
+def test_a_gzip_file_that_ends_early_is_refused(tmp_path):
+  write_amazon2014(tmp_path)
+  reviews = tmp_path / 'reviews_Beauty_5.json.gz'
+  reviews.write_bytes(reviews.read_bytes()[:-20])
+  with pytest.raises(InputError, match='reviews_Beauty_5.json.gz is damaged or was not downloaded to its end'):
+    read_dataset(settings('amazon2014', tmp_path))
+  reviews.write_bytes(b'<html>404</html>')
+  with pytest.raises(InputError, match='reviews_Beauty_5.json.gz is damaged'):
+    read_dataset(settings('amazon2014', tmp_path))
+
+
+@pytest.mark.parametrize('source, said', [
+  ('amazon2014', 'has no reviews_Beauty_5.json.gz and no reviews_Beauty_5.json and no reviews_Beauty.json.gz'),
+  ('amazon2018', 'has no Beauty_5.json.gz'), ('amazon2023', 'has no Beauty.jsonl.gz'),
+  ('movielens', 'neither ratings.dat and movies.dat nor ratings.csv and movies.csv'),
+  ('yelp', 'yelp_academic_dataset_review.json is not there; .* yelp.com/dataset')])
+def test_what_is_missing_is_said_by_name(tmp_path, source, said):
+  with pytest.raises(InputError, match=said):
+    read_dataset(settings(source, tmp_path))
+  with pytest.raises(InputError, match='expected the folder with the raw files'):
+    read_dataset(settings(source, tmp_path / 'nowhere'))
+
+
+def test_a_category_and_a_header_are_wanted(tmp_path):
+  with pytest.raises(InputError, match='config.data.name is empty; expected the category'):
+    read_dataset(DataConfig(source='amazon2014', path=str(tmp_path)))
+  write(tmp_path / 'ratings.csv', ['user,movie', '1,2'])
+  write(tmp_path / 'movies.csv', ['movieId,title,genres'])
+  with pytest.raises(InputError, match='expected the header "userId,movieId,rating,timestamp"'):
+    read_dataset(settings('movielens', tmp_path))
+
+
+@pytest.mark.parametrize('raw, plain', [
+  ('Tom &amp;amp; Jerry', 'Tom & Jerry'), ('a<br/>b', 'a b'), ('3 < 4 and 5 > 2', '3 < 4 and 5 > 2'),
+  (None, ''), (7, ''), (['one', None, ' two\n'], 'one two'), ('\ud83d', '?')])
+def test_clean(raw, plain):
+  assert clean(raw) == plain
+
+
+def test_categories():
+  assert category_path([['A', 'B &amp; C'], ['D']]) == 'A > B & C' and category_path([]) == category_path(None) == ''
+  assert category_path(['A', '', 'B']) == 'A > B' and category_path('A') == 'A'
+
+
+def test_the_dataset_stage_prepares_raw_files_and_notices_what_changed(tmp_path, capsys):
+  write_amazon2014(tmp_path / 'raw')
+  changes = {'data.source': 'amazon2014', 'data.path': str(tmp_path / 'raw'), 'data.name': 'Beauty',
+             'data.preparation.core': 3, 'evaluation.beam': 3}
+  settings = {**run_settings(), **changes}
+  pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
+  data = prepared.load(tmp_path / 'workdir/dataset')
+  assert data.item_names == ('B1', 'B2', 'B3') and data.preparation['k_core_rounds'] == 2
+  with pytest.raises(InputError, match=r'config.data.preparation.core \(3 then, 2 now\)'):
+    pipeline.run(config_with({**settings, 'data.preparation.core': 2}), tmp_path / 'workdir', 'dataset')
+  (tmp_path / 'raw/meta_Beauty.json.gz').write_bytes(gzip.compress(b''))
+  with pytest.raises(InputError, match=r'content of config.data.path/meta_Beauty.json.gz'):
+    pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
