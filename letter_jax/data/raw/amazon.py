@@ -39,7 +39,7 @@ def _find(folder: pathlib.Path, names: list[str]) -> pathlib.Path:
     if path.is_file():
       return path
   raise InputError(f'{folder} has no {" and no ".join(path.name for path in candidates)}; expected one of them '
-                   '(README, Raw data, says where they are published)')
+                   '(the README says where they are published)')
 
 
 def _events(path: pathlib.Path, year: int, problems: Problems) -> Iterable[Event]:
@@ -48,7 +48,7 @@ def _events(path: pathlib.Path, year: int, problems: Problems) -> Iterable[Event
     try:
       record = json.loads(line)
       user, item, time = record[user_key], record[item_key], record[time_key]
-    except ValueError:
+    except (ValueError, RecursionError):
       problems.add('not JSON', path, number)
       continue
     except (KeyError, TypeError):

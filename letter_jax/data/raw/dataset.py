@@ -1,6 +1,7 @@
 """A data set from public raw files: read, prepared, described."""
 
 import pathlib
+from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
@@ -9,7 +10,7 @@ from letter_jax.data.dataset import Dataset, Interactions
 from letter_jax.data.preparation import prepare
 from letter_jax.data.raw import amazon, movielens, yelp
 from letter_jax.data.raw.lines import Problems
-from letter_jax.data.raw.source import RawSource, event_table, texts_of
+from letter_jax.data.raw.source import Event, RawSource, event_table, is_usable, texts_of
 from letter_jax.errors import InputError
 
 
@@ -33,8 +34,12 @@ def read_dataset(config: DataConfig) -> Dataset:
   """
   source = find(config)
   problems = Problems()
-  events = event_table(tqdm(source.events(problems), desc='dataset: events', unit='event', disable=None))
+  bar = tqdm(source.events(problems), desc='dataset: events', unit='event', disable=None)
+  events = event_table(_usable(bar, source.files[0], problems))
   raw_events = len(events)
+  if not raw_events:
+    said = ', '.join(f'{count:,} {kind}, first {problems.first[kind]}' for kind, count in problems.counts.items())
+    raise InputError(f'{source.files[0]} has no event that can be used ({said or "it is empty"}); expected one a line')
   prepared = prepare(events, config.preparation)
   del events
   texts, undescribed = texts_of(
@@ -47,3 +52,11 @@ def read_dataset(config: DataConfig) -> Dataset:
     {'raw_events': raw_events, 'dropped': prepared.dropped, 'k_core_rounds': prepared.rounds,
      'items_without_description_in_the_source': undescribed,
      'problems': {kind: {'lines': count, 'first': problems.first[kind]} for kind, count in problems.counts.items()}})
+
+
+def _usable(events: Iterable[Event], path: pathlib.Path, problems: Problems) -> Iterator[Event]:
+  for number, event in enumerate(events, 1):
+    if is_usable(event):
+      yield event
+    else:
+      problems.add('ids that are no text, or a time out of range (event, not line)', path, number)

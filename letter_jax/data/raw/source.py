@@ -46,6 +46,18 @@ def event_table(events: Iterable[Event]) -> pl.DataFrame:
   return pl.concat(tables)
 
 
+def is_usable(event: Event) -> bool:
+  """Whether the ids are text that can be written as UTF-8 and the time fits into an int64."""
+  user, item, time = event
+  if not (isinstance(user, str) and isinstance(item, str) and user and item and abs(time) < 2**62):
+    return False
+  try:
+    (user + item).encode('utf-8')
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
 def texts_of(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tuple[list[Texts], int]:
   """The texts of `items` in their order (empty strings where nothing describes one), and how many are not described.
 
@@ -53,7 +65,7 @@ def texts_of(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tu
   """
   found: dict[str, Texts | None] = dict.fromkeys(items)
   for item, texts in described:
-    if item in found and found[item] is None:
+    if isinstance(item, str) and item in found and found[item] is None:
       found[item] = texts
   missing = sum(texts is None for texts in found.values())
   return [texts or dict.fromkeys(TEXT_FIELDS, '') for texts in found.values()], missing

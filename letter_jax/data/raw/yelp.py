@@ -31,7 +31,7 @@ def _events(path: pathlib.Path, problems: Problems) -> Iterable[Event]:
     try:
       record = json.loads(line)
       user, item, date = record['user_id'], record['business_id'], record['date']
-    except ValueError:
+    except (ValueError, RecursionError):
       problems.add('not JSON', path, number)
       continue
     except (KeyError, TypeError):
@@ -50,7 +50,7 @@ def _texts(path: pathlib.Path, problems: Problems) -> Iterable[tuple[str, Texts]
     try:
       record = json.loads(line)
       item = record['business_id']
-    except ValueError:
+    except (ValueError, RecursionError):
       problems.add('business that cannot be parsed', path, number)
       continue
     except (KeyError, TypeError):

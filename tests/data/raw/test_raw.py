@@ -221,3 +221,20 @@ def test_the_dataset_stage_prepares_raw_files_and_notices_what_changed(tmp_path,
   (tmp_path / 'raw/meta_Beauty.json.gz').write_bytes(gzip.compress(b''))
   with pytest.raises(InputError, match=r'content of config.data.path/meta_Beauty.json.gz'):
     pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
+
+
+@pytest.mark.parametrize('line', [
+  '{"reviewerID": "A1", "asin": "B1", "unixReviewTime": 1' + '0' * 30 + '}', '[' * 200_000,
+  '{"reviewerID": "A\\ud800", "asin": "B1", "unixReviewTime": 1}'])
+def test_one_bad_line_does_not_stop_the_others(tmp_path, line):
+  write_amazon2014(tmp_path)
+  reviews = tmp_path / 'reviews_Beauty_5.json.gz'
+  reviews.write_bytes(reviews.read_bytes() + gzip.compress(line.encode() + b'\n'))
+  assert read_dataset(settings('amazon2014', tmp_path)).item_names == ('B1', 'B2', 'B3')
+
+
+def test_a_file_without_a_usable_line_is_refused_with_the_reason(tmp_path):
+  write_amazon2014(tmp_path)
+  write(tmp_path / 'reviews_Beauty_5.json.gz', ['a', 'b'])
+  with pytest.raises(InputError, match=r'no event that can be used \(2 not JSON, first reviews_Beauty_5.json.gz:1\)'):
+    read_dataset(settings('amazon2014', tmp_path))
