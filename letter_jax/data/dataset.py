@@ -13,6 +13,8 @@ import numpy as np
 from letter_jax.errors import InputError
 
 TEXT_FIELDS = ('title', 'brand', 'categories', 'description')
+CATEGORY_SEPARATOR = ' > '
+MIN_LENGTH = 3  # interactions of a user: one item each for training, validation and test
 
 
 @dataclasses.dataclass(frozen=True)

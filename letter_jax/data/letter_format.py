@@ -19,12 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from letter_jax.data.dataset import TEXT_FIELDS, Dataset, Interactions
+from letter_jax.data.dataset import CATEGORY_SEPARATOR, MIN_LENGTH, TEXT_FIELDS, Dataset, Interactions
 from letter_jax.errors import InputError
 
-MIN_LENGTH = 3  # one item each for training, validation and test
 MAX_CODE = 2**20 - 1
-CATEGORY_SEPARATOR = ' > '
 
 
 def read_dataset(folder: pathlib.Path, name: str) -> Dataset:

@@ -7,9 +7,8 @@ import numpy as np
 import polars as pl
 
 from letter_jax.configuration import PreparationConfig
+from letter_jax.data.dataset import MIN_LENGTH
 from letter_jax.errors import InputError
-
-MIN_LENGTH = 3  # one item each for training, validation and test
 
 
 @dataclasses.dataclass(frozen=True)

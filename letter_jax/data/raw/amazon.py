@@ -13,7 +13,7 @@ import json
 import pathlib
 from collections.abc import Iterable
 
-from letter_jax.data.raw.lines import Problems, read_lines
+from letter_jax.data.raw.lines import Problems, read_records
 from letter_jax.data.raw.source import Event, RawSource, Texts, category_path, clean
 from letter_jax.errors import InputError
 
@@ -44,16 +44,8 @@ def _find(folder: pathlib.Path, names: list[str]) -> pathlib.Path:
 
 def _events(path: pathlib.Path, year: int, problems: Problems) -> Iterable[Event]:
   user_key, item_key, time_key, unit = KEYS[year]
-  for number, line in read_lines(path, problems):
-    try:
-      record = json.loads(line)
-      user, item, time = record[user_key], record[item_key], record[time_key]
-    except (ValueError, RecursionError):
-      problems.add('not JSON', path, number)
-      continue
-    except (KeyError, TypeError):
-      problems.add(f'without {user_key}, {item_key} or {time_key}', path, number)
-      continue
+  for number, _, (user, item, time) in read_records(
+      path, problems, (user_key, item_key, time_key), 'not JSON', f'without {user_key}, {item_key} or {time_key}'):
     if not (isinstance(user, str) and isinstance(item, str) and user and item):
       problems.add(f'{user_key} or {item_key} is no text', path, number)
     elif not isinstance(time, int) or isinstance(time, bool):
@@ -63,16 +55,9 @@ def _events(path: pathlib.Path, year: int, problems: Problems) -> Iterable[Event
 
 
 def _texts(path: pathlib.Path, year: int, problems: Problems) -> Iterable[tuple[str, Texts]]:
-  for number, line in read_lines(path, problems):
-    try:
-      record = ast.literal_eval(line) if year == 2014 else json.loads(line)
-      item = record[ITEM_KEY[year]]
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-      problems.add('metadata that cannot be parsed', path, number)
-      continue
-    except (KeyError, TypeError):
-      problems.add(f'metadata without {ITEM_KEY[year]}', path, number)
-      continue
+  for _, record, (item,) in read_records(
+      path, problems, (ITEM_KEY[year],), 'metadata that cannot be parsed', f'metadata without {ITEM_KEY[year]}',
+      ast.literal_eval if year == 2014 else json.loads):
     categories = record.get({2014: 'categories', 2018: 'category', 2023: 'categories'}[year])
     yield item, {'title': clean(record.get('title')), 'brand': clean(record.get('store' if year == 2023 else 'brand')),
                  'categories': category_path(categories), 'description': clean(record.get('description'))}

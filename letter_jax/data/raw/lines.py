@@ -2,9 +2,11 @@
 
 import dataclasses
 import gzip
+import json
 import pathlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from letter_jax.errors import InputError
 
@@ -48,3 +50,23 @@ def read_lines(path: pathlib.Path, problems: Problems, encoding: str = 'utf-8') 
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     raise InputError(f'{path} is damaged or was not downloaded to its end (line {number}: {error}); '
                      'expected a whole gzip file') from error
+
+
+def read_records(path: pathlib.Path, problems: Problems, keys: tuple[str, ...], unparsable: str, lacking: str,
+                 parse: Callable[[str], Any] = json.loads) -> Iterator[tuple[int, dict, list]]:
+  """(line number, record, its values of `keys`) of every line that holds an object with those keys.
+
+  Args:
+    unparsable, lacking: kinds of problem that the other lines are counted as.
+  """
+  for number, line in read_lines(path, problems):
+    try:
+      record = parse(line)
+      values = [record[key] for key in keys]
+    except (KeyError, TypeError):
+      problems.add(lacking, path, number)
+      continue
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+      problems.add(unparsable, path, number)
+      continue
+    yield number, record, values

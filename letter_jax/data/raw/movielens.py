@@ -8,8 +8,9 @@ import csv
 import pathlib
 from collections.abc import Iterable, Iterator
 
+from letter_jax.data.dataset import CATEGORY_SEPARATOR
 from letter_jax.data.raw.lines import Problems, read_lines
-from letter_jax.data.raw.source import CATEGORY_SEPARATOR, Event, RawSource, Texts, clean
+from letter_jax.data.raw.source import Event, RawSource, Texts, clean
 from letter_jax.errors import InputError
 
 HEADERS = {'ratings': ['userId', 'movieId', 'rating', 'timestamp'], 'movies': ['movieId', 'title', 'genres']}

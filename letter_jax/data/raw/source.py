@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable
 
 import polars as pl
 
-from letter_jax.data.dataset import TEXT_FIELDS
+from letter_jax.data.dataset import CATEGORY_SEPARATOR, TEXT_FIELDS
 from letter_jax.data.raw.lines import Problems
 
-CATEGORY_SEPARATOR = ' > '
 EVENT_SCHEMA = {'user': pl.String, 'item': pl.String, 'timestamp': pl.Int64}
 CHUNK = 1_000_000  # events held as Python objects at a time
 

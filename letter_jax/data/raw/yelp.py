@@ -6,12 +6,12 @@ The reviews carry local times without a zone; they are taken as UTC.
 """
 
 import datetime
-import json
 import pathlib
 from collections.abc import Iterable
 
-from letter_jax.data.raw.lines import Problems, read_lines
-from letter_jax.data.raw.source import CATEGORY_SEPARATOR, Event, RawSource, Texts, clean
+from letter_jax.data.dataset import CATEGORY_SEPARATOR
+from letter_jax.data.raw.lines import Problems, read_records
+from letter_jax.data.raw.source import Event, RawSource, Texts, clean
 from letter_jax.errors import InputError
 
 REVIEWS, BUSINESSES = 'yelp_academic_dataset_review.json', 'yelp_academic_dataset_business.json'
@@ -27,16 +27,8 @@ def source(folder: pathlib.Path) -> RawSource:
 
 
 def _events(path: pathlib.Path, problems: Problems) -> Iterable[Event]:
-  for number, line in read_lines(path, problems):
-    try:
-      record = json.loads(line)
-      user, item, date = record['user_id'], record['business_id'], record['date']
-    except (ValueError, RecursionError):
-      problems.add('not JSON', path, number)
-      continue
-    except (KeyError, TypeError):
-      problems.add('without user_id, business_id or date', path, number)
-      continue
+  for number, _, (user, item, date) in read_records(
+      path, problems, ('user_id', 'business_id', 'date'), 'not JSON', 'without user_id, business_id or date'):
     try:
       moment = datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC)
     except (ValueError, TypeError):
@@ -46,16 +38,8 @@ def _events(path: pathlib.Path, problems: Problems) -> Iterable[Event]:
 
 
 def _texts(path: pathlib.Path, problems: Problems) -> Iterable[tuple[str, Texts]]:
-  for number, line in read_lines(path, problems):
-    try:
-      record = json.loads(line)
-      item = record['business_id']
-    except (ValueError, RecursionError):
-      problems.add('business that cannot be parsed', path, number)
-      continue
-    except (KeyError, TypeError):
-      problems.add('business without business_id', path, number)
-      continue
+  for _, record, (item,) in read_records(
+      path, problems, ('business_id',), 'business that cannot be parsed', 'business without business_id'):
     place = ', '.join(filter(None, (clean(record.get('city')), clean(record.get('state')))))
     categories = clean(record.get('categories')).split(', ')
     yield item, {'title': clean(record.get('name')), 'brand': '', 'description': place,
