@@ -30,6 +30,12 @@ def write_npy(path: pathlib.Path, array: np.ndarray) -> None:
 
 
 def fingerprint(path: pathlib.Path) -> str:
-  """SHA-256 of a file."""
+  """SHA-256 of a file, or of a folder's files and their names."""
+  if path.is_dir():
+    content = hashlib.sha256()
+    for file in sorted(path.rglob('*')):
+      if file.is_file():
+        content.update(f'{file.relative_to(path)}\0{fingerprint(file)}\n'.encode())
+    return content.hexdigest()
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -33,7 +33,7 @@ def section(kind, **overrides):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-  """One optimisation run: shared by SASRec, the tokenizer and the generator."""
+  """One optimisation run: shared by SASRec, LightGCN, the tokenizer and the generator."""
 
   epochs: int = setting(100, 'passes over the training examples', minimum=1)
   batch_size: int = setting(256, 'examples per optimizer step, over all devices', minimum=1)
@@ -77,11 +77,14 @@ RAW_SOURCES = ('amazon2014', 'amazon2018', 'amazon2023', 'movielens', 'yelp')
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-  source: str = setting('letter', "'letter': LETTER's json folder; 'synthetic': the built-in store; else raw files",
-                        choices=('letter', 'synthetic', *RAW_SOURCES))
-  path: str = setting('', 'folder with the files of the source')
-  name: str = setting('', "NAME in the names of the files (sources 'letter' and 'amazon...')")
+  source: str = setting('letter', "'letter': LETTER's json folder; 'synthetic': the built-in store; 'prepared': what "
+                        'data/beam_preparation.py wrote; else raw files',
+                        choices=('letter', 'synthetic', 'prepared', *RAW_SOURCES))
+  path: str = setting('', 'folder with the files of the source; raw files are downloaded where it is empty')
+  name: str = setting('', "NAME in the names of the files; which MovieLens to download ('ml-1m', 'ml-32m', ...)")
+  downloads: str = setting('', "folder that keeps downloaded raw files; '' is ~/.cache/letter_jax/downloads")
   history_length: int = setting(20, 'latest interactions that a model sees', minimum=1)
+  window_users: int = setting(0, 'users whose interactions training holds in memory at a time; 0: all', minimum=0)
   preparation: PreparationConfig = section(PreparationConfig)
   synthetic: SyntheticConfig = section(SyntheticConfig)
 
@@ -89,6 +92,10 @@ class DataConfig:
 @dataclasses.dataclass(frozen=True)
 class TextEmbeddingsConfig:
   path: str = setting('', '.npy with one row per item, instead of embedding the text here')
+  model: str = setting('', "language model: a sentence-transformers name or folder, or a Hugging Face model's folder, "
+                       "mean-pooled; '': TF-IDF and a truncated SVD")
+  max_tokens: int = setting(0, "tokens of a text that `model` reads; 0: the limit in the model's files", minimum=0)
+  batch_size: int = setting(32, 'texts that `model` embeds at once', minimum=1)
   dim: int = setting(384, 'dimensions kept by the truncated SVD', minimum=2)
   max_features: int = setting(50_000, 'largest TF-IDF vocabulary (most frequent terms)', minimum=2)
 
@@ -104,11 +111,24 @@ class SASRecConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LightGCNConfig:
+  dim: int = setting(64, 'width of the user and item embeddings', minimum=1)
+  layers: int = setting(3, 'K: propagations over the graph', minimum=0)
+  l2: float = setting(1e-4, 'lambda: weight of the squared embeddings of a batch', minimum=0)
+  training: TrainingConfig = section(
+    TrainingConfig, epochs=200, batch_size=8192, learning_rate=5e-3, schedule='constant', warmup_fraction=0.0,
+    weight_decay=0.0, evaluate_every_epochs=5, patience=5)
+
+
+@dataclasses.dataclass(frozen=True)
 class CollaborativeConfig:
-  path: str = setting('', '.npy with one collaborative row per item, instead of the SASRec trained here')
-  baseline: bool = setting(True, 'train SASRec as the baseline of the results table even when `path` is given')
+  path: str = setting('', '.npy with one collaborative row per item, instead of those of a model trained here')
+  method: str = setting('sasrec', "whose item rows the tokenizer aligns with: 'sasrec' or 'lightgcn'",
+                        choices=('sasrec', 'lightgcn'))
+  baseline: bool = setting(True, 'train SASRec as the baseline of the results table even when its rows are not needed')
   model: SASRecConfig = section(SASRecConfig)
   training: TrainingConfig = section(TrainingConfig, epochs=60, batch_size=256, weight_decay=0.0, patience=5)
+  lightgcn: LightGCNConfig = section(LightGCNConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +225,9 @@ def from_config_dict(config) -> Config:
 
 def _check_together(config: Config) -> None:
   """What no key shows alone."""
+  if config.text_embeddings.path and config.text_embeddings.model:
+    raise InputError(f'config.text_embeddings.model is {config.text_embeddings.model!r} beside '
+                     f'config.text_embeddings.path, {config.text_embeddings.path!r}; expected one of the two')
   sasrec, history = config.collaborative.model, config.data.history_length
   if sasrec.dim % sasrec.heads:
     raise InputError(f'config.collaborative.model.heads is {sasrec.heads}; expected a divisor of '
@@ -216,6 +239,13 @@ def _check_together(config: Config) -> None:
   if t5.relative_distance <= t5.relative_buckets // 2:
     raise InputError(f'config.generator.model.relative_distance is {t5.relative_distance}; expected more than half of '
                      f'config.generator.model.relative_buckets, {t5.relative_buckets}')
+  if config.collaborative.path and config.collaborative.method != 'sasrec':
+    raise InputError(f'config.collaborative.method is {config.collaborative.method!r}, but config.collaborative.path '
+                     'gives the rows; expected one of the two')
+  lightgcn = config.collaborative.lightgcn.training
+  if lightgcn.accumulation_steps != 1:
+    raise InputError(f'config.collaborative.lightgcn.training.accumulation_steps is {lightgcn.accumulation_steps}; '
+                     'expected 1: every micro-batch would propagate over the whole graph again')
   if config.tokenizer.training.accumulation_steps != 1:
     raise InputError(f'config.tokenizer.training.accumulation_steps is {config.tokenizer.training.accumulation_steps}; '
                      'expected 1: the contrastive and Sinkhorn terms need the whole batch')

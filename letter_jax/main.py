@@ -1,12 +1,12 @@
 """python -m letter_jax.main --config=FILE[:ARG] --workdir=DIR [--stage=NAME] [--config.x.y=V] [--overwrite]"""
 
 import pathlib
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from letter_jax import configuration, pipeline
+from letter_jax.command_line import fail, parse
 from letter_jax.errors import InputError
 
 config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
@@ -14,21 +14,6 @@ flags.DEFINE_string('workdir', None, 'folder for every result; the same folder r
 flags.DEFINE_enum('stage', 'all', ('all', *pipeline.STAGES), 'run one stage, or all of them in order')
 flags.DEFINE_bool('overwrite', False, 'do a stage whose settings or input changed once more, and those after it')
 flags.mark_flags_as_required(['config', 'workdir'])
-
-
-def parse(arguments: list[str]) -> list[str]:
-  """absl's flags, with a recipe that is missing or does not fit told in one line."""
-  recipe = next((a.partition('=')[2] for a in arguments if a.startswith('--config=')), '')
-  if recipe and not pathlib.Path(recipe.partition(':')[0]).is_file():
-    fail(f'--config={recipe} is not there; expected a recipe such as configs/letter_tiger.py:beauty')
-  try:
-    return flags.FLAGS(arguments)
-  except (flags.Error, InputError) as error:
-    fail(str(error))
-  except (AttributeError, KeyError) as error:
-    fail(f'--config={recipe} and its overrides: {error.args[0]}')
-  except Exception as error:  # a recipe is code: whatever it raises is a wrong input
-    fail(f'--config={recipe} raised {type(error).__name__}: {error}')
 
 
 def main(_) -> None:
@@ -46,11 +31,6 @@ def main(_) -> None:
     fail(str(error))
   except KeyboardInterrupt:
     fail('interrupted; the same command resumes')
-
-
-def fail(message: str) -> None:
-  print('letter_jax: error:', ' '.join(message.replace('\\n', ' ').split()), file=sys.stderr)
-  sys.exit(2)
 
 
 if __name__ == '__main__':

@@ -15,11 +15,13 @@ from typing import Any
 
 from letter_jax import artifacts, stages
 from letter_jax.configuration import Config
+from letter_jax.data import sources
 from letter_jax.errors import InputError
 
 RECORD = 'stage.json'
 # How often something is logged or saved, or how many users are decoded at once, does not change what comes out.
-WITHOUT_EFFECT = ('log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints', 'evaluation.batch_size')
+WITHOUT_EFFECT = ('log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints', 'evaluation.batch_size',
+                  'text_embeddings.batch_size')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +57,11 @@ def graph(config: Config) -> list[Stage]:
     config.data.source, ('data.name', 'data.preparation'))
   all_stages = [
     Stage('dataset', (), ('data.source', *made),
-          ('interactions.npz', 'users.json', 'items.json', 'item_names.json', 'summary.json'), stages.dataset,
-          stages.dataset_files),
+          ('tfds', 'summary.json'), stages.dataset, lambda config: sources.files(config.data)),
     Stage('text_embeddings', ('dataset',), ('seed', 'text_embeddings'), ('embeddings.npy',), stages.text_embeddings,
-          lambda config: _given('text_embeddings.path', config.text_embeddings.path)),
-    Stage('collaborative', ('dataset',), ('seed', 'data.history_length', 'collaborative', 'tokenizer.model.latent_dim'),
+          stages.text_embeddings_files),
+    Stage('collaborative', ('dataset',),
+          ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim'),
           ('embeddings.npy', 'metrics.json'), stages.collaborative,
           lambda config: _given('collaborative.path', config.collaborative.path)),
     Stage('tokenizer', ('text_embeddings', 'collaborative'), ('seed', 'tokenizer'),
@@ -68,7 +70,7 @@ def graph(config: Config) -> list[Stage]:
           ('semantic_ids.npy', 'index.json', 'report.json'), stages.semantic_ids,
           lambda config: _given('semantic_ids.path', config.semantic_ids.path)),
     Stage('generator', ('dataset', 'semantic_ids'),
-          ('seed', 'data.history_length', 'generator'), ('generator.json',), stages.generator,
+          ('seed', 'data.history_length', 'data.window_users', 'generator'), ('generator.json',), stages.generator,
           lambda config: _given('generator.initial_weights', config.generator.initial_weights)),
     Stage('evaluate', ('dataset', 'collaborative', 'semantic_ids', 'generator'), ('data.history_length', 'evaluation'),
           ('metrics.json', 'predictions.jsonl'), stages.evaluate, folder='evaluation'),
@@ -184,7 +186,7 @@ def _require_complete(stage: Stage, wanted_by: str, by_name, config: Config, wor
 def _spoiled(record: dict, directory: pathlib.Path) -> list[str]:
   """Outputs of a complete stage that are missing or have another content than it wrote."""
   return [str(directory / name) for name, content in record['outputs'].items()
-          if not (directory / name).is_file() or artifacts.fingerprint(directory / name) != content]
+          if not (directory / name).exists() or artifacts.fingerprint(directory / name) != content]
 
 
 def _wanted(stage: Stage, by_name, config: Config, workdir: pathlib.Path) -> dict[str, Any]:

@@ -11,28 +11,33 @@ import numpy as np
 
 from letter_jax import artifacts
 from letter_jax.configuration import RAW_SOURCES, Config
-from letter_jax.data import dataset as prepared
-from letter_jax.data import letter_format, splits
+from letter_jax.data import letter_format, sources, splits, store
+from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.errors import InputError
 
 
-def dataset_files(config: Config) -> dict[str, pathlib.Path]:
-  """The files of the source's folder, by the config key that leads to them."""
-  if config.data.source in RAW_SOURCES:
-    from letter_jax.data.raw.dataset import find
-    return {f'data.path/{path.name}': path for path in find(config.data).files}
-  if config.data.source != 'letter' or not config.data.path:
+def text_embeddings_files(config: Config) -> dict[str, pathlib.Path]:
+  """The given rows, or the files of the language model's folder."""
+  if config.text_embeddings.path:
+    return {'text_embeddings.path': pathlib.Path(config.text_embeddings.path)}
+  if not config.text_embeddings.model:
     return {}
-  folder = pathlib.Path(config.data.path)
-  names = [config.data.name] if config.data.name else [
-    path.name.removesuffix('.inter.json') for path in folder.glob('*.inter.json')]
-  return {'data.path': folder, **{f'data.path/{name}.{kind}.json': folder / f'{name}.{kind}.json'
-                                  for name in names for kind in ('inter', 'item')}}
+  from letter_jax.data.language_models import model_files
+  folder = pathlib.Path(config.text_embeddings.model)
+  return {f'text_embeddings.model/{path.relative_to(folder).as_posix()}': path for path in model_files(str(folder))}
+
+
+def _interactions(config: Config, workdir: pathlib.Path, process: int = 0, processes: int = 1) -> Windows:
+  """All in memory, or a window of users at a time, of which this process reads its share."""
+  if not config.data.window_users:
+    return store.load_interactions(workdir / 'dataset')
+  return store.StreamedInteractions(workdir / 'dataset', config.data.window_users, config.data.history_length + 2,
+                                    process, processes)
 
 
 def check_inputs(config: Config, workdir: pathlib.Path) -> None:
   """Raises InputError for what is given from outside and cannot fit the data set."""
-  items = prepared.load(workdir / 'dataset').interactions.num_items
+  items = store.load_summary(workdir / 'dataset')['items']
   model, beam = config.tokenizer.model, config.evaluation.beam
   if beam > items:
     raise InputError(f'config.evaluation.beam is {beam}; expected at most the number of items, {items}')
@@ -58,43 +63,51 @@ def _given_collaborative(config: Config, items: int) -> np.ndarray:
 
 
 def dataset(config: Config, workdir: pathlib.Path) -> None:
-  if config.data.source == 'synthetic':
-    from letter_jax.data import synthetic
-    data = synthetic.synthesize(config.data.synthetic, config.seed)
-  elif config.data.source in RAW_SOURCES:
-    from letter_jax.data.raw.dataset import read_dataset
-    data = read_dataset(config.data)
-  elif not config.data.path:
-    raise InputError("config.data.path is empty; expected a folder in LETTER's format (NAME.inter.json, ...)")
-  else:
-    data = letter_format.read_dataset(pathlib.Path(config.data.path), config.data.name)
-  data.save(workdir / 'dataset')
+  data = sources.read_dataset(config.data, config.seed, _download_manager(config))
+  store.save(data, workdir / 'dataset')
   summary = data.summary()
   print(f'dataset: {summary["name"]}: {summary["users"]:,} users, {summary["items"]:,} items, '
         f'{summary["interactions"]:,} interactions, {summary["training_examples"]:,} training examples')
 
 
+def _download_manager(config: Config):
+  """TFDS's, where raw files are to be downloaded."""
+  if config.data.source not in RAW_SOURCES or config.data.path:
+    return None
+  import tensorflow_datasets as tfds
+  folder = pathlib.Path(config.data.downloads or '~/.cache/letter_jax/downloads').expanduser()
+  return tfds.download.DownloadManager(download_dir=folder)
+
+
 def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
-  data = prepared.load(workdir / 'dataset')
   if config.text_embeddings.path:
-    rows = letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), data.interactions.num_items,
-                                         'text embeddings')
+    num_items = store.load_summary(workdir / 'dataset')['items']
+    rows = letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), num_items, 'text embeddings')
   else:
     from letter_jax.data.text_embeddings import embed_texts
-    rows = embed_texts(data.texts, config.text_embeddings, config.seed)
+    rows = embed_texts(store.load_texts(workdir / 'dataset'), config.text_embeddings, config.seed)
   artifacts.write_npy(workdir / 'text_embeddings' / 'embeddings.npy', rows)
 
 
 def collaborative(config: Config, workdir: pathlib.Path) -> None:
-  data = prepared.load(workdir / 'dataset').interactions
+  import jax
+  data = _interactions(config, workdir, jax.process_index(), jax.process_count())
   directory = workdir / 'collaborative'
-  rows = _given_collaborative(config, data.num_items) if config.collaborative.path else None
-  metrics = None
-  if config.collaborative.baseline or rows is None:
-    from letter_jax.collaborative.training import collaborative_rows, train_sasrec
-    params, metrics = train_sasrec(config, data, directory)
-    if rows is None:
-      rows = collaborative_rows(np.asarray(params['item_embeddings']), config.tokenizer.model.latent_dim)
+  wanted = 'given' if config.collaborative.path else config.collaborative.method
+  items, metrics = {}, {}
+  if wanted == 'sasrec' or config.collaborative.baseline:
+    from letter_jax.collaborative.sasrec_training import train_sasrec
+    params, metrics['sasrec'] = train_sasrec(config, data, directory)
+    items['sasrec'] = params['item_embeddings']
+  if wanted == 'lightgcn':
+    from letter_jax.collaborative.lightgcn_training import train_lightgcn
+    whole = store.load_interactions(workdir / 'dataset')  # the graph is on the device
+    (_, items['lightgcn']), metrics['lightgcn'] = train_lightgcn(config, whole, directory / 'lightgcn')
+  if wanted == 'given':
+    rows = _given_collaborative(config, data.num_items)
+  else:
+    from letter_jax.collaborative.embeddings import collaborative_rows
+    rows = collaborative_rows(np.asarray(items[wanted]), config.tokenizer.model.latent_dim)
   artifacts.write_npy(directory / 'embeddings.npy', rows)
   artifacts.write_json(directory / 'metrics.json', metrics)
 
@@ -112,7 +125,7 @@ def tokenizer(config: Config, workdir: pathlib.Path) -> None:
 def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
   directory = workdir / 'semantic_ids'
   if config.semantic_ids.path:
-    num_items = prepared.load(workdir / 'dataset').interactions.num_items
+    num_items = store.load_summary(workdir / 'dataset')['items']
     codes = letter_format.read_index(pathlib.Path(config.semantic_ids.path), num_items)
     codebook_size, report = int(codes.max()) + 1, {'source': 'given'}
   else:
@@ -132,8 +145,10 @@ def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
 
 
 def generator(config: Config, workdir: pathlib.Path) -> None:
+  import jax
+
   from letter_jax.generators.training import train_generator
-  data = prepared.load(workdir / 'dataset').interactions
+  data = _interactions(config, workdir, jax.process_index(), jax.process_count())
   codes, codebook_size = _semantic_ids(workdir)
   directory = workdir / 'generator'
   description = {'config': dataclasses.asdict(config), 'codebook_size': codebook_size}
@@ -148,13 +163,14 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.evaluation import metrics, popularity
   from letter_jax.generators.training import generator_evaluator
   from letter_jax.training import checkpoints, sharding
-  data = prepared.load(workdir / 'dataset').interactions
+  data = _interactions(config, workdir)
   mesh = sharding.data_mesh()
   restored = checkpoints.restore_generator(workdir, sharding.replicated(mesh))
   evaluator = generator_evaluator(config, restored.semantic_ids, restored.codebook_size, config.evaluation.beam, mesh)
   directory = workdir / 'evaluation'
   result, baselines = {}, {'popularity': {}}
   counts = popularity.training_counts(data)
+  data = data.recent()
   for split, of_split in (('validation', splits.validation_examples), ('test', splits.test_examples)):
     examples = of_split(data, config.data.history_length)
     found = evaluator.evaluate(restored.params, examples, label=f'evaluate {split}')
@@ -163,9 +179,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
       result[f'{split}_string_match'] = found.string_match
     baselines['popularity'][split] = metrics.summarize(popularity.popularity_metrics(counts, examples.targets))
   artifacts.write(directory / 'predictions.jsonl', lambda path: _write_predictions(path, data, examples, found))
-  sasrec = json.loads((workdir / 'collaborative' / 'metrics.json').read_text(encoding='utf-8'))
-  if sasrec is not None:
-    baselines['sasrec'] = sasrec
+  baselines.update(_collaborative_metrics(workdir))
   artifacts.write_json(directory / 'metrics.json', {
     **result, 'baselines': baselines, 'users': len(data.lengths), 'beam': config.evaluation.beam,
     'generator_step': restored.step})
@@ -175,7 +189,8 @@ def print_results(config: Config, workdir: pathlib.Path) -> None:
   """The final table and where each result lies."""
   from letter_jax.reporting.results_table import results_table
   metrics = json.loads((workdir / 'evaluation' / 'metrics.json').read_text(encoding='utf-8'))
-  labels = {'sasrec': f'SASRec ({config.collaborative.model.loss.replace("_", " ")})', 'popularity': 'popularity'}
+  labels = {'sasrec': f'SASRec ({config.collaborative.model.loss.replace("_", " ")})', 'lightgcn': 'LightGCN',
+            'popularity': 'popularity'}
   rows = {'LETTER-TIGER': metrics['test']}
   rows.update({label: metrics['baselines'][name]['test'] for name, label in labels.items()
                if name in metrics['baselines']})
@@ -187,12 +202,20 @@ def print_results(config: Config, workdir: pathlib.Path) -> None:
     print(f'{meaning:<16} {workdir / place}')
 
 
+def _collaborative_metrics(workdir: pathlib.Path) -> dict[str, dict]:
+  """{'sasrec': {'validation': ..., 'test': ...}, 'lightgcn': ...}, of what was trained."""
+  found = json.loads((workdir / 'collaborative' / 'metrics.json').read_text(encoding='utf-8'))
+  if found is None or 'test' in found:  # a workdir from before LightGCN: of SASRec alone, or null
+    return {'sasrec': found} if found else {}
+  return found
+
+
 def _semantic_ids(workdir: pathlib.Path) -> tuple[np.ndarray, int]:
   report = json.loads((workdir / 'semantic_ids' / 'report.json').read_text(encoding='utf-8'))
   return np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False), report['codebook_size']
 
 
-def _write_predictions(path: pathlib.Path, data: prepared.Interactions, examples: splits.Examples, found) -> None:
+def _write_predictions(path: pathlib.Path, data: Interactions, examples: splits.Examples, found) -> None:
   with path.open('w', encoding='utf-8') as file:
     for user in range(len(examples)):
       kept = found.items_UxK[user] >= 0

@@ -37,6 +37,10 @@ def _changed(key: str, value):
   ('collaborative.model.heads', 3, 'config.collaborative.model.heads is 3; expected a divisor of'),
   ('data.history_length', 25, 'config.generator.row_items is 24; expected at least config.data.history_length, 25'),
   ('tokenizer.training.accumulation_steps', 2, 'config.tokenizer.training.accumulation_steps is 2; expected 1'),
+  ('collaborative.lightgcn.training.accumulation_steps', 2,
+   'config.collaborative.lightgcn.training.accumulation_steps is 2; expected 1'),
+  ('collaborative', {'method': 'lightgcn', 'path': 'rows.npy'},
+   "config.collaborative.method is 'lightgcn', but config.collaborative.path gives the rows"),
   ('tokenizer', 3, 'config.tokenizer is 3; expected a section with keys model, training'),
 ])
 def test_a_wrong_value_names_its_key(key, value, said):

@@ -4,13 +4,17 @@ import json
 import os
 import shutil
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import SingleDeviceSharding
 
-from letter_jax import pipeline
-from letter_jax.data import letter_format
+from letter_jax import pipeline, stages
+from letter_jax.collaborative import lightgcn
+from letter_jax.collaborative.embeddings import collaborative_rows
+from letter_jax.data import letter_format, synthetic
 from letter_jax.errors import InputError
-from letter_jax.training.checkpoints import restore_generator
+from letter_jax.training.checkpoints import read_best, restore_generator
 from tests.small_data import config_with, run_settings, write_letter_folder
 
 
@@ -122,7 +126,7 @@ def test_a_named_stage_is_redone_with_overwrite(workdir, capsys):
   assert not (workdir / 'generator').exists()
 
 
-@pytest.mark.parametrize('output', ['dataset/users.json', 'semantic_ids/report.json'])
+@pytest.mark.parametrize('output', ['dataset/summary.json', 'semantic_ids/report.json'])
 def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
   expected = (workdir / output).read_bytes()
   (workdir / output).write_bytes(expected[:5])
@@ -188,6 +192,59 @@ def test_what_cannot_work_is_said_before_anything_is_trained_or_removed(workdir,
   assert _trees(workdir) == before
 
 
+# LightGCN beside SASRec.
+
+
+def _lightgcn(**changes):
+  return config_with(run_settings(
+    collaborative__method='lightgcn', collaborative__lightgcn__dim=12, collaborative__lightgcn__training__epochs=2,
+    collaborative__lightgcn__training__batch_size=128, collaborative__lightgcn__training__evaluate_every_epochs=1,
+    generator__training__epochs=1, **changes))
+
+
+def _metrics(workdir, stage='collaborative'):
+  return json.loads((workdir / stage / 'metrics.json').read_text())
+
+
+def test_a_run_that_aligns_with_lightgcn(finished, tmp_path, capsys):
+  pipeline.run(_lightgcn(), tmp_path)
+  table = capsys.readouterr().out
+  assert [table.count(f'\n{name} ') for name in ('LETTER-TIGER', 'SASRec', 'LightGCN', 'popularity')] == [1, 1, 1, 1]
+  trained = _metrics(tmp_path)
+  assert trained.keys() == {'sasrec', 'lightgcn'}
+  assert trained['sasrec'] == _metrics(finished)['sasrec'] != trained['lightgcn']
+  baselines = _metrics(tmp_path, 'evaluation')['baselines']
+  assert baselines == {'popularity': _metrics(finished, 'evaluation')['baselines']['popularity'], **trained}
+
+  # The rows are of the propagated items of the best validation, not of SASRec's.
+  config = _lightgcn()
+  data = synthetic.synthesize(config.data.synthetic, config.seed).interactions
+  params, _ = read_best(tmp_path / 'collaborative/lightgcn/checkpoints', SingleDeviceSharding(jax.devices()[0]))
+  graph = jax.device_put(lightgcn.build_graph(data))
+  _, items = lightgcn.embeddings(config.collaborative.lightgcn, params, graph)
+  expected, found = collaborative_rows(np.asarray(items), 8), np.load(tmp_path / 'collaborative/embeddings.npy')
+  assert found.dtype == np.float32
+  np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
+
+
+def test_lightgcn_alone(tmp_path):
+  for stage in ('dataset', 'collaborative'):
+    pipeline.run(_lightgcn(collaborative__baseline=False), tmp_path, stage)
+  assert _metrics(tmp_path).keys() == {'lightgcn'}
+  assert not (tmp_path / 'collaborative/checkpoints').exists()
+  assert np.load(tmp_path / 'collaborative/embeddings.npy').shape == (60, 8)
+
+
+@pytest.mark.parametrize('recorded', ['of SASRec alone', None])
+def test_the_metrics_of_a_workdir_from_before_lightgcn(workdir, recorded):
+  of_sasrec = _metrics(workdir)['sasrec']
+  (workdir / 'collaborative/metrics.json').write_text(json.dumps(recorded and of_sasrec))
+  stages.evaluate(config_with(run_settings()), workdir)
+  baselines = _metrics(workdir, 'evaluation')['baselines']
+  assert baselines.keys() == {'popularity', *(['sasrec'] if recorded else [])}
+  assert baselines.get('sasrec') == (of_sasrec if recorded else None)
+
+
 # Artifacts from outside, on a small folder in LETTER's format.
 
 
@@ -207,6 +264,7 @@ def test_everything_given_from_outside(tmp_path, finished):
     pipeline.run(config, tmp_path / 'workdir', stage)
   np.testing.assert_array_equal(np.load(tmp_path / 'workdir/collaborative/embeddings.npy'),
                                 np.load(finished / 'collaborative/embeddings.npy'))
+  assert _metrics(tmp_path / 'workdir') == {}
 
   given = _letter_settings(folder, semantic_ids__path=str(tmp_path / 'workdir/semantic_ids/index.json'))
   assert [stage.name for stage in pipeline.graph(given)] == [

@@ -1,16 +1,10 @@
-"""What every source of data becomes: interactions in time order per user, and the items' texts.
-
-Saved by the `dataset` stage as `interactions.npz`, `items.json` (texts), `item_names.json`, `users.json` and
-`summary.json`.
-"""
+"""What every source of data becomes: interactions in time order per user, and the items' texts."""
 
 import dataclasses
-import json
-import pathlib
+import math
+from typing import Protocol
 
 import numpy as np
-
-from letter_jax.errors import InputError
 
 TEXT_FIELDS = ('title', 'brand', 'categories', 'description')
 CATEGORY_SEPARATOR = ' > '
@@ -37,6 +31,41 @@ class Interactions:
   def lengths(self) -> np.ndarray:
     return np.diff(self.offsets)
 
+  # All users are one window (see `Windows`).
+  num_windows = shards = 1
+
+  def window_lengths(self, window: int, shard: int) -> np.ndarray:
+    return self.lengths
+
+  def window(self, window: int) -> 'Interactions':
+    return self
+
+  def recent(self) -> 'Interactions':
+    return self
+
+
+class Windows(Protocol):
+  """Interactions that are read a window of users at a time: `Interactions` themselves, or `store.StreamedInteractions`.
+
+  Attributes:
+    num_items: size of the catalogue.
+    num_windows: windows that the users are divided into.
+    shards: parts of each window's users that different processes read; 1 where every process reads all.
+  """
+
+  num_items: int
+  num_windows: int
+  shards: int
+
+  def window_lengths(self, window: int, shard: int) -> np.ndarray:
+    """int64 [users of the shard of the window], interactions of each."""
+
+  def window(self, window: int) -> Interactions:
+    """This process' users of the window."""
+
+  def recent(self) -> Interactions:
+    """The latest interactions of all users, enough for validation and test; users in the order of the data set."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -58,45 +87,47 @@ class Dataset:
 
   def summary(self) -> dict:
     """Counts, sparsity and quantiles, as written to `summary.json`."""
-    lengths = self.interactions.lengths
     popularity = np.bincount(self.interactions.items, minlength=self.interactions.num_items)
-    users, items, count = len(lengths), self.interactions.num_items, len(self.interactions.items)
-    quantiles = (0, 0.25, 0.5, 0.75, 0.9, 0.99, 1)
-    return {
-      'name': self.name, 'users': users, 'items': items, 'interactions': count,
-      'sparsity': 1 - count / (users * items),
-      'training_examples': int(np.maximum(lengths - 3, 0).sum()),
-      'history_length_quantiles': {str(q): float(np.quantile(lengths, q)) for q in quantiles},
-      'popularity_quantiles': {str(q): float(np.quantile(popularity, q)) for q in quantiles},
-      'items_without_interactions': int((popularity == 0).sum()),
-      'items_without_text': None if self.texts is None else sum(not any(text.values()) for text in self.texts),
-      **({} if self.preparation is None else {'preparation': self.preparation}),
-    }
-
-  def save(self, directory: pathlib.Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    data = self.interactions
-    times = {} if self.timestamps is None else {'timestamps': self.timestamps}
-    np.savez(directory / 'interactions.npz', items=data.items, offsets=data.offsets, num_items=data.num_items, **times)
-    (directory / 'users.json').write_text(json.dumps(data.users), encoding='utf-8')
-    (directory / 'item_names.json').write_text(json.dumps(self.item_names), encoding='utf-8')
-    (directory / 'items.json').write_text(json.dumps(self.texts, ensure_ascii=False), encoding='utf-8')
-    (directory / 'summary.json').write_text(json.dumps(self.summary(), indent=2) + '\n', encoding='utf-8')
+    return summarize(
+      self.name, histogram(self.interactions.lengths), histogram(popularity),
+      None if self.texts is None else sum(not any(text.values()) for text in self.texts), self.preparation)
 
 
-def load(directory: pathlib.Path) -> Dataset:
-  """The data set that `Dataset.save` wrote; InputError where it is damaged."""
-  try:
-    with np.load(directory / 'interactions.npz', allow_pickle=False) as arrays:
-      items, offsets, num_items = arrays['items'], arrays['offsets'], int(arrays['num_items'])
-      timestamps = arrays.get('timestamps')
-    users = tuple(json.loads((directory / 'users.json').read_text(encoding='utf-8')))
-    texts = json.loads((directory / 'items.json').read_text(encoding='utf-8'))
-    item_names = json.loads((directory / 'item_names.json').read_text(encoding='utf-8'))
-    summary = json.loads((directory / 'summary.json').read_text(encoding='utf-8'))
-    name, preparation = summary['name'], summary.get('preparation')
-  except Exception as error:
-    raise InputError(f'{directory}: the prepared data set cannot be read ({error}); '
-                     'run again with --stage=dataset --overwrite') from error
-  return Dataset(name, Interactions(items, offsets, num_items, users), None if texts is None else tuple(texts),
-                 timestamps, None if item_names is None else tuple(item_names), preparation)
+def summarize(name: str, lengths: dict[int, int], popularity: dict[int, int], items_without_text: int | None,
+              preparation: dict | None) -> dict:
+  """What `Dataset.summary` says, of counts alone.
+
+  Args:
+    lengths: interactions of a user -> users.
+    popularity: interactions of an item -> items.
+  """
+  users, items = sum(lengths.values()), sum(popularity.values())
+  count = sum(length * number for length, number in lengths.items())
+  return {
+    'name': name, 'users': users, 'items': items, 'interactions': count,
+    'sparsity': 1 - count / (users * items),
+    'training_examples': sum(max(length - 3, 0) * number for length, number in lengths.items()),
+    'history_length_quantiles': _quantiles(lengths),
+    'popularity_quantiles': _quantiles(popularity),
+    'items_without_interactions': popularity.get(0, 0),
+    'items_without_text': items_without_text,
+    **({} if preparation is None else {'preparation': preparation}),
+  }
+
+
+def histogram(values: np.ndarray) -> dict[int, int]:
+  """value -> how often it is there."""
+  return dict(zip(*(part.tolist() for part in np.unique(values, return_counts=True))))
+
+
+def _quantiles(histogram: dict[int, int]) -> dict[str, float]:
+  """Those of `np.quantile` on the values themselves."""
+  values = sorted(histogram)
+  ends = np.cumsum([histogram[value] for value in values])
+  found = {}
+  for quantile in (0, 0.25, 0.5, 0.75, 0.9, 0.99, 1):
+    place = quantile * (int(ends[-1]) - 1)
+    pair = [values[np.searchsorted(ends, min(rank, ends[-1] - 1), side='right')]
+            for rank in (math.floor(place), math.floor(place) + 1)]
+    found[str(quantile)] = float(np.quantile(pair, place - math.floor(place)))
+  return found

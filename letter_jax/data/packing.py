@@ -45,8 +45,14 @@ class PackingPlan:
     return float(self.lengths_N.sum() / (self.rows * self.row_items))
 
 
-def plan_packing(lengths_N: np.ndarray, row_items: int) -> PackingPlan:
-  """The plan with the least work for histories of these lengths (at most `row_items` each)."""
+def plan_packing(lengths_N: np.ndarray, row_items: int, targets: int | None = None) -> PackingPlan:
+  """The plan with the least work for histories of these lengths (at most `row_items` each).
+
+  Args:
+    targets: S, where it is not to be chosen.
+  """
+  if targets is not None:
+    return _plan(np.sort(lengths_N)[::-1], row_items, targets)
   fewest_rows = -(-int(lengths_N.sum()) // row_items)
   average = len(lengths_N) / fewest_rows
   plans = [_plan(np.sort(lengths_N)[::-1], row_items, targets)
@@ -98,25 +104,28 @@ class PackedBatches:
     self._seed = seed
     self._place_of_slot = np.full((plan.rows, plan.targets), -1)
     self._place_of_slot[plan.row_N, plan.slot_N] = np.arange(len(plan.lengths_N))
-    self._deal = functools.lru_cache(maxsize=1)(self._deal)
+    self._deal = functools.lru_cache(maxsize=2)(self._deal)
 
   @property
   def per_epoch(self) -> int:
     return -(-self.plan.rows // self.rows)
 
-  def batch(self, step: int) -> dict[str, np.ndarray]:
-    """The batch of an optimizer step, int32: a pure function of the step.
+  def batch_of(self, epoch: int, index: int, part: slice = slice(None)) -> dict[str, np.ndarray]:
+    """Batch `index` of an epoch, int32: a pure function of the two and the seed.
 
-    Returns:
+    Args:
+      part: which of its B rows are wanted.
+
+    Returns, with B the rows that are wanted:
       items_BxC: history items, PAD_ITEM where a row is not full.
       next_BxC: the item that follows each cell's in the user's sequence, PAD_ITEM on padding.
       segments_BxC: 1 + slot of the example that a cell belongs to, 0 on padding.
       targets_BxS: the item to predict for each slot, PAD_ITEM in unused slots.
     """
-    epoch, index = divmod(step, self.per_epoch)
     example_of_place, row_order = self._deal(epoch)
-    rows_B = row_order[index * self.rows:(index + 1) * self.rows]
-    places_BxS = np.full((self.rows, self.plan.targets), -1)
+    wanted = np.arange(index * self.rows, (index + 1) * self.rows)[part]
+    rows_B = row_order[wanted[wanted < len(row_order)]]
+    places_BxS = np.full((len(wanted), self.plan.targets), -1)
     places_BxS[:len(rows_B)] = self._place_of_slot[rows_B]
     row_P, slot_P = np.nonzero(places_BxS >= 0)
     place_P = places_BxS[row_P, slot_P]
@@ -126,7 +135,7 @@ class PackedBatches:
     within = np.arange(length_P.sum()) - np.repeat(np.cumsum(length_P) - length_P, length_P)
     cells = np.repeat(row_P * self.plan.row_items + self.plan.offset_N[place_P], length_P) + within
     positions = np.repeat(self.examples.start[example_P], length_P) + within
-    shape = (self.rows, self.plan.row_items)
+    shape = (len(wanted), self.plan.row_items)
     targets_BxS = np.full(places_BxS.shape, PAD_ITEM, np.int32)
     targets_BxS[row_P, slot_P] = self.examples.targets[example_P]
     return {

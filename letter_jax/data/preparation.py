@@ -48,9 +48,9 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
   dropped = {}
   count = len(events)
   if config.since:
-    events = events.filter(pl.col('timestamp') >= _seconds(config.since))
+    events = events.filter(pl.col('timestamp') >= seconds(config.since))
   if config.until:
-    events = events.filter(pl.col('timestamp') < _seconds(config.until))
+    events = events.filter(pl.col('timestamp') < seconds(config.until))
   dropped['outside the dates'], count = count - len(events), len(events)
 
   user_E, user_names = _numbered(events['user'])
@@ -78,8 +78,7 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
     user_E, item_E, time_E = user_E[kept_E], item_E[kept_E], time_E[kept_E]
     dropped[f'of users with fewer than {MIN_LENGTH}'], count = count - len(user_E), len(user_E)
   if not count:
-    raise InputError(f'no interaction is left of the raw ones ({_said(dropped)}); expected more data, or a smaller '
-                     f'config.data.preparation.core than {config.core}')
+    raise nothing_left(dropped, config)
 
   user_E, users = _renumbered(user_E, user_names)
   item_E, items = _renumbered(item_E, item_names)
@@ -122,9 +121,13 @@ def _renumbered(number_E: np.ndarray, names: pl.Series) -> tuple[np.ndarray, lis
   return (np.cumsum(used) - 1).astype(np.int32)[number_E], names.filter(pl.Series(used)).to_list()
 
 
-def _seconds(date: str) -> int:
+def seconds(date: str) -> int:
+  """The Unix time of the start of a day (YYYY-MM-DD, UTC)."""
   return int(datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC).timestamp())
 
 
-def _said(counts: dict[str, int]) -> str:
-  return ', '.join(f'{count:,} {reason}' for reason, count in counts.items() if count)
+def nothing_left(dropped: dict[str, int], config: PreparationConfig) -> InputError:
+  """The error of a preparation that drops everything."""
+  said = ', '.join(f'{count:,} {reason}' for reason, count in dropped.items() if count)
+  return InputError(f'no interaction is left of the raw ones ({said}); expected more data, or a smaller '
+                    f'config.data.preparation.core than {config.core}')

@@ -1,4 +1,7 @@
-"""What an item says, as a vector: TF-IDF and a truncated SVD (latent semantic analysis), nothing to download."""
+"""What an item says, as a vector: TF-IDF and a truncated SVD (latent semantic analysis), nothing to download.
+
+Or a language model, if the config names one (`language_models.py`).
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,23 +19,27 @@ FIELD_REPEATS = {'title': 4, 'brand': 2, 'categories': 2, 'description': 1}
 def embed_texts(texts: Sequence[Mapping[str, str]] | None, config: TextEmbeddingsConfig, seed: int) -> np.ndarray:
   """Embeds the items' texts.
 
-  English stop words are dropped, and words that only one item has unless fewer than `config.dim` would be left.
+  Of TF-IDF: English stop words are dropped, and words that only one item has unless fewer than `config.dim` would be
+  left.
 
   Args:
     texts: a mapping of dataset.TEXT_FIELDS to strings for every item; None if the data set has no texts.
-    config: `dim` and `max_features`.
+    config: `dim` and `max_features`; with `model`, the settings of `language_models.embed_items`.
     seed: of the randomised SVD.
 
   Returns:
     float32 [items, dim'], rows of unit length, with dim' = min(config.dim, items, words): a small catalogue has fewer
-    dimensions than asked for. Items without a known word have a row of zeros.
+    dimensions than asked for. Items without a known word have a row of zeros. With `model`, its rows as they come.
 
   Raises:
-    InputError: no item has text.
+    InputError: no item has text; with `model`, what `language_models.embed_items` raises.
   """
   if texts is None or not any(any(text.values()) for text in texts):
     raise InputError('no item has text to embed; expected a NAME.item.json with titles beside the interactions, '
                      'or rows from outside (config.text_embeddings.path)')
+  if config.model:
+    from letter_jax.data.language_models import embed_items
+    return embed_items(texts, config)
   from sklearn.utils.extmath import randomized_svd  # takes a second to import
 
   weights_NxV = _tf_idf([' '.join(' '.join([text[field]] * times) for field, times in FIELD_REPEATS.items())

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.configuration import Config
-from letter_jax.data import packing, splits
-from letter_jax.data.dataset import Interactions
+from letter_jax.data import splits
+from letter_jax.data.dataset import Windows
+from letter_jax.data.input_pipeline import PackedEpochs
 from letter_jax.decoding import item_trie
-from letter_jax.errors import InputError
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.generators import t5_weights
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
@@ -22,7 +22,7 @@ from letter_jax.training import loop, optimizers, sharding
 from letter_jax.training.state import TrainState, make_step
 
 
-def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray, codebook_size: int,
+def train_generator(config: Config, data: Windows, semantic_ids: np.ndarray, codebook_size: int,
                     directory: pathlib.Path):
   """Trains, or resumes, under `directory`; returns the best parameters and the loop's progress.
 
@@ -35,12 +35,10 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
   mesh = sharding.data_mesh()
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
   model = generator_model(config, vocabulary)
-  examples = splits.training_examples(data, config.data.history_length)
-  if not len(examples):
-    raise InputError('no user has more than 3 interactions, so there is no training example; expected longer histories')
-  plan = packing.plan_packing(examples.lengths, settings.row_items)
-  rows = packing.rows_per_batch(plan, training.batch_size, training.accumulation_steps * mesh.size)
-  batches = packing.PackedBatches(examples, plan, rows, config.seed)
+  make_examples = functools.partial(splits.training_examples, history_length=config.data.history_length)
+  batches = PackedEpochs(data, make_examples, settings.row_items, training.batch_size,
+                         training.accumulation_steps * mesh.size, config.seed, training.epochs, jax.process_index(),
+                         jax.process_count())
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   evaluator = generator_evaluator(config, semantic_ids, codebook_size,
                                   min(settings.validation_beam, len(semantic_ids)), mesh)
@@ -80,18 +78,17 @@ def train_generator(config: Config, data: Interactions, semantic_ids: np.ndarray
     return make_step(functools.partial(loss_sum, catalogue), optimizer, jax.random.fold_in(key, 1),
                      training.accumulation_steps)(state, batch)
 
-  def advance(state, index):
-    batch = batches.batch(index)
-    del batch['next_BxC']
-    return step(state, sharding.put_batch(batch, mesh, training.accumulation_steps), catalogue)
+  def advance(state, batch):
+    wanted = {name: batch[name] for name in ('items_BxC', 'segments_BxC', 'targets_BxS')}
+    return step(state, sharding.put_batch(wanted, mesh, training.accumulation_steps), catalogue)
 
-  held_out = splits.validation_examples(data, config.data.history_length)
+  held_out = splits.validation_examples(data.recent(), config.data.history_length)
   if settings.validation_users < len(held_out):
     sample = np.random.default_rng(config.seed).choice(len(held_out), settings.validation_users, replace=False)
     held_out = held_out.take(np.sort(sample))
   program = loop.Program(
     init=init, init_arguments=(initial,), sharding=sharding.replicated(mesh), advance=advance, steps_per_call=1,
-    steps_per_epoch=batches.per_epoch, examples_per_epoch=len(examples),
+    steps_per_epoch=batches.per_epoch, examples_per_epoch=batches.examples, batches=batches.dataset(),
     evaluate=lambda params: evaluator.validate(params, held_out))
   return loop.train(program, training, directory, 'generator')
 

@@ -23,9 +23,15 @@ BEST_KEPT = 2  # the best, and one to fall back to
 
 @dataclasses.dataclass
 class Progress:
-  """Where a training stands; saved with the state, so that a resumed run decides as the uninterrupted one."""
+  """Where a training stands; saved with the state, so that a resumed run decides as the uninterrupted one.
+
+  Attributes:
+    data: state of the Grain iterator that the batches come from; the same on every process, so that it can be resumed
+      on another number of them.
+  """
 
   step: int = 0
+  data: dict[str, Any] = dataclasses.field(default_factory=dict)
   best_value: float | None = None
   best_step: int = 0
   validations_since_best: int = 0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import grain
 import jax
 import numpy as np
 from tqdm import tqdm
@@ -14,6 +15,9 @@ from letter_jax.configuration import TrainingConfig
 from letter_jax.training.checkpoints import Checkpoints, Progress
 from letter_jax.training.metric_writer import MetricWriter
 from letter_jax.training.state import Metrics, TrainState
+
+# One thread assembles batches much faster than any model trains on them; a few in advance cover an epoch's shuffle.
+PREFETCH = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
 
 
 class TrainingDiverged(Exception):
@@ -27,13 +31,15 @@ class Program:
   Attributes:
     init: makes the first state from `init_arguments`; pure, so that it is born sharded.
     sharding: where the state lives.
-    advance: (state, step) -> (state, metrics): dispatches one jitted call from `step` on; donates the state. What it
-      does depends on the state and `step` alone, so that a resumed training is the uninterrupted one. Metrics are
-      (sum, count) pairs, of arrays [steps_per_call] where a call takes several steps.
+    advance: (state, batch) -> (state, metrics): dispatches one jitted call; donates the state. What it does depends on
+      the two alone, so that a resumed training is the uninterrupted one. Metrics are (sum, count) pairs, of arrays
+      [steps_per_call] where a call takes several steps.
     steps_per_call: optimizer steps of such a call: 1, or a whole epoch where data and loop are on the device.
     steps_per_epoch: optimizer steps.
     examples_per_epoch: for the throughput.
     evaluate: params -> validation metrics.
+    batches: the batch of each call, prefetched while the device works; a pure function of its index. None where the
+      data is on the device: `advance` then gets the first step of the call.
     init_arguments: arrays, passed and not captured: captured ones would be constants of the program.
     selection: name of the metric that selects the best parameters.
     larger_is_better: its direction.
@@ -41,11 +47,12 @@ class Program:
 
   init: Callable[..., TrainState]
   sharding: jax.sharding.Sharding
-  advance: Callable[[TrainState, int], tuple[TrainState, Metrics]]
+  advance: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
   steps_per_call: int
   steps_per_epoch: int
   examples_per_epoch: int
   evaluate: Callable[[Any], dict[str, float]]
+  batches: grain.MapDataset | None = None
   init_arguments: tuple = ()
   selection: str = 'ndcg@10'
   larger_is_better: bool = True
@@ -77,14 +84,19 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
   else:
     state, progress = restored
     tqdm.write(f'{label}: resumed at step {progress.step} of {total_steps}')
+  batches = iter((program.batches or grain.MapDataset.range(0, total_steps, program.steps_per_call)).to_iter_dataset(
+    PREFETCH))
+  if progress.step:
+    batches.set_state(progress.data)
   writer = MetricWriter(directory, label, progress.step)
   log = _IntervalLog(writer, program, progress.step)
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=None, dynamic_ncols=True)
   try:
     while progress.step < total_steps and progress.validations_since_best < config.patience:
       before = progress.step
-      state, metrics = program.advance(state, before)
+      state, metrics = program.advance(state, next(batches))
       progress.step += program.steps_per_call
+      progress.data = batches.get_state()
       log.add(progress.step, metrics)
       bar.update(program.steps_per_call)
 
@@ -103,6 +115,7 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
         checkpoints.save_latest(state, dataclasses.replace(progress))
     log.emit(block=True)
   finally:
+    batches.close()
     bar.close()
     writer.close()
   return progress

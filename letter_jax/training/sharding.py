@@ -28,11 +28,14 @@ def put_split(batch, mesh: Mesh, axis: int = 0):
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, accumulation_steps: int):
-  """A training batch on the devices, rows split; with accumulation as [micro-batches, rows of each, ...]."""
-  if accumulation_steps == 1:
-    return put_split(batch, mesh)
-  micro = {name: leaf.reshape(accumulation_steps, -1, *leaf.shape[1:]) for name, leaf in batch.items()}
-  return put_split(micro, mesh, axis=1)
+  """A training batch on the devices, rows split; with accumulation as [micro-batches, rows of each, ...].
+
+  `batch` has the rows of this process.
+  """
+  if accumulation_steps > 1:
+    batch = {name: leaf.reshape(accumulation_steps, -1, *leaf.shape[1:]) for name, leaf in batch.items()}
+  rows = split(mesh, axis=int(accumulation_steps > 1))
+  return {name: jax.make_array_from_process_local_data(rows, leaf) for name, leaf in batch.items()}
 
 
 def round_up(count: int, multiple: int) -> int:

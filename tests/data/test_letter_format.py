@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from letter_jax.data import letter_format, splits
+from letter_jax.data import letter_format, splits, store
 from letter_jax.errors import InputError
 
 SEQUENCES = {'zoe': [0, 1, 2, 3], 'abe': [3, 2, 4], 'kim': [4, 0, 1, 2, 3]}
@@ -47,7 +47,7 @@ def test_item_file_says_how_many_items_there_are_and_its_fields_are_optional(tmp
   assert [data.texts[item]['categories'] for item in (1, 2, 3)] == [
     'Tapes, Glue > Glue', 'Industrial > Tapes, Glue > Glue', 'Beauty > Nails']
   assert data.texts[6]['title'] == 'last'
-  data.save(tmp_path / 'saved')
+  store.save(data, tmp_path / 'saved')
 
 
 def test_a_folder_with_two_data_sets_needs_a_name(tmp_path):

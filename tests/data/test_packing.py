@@ -28,7 +28,11 @@ def packed(lengths_U, row_items=24, history=20, rows=5, seed=3):
 
 
 def epoch_of(batches, epoch):
-  return [batches.batch(epoch * batches.per_epoch + index) for index in range(batches.per_epoch)]
+  return [batches.batch_of(epoch, index) for index in range(batches.per_epoch)]
+
+
+def batch_of(batches, step):
+  return batches.batch_of(*divmod(step, batches.per_epoch))
 
 
 def unpacked(batch):
@@ -96,13 +100,13 @@ def test_rows_are_nearly_full():
 def test_a_batch_follows_from_its_step_alone():
   _, plan, batches = packed(realistic_lengths(60))
   steps = [4, 0, batches.per_epoch + 2, 1, 4]
-  first = {step: batches.batch(step) for step in steps}
+  first = {step: batch_of(batches, step) for step in steps}
   _, _, again = packed(realistic_lengths(60))
   for step in reversed(steps):
-    for name, leaf in again.batch(step).items():
+    for name, leaf in batch_of(again, step).items():
       assert leaf.dtype == np.int32
       np.testing.assert_array_equal(leaf, first[step][name])
-      np.testing.assert_array_equal(leaf, batches.batch(step)[name])
+      np.testing.assert_array_equal(leaf, batch_of(batches, step)[name])
 
 
 def test_epochs_and_seeds_shuffle_rows_and_their_examples():
@@ -116,7 +120,7 @@ def test_epochs_and_seeds_shuffle_rows_and_their_examples():
   rows = neighbours(batches, 0)
   for other in (neighbours(batches, 1), neighbours(other_seed, 0)):
     assert len(rows & other) < 0.1 * len(rows)
-  assert not np.array_equal(batches.batch(0)['items_BxC'], other_seed.batch(0)['items_BxC'])
+  assert not np.array_equal(batches.batch_of(0, 0)['items_BxC'], other_seed.batch_of(0, 0)['items_BxC'])
 
 
 def test_next_is_the_item_that_follows_in_the_users_sequence():
@@ -150,3 +154,12 @@ def test_rows_per_batch(multiple):
   examples_per_row = len(examples) / plan.rows
   assert 256 - examples_per_row <= rows * examples_per_row < 256 + (multiple + 1) * examples_per_row
   assert packing.rows_per_batch(plan, 1, multiple) == multiple
+
+
+def test_parts_of_a_batch_are_its_rows():
+  _, _, batches = packed(realistic_lengths(60), rows=6)
+  for index in (0, batches.per_epoch - 1):
+    whole = batches.batch_of(1, index)
+    parts = [batches.batch_of(1, index, slice(first, first + 2)) for first in (0, 2, 4)]
+    for name, leaf in whole.items():
+      np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), leaf)

@@ -57,7 +57,7 @@ def test_packed_rows_give_the_loss_and_the_gradients_of_padded_ones(params):
   codes_NxL = jnp.asarray(distinct_codes(30, 3, 12))
   plan = packing.plan_packing(examples.lengths, 8)
   batches = packing.PackedBatches(examples, plan, plan.rows + 1, seed=0)  # one row more than needed: all padding
-  packed = batches.batch(0)
+  packed = batches.batch_of(0, 0)
   histories = examples.histories(5)
   padded = {'items_BxC': histories, 'segments_BxC': (histories != PAD_ITEM).astype(np.int32),
             'targets_BxS': examples.targets[:, None]}

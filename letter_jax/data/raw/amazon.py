@@ -9,11 +9,12 @@ not JSON. Items of 2023 are products (`parent_asin`), not their variants.
 """
 
 import ast
+import functools
 import json
 import pathlib
 from collections.abc import Iterable
 
-from letter_jax.data.raw.lines import Problems, read_records
+from letter_jax.data.raw.lines import Problems, Span, read_records
 from letter_jax.data.raw.source import Event, RawSource, Texts, category_path, clean
 from letter_jax.errors import InputError
 
@@ -29,8 +30,7 @@ def source(folder: pathlib.Path, year: int, name: str) -> RawSource:
   """Reviews and metadata of the category `name`; InputError where a file is not there."""
   reviews, metadata = (_find(folder, [pattern.format(name) for pattern in patterns[year]])
                        for patterns in (REVIEWS, METADATA))
-  return RawSource((reviews, metadata), lambda problems: _events(reviews, year, problems),
-                   lambda problems: _texts(metadata, year, problems))
+  return RawSource((reviews, metadata), functools.partial(_events, year), functools.partial(_texts, year))
 
 
 def _find(folder: pathlib.Path, names: list[str]) -> pathlib.Path:
@@ -42,21 +42,21 @@ def _find(folder: pathlib.Path, names: list[str]) -> pathlib.Path:
                    '(the README says where they are published)')
 
 
-def _events(path: pathlib.Path, year: int, problems: Problems) -> Iterable[Event]:
+def _events(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
   user_key, item_key, time_key, unit = KEYS[year]
   for number, _, (user, item, time) in read_records(
-      path, problems, (user_key, item_key, time_key), 'not JSON', f'without {user_key}, {item_key} or {time_key}'):
+      span, problems, (user_key, item_key, time_key), 'not JSON', f'without {user_key}, {item_key} or {time_key}'):
     if not (isinstance(user, str) and isinstance(item, str) and user and item):
-      problems.add(f'{user_key} or {item_key} is no text', path, number)
+      problems.add(f'{user_key} or {item_key} is no text', span.path, number)
     elif not isinstance(time, int) or isinstance(time, bool):
-      problems.add(f'{time_key} is no number', path, number)
+      problems.add(f'{time_key} is no number', span.path, number)
     else:
-      yield user, item, time // unit
+      yield number, (user, item, time // unit)
 
 
-def _texts(path: pathlib.Path, year: int, problems: Problems) -> Iterable[tuple[str, Texts]]:
+def _texts(year: int, span: Span, problems: Problems) -> Iterable[tuple[str, Texts]]:
   for _, record, (item,) in read_records(
-      path, problems, (ITEM_KEY[year],), 'metadata that cannot be parsed', f'metadata without {ITEM_KEY[year]}',
+      span, problems, (ITEM_KEY[year],), 'metadata that cannot be parsed', f'metadata without {ITEM_KEY[year]}',
       ast.literal_eval if year == 2014 else json.loads):
     categories = record.get({2014: 'categories', 2018: 'category', 2023: 'categories'}[year])
     yield item, {'title': clean(record.get('title')), 'brand': clean(record.get('store' if year == 2023 else 'brand')),

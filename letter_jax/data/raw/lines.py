@@ -3,12 +3,28 @@
 import dataclasses
 import gzip
 import json
+import math
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from letter_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+  """The lines of a file that begin at the bytes `start` .. `end` - 1: all of them, where nothing else is said.
+
+  A gzip file has only the whole one: nothing in it can be found without what stands before.
+
+  Attributes:
+    path: a `pathlib.Path` or an `epath.Path` of a remote file system.
+  """
+
+  path: pathlib.Path
+  start: int = 0
+  end: float = math.inf
 
 
 @dataclasses.dataclass
@@ -17,29 +33,37 @@ class Problems:
 
   Attributes:
     counts: kind -> records.
-    first: kind -> 'FILE:LINE'.
+    first: kind -> file and line; the line is counted from the start of the span that was read.
+    lines: read from all spans, the blank ones included.
   """
 
   counts: dict[str, int] = dataclasses.field(default_factory=dict)
-  first: dict[str, str] = dataclasses.field(default_factory=dict)
+  first: dict[str, tuple[pathlib.Path, int]] = dataclasses.field(default_factory=dict)
+  lines: int = 0
 
   def add(self, kind: str, path: pathlib.Path, line: int) -> None:
     self.counts[kind] = self.counts.get(kind, 0) + 1
-    self.first.setdefault(kind, f'{path.name}:{line}')
+    self.first.setdefault(kind, (path, line))
+
+  def summary(self) -> dict[str, dict]:
+    """kind -> {'lines': records, 'first': 'FILE:LINE'}, as in `summary.json`."""
+    return {kind: {'lines': count, 'first': f'{self.first[kind][0].name}:{self.first[kind][1]}'}
+            for kind, count in self.counts.items()}
 
 
-def read_lines(path: pathlib.Path, problems: Problems, encoding: str = 'utf-8') -> Iterator[tuple[int, str]]:
+def read_lines(span: Span, problems: Problems, encoding: str = 'utf-8') -> Iterator[tuple[int, str]]:
   """(line number from 1, text) of every line that is not blank; bytes that are no text become U+FFFD and are counted.
 
   Raises:
     InputError: no file, or a gzip stream that is damaged or ends early.
   """
+  path, number = span.path, 0
   if not path.is_file():
     raise InputError(f'{path} is not there; expected the raw file under this name')
-  number = 0
   try:
-    with (gzip.open(path, 'rb') if path.suffix == '.gz' else path.open('rb')) as file:
-      for number, line in enumerate(file, 1):
+    with path.open('rb') as stored, (gzip.open(stored) if is_gzip(path) else stored) as file:
+      for number, line in enumerate(_lines_of(file, span), 1):
+        problems.lines += 1
         try:
           text = line.decode(encoding)
         except UnicodeDecodeError:
@@ -52,14 +76,33 @@ def read_lines(path: pathlib.Path, problems: Problems, encoding: str = 'utf-8') 
                      'expected a whole gzip file') from error
 
 
-def read_records(path: pathlib.Path, problems: Problems, keys: tuple[str, ...], unparsable: str, lacking: str,
+def is_gzip(path: pathlib.Path) -> bool:
+  return path.suffix == '.gz'
+
+
+def _lines_of(file: BinaryIO, span: Span) -> Iterator[bytes]:
+  """A line belongs to the span that its first byte lies in."""
+  if span.start:
+    file.seek(span.start - 1)
+    file.readline()  # the rest of a line of the span before, if only its end
+  if math.isinf(span.end):
+    yield from file
+    return
+  position = file.tell()
+  while position < span.end and (line := file.readline()):
+    position += len(line)
+    yield line
+
+
+def read_records(span: Span, problems: Problems, keys: tuple[str, ...], unparsable: str, lacking: str,
                  parse: Callable[[str], Any] = json.loads) -> Iterator[tuple[int, dict, list]]:
   """(line number, record, its values of `keys`) of every line that holds an object with those keys.
 
   Args:
     unparsable, lacking: kinds of problem that the other lines are counted as.
   """
-  for number, line in read_lines(path, problems):
+  path = span.path
+  for number, line in read_lines(span, problems):
     try:
       record = parse(line)
       values = [record[key] for key in keys]

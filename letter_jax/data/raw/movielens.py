@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterable, Iterator
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
-from letter_jax.data.raw.lines import Problems, read_lines
+from letter_jax.data.raw.lines import Problems, Span, read_lines
 from letter_jax.data.raw.source import Event, RawSource, Texts, clean
 from letter_jax.errors import InputError
 
@@ -23,19 +23,19 @@ def source(folder: pathlib.Path) -> RawSource:
   if not there:
     raise InputError(f'{folder} has neither ratings.dat and movies.dat nor ratings.csv and movies.csv; expected the '
                      'unpacked folder of a MovieLens zip file')
-  ratings, movies = there[0]
-  return RawSource(there[0], lambda problems: _events(ratings, problems), lambda problems: _texts(movies, problems))
+  return RawSource(there[0], _events, _texts)
 
 
-def _rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+def _rows(span: Span, problems: Problems) -> Iterator[tuple[int, list[str]]]:
   """(line number, fields) of the lines that have the right number of fields."""
+  path = span.path
   header = HEADERS[path.stem]
   if path.suffix == '.dat':
-    parsed = ((number, line.rstrip('\r\n').split('::')) for number, line in read_lines(path, problems, 'latin-1'))
+    parsed = ((number, line.rstrip('\r\n').split('::')) for number, line in read_lines(span, problems, 'latin-1'))
   else:
-    parsed = ((number, next(csv.reader([line]))) for number, line in read_lines(path, problems))
+    parsed = ((number, next(csv.reader([line]))) for number, line in read_lines(span, problems))
   for number, fields in parsed:
-    if number == 1 and path.suffix == '.csv':
+    if number == 1 and not span.start and path.suffix == '.csv':
       if fields != header:
         raise InputError(f'{path} begins with "{",".join(fields)[:80]}"; expected the header "{",".join(header)}"')
     elif len(fields) != len(header):
@@ -44,16 +44,16 @@ def _rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, list[st
       yield number, fields
 
 
-def _events(path: pathlib.Path, problems: Problems) -> Iterable[Event]:
-  for number, (user, movie, _, time) in _rows(path, problems):
+def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
+  for number, (user, movie, _, time) in _rows(span, problems):
     if time.isascii() and time.isdigit():
-      yield user, movie, int(time)
+      yield number, (user, movie, int(time))
     else:
-      problems.add('timestamp is no number', path, number)
+      problems.add('timestamp is no number', span.path, number)
 
 
-def _texts(path: pathlib.Path, problems: Problems) -> Iterable[tuple[str, Texts]]:
-  for _, (movie, title, genres) in _rows(path, problems):
+def _texts(span: Span, problems: Problems) -> Iterable[tuple[str, Texts]]:
+  for _, (movie, title, genres) in _rows(span, problems):
     yield movie, {'title': clean(title), 'brand': '', 'description': '',
                   'categories': '' if genres.startswith('(no genres') else
                   CATEGORY_SEPARATOR.join(map(clean, genres.split('|')))}

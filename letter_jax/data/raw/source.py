@@ -4,12 +4,12 @@ import dataclasses
 import html
 import pathlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import polars as pl
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, TEXT_FIELDS
-from letter_jax.data.raw.lines import Problems
+from letter_jax.data.raw.lines import Problems, Span
 
 EVENT_SCHEMA = {'user': pl.String, 'item': pl.String, 'timestamp': pl.Int64}
 CHUNK = 1_000_000  # events held as Python objects at a time
@@ -23,14 +23,23 @@ class RawSource:
   """The raw files of one data set.
 
   Attributes:
-    files: those that it reads; all must be there.
-    events: (problems) -> (user, item, timestamp in seconds) of every event, in the order of the file.
-    texts: (problems) -> (item, its texts) of every item that the files describe.
+    files: the one with the events and the one with the texts; both must be there.
+    read_events: (span of the first file, problems) -> (line, (user, item, timestamp in seconds)), in the order of the
+      file; not all of them usable.
+    read_texts: (span of the second file, problems) -> (item, its texts) of every item that it describes.
   """
 
-  files: tuple[pathlib.Path, ...]
-  events: Callable[[Problems], Iterable[Event]]
-  texts: Callable[[Problems], Iterable[tuple[str, Texts]]]
+  files: tuple[pathlib.Path, pathlib.Path]
+  read_events: Callable[[Span, Problems], Iterable[tuple[int, Event]]]
+  read_texts: Callable[[Span, Problems], Iterable[tuple[str, Texts]]]
+
+  def events(self, span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
+    """(line, event) of every event that can be used."""
+    for line, event in self.read_events(span, problems):
+      if is_usable(event):
+        yield line, event
+      else:
+        problems.add('ids that are no text, or a time out of range', span.path, line)
 
 
 def event_table(events: Iterable[Event]) -> pl.DataFrame:
@@ -48,10 +57,15 @@ def event_table(events: Iterable[Event]) -> pl.DataFrame:
 def is_usable(event: Event) -> bool:
   """Whether the ids are text that can be written as UTF-8 and the time fits into an int64."""
   user, item, time = event
-  if not (isinstance(user, str) and isinstance(item, str) and user and item and abs(time) < 2**62):
+  return is_id(user) and is_id(item) and abs(time) < 2**62
+
+
+def is_id(value) -> bool:
+  """Whether a raw id is text, not empty, that can be written as UTF-8."""
+  if not isinstance(value, str) or not value:
     return False
   try:
-    (user + item).encode('utf-8')
+    value.encode('utf-8')
   except UnicodeEncodeError:
     return False
   return True

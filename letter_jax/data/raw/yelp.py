@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterable
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
-from letter_jax.data.raw.lines import Problems, read_records
+from letter_jax.data.raw.lines import Problems, Span, read_records
 from letter_jax.data.raw.source import Event, RawSource, Texts, clean
 from letter_jax.errors import InputError
 
@@ -22,24 +22,23 @@ def source(folder: pathlib.Path) -> RawSource:
   for name in (REVIEWS, BUSINESSES):
     if not (folder / name).is_file():
       raise InputError(f'{folder / name} is not there; expected the files of yelp_dataset.tar from yelp.com/dataset')
-  return RawSource((folder / REVIEWS, folder / BUSINESSES), lambda problems: _events(folder / REVIEWS, problems),
-                   lambda problems: _texts(folder / BUSINESSES, problems))
+  return RawSource((folder / REVIEWS, folder / BUSINESSES), _events, _texts)
 
 
-def _events(path: pathlib.Path, problems: Problems) -> Iterable[Event]:
+def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
   for number, _, (user, item, date) in read_records(
-      path, problems, ('user_id', 'business_id', 'date'), 'not JSON', 'without user_id, business_id or date'):
+      span, problems, ('user_id', 'business_id', 'date'), 'not JSON', 'without user_id, business_id or date'):
     try:
       moment = datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC)
     except (ValueError, TypeError):
-      problems.add('date is no date', path, number)
+      problems.add('date is no date', span.path, number)
       continue
-    yield user, item, int(moment.timestamp())
+    yield number, (user, item, int(moment.timestamp()))
 
 
-def _texts(path: pathlib.Path, problems: Problems) -> Iterable[tuple[str, Texts]]:
+def _texts(span: Span, problems: Problems) -> Iterable[tuple[str, Texts]]:
   for _, record, (item,) in read_records(
-      path, problems, ('business_id',), 'business that cannot be parsed', 'business without business_id'):
+      span, problems, ('business_id',), 'business that cannot be parsed', 'business without business_id'):
     place = ', '.join(filter(None, (clean(record.get('city')), clean(record.get('state')))))
     categories = clean(record.get('categories')).split(', ')
     yield item, {'title': clean(record.get('name')), 'brand': '', 'description': place,

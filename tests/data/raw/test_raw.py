@@ -8,7 +8,7 @@ import pytest
 
 from letter_jax import pipeline
 from letter_jax.configuration import DataConfig, PreparationConfig
-from letter_jax.data import dataset as prepared
+from letter_jax.data import store
 from letter_jax.data.raw.dataset import read_dataset
 from letter_jax.data.raw.source import category_path, clean
 from letter_jax.errors import InputError
@@ -214,7 +214,7 @@ def test_the_dataset_stage_prepares_raw_files_and_notices_what_changed(tmp_path,
              'data.preparation.core': 3, 'evaluation.beam': 3}
   settings = {**run_settings(), **changes}
   pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
-  data = prepared.load(tmp_path / 'workdir/dataset')
+  data = store.load(tmp_path / 'workdir/dataset')
   assert data.item_names == ('B1', 'B2', 'B3') and data.preparation['k_core_rounds'] == 2
   with pytest.raises(InputError, match=r'config.data.preparation.core \(3 then, 2 now\)'):
     pipeline.run(config_with({**settings, 'data.preparation.core': 2}), tmp_path / 'workdir', 'dataset')

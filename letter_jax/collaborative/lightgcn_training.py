@@ -1,0 +1,79 @@
+"""Training of LightGCN, the graph on the device and an epoch one jitted scan, and its metrics."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from letter_jax.collaborative import lightgcn
+from letter_jax.collaborative.full_ranking import full_ranking
+from letter_jax.configuration import Config, LightGCNConfig
+from letter_jax.data import splits
+from letter_jax.data.dataset import Interactions
+from letter_jax.training import loop, optimizers, sharding
+from letter_jax.training.state import TrainState, make_step
+
+
+def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
+  """Trains, or resumes, under `directory`.
+
+  Returns:
+    (users float32 [U, D], items float32 [N, D]) of the best validation, propagated, and {'validation': metrics,
+    'test': metrics}.
+  """
+  settings, training = config.collaborative.lightgcn, config.collaborative.lightgcn.training
+  mesh = sharding.data_mesh()
+  graph = jax.device_put(lightgcn.build_graph(data), sharding.replicated(mesh))
+  edges = len(graph.to_users.source_E)
+  batch = min(training.batch_size, edges)
+  steps_per_epoch = -(-edges // batch)
+  optimizer = optimizers.adamw(training, training.epochs * steps_per_epoch)
+  key = jax.random.key(config.seed)
+
+  def init(graph) -> TrainState:
+    return TrainState.create(lightgcn.initial_parameters(settings, graph, key), optimizer)
+
+  def epoch(state: TrainState, graph):
+    shuffle_key = jax.random.fold_in(jax.random.fold_in(key, 1), state.step // steps_per_epoch)
+    order = jnp.pad(jax.random.permutation(shuffle_key, edges), (0, steps_per_epoch * batch - edges))
+    weight = (jnp.arange(steps_per_epoch * batch) < edges).astype(jnp.float32)
+    step = make_step(bpr_sum(settings, graph), optimizer, jax.random.fold_in(key, 2))
+    return jax.lax.scan(step, state, (order.reshape(steps_per_epoch, batch), weight.reshape(steps_per_epoch, batch)))
+
+  jitted_epoch = jax.jit(epoch, donate_argnums=0)
+  final = jax.jit(lambda params, graph: lightgcn.embeddings(settings, params, graph))
+  rank = full_ranking(lightgcn.scores, mesh)
+  # All that came before the target is taken out of its ranking, so histories are whole here.
+  longest = int(data.lengths.max())
+  validation, test = (of_split(data, longest) for of_split in (splits.validation_examples, splits.test_examples))
+  program = loop.Program(
+    init=init, init_arguments=(graph,), sharding=sharding.replicated(mesh),
+    advance=lambda state, step: jitted_epoch(state, graph), steps_per_call=steps_per_epoch,
+    steps_per_epoch=steps_per_epoch, examples_per_epoch=edges,
+    evaluate=lambda params: rank(final(params, graph), validation, longest))
+  params, _ = loop.train(program, training, directory, 'lightgcn')
+  found = final(params, graph)
+  return found, {'validation': rank(found, validation, longest), 'test': rank(found, test, longest)}
+
+
+def bpr_sum(config: LightGCNConfig, graph: lightgcn.Graph):
+  """Equation 15: each training interaction against an item drawn from those that its user did not train on.
+
+  The decay is half the squared E^(0) of the three embeddings of a triple, as in the authors' code, not of all.
+  """
+
+  def loss_sum(params, edge_and_weight, key):
+    edge_B, weight_B = edge_and_weight
+    user_B, positive_B = graph.to_users.destination_E[edge_B], graph.to_users.source_E[edge_B]
+    negative_B = lightgcn.draw_unseen(key, graph, user_B)
+    # Who trained on every item has no negative.
+    weight_B = weight_B * (graph.degree_U[user_B] < len(graph.item_scale_N))
+    users_UxD, items_NxD = lightgcn.embeddings(config, params, graph)
+    margin_B = jnp.sum(users_UxD[user_B] * (items_NxD[positive_B] - items_NxD[negative_B]), axis=1)
+    own = params['user_embeddings'][user_B], *(params['item_embeddings'][item_B] for item_B in (positive_B, negative_B))
+    bpr = jnp.sum(jax.nn.softplus(-margin_B) * weight_B)
+    decay = config.l2 / 2 * jnp.sum(sum(jnp.sum(rows_BxD ** 2, axis=1) for rows_BxD in own) * weight_B)
+    count = weight_B.sum()
+    return bpr + decay, count, {'bpr': (bpr, count), 'l2': (decay, count)}
+
+  return loss_sum

@@ -1,0 +1,144 @@
+"""TFDS builders on small raw files, given in a folder or fetched from a server that the test runs."""
+
+import functools
+import hashlib
+import http.server
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from letter_jax import pipeline
+from letter_jax.configuration import DataConfig, PreparationConfig, SyntheticConfig
+from letter_jax.data import builders, store
+from letter_jax.data.raw import downloads
+from letter_jax.errors import InputError
+from tests.data.raw.test_raw import WRITERS
+from tests.small_data import config_with, run_settings, write_letter_folder
+
+CORE = PreparationConfig(core=3)
+BUILDERS = {'amazon2014': builders.Amazon2014, 'amazon2018': builders.Amazon2018, 'amazon2023': builders.Amazon2023,
+            'movielens 1m': builders.MovieLensSequences, 'movielens 32m': builders.MovieLensSequences,
+            'yelp': builders.Yelp}
+
+
+def records(builder, table):
+  builder.download_and_prepare()
+  id_name = 'user_id' if table == 'users' else 'item_id'
+  return sorted(builder.as_data_source(table), key=lambda record: record[id_name])
+
+
+@pytest.mark.parametrize('source', BUILDERS)
+def test_each_raw_source_has_a_builder(tmp_path, source):
+  WRITERS[source](tmp_path / 'raw')
+  settings = DataConfig(source=source.split()[0], path=str(tmp_path / 'raw'), preparation=CORE,
+                        name='Beauty' if source.startswith('amazon') else '')
+  make = functools.partial(BUILDERS[source], settings=settings, data_dir=tmp_path / 'tfds')
+  users = records(make(config='users'), 'users')
+  assert [user['raw_id'].decode() for user in users] == ['A1', 'A2']
+  assert users[0]['items'].tolist()[:4] == [0, 1, 2, 1] and users[0]['items'].dtype == np.int32
+  assert (users[1]['timestamps'] // 86400).tolist() == [1, 2, 3, 4, 5]
+  items = records(make(config='items'), 'items')
+  assert [item['raw_id'].decode() for item in items] == ['B1', 'B2', 'B3']
+  assert items[0]['title'].decode().startswith('Soap') and items[0]['categories'].decode() == 'Beauty > Bath & Body'
+  assert items[2]['title'] == b'' and items[2]['description'] == b''
+
+
+def test_letter_folders_and_the_synthetic_store_have_builders(tmp_path):
+  write_letter_folder(tmp_path / 'raw')
+  folder = builders.LetterFolder(settings=DataConfig(path=str(tmp_path / 'raw')), data_dir=tmp_path / 'tfds')
+  users = records(folder, 'users')
+  assert len(users) == 40 and users[0]['timestamps'].tolist() == []
+  sizes = SyntheticConfig(users=50, items=20)
+  made = [records(builders.SyntheticStore(settings=DataConfig(source='synthetic', synthetic=sizes), seed=seed,
+                                          data_dir=tmp_path / 'tfds'), 'users') for seed in (1, 1, 2)]
+  histories = [[record['items'].tolist() for record in one] for one in made]
+  assert len(histories[0]) == 50 and histories[0] == histories[1] != histories[2]
+
+
+def test_other_settings_are_another_data_set(tmp_path):
+  WRITERS['amazon2014'](tmp_path / 'raw')
+  for core, users in ((3, 2), (1, 2), (4, 1)):
+    settings = DataConfig(source='amazon2014', name='Beauty', path=str(tmp_path / 'raw'),
+                          preparation=PreparationConfig(core=core))
+    if core == 4:
+      with pytest.raises(InputError, match='no interaction is left'):
+        records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')
+    else:
+      assert len(records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')) == users
+
+
+def test_yelp_is_wanted_in_the_manual_folder(tmp_path):
+  yelp = builders.Yelp(settings=DataConfig(source='yelp', preparation=CORE), data_dir=tmp_path / 'tfds')
+  with pytest.raises(AssertionError, match='yelp_academic_dataset_review.json'):
+    yelp.download_and_prepare()
+  WRITERS['yelp'](tmp_path / 'manual')
+  yelp.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / 'manual'))
+  assert len(yelp.as_data_source('users')) == 2
+  with pytest.raises(InputError, match='accepting its terms; expected a folder with yelp_academic_dataset_review.json'):
+    pipeline.run(config_with({**run_settings(), 'data.source': 'yelp'}), tmp_path / 'workdir', 'dataset')
+
+
+@pytest.fixture
+def server(tmp_path):
+  """The address of a folder `served`, and what was asked of it."""
+  asked = []
+
+  class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+      asked.append(self.path)
+
+  (tmp_path / 'served').mkdir()
+  running = http.server.ThreadingHTTPServer(
+    ('localhost', 0), functools.partial(Handler, directory=tmp_path / 'served'))
+  threading.Thread(target=running.serve_forever, daemon=True).start()
+  yield f'http://localhost:{running.server_port}', asked
+  running.shutdown()
+
+
+def dataset_stage(tmp_path, **settings):
+  changes = {f'data.{key}': value for key, value in settings.items()}
+  pipeline.run(config_with({**run_settings(), 'data.preparation.core': 3, 'data.downloads': str(tmp_path / 'kept'),
+                            **changes}), tmp_path / 'workdir', 'dataset', overwrite=True)
+  return store.load(tmp_path / 'workdir/dataset')
+
+
+def test_amazon_is_downloaded_once(tmp_path, server, monkeypatch):
+  address, asked = server
+  WRITERS['amazon2014'](tmp_path / 'served')
+  monkeypatch.setitem(downloads.AMAZON, 2014, (f'{address}/reviews_{{}}_5.json.gz', f'{address}/meta_{{}}.json.gz'))
+  for _ in range(2):
+    data = dataset_stage(tmp_path, source='amazon2014', name='Beauty')
+    assert data.item_names == ('B1', 'B2', 'B3') and data.texts[0]['title'] == 'Soap & Water Set'
+    assert data.preparation['problems']['not JSON']['first'] == 'reviews_Beauty_5.json.gz:12'
+  assert sorted(asked) == ['/meta_Beauty.json.gz', '/reviews_Beauty_5.json.gz']
+  with pytest.raises(InputError, match='reviews_Toys_5.json.gz .* could not be fetched .*404.*by hand'):
+    dataset_stage(tmp_path, source='amazon2014', name='Toys')
+
+
+@pytest.mark.parametrize('right', [True, False])
+def test_the_checksum_of_movielens_must_be_right(tmp_path, server, monkeypatch, right):
+  address, _ = server
+  WRITERS['movielens 1m'](tmp_path / 'raw')
+  with zipfile.ZipFile(tmp_path / 'served/ml-1m.zip', 'w') as archive:
+    for path in (tmp_path / 'raw').iterdir():
+      archive.write(path, f'ml-1m/{path.name}')
+  monkeypatch.setattr(downloads, 'MOVIELENS', address + '/{}.zip')
+  content = (tmp_path / 'served/ml-1m.zip').read_bytes()
+  checksum = hashlib.sha256(content if right else b'').hexdigest()
+  known = tfds.core.download.checksums.UrlInfo(len(content), checksum, None)
+  monkeypatch.setattr(tfds.core.download.checksums, 'get_all_url_infos', lambda: {f'{address}/ml-1m.zip': known})
+  if right:
+    assert dataset_stage(tmp_path, source='movielens', name='ml-1m').item_names == ('B1', 'B2', 'B3')
+  else:
+    with pytest.raises(InputError, match='ml-1m.zip could not be fetched .*checksum'):
+      dataset_stage(tmp_path, source='movielens', name='ml-1m')
+    assert not (tmp_path / 'workdir/dataset/summary.json').exists()
+
+
+def test_the_official_addresses_have_known_checksums_where_tfds_has_them():
+  known = tfds.core.download.checksums.get_all_url_infos()
+  assert {name for name in downloads.MOVIELENS_NAMES if downloads.MOVIELENS.format(name) in known} == {
+    'ml-1m', 'ml-20m', 'ml-25m'}

@@ -1,0 +1,86 @@
+"""The tables on disk, read by this program and by TFDS alone."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from letter_jax.configuration import SyntheticConfig
+from letter_jax.data import store, synthetic
+from letter_jax.errors import InputError
+from tests.data.test_dataset import TEXTS, small
+
+
+@pytest.mark.parametrize('texts', [TEXTS, None])
+def test_save_and_load_give_the_same_data_set(tmp_path, texts):
+  saved = small(texts)
+  store.save(saved, tmp_path / 'a' / 'dataset')
+  loaded = store.load(tmp_path / 'a' / 'dataset')
+  assert (loaded.name, loaded.texts, loaded.interactions.users) == ('small', texts, ('ann', 'bé'))
+  assert loaded.interactions.num_items == 4 and type(loaded.interactions.num_items) is int
+  for field in ('items', 'offsets'):
+    before, after = getattr(saved.interactions, field), getattr(loaded.interactions, field)
+    np.testing.assert_array_equal(before, after)
+    assert before.dtype == after.dtype
+
+
+def test_many_users_keep_their_order_and_interactions(tmp_path, monkeypatch):
+  monkeypatch.setattr(store, 'RECORDS_AT_ONCE', 100)  # several blocks
+  saved = synthetic.synthesize(SyntheticConfig(users=330, items=60), 3)
+  saved = dataclasses.replace(saved, timestamps=np.arange(len(saved.interactions.items)) * 3600)
+  store.save(saved, tmp_path)
+  loaded = store.load(tmp_path)
+  assert loaded.interactions.users == saved.interactions.users and loaded.texts == saved.texts
+  np.testing.assert_array_equal(loaded.interactions.items, saved.interactions.items)
+  np.testing.assert_array_equal(loaded.interactions.offsets, saved.interactions.offsets)
+  np.testing.assert_array_equal(loaded.timestamps, saved.timestamps)
+  assert loaded.summary() == saved.summary()
+
+
+def test_what_only_raw_files_have_is_saved_too(tmp_path):
+  raw = dataclasses.replace(small(), timestamps=np.arange(7) * 86400, item_names=('B1', 'B2', 'B3', 'B4'),
+                            preparation={'raw_events': 9})
+  store.save(raw, tmp_path)
+  loaded = store.load(tmp_path)
+  assert (loaded.item_names, loaded.preparation) == (raw.item_names, raw.preparation)
+  np.testing.assert_array_equal(loaded.timestamps, raw.timestamps)
+  store.save(small(), tmp_path)  # in place of the first
+  loaded = store.load(tmp_path)
+  assert loaded.item_names is loaded.timestamps is loaded.preparation is None
+
+
+def test_tfds_reads_the_tables_without_this_program(tmp_path):
+  store.save(dataclasses.replace(small(), timestamps=np.arange(7) * 86400), tmp_path)
+  users = tfds.builder_from_directory(tmp_path / store.TABLES['users']).as_data_source('users')
+  records = {int(record['user_id']): record for record in users}
+  assert len(users) == 2 and records[1]['raw_id'].decode() == 'bé'
+  np.testing.assert_array_equal(records[1]['items'], [1, 1, 0, 1])
+  np.testing.assert_array_equal(records[1]['timestamps'], np.arange(3, 7) * 86400)
+  items = tfds.builder_from_directory(tmp_path / store.TABLES['items']).as_data_source('items')
+  titles = {int(record['item_id']): record['title'].decode() for record in items}
+  assert titles == {0: 'Bürste', 1: '', 2: 'Öl', 3: '日本'}
+
+
+@pytest.mark.parametrize('file', ['users', 'items', 'summary.json'])
+@pytest.mark.parametrize('damage', ['missing', 'empty', 'half'])
+def test_damaged_files(tmp_path, file, damage):
+  store.save(small(), tmp_path)
+  path = tmp_path / file if file == 'summary.json' else store.shards(tmp_path / store.TABLES[file])[0]
+  content = path.read_bytes()
+  path.unlink()
+  if damage != 'missing':
+    path.write_bytes(content[:len(content) // 2] if damage == 'half' else b'')
+  with pytest.raises(InputError) as caught:
+    store.load(tmp_path)
+  message = str(caught.value)
+  assert str(tmp_path) in message and '--overwrite' in message and '\n' not in message
+
+
+def test_a_table_of_another_data_set_is_noticed(tmp_path):
+  store.save(small(), tmp_path)
+  summary = json.loads((tmp_path / 'summary.json').read_text())
+  (tmp_path / 'summary.json').write_text(json.dumps({**summary, 'users': 3}))
+  with pytest.raises(InputError, match='2 records where summary.json has 3'):
+    store.load(tmp_path)
