@@ -23,4 +23,6 @@ def get_config(name: str = ''):
   config.data.source = 'letter'
   config.data.name = name.capitalize()
   config.generator.temperature = 0.7
+  if name == 'beauty':
+    config.collaborative.model.dropout = 0.5
   return config

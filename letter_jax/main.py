@@ -1,5 +1,6 @@
 """python -m letter_jax.main --config=FILE[:ARG] --workdir=DIR [--stage=NAME] [--config.x.y=V] [--overwrite]"""
 
+import errno
 import pathlib
 
 from absl import app, flags, logging
@@ -29,6 +30,10 @@ def main(_) -> None:
     pipeline.run(config, pathlib.Path(flags.FLAGS.workdir), flags.FLAGS.stage, flags.FLAGS.overwrite)
   except (InputError, TrainingDiverged) as error:
     fail(str(error))
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+      raise
+    fail(f'{error}; what is complete is kept, and the same command goes on from it')
   except KeyboardInterrupt:
     fail('interrupted; the same command resumes')
 

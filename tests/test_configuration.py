@@ -55,7 +55,7 @@ def test_an_integer_will_do_for_a_number():
 
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
-RECIPES = [('quickstart', ''), *(('letter_tiger', name) for name in ('scientific', 'beauty', 'instruments')),
+RECIPES = [('quickstart', ''), *(('letter_tiger', name) for name in ('scientific', 'beauty', 'instruments', 'yelp')),
            *(('letter_tiger_paper', name) for name in ('instruments', 'beauty', 'yelp'))]
 
 

@@ -1,4 +1,4 @@
-"""The README's example is run as it stands there."""
+"""The README's examples are run as they stand there."""
 
 import pathlib
 import re
@@ -11,12 +11,13 @@ from tests.small_data import config_with, run_settings
 README = pathlib.Path(__file__).parent.parent / 'README.md'
 
 
-def test_the_example_of_restoring(tmp_path):
+def test_the_examples_of_reading_and_restoring(tmp_path):
   pipeline.run(config_with(run_settings(generator__training__epochs=1)), tmp_path)
-  (example,) = re.findall(r'```python\n(.*?)```', README.read_text(encoding='utf-8'), re.DOTALL)
-  assert "'workdirs/quickstart'" in example
   scope = {}
-  exec(example.replace("'workdirs/quickstart'", repr(str(tmp_path))), scope)
+  for example in re.findall(r'```python\n(.*?)```', README.read_text(encoding='utf-8'), re.DOTALL):
+    assert "'workdirs/quickstart" in example
+    exec(example.replace("'workdirs/quickstart", f"'{tmp_path}"), scope)
+  assert len(scope['users']) == 120 and scope['users'][0]['items'].dtype == np.int32
   found = scope['found']
   assert found.items_BxW.shape == found.scores_BxW.shape == (2, 10)
   assert all(len(set(row)) == 10 for row in np.asarray(found.items_BxW).tolist())

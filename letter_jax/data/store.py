@@ -26,15 +26,24 @@ RECORDS_AT_ONCE = 65_536
 
 
 def save(data: Dataset, directory: pathlib.Path) -> None:
-  """Writes `data` under `directory`, in place of what was there; the summary last."""
+  """Writes `data` under `directory`, in place of what was there; the summary last.
+
+  Raises:
+    InputError: the disk is full or cannot be written; nothing half-written stays.
+  """
   import tensorflow_datasets as tfds
 
   from letter_jax.data.builders import LetterDataset
   shutil.rmtree(directory / 'tfds', ignore_errors=True)
   tfds.disable_progress_bar()
-  for table in TABLES:
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS says that it downloads, even where there is nothing to
-      LetterDataset(dataset=data, config=table, data_dir=directory / 'tfds').download_and_prepare()
+  try:
+    for table in TABLES:
+      with contextlib.redirect_stdout(io.StringIO()):  # TFDS says that it downloads, even where there is nothing to
+        LetterDataset(dataset=data, config=table, data_dir=directory / 'tfds').download_and_prepare()
+  except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's for a full disk
+    shutil.rmtree(directory / 'tfds', ignore_errors=True)
+    raise InputError(f'{directory}: the prepared data set could not be written ({" ".join(str(error).split())[:300]}); '
+                     'nothing of it is kept; expected a disk with room that can be written') from error
   shutil.rmtree(directory / 'tfds' / 'downloads', ignore_errors=True)  # empty
   artifacts.write_json(directory / 'summary.json', data.summary())
 

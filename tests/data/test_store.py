@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -83,4 +85,26 @@ def test_a_table_of_another_data_set_is_noticed(tmp_path):
   summary = json.loads((tmp_path / 'summary.json').read_text())
   (tmp_path / 'summary.json').write_text(json.dumps({**summary, 'users': 3}))
   with pytest.raises(InputError, match='2 records where summary.json has 3'):
+    store.load(tmp_path)
+
+
+FULL_DISK = """
+import pathlib, resource, sys
+from letter_jax.configuration import SyntheticConfig
+from letter_jax.data import store, synthetic
+data = synthetic.synthesize(SyntheticConfig(users=3000, items=60), 1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+  store.save(data, pathlib.Path(sys.argv[1]))
+except store.InputError as error:
+  print('refused:', error)
+"""
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing_half_written(tmp_path):
+  store.save(small(), tmp_path)  # what was there does not pass for the new data set
+  ended = subprocess.run([sys.executable, '-c', FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
+  assert ended.stdout.startswith(f'refused: {tmp_path}: the prepared data set could not be written'), ended.stdout
+  assert not list(tmp_path.rglob('*.array_record*'))
+  with pytest.raises(InputError, match='cannot be read'):
     store.load(tmp_path)

@@ -1,0 +1,59 @@
+"""Batches for training on one core: examples a second, in memory and streamed from ArrayRecord files.
+
+    python -m tests.benchmarks.input_pipeline [--data=FOLDER --name=Beauty]
+
+Without a folder in LETTER's format, a synthetic store of Beauty's size. Batches are taken from the Grain iterator that
+training uses, without a model behind it.
+"""
+
+import argparse
+import functools
+import os
+import pathlib
+import tempfile
+import time
+
+from letter_jax.configuration import DataConfig, SyntheticConfig
+from letter_jax.data import sources, splits, store
+from letter_jax.data.input_pipeline import PackedEpochs
+from letter_jax.training.loop import PREFETCH
+
+
+def measure(data, batch_size: int, epochs: int) -> float:
+  """Examples a second; the first epoch warms up."""
+  make_examples = functools.partial(splits.training_examples, history_length=20)
+  batches = PackedEpochs(data, make_examples, row_items=24, batch_size=batch_size, multiple=2, seed=0, epochs=epochs + 1)
+  iterator = iter(batches.dataset().to_iter_dataset(PREFETCH))
+  for _ in range(batches.per_epoch):
+    next(iterator)
+  start = time.perf_counter()
+  for _ in iterator:
+    pass
+  return epochs * batches.examples / (time.perf_counter() - start)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--data', default='')
+  parser.add_argument('--name', default='')
+  parser.add_argument('--epochs', type=int, default=5)
+  arguments = parser.parse_args()
+  os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+  config = (DataConfig(path=arguments.data, name=arguments.name) if arguments.data else
+            DataConfig(source='synthetic', synthetic=SyntheticConfig(users=22_363, items=12_101, mean_length=8.9)))
+  with tempfile.TemporaryDirectory() as directory:
+    directory = pathlib.Path(directory)
+    store.save(sources.read_dataset(config, 0), directory)
+    users = store.load_summary(directory)['users']
+    kinds = {'in memory': store.load_interactions(directory)}
+    for windows in (1, 4):
+      kinds[f'streamed, {windows} window{"s" * (windows > 1)}'] = store.StreamedInteractions(
+        directory, -(-users // windows), 22)
+    print(f'{"":<22}' + ''.join(f'batch {size:<8,}' for size in (128, 1024)) + 'examples/s on one core')
+    for kind, data in kinds.items():
+      rates = [measure(data, size, arguments.epochs) for size in (128, 1024)]
+      print(f'{kind:<22}' + ''.join(f'{rate:<14,.0f}' for rate in rates))
+
+
+if __name__ == '__main__':
+  main()
