@@ -1,5 +1,6 @@
 """LETTER-TIGER's training on a catalogue of 16 items that follow each other."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -12,7 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from letter_jax.data import packing, splits
+from letter_jax.data import packing, splits, store
+from letter_jax.data.dataset import Dataset
 from letter_jax.errors import InputError
 from letter_jax.generators.training import generator_evaluator, train_generator
 from letter_jax.training import optimizers, sharding
@@ -112,6 +114,29 @@ def test_updates_relative_to_the_parameters_train_too(tmp_path):
   train_generator(config, data(), SEMANTIC_IDS, 8, tmp_path)
   losses = [line['loss'] for line in logged(tmp_path, 'train')]
   assert losses[-1] < losses[0] - 0.5
+
+
+def test_streamed_data_trains_and_resumes_bit_for_bit(tmp_path):
+  """Windows of 50 users; the second run is stopped in the middle of the second epoch."""
+  store.save(Dataset('cyclic', data(), None), tmp_path / 'dataset')
+  stream = lambda: store.StreamedInteractions(tmp_path / 'dataset', 50, 4)
+  train_streamed = lambda name, data, **changes: train_generator(
+    tiny_generator_config({'generator.training.checkpoint_every_steps': 5, **changes}), data, SEMANTIC_IDS, 8,
+    tmp_path / name)
+  params, progress = train_streamed('whole', stream())
+  losses = [line['loss'] for line in logged(tmp_path / 'whole', 'train')]
+  assert losses[-1] < losses[0] - 0.5
+
+  broken = stream()
+  read, broken.window = broken.window, lambda window: read(window) if next(reads) < 6 else 1 / 0
+  reads = itertools.count()  # four windows an epoch: the seventh read is in the second epoch
+  with pytest.raises(ZeroDivisionError):
+    train_streamed('resumed', broken)
+  assert logged(tmp_path / 'resumed', 'validation') and not logged(tmp_path / 'resumed', 'validation')[1:]
+  again, progress_again = train_streamed('resumed', stream())
+  assert progress_again == progress and progress.data
+  for name, leaf in flat(params).items():
+    np.testing.assert_array_equal(flat(again)[name], leaf)
 
 
 EIGHT_DEVICES = '''
