@@ -78,7 +78,7 @@ RAW_SOURCES = ('amazon2014', 'amazon2018', 'amazon2023', 'movielens', 'yelp')
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
   source: str = setting('letter', "'letter': LETTER's json folder; 'synthetic': the built-in store; 'prepared': what "
-                        'data/beam_preparation.py wrote; else raw files',
+                        'letter_jax.data.beam wrote; else raw files',
                         choices=('letter', 'synthetic', 'prepared', *RAW_SOURCES))
   path: str = setting('', 'folder with the files of the source; raw files are downloaded where it is empty')
   name: str = setting('', "NAME in the names of the files; which MovieLens to download ('ml-1m', 'ml-32m', ...)")

@@ -35,6 +35,7 @@ class Stage:
     files: (config, ...) -> files given from outside that it reads, by the config key that names them.
     outputs: files that the next stages read, relative to its folder.
     run: does the work; (config, workdir).
+    identity: those of the outputs that say what the result is; all, where empty. The next stages depend on them.
     folder: under the workdir.
   """
 
@@ -45,6 +46,7 @@ class Stage:
   run: Callable[[Config, pathlib.Path], None]
   files: Callable[[Config], dict[str, pathlib.Path]] = lambda config: {}
   folder: str = ''
+  identity: tuple[str, ...] = ()
 
   def directory(self, workdir: pathlib.Path) -> pathlib.Path:
     return workdir / (self.folder or self.name)
@@ -57,7 +59,8 @@ def graph(config: Config) -> list[Stage]:
     config.data.source, ('data.name', 'data.preparation'))
   all_stages = [
     Stage('dataset', (), ('data.source', *made),
-          ('tfds', 'summary.json'), stages.dataset, lambda config: sources.files(config.data)),
+          ('tfds', 'summary.json'), stages.dataset, lambda config: sources.files(config.data),
+          identity=('summary.json',)),
     Stage('text_embeddings', ('dataset',), ('seed', 'text_embeddings'), ('embeddings.npy',), stages.text_embeddings,
           stages.text_embeddings_files),
     Stage('collaborative', ('dataset',),
@@ -198,8 +201,8 @@ def _wanted(stage: Stage, by_name, config: Config, workdir: pathlib.Path) -> dic
               and not key.endswith(WITHOUT_EFFECT) and key not in files}
   inputs = {}
   for name in stage.inputs:
-    record = _read_record(by_name[name].directory(workdir)) or {}
-    inputs[name] = record.get('outputs')
+    outputs = (_read_record(by_name[name].directory(workdir)) or {}).get('outputs')
+    inputs[name] = outputs and {output: outputs[output] for output in by_name[name].identity or outputs}
   contents = {key: artifacts.fingerprint(path) if path.is_file() else None for key, path in files.items()}
   return {'settings': settings, 'inputs': inputs, 'files': contents}
 

@@ -198,7 +198,7 @@ def print_results(config: Config, workdir: pathlib.Path) -> None:
   for meaning, place in (('all metrics', 'evaluation/metrics.json'),
                          ('recommendations', 'evaluation/predictions.jsonl'),
                          ('semantic IDs', 'semantic_ids/index.json'), ('generator', 'generator/checkpoints'),
-                         ('training curves', '*/tensorboard and */metrics.jsonl')):
+                         ('training curves', '**/tensorboard and **/metrics.jsonl')):
     print(f'{meaning:<16} {workdir / place}')
 
 

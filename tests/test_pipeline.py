@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -135,6 +137,18 @@ def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
   pipeline.run(config_with(run_settings()), workdir)
   assert (workdir / output).read_bytes() == expected
   assert capsys.readouterr().out.count('done before') == 6
+
+
+def test_tables_that_are_made_again_change_nothing_for_later_stages(workdir, capsys):
+  """TFDS writes other bytes for the same records in another process."""
+  (table,) = (workdir / 'dataset/tfds').rglob('*users*.array_record*')
+  script = (f'import pathlib; from letter_jax import pipeline; from tests.small_data import config_with, run_settings; '
+            f'pipeline.run(config_with(run_settings()), pathlib.Path({str(workdir)!r}), "dataset")')
+  for seed in ('1', '2', '3'):  # at least one of them orders the features otherwise
+    table.write_bytes(b'')
+    subprocess.run([sys.executable, '-c', script], check=True, env={**os.environ, 'PYTHONHASHSEED': seed})
+  pipeline.run(config_with(run_settings()), workdir)
+  assert capsys.readouterr().out.count('done before') == 7
 
 
 def test_the_time_of_a_killed_attempt_counts(workdir):

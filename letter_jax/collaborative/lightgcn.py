@@ -12,7 +12,7 @@ import numpy as np
 
 from letter_jax.configuration import LightGCNConfig
 from letter_jax.data.dataset import Interactions
-from letter_jax.evaluation.popularity import is_training
+from letter_jax.data.splits import is_training
 
 
 class Edges(flax.struct.PyTreeNode):

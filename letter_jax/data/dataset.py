@@ -1,6 +1,8 @@
 """What every source of data becomes: interactions in time order per user, and the items' texts."""
 
 import dataclasses
+import hashlib
+import json
 import math
 from typing import Protocol
 
@@ -84,6 +86,14 @@ class Dataset:
   timestamps: np.ndarray | None = None
   item_names: tuple[str, ...] | None = None
   preparation: dict | None = None
+
+  def fingerprint(self) -> str:
+    """SHA-256 of all that it holds; TFDS's files are not the same bytes each time that they are written."""
+    data = self.interactions
+    content = hashlib.sha256(json.dumps([self.name, data.num_items, data.users, self.item_names, self.texts]).encode())
+    for array in (data.items, data.offsets, self.timestamps):
+      content.update(b'none' if array is None else np.ascontiguousarray(array))
+    return content.hexdigest()
 
   def summary(self) -> dict:
     """Counts, sparsity and quantiles, as written to `summary.json`."""

@@ -7,7 +7,8 @@ from letter_jax.data import letter_format
 from letter_jax.data.dataset import Dataset
 from letter_jax.errors import InputError
 
-PREPARED_BY = 'letter_jax.data.beam_preparation'
+PREPARED_BY = 'letter_jax.data.beam'
+
 
 def read_dataset(config: DataConfig, seed: int, downloads=None) -> Dataset:
   """The data set that the settings describe.

@@ -51,6 +51,12 @@ class Examples:
     return np.where(valid_NxW, self.items[np.where(valid_NxW, index_NxW, 0)], PAD_ITEM).astype(np.int32)
 
 
+def is_training(data: Interactions) -> np.ndarray:
+  """bool [interactions]: all but the last two of every user (its validation and its test)."""
+  place = np.arange(len(data.items)) - np.repeat(data.offsets[:-1], data.lengths)
+  return place < np.repeat(data.lengths - 2, data.lengths)
+
+
 def training_examples(data: Interactions, history_length: int) -> Examples:
   """Every prefix of every user's sequence without its last two items."""
   counts_U = np.maximum(data.lengths - 3, 0)

@@ -2,7 +2,7 @@
 
     DIRECTORY/tfds/letter_dataset/users/1.0.0    (builders.py has the features)
     DIRECTORY/tfds/letter_dataset/items/1.0.0
-    DIRECTORY/summary.json                       counts, sparsity, quantiles, what was dropped in preparation
+    DIRECTORY/summary.json    counts, sparsity, quantiles, what was dropped in preparation; `content`, a fingerprint
 
 TFDS writes them and anything that knows TFDS reads them (`tfds.builder_from_directory`); here records are parsed in
 bulk, which is about ten times as fast as one by one. TFDS takes a second to import: only what needs it waits for it.
@@ -45,7 +45,7 @@ def save(data: Dataset, directory: pathlib.Path) -> None:
     raise InputError(f'{directory}: the prepared data set could not be written ({" ".join(str(error).split())[:300]}); '
                      'nothing of it is kept; expected a disk with room that can be written') from error
   shutil.rmtree(directory / 'tfds' / 'downloads', ignore_errors=True)  # empty
-  artifacts.write_json(directory / 'summary.json', data.summary())
+  artifacts.write_json(directory / 'summary.json', {**data.summary(), 'content': data.fingerprint()})
 
 
 @contextlib.contextmanager

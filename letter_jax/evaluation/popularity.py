@@ -2,21 +2,16 @@
 
 import numpy as np
 
-from letter_jax.data.dataset import Interactions, Windows
+from letter_jax.data import splits
+from letter_jax.data.dataset import Windows
 from letter_jax.evaluation import metrics
-
-
-def is_training(data: Interactions) -> np.ndarray:
-  """bool [interactions]: all but the last two of every user (its validation and its test)."""
-  place = np.arange(len(data.items)) - np.repeat(data.offsets[:-1], data.lengths)
-  return place < np.repeat(data.lengths - 2, data.lengths)
 
 
 def training_counts(data: Windows) -> np.ndarray:
   """int64 [items], training interactions of each item."""
   counts_N = np.zeros(data.num_items, np.int64)
   for window in map(data.window, range(data.num_windows)):
-    counts_N += np.bincount(window.items[is_training(window)], minlength=data.num_items)
+    counts_N += np.bincount(window.items[splits.is_training(window)], minlength=data.num_items)
   return counts_N
 
 

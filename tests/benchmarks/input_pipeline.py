@@ -22,7 +22,8 @@ from letter_jax.training.loop import PREFETCH
 def measure(data, batch_size: int, epochs: int) -> float:
   """Examples a second; the first epoch warms up."""
   make_examples = functools.partial(splits.training_examples, history_length=20)
-  batches = PackedEpochs(data, make_examples, row_items=24, batch_size=batch_size, multiple=2, seed=0, epochs=epochs + 1)
+  batches = PackedEpochs(data, make_examples, row_items=24, batch_size=batch_size, multiple=2, seed=0,
+                         epochs=epochs + 1)
   iterator = iter(batches.dataset().to_iter_dataset(PREFETCH))
   for _ in range(batches.per_epoch):
     next(iterator)
