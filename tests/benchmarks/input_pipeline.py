@@ -17,6 +17,7 @@ from letter_jax.configuration import DataConfig, SyntheticConfig
 from letter_jax.data import sources, splits, store
 from letter_jax.data.input_pipeline import PackedEpochs
 from letter_jax.training.loop import PREFETCH
+from tests.benchmarks import table
 
 
 def measure(data, batch_size: int, epochs: int) -> float:
@@ -38,6 +39,7 @@ def main() -> None:
   parser.add_argument('--data', default='')
   parser.add_argument('--name', default='')
   parser.add_argument('--epochs', type=int, default=5)
+  table.add_arguments(parser)
   arguments = parser.parse_args()
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   config = (DataConfig(path=arguments.data, name=arguments.name) if arguments.data else
@@ -50,10 +52,9 @@ def main() -> None:
     for windows in (1, 4):
       kinds[f'streamed, {windows} window{"s" * (windows > 1)}'] = store.StreamedInteractions(
         directory, -(-users // windows), 22)
-    print(f'{"":<22}' + ''.join(f'batch {size:<8,}' for size in (128, 1024)) + 'examples/s on one core')
-    for kind, data in kinds.items():
-      rates = [measure(data, size, arguments.epochs) for size in (128, 1024)]
-      print(f'{kind:<22}' + ''.join(f'{rate:<14,.0f}' for rate in rates))
+    table.report([{'name': f'{kind}, batches of {size:,}', 'unit': 'examples/s on one core',
+                   'ours': measure(data, size, arguments.epochs)}
+                  for kind, data in kinds.items() for size in (128, 1024)], arguments)
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ from letter_jax.configuration import PreparationConfig
 from letter_jax.data import store
 from letter_jax.data.dataset import Dataset, Interactions
 from letter_jax.data.preparation import prepare
+from tests.benchmarks import table
 
 
 def generate(events: int, seed: int = 0) -> pl.DataFrame:
@@ -37,13 +38,15 @@ def generate(events: int, seed: int = 0) -> pl.DataFrame:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--events', type=int, default=20_000_000)
-  events = parser.parse_args().events
-  table = generate(events)
+  table.add_arguments(parser)
+  arguments = parser.parse_args()
+  events = arguments.events
+  raw = generate(events)
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   start = time.perf_counter()
-  prepared = prepare(table, PreparationConfig())
+  prepared = prepare(raw, PreparationConfig())
   seconds = time.perf_counter() - start
-  del table
+  del raw
   with tempfile.TemporaryDirectory() as directory:
     store.save(Dataset('generated', Interactions(prepared.items, prepared.offsets, len(prepared.item_names),
                                                  tuple(prepared.user_names)), None, prepared.timestamps,
@@ -52,9 +55,11 @@ def main() -> None:
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   print(f'{events:,} events -> {len(prepared.user_names):,} users, {len(prepared.item_names):,} items, '
         f'{len(prepared.items):,} interactions ({prepared.rounds} passes of the k-core)')
-  print(f'prepared in {seconds:.1f} s ({events / seconds:,.0f} events/s), written in {written:.1f} s; '
-        f'peak memory {peak:.1f} GB '
-        f'({before:.1f} GB with the generated events, before the preparation)')
+  table.report([
+    {'name': 'duplicates, k-core, order, numbers', 'unit': 's', 'ours': seconds},
+    {'name': 'TFDS tables written', 'unit': 's', 'ours': written},
+    {'name': 'peak memory', 'unit': 'GB', 'ours': peak},
+    {'name': 'of it before the preparation, the generated events', 'unit': 'GB', 'ours': before}], arguments)
 
 
 if __name__ == '__main__':
