@@ -1,6 +1,7 @@
 """What the commands share: absl's flags and a recipe, and one line on stderr for a wrong input."""
 
 import pathlib
+import re
 import sys
 from typing import NoReturn
 
@@ -16,10 +17,24 @@ def parse(arguments: list[str]) -> list[str]:
     fail(f'--config={recipe} is not there; expected a recipe such as configs/letter_tiger.py:beauty')
   try:
     return flags.FLAGS(arguments)
-  except (flags.Error, InputError) as error:
+  except InputError as error:
     fail(str(error))
+  except flags.Error as error:
+    # Of what a recipe raises absl makes a traceback; its last line says what.
+    said = str(error).strip().splitlines()
+    if 'takes 0 positional arguments' in said[-1]:
+      fail(f'--config={recipe}: the recipe takes no argument; expected {recipe.partition(":")[0]}')
+    fail(f'--config={recipe} raised {said[-1]}' if 'Traceback (most recent call last):' in str(error) else str(error))
   except (AttributeError, KeyError) as error:
-    fail(f'--config={recipe} and its overrides: {error.args[0]}')
+    # "'tempreature'\nDid you mean ...": the first word is the key, somewhere in the override.
+    unknown = re.search(r'\w+', str(error.args[0]))
+    override = next((a.partition('=')[0] for a in arguments
+                     if a.startswith('--config.') and unknown and unknown[0] in re.split(r'[.=]', a)), None)
+    close = re.search(r'Did you mean "(\w+)"', str(error.args[0]))
+    if override is None:
+      fail(f'--config={recipe} and its overrides: {error.args[0]}')
+    fail(f'{override} does not exist; ' + (f'did you mean {close[1]}?' if close else
+                                           'expected a key of letter_jax/configuration.py'))
   except Exception as error:  # a recipe is code: whatever it raises is a wrong input
     fail(f'--config={recipe} raised {type(error).__name__}: {error}')
 

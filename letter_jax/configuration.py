@@ -55,8 +55,8 @@ class TrainingConfig:
 class SyntheticConfig:
   """The built-in store (`data/synthetic.py`)."""
 
-  users: int = setting(6000, 'users of the store', minimum=1)
-  items: int = setting(2500, 'items of the store', minimum=10)
+  num_users: int = setting(6000, 'users of the store', minimum=1)
+  num_items: int = setting(2500, 'items of the store', minimum=10)
   mean_length: float = setting(9.0, 'interactions of a user on average; none has fewer than 5', minimum=5, maximum=50)
   habit: float = setting(0.55, 'share of the interactions that follow from the ones before', minimum=0, maximum=1)
 

@@ -211,7 +211,10 @@ def _changes(record: dict, wanted: dict) -> list[str]:
   changes = []
   # A setting that came into the program after the record was written had its default then.
   then = {**_flatten(dataclasses.asdict(Config())), **record['settings']}
-  for key in sorted(record['settings'].keys() | wanted['settings'].keys()):
+  keys = record['settings'].keys() | wanted['settings'].keys()
+  if record['settings'].get('data.source') != wanted['settings'].get('data.source'):
+    keys = {'data.source'}  # the settings of the one source do not exist for the other
+  for key in sorted(keys):
     was, now = then.get(key), wanted['settings'].get(key)
     if was != now:
       changes.append(f'config.{key} ({was!r} then, {now!r} now)')

@@ -62,7 +62,7 @@ def relative_error(ours, expected) -> float:
 
 
 TINY_RUN = {
-  'data.source': 'synthetic', 'data.synthetic.users': 120, 'data.synthetic.items': 60,
+  'data.source': 'synthetic', 'data.synthetic.num_users': 120, 'data.synthetic.num_items': 60,
   'text_embeddings.dim': 16,
   'collaborative.model.dim': 16, 'collaborative.model.layers': 1, 'collaborative.training.epochs': 2,
   'tokenizer.model.hidden': (16,), 'tokenizer.model.latent_dim': 8, 'tokenizer.model.levels': 3,

@@ -53,7 +53,8 @@ def test_a_stage_that_works(recipe):
 
 
 @pytest.mark.parametrize('extra, said', [
-  (['--config.generator.tempreature=1'], ['tempreature']),
+  (['--config.generator.tempreature=1'], ['--config.generator.tempreature does not exist']),
+  (['--config.data.synthetic.num_items=many'], ['num_items', 'many']),
   (['--config.generator.training.epochs=many'], ['epochs', 'many']),
   (['--config.generator.training.epochs=0'], ['config.generator.training.epochs is 0; expected at least 1']),
   (['--stage=traning'], ['traning', 'generator']),
@@ -77,6 +78,15 @@ def test_a_recipe_that_is_not_there(recipe, tmp_path):
 def test_a_recipe_that_fails(recipe, tmp_path):
   (tmp_path / 'broken.py').write_text('def get_config():\n  return undefined\n')
   _fails([f'--config={tmp_path / "broken.py"}', recipe[1]], 'broken.py', 'undefined')
+
+
+def test_a_recipe_that_takes_no_argument(recipe):
+  _fails(['--config=configs/quickstart.py:beauty', recipe[1]], 'quickstart.py:beauty: the recipe takes no argument')
+
+
+def test_what_can_be_downloaded_is_said(recipe):
+  _fails([*recipe, '--config.data.source=movielens', '--config.data.path=', '--config.data.name=', '--stage=dataset'],
+         'expected one of ml-1m')
 
 
 def test_the_data_set_of_a_recipe_that_does_not_exist(recipe):

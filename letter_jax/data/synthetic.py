@@ -37,21 +37,21 @@ COLLECTION_HABIT, FAVOURITE_HABIT, COMPLEMENT_HABIT, EARLIER_HABIT = 0.25, 0.25,
 def synthesize(config: SyntheticConfig, seed: int) -> Dataset:
   """The store of this size and seed.
 
-  The catalogue does not depend on `config.users`. Every user has at least 5 interactions; an item comes twice in a
+  The catalogue does not depend on `config.num_users`. Every user has at least 5 interactions; an item comes twice in a
   sequence only where the catalogue is too small to avoid it.
 
   Returns:
     A data set named 'synthetic' with a title, brand, categories and description for every item.
   """
   rng = np.random.default_rng([seed, 0])
-  catalogue = _catalogue(rng, config.items)
+  catalogue = _catalogue(rng, config.num_items)
   texts = _texts(rng, catalogue)
   items, offsets = _sequences(np.random.default_rng([seed, 1]), config, catalogue)
   # Until here items of a kind have neighbouring ids; from here an id tells nothing.
-  id_N = np.random.default_rng([seed, 2]).permutation(config.items)
+  id_N = np.random.default_rng([seed, 2]).permutation(config.num_items)
   shuffled = tuple(texts[item] for item in np.argsort(id_N))
-  users = tuple(f'user-{user}' for user in range(config.users))
-  return Dataset('synthetic', Interactions(id_N[items].astype(np.int32), offsets, config.items, users), shuffled)
+  users = tuple(f'user-{user}' for user in range(config.num_users))
+  return Dataset('synthetic', Interactions(id_N[items].astype(np.int32), offsets, config.num_items, users), shuffled)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,16 +167,16 @@ def _likeliest_first(rng, shape, choices: int) -> np.ndarray:
 
 def _sequences(rng: np.random.Generator, config: SyntheticConfig, catalogue: _Catalogue):
   """Items int64 [interactions] and offsets int64 [U + 1]."""
-  lengths_U = np.minimum(MIN_LENGTH - 1 + rng.geometric(1 / (config.mean_length - MIN_LENGTH + 1), config.users),
+  lengths_U = np.minimum(MIN_LENGTH - 1 + rng.geometric(1 / (config.mean_length - MIN_LENGTH + 1), config.num_users),
                          MAX_LENGTH)
   # Users sorted by length: those still there at step t are a prefix.
   order_U = np.argsort(-lengths_U, kind='stable')
   sorted_U = lengths_U[order_U]
-  items_UxT = np.full((config.users, sorted_U[0]), -1, np.int64)
+  items_UxT = np.full((config.num_users, sorted_U[0]), -1, np.int64)
   weight_N = catalogue.cumulative_weight_N
   everything = np.array([0, len(weight_N) - 1])
-  whole_U = np.zeros(config.users, np.int64)
-  first_UxI = _draw_in(rng, weight_N, everything, np.zeros((config.users, INTERESTS), np.int64))
+  whole_U = np.zeros(config.num_users, np.int64)
+  first_UxI = _draw_in(rng, weight_N, everything, np.zeros((config.num_users, INTERESTS), np.int64))
   interests_UxI = catalogue.category_N[first_UxI]
   active_U = whole_U.copy()
 

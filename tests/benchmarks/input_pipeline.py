@@ -43,7 +43,8 @@ def main() -> None:
   arguments = parser.parse_args()
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   config = (DataConfig(path=arguments.data, name=arguments.name) if arguments.data else
-            DataConfig(source='synthetic', synthetic=SyntheticConfig(users=22_363, items=12_101, mean_length=8.9)))
+            DataConfig(source='synthetic',
+                       synthetic=SyntheticConfig(num_users=22_363, num_items=12_101, mean_length=8.9)))
   with tempfile.TemporaryDirectory() as directory:
     directory = pathlib.Path(directory)
     store.save(sources.read_dataset(config, 0), directory)

@@ -51,7 +51,7 @@ def test_letter_folders_and_the_synthetic_store_have_builders(tmp_path):
   folder = builders.LetterFolder(settings=DataConfig(path=str(tmp_path / 'raw')), data_dir=tmp_path / 'tfds')
   users = records(folder, 'users')
   assert len(users) == 40 and users[0]['timestamps'].tolist() == []
-  sizes = SyntheticConfig(users=50, items=20)
+  sizes = SyntheticConfig(num_users=50, num_items=20)
   made = [records(builders.SyntheticStore(settings=DataConfig(source='synthetic', synthetic=sizes), seed=seed,
                                           data_dir=tmp_path / 'tfds'), 'users') for seed in (1, 1, 2)]
   histories = [[record['items'].tolist() for record in one] for one in made]
@@ -116,6 +116,13 @@ def test_amazon_is_downloaded_once(tmp_path, server, monkeypatch):
   assert sorted(asked) == ['/meta_Beauty.json.gz', '/reviews_Beauty_5.json.gz']
   with pytest.raises(InputError, match='reviews_Toys_5.json.gz .* could not be fetched .*404.*by hand'):
     dataset_stage(tmp_path, source='amazon2014', name='Toys')
+
+
+def test_without_a_network_there_is_no_waiting(tmp_path, monkeypatch):
+  monkeypatch.setattr(downloads, 'MOVIELENS', 'http://no-such-host.invalid/{}.zip')
+  monkeypatch.setattr(downloads.urllib.request, 'getproxies', dict)
+  with pytest.raises(InputError, match=r'no-such-host.invalid/ml-1m.zip could not be fetched .*by hand in a folder'):
+    dataset_stage(tmp_path, source='movielens', name='ml-1m')
 
 
 @pytest.mark.parametrize('right', [True, False])

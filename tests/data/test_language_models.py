@@ -336,14 +336,15 @@ def test_a_stage_follows_the_content_of_the_model_and_not_the_batch_size(tmp_pat
   folder = folder_of_a_model(tmp_path / 'model')
   workdir = tmp_path / 'workdir'
 
+  store = {'data.source': 'synthetic', 'data.synthetic.num_users': 120, 'data.synthetic.num_items': 60}
+
   def run(**settings):
-    pipeline.run(config_with({'data.source': 'synthetic', 'data.synthetic.users': 120, 'data.synthetic.items': 60,
+    pipeline.run(config_with({**store,
                               **{f'text_embeddings.{name}': value for name, value in settings.items()}}),
                  workdir, 'text_embeddings')
     return capsys.readouterr().out
 
-  pipeline.run(config_with({'data.source': 'synthetic', 'data.synthetic.users': 120, 'data.synthetic.items': 60}),
-               workdir, 'dataset')
+  pipeline.run(config_with(store), workdir, 'dataset')
   run(model=str(folder))
   assert np.load(workdir / 'text_embeddings' / 'embeddings.npy').shape == (60, 5)
   assert 'text_embeddings: done before' in run(model=str(folder), batch_size=7)

@@ -30,7 +30,7 @@ def test_save_and_load_give_the_same_data_set(tmp_path, texts):
 
 def test_many_users_keep_their_order_and_interactions(tmp_path, monkeypatch):
   monkeypatch.setattr(store, 'RECORDS_AT_ONCE', 100)  # several blocks
-  saved = synthetic.synthesize(SyntheticConfig(users=330, items=60), 3)
+  saved = synthetic.synthesize(SyntheticConfig(num_users=330, num_items=60), 3)
   saved = dataclasses.replace(saved, timestamps=np.arange(len(saved.interactions.items)) * 3600)
   store.save(saved, tmp_path)
   loaded = store.load(tmp_path)
@@ -92,7 +92,7 @@ FULL_DISK = """
 import pathlib, resource, sys
 from letter_jax.configuration import SyntheticConfig
 from letter_jax.data import store, synthetic
-data = synthetic.synthesize(SyntheticConfig(users=3000, items=60), 1)
+data = synthetic.synthesize(SyntheticConfig(num_users=3000, num_items=60), 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
   store.save(data, pathlib.Path(sys.argv[1]))

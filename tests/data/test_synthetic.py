@@ -6,7 +6,7 @@ from letter_jax.data import splits, synthetic_vocabulary
 from letter_jax.data.synthetic import synthesize
 from letter_jax.data.text_embeddings import FIELD_REPEATS
 
-SMALL = SyntheticConfig(users=2000, items=500)
+SMALL = SyntheticConfig(num_users=2000, num_items=500)
 
 
 @pytest.fixture(scope='module')
@@ -53,7 +53,8 @@ def test_what_follows_what_tells_far_more_than_popularity_or_text(recalls):
 
 def test_default_size_and_shape(store):
   data, config = store.interactions, SyntheticConfig()
-  assert len(data.users) == config.users == len(set(data.users)) and data.num_items == config.items == len(store.texts)
+  assert len(data.users) == config.num_users == len(set(data.users))
+  assert data.num_items == config.num_items == len(store.texts)
   assert data.items.dtype == np.int32 and data.offsets.dtype == np.int64 and data.offsets[-1] == len(data.items)
   assert data.items.min() >= 0 and data.items.max() < data.num_items
   assert data.lengths.min() >= 5
@@ -96,31 +97,31 @@ def test_seed_decides_everything():
 
 def test_a_store_as_it_was_written_down():
   """Pins the draws: a platform on which these differ would give other numbers than the documented ones."""
-  data = synthesize(SyntheticConfig(users=3, items=40), seed=7)
+  data = synthesize(SyntheticConfig(num_users=3, num_items=40), seed=7)
   assert sequences(data) == [[22, 1, 20, 24, 11, 18, 33, 13, 28, 21, 25], [21, 16, 30, 25, 38, 34],
                              [16, 4, 9, 17, 30, 6]]
   assert data.texts[0]['title'] == 'Vestermark Ridge Hand fork, stainless steel, compact, indigo'
 
 
 def test_the_catalogue_does_not_depend_on_the_users():
-  few, many = (synthesize(SyntheticConfig(users=users, items=100), 1) for users in (5, 50))
+  few, many = (synthesize(SyntheticConfig(num_users=users, num_items=100), 1) for users in (5, 50))
   assert few.texts == many.texts and len(few.interactions.lengths) < len(many.interactions.lengths)
 
 
 def test_habit_and_length_are_followed():
   def repeated_pairs(habit):
-    pairs = [pair for items in sequences(synthesize(SyntheticConfig(users=2000, habit=habit), 1))
+    pairs = [pair for items in sequences(synthesize(SyntheticConfig(num_users=2000, habit=habit), 1))
              for pair in zip(items, items[1:])]
     return 1 - len(set(pairs)) / len(pairs)
   assert repeated_pairs(0.9) > 1.4 * repeated_pairs(0.5) > 1.4**2 * repeated_pairs(0.1)
-  assert synthesize(SyntheticConfig(users=2000, items=500, mean_length=15.0), 1).interactions.lengths.mean() == (
-    pytest.approx(15, rel=0.05))
-  assert set(synthesize(SyntheticConfig(users=50, mean_length=5.0), 1).interactions.lengths.tolist()) == {5}
+  longer = synthesize(SyntheticConfig(num_users=2000, num_items=500, mean_length=15.0), 1)
+  assert longer.interactions.lengths.mean() == pytest.approx(15, rel=0.05)
+  assert set(synthesize(SyntheticConfig(num_users=50, mean_length=5.0), 1).interactions.lengths.tolist()) == {5}
 
 
 @pytest.mark.parametrize('users, items', [(1, 10), (200, 10), (50, 33), (50, 97), (20, 20_000)])
 def test_any_size(users, items):
-  data = synthesize(SyntheticConfig(users=users, items=items), seed=0)
+  data = synthesize(SyntheticConfig(num_users=users, num_items=items), seed=0)
   assert len(data.texts) == items and len({text['title'] for text in data.texts}) == items
   assert len(data.interactions.lengths) == users and data.interactions.lengths.min() >= 5
   assert data.interactions.items.max() < items

@@ -17,7 +17,7 @@ def item(title='', brand='', categories='', description=''):
 
 @pytest.fixture(scope='module')
 def store():
-  return synthesize(SyntheticConfig(users=10, items=600), seed=3)
+  return synthesize(SyntheticConfig(num_users=10, num_items=600), seed=3)
 
 
 def test_neighbours_are_items_of_the_same_kind(store):

@@ -6,6 +6,9 @@ fetched without accepting its terms.
 """
 
 import pathlib
+import socket
+import urllib.parse
+import urllib.request
 import zipfile
 
 from letter_jax.configuration import DataConfig
@@ -50,7 +53,10 @@ def fetch(config: DataConfig, manager) -> pathlib.Path:
   movielens = config.source == 'movielens'
   addresses = ([MOVIELENS.format(config.name)] if movielens else
                [address.format(config.name) for address in AMAZON[int(config.source.removeprefix('amazon'))]])
+  host = urllib.parse.urlsplit(addresses[0]).hostname
   try:
+    if not urllib.request.getproxies():
+      socket.getaddrinfo(host, None)  # without a network, TFDS would try for minutes
     downloaded = [pathlib.Path(path) for path in manager.download(addresses)]
     # TFDS keeps files under names of its own, and unpacks archives with TensorFlow only.
     folder = downloaded[0].parent / f'{config.source}_{config.name}'
