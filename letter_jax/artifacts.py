@@ -9,13 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from letter_jax.errors import InputError
+
 
 def write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> None:
-  """Lets `writer` fill a temporary file beside `path` and renames it: a kill leaves the old file or the new one."""
-  path.parent.mkdir(parents=True, exist_ok=True)
+  """Lets `writer` fill a temporary file beside `path` and renames it: a kill leaves the old file or the new one.
+
+  Raises:
+    InputError: the disk is full or cannot be written.
+  """
   temporary = path.with_name(f'.{path.name}.partial')
-  writer(temporary)
-  os.replace(temporary, path)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer(temporary)
+    os.replace(temporary, path)
+  except OSError as error:
+    temporary.unlink(missing_ok=True)
+    raise InputError(f'{path} could not be written ({error}); expected a disk with room that can be written; '
+                     'what is complete is kept, and the same command goes on from it') from error
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

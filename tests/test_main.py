@@ -165,6 +165,25 @@ def test_a_mistake_that_is_mended(recipe, tmp_path):
   assert _command(*recipe, '--stage=dataset').returncode == 0
 
 
+FULL_DISK = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+sys.argv = ['letter_jax', *sys.argv[1:]]
+runpy.run_module('letter_jax.main', run_name='__main__')
+"""
+
+
+def test_a_disk_that_takes_no_more(recipe):
+  """One line, and what was complete is used by the next run."""
+  assert _command(*recipe, '--stage=dataset').returncode == 0
+  embed = [*recipe, '--stage=text_embeddings', '--config.text_embeddings.dim=16']
+  full = subprocess.run([sys.executable, '-c', FULL_DISK, *embed], capture_output=True, text=True, cwd=ROOT)
+  (error,) = [line for line in full.stderr.splitlines() if line.startswith('letter_jax: error: ')]
+  assert full.returncode == 2 and 'could not be written' in error and 'Traceback' not in full.stderr
+  again = _command(*embed)
+  assert again.returncode == 0 and not list((pathlib.Path(recipe[1].partition('=')[2])).rglob('*.partial'))
+
+
 def test_a_workdir_that_is_a_file(recipe, tmp_path):
   (tmp_path / 'file').write_text('')
   _fails([recipe[0], f'--workdir={tmp_path / "file"}'], 'file')
