@@ -129,10 +129,10 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
   if record is not None:
     changes = _changes(record, wanted)
     if changes and not overwrite:
-      raise InputError(f'stage {stage.name} in {workdir} was made with another {", ".join(changes)}; expected the same '
+      raise InputError(f'stage {stage.name} in {workdir} was made with another {_listed(changes)}; expected the same '
                        'settings and inputs, another --workdir, or --overwrite to redo it and what follows')
     if changes or redo:
-      print(f'{stage.name}: redone' + (f' with another {", ".join(changes)}' if changes else ''), flush=True)
+      print(f'{stage.name}: redone' + (f' with another {_listed(changes)}' if changes else ''), flush=True)
       for later in [stage, *_descendants(stage, order)]:
         _remove(later.directory(workdir))
       record = None
@@ -178,7 +178,7 @@ def _require_complete(stage: Stage, wanted_by: str, by_name, config: Config, wor
                      f'run --stage={stage.name} first, or all stages')
   changes = _changes(record, _wanted(stage, by_name, config, workdir))
   if changes:
-    raise InputError(f'stage {wanted_by} needs {stage.name}, which was made with another {", ".join(changes)}; '
+    raise InputError(f'stage {wanted_by} needs {stage.name}, which was made with another {_listed(changes)}; '
                      f'expected the same, or --stage={stage.name} --overwrite first')
   spoiled = _spoiled(record, directory)
   if spoiled:
@@ -226,6 +226,11 @@ def _changes(record: dict, wanted: dict) -> list[str]:
     if record['inputs'].get(name) != wanted['inputs'].get(name):
       changes.append(f'result of stage {name}')
   return changes
+
+
+def _listed(changes: list[str], most: int = 4) -> str:
+  """In one line, also where a folder of many files is another."""
+  return ', '.join(changes[:most]) + (f' and {len(changes) - most} more' if len(changes) > most else '')
 
 
 def _read_record(directory: pathlib.Path) -> dict | None:

@@ -6,6 +6,7 @@ fetched without accepting its terms.
 """
 
 import pathlib
+import shutil
 import socket
 import urllib.parse
 import urllib.request
@@ -59,12 +60,15 @@ def fetch(config: DataConfig, manager) -> pathlib.Path:
       socket.getaddrinfo(host, None)  # without a network, TFDS would try for minutes
     downloaded = [pathlib.Path(path) for path in manager.download(addresses)]
     # TFDS keeps files under names of its own, and unpacks archives with TensorFlow only.
-    folder = downloaded[0].parent / f'{config.source}_{config.name}'
+    folder = downloaded[0].parent / (f'{downloaded[0].name}.unpacked' if movielens else
+                                     f'{config.source}_{config.name}')
     if movielens and not folder.exists():
       unpacked = folder.with_name(f'.{folder.name}.partial')
+      shutil.rmtree(unpacked, ignore_errors=True)
       with zipfile.ZipFile(downloaded[0]) as archive:
         archive.extractall(unpacked)
       (unpacked / config.name).rename(folder)
+      shutil.rmtree(unpacked)
   except Exception as error:  # requests, urllib3, zipfile and TFDS raise many kinds
     raise InputError(
       f'{" and ".join(addresses)} could not be fetched ({" ".join(str(error).split())[:300] or type(error).__name__}); '
