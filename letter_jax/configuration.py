@@ -225,6 +225,10 @@ def from_config_dict(config) -> Config:
 
 def _check_together(config: Config) -> None:
   """What no key shows alone."""
+  dates = config.data.preparation
+  if dates.since and dates.until and dates.since >= dates.until:
+    raise InputError(f'config.data.preparation.since is {dates.since}; expected a day before '
+                     f'config.data.preparation.until, {dates.until}')
   if config.text_embeddings.path and config.text_embeddings.model:
     raise InputError(f'config.text_embeddings.model is {config.text_embeddings.model!r} beside '
                      f'config.text_embeddings.path, {config.text_embeddings.path!r}; expected one of the two')

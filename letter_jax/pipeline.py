@@ -120,7 +120,7 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
 
 def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path, overwrite: bool, redo: bool) -> None:
   directory = stage.directory(workdir)
-  record, wanted = _read_record(directory), _wanted(stage, by_name, config, workdir)
+  record, wanted, asides = _read_record(directory), _wanted(stage, by_name, config, workdir), []
   if record is None and directory.exists() and any(directory.iterdir()):
     raise InputError(f'{directory} has files but no {RECORD}, so it is not of a run of this program; '
                      'expected an empty folder, or another --workdir')
@@ -133,8 +133,7 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
                        'settings and inputs, another --workdir, or --overwrite to redo it and what follows')
     if changes or redo:
       print(f'{stage.name}: redone' + (f' with another {_listed(changes)}' if changes else ''), flush=True)
-      for later in [stage, *_descendants(stage, order)]:
-        _remove(later.directory(workdir))
+      asides = [_put_aside(later.directory(workdir)) for later in [stage, *_descendants(stage, order)]]
       record = None
     elif record['complete']:
       spoiled = _spoiled(record, directory)
@@ -145,8 +144,16 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
   print(f'{stage.name}: {"running" if record is None else "resuming"}', flush=True)
   start = time.perf_counter()
   spent = _seconds_spent(record, directory) if record else 0.0
-  artifacts.write_json(directory / RECORD, {**wanted, 'complete': False, 'seconds': spent})
-  stage.run(config, workdir)
+  try:
+    artifacts.write_json(directory / RECORD, {**wanted, 'complete': False, 'seconds': spent})
+    stage.run(config, workdir)
+  except InputError:
+    for aside, place in filter(None, asides):  # a wrong setting does not cost what was there
+      shutil.rmtree(place, ignore_errors=True)
+      aside.rename(place)
+    raise
+  for aside, _ in filter(None, asides):
+    shutil.rmtree(aside)
   outputs = {name: artifacts.fingerprint(directory / name) for name in stage.outputs}
   seconds = spent + time.perf_counter() - start
   artifacts.write_json(directory / RECORD, {**wanted, 'complete': True, 'seconds': seconds, 'outputs': outputs})
@@ -161,13 +168,14 @@ def _seconds_spent(record: dict, directory: pathlib.Path) -> float:
   return record['seconds'] + max(last - (directory / RECORD).stat().st_mtime, 0)
 
 
-def _remove(directory: pathlib.Path) -> None:
-  """Removes a stage's folder; renamed first, so that a kill leaves no half of it under its name."""
-  if directory.exists():
-    doomed = directory.with_name(f'.{directory.name}.removed')
-    shutil.rmtree(doomed, ignore_errors=True)
-    directory.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+def _put_aside(directory: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
+  """Moves a stage's folder out of the way; (where it is now, where it was), or None where there is none."""
+  if not directory.exists():
+    return None
+  aside = directory.with_name(f'.{directory.name}.replaced')
+  shutil.rmtree(aside, ignore_errors=True)
+  directory.rename(aside)
+  return aside, directory
 
 
 def _require_complete(stage: Stage, wanted_by: str, by_name, config: Config, workdir: pathlib.Path) -> None:

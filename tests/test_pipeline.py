@@ -139,6 +139,17 @@ def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
   assert capsys.readouterr().out.count('done before') == 6
 
 
+def test_what_cannot_be_redone_is_kept(workdir, capsys):
+  before = (workdir / 'text_embeddings/embeddings.npy').read_bytes()
+  broken = config_with(run_settings(text_embeddings__model='./nowhere'))
+  with pytest.raises(InputError, match='./nowhere'):
+    pipeline.run(broken, workdir, 'text_embeddings', overwrite=True)
+  assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() == before
+  pipeline.run(config_with(run_settings()), workdir)
+  assert capsys.readouterr().out.count('done before') == 8
+  assert not [path for path in workdir.iterdir() if path.name.startswith('.')]
+
+
 def test_tables_that_are_made_again_change_nothing_for_later_stages(workdir, capsys):
   """TFDS writes other bytes for the same records in another process."""
   (table,) = (workdir / 'dataset/tfds').rglob('*users*.array_record*')

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from letter_jax import artifacts
 from letter_jax.configuration import DataConfig
 from letter_jax.data import sources
 from letter_jax.data.dataset import TEXT_FIELDS, Dataset
+from letter_jax.errors import InputError
 
 TABLES = {'users': 'the interactions of each user, in time order', 'items': 'the text of each item'}
 _IDS = tfds.features.Tensor(shape=(None,), dtype=np.int32)
@@ -87,13 +89,20 @@ class _OfSource(LetterDataset, skip_registration=True):
   """Reads its source, downloads where there are addresses, prepares.
 
   `config` is 'users' or 'items'; `settings` as under `config.data` of a run (`path` is the folder with the files where
-  they are not to be downloaded); `seed` is used by the synthetic store. A folder holds one data set for each table and
-  settings: the config's full name ends with a hash of them.
+  they are not to be downloaded); `seed` is used by the synthetic store. A folder holds one data set for each table,
+  settings and content of the files: the config's full name ends with a hash of them.
   """
 
+  SOURCE: str  # as config.data.source
+
   def __init__(self, *, settings: DataConfig, config: str = 'users', seed: int = 42, **arguments):
+    if settings.source != self.SOURCE:
+      raise InputError(f'{type(self).__name__} was given settings of source {settings.source!r}; '
+                       f'expected {self.SOURCE!r}')
     self._settings, self._seed = settings, seed
-    said = repr((dataclasses.replace(settings, path='', downloads=''), seed)).encode()
+    files = sources.files(settings) if settings.path else {}
+    contents = {key: artifacts.fingerprint(path) for key, path in files.items() if path.is_file()}
+    said = repr((dataclasses.replace(settings, path='', downloads=''), seed, contents)).encode()
     name = '_'.join(filter(None, (config, settings.name, hashlib.sha256(said).hexdigest()[:8])))
     super().__init__(config=tfds.core.BuilderConfig(name=name, description=TABLES[config]), **arguments)
 
@@ -104,17 +113,25 @@ class _OfSource(LetterDataset, skip_registration=True):
 class Amazon2014(_OfSource):
   """Amazon reviews of 2014 (He and McAuley 2016), one category."""
 
+  SOURCE = 'amazon2014'
+
 
 class Amazon2018(_OfSource):
   """Amazon reviews of 2018 (Ni, Li and McAuley 2019), one category."""
+
+  SOURCE = 'amazon2018'
 
 
 class Amazon2023(_OfSource):
   """Amazon reviews of 2023 (Hou et al. 2024), one category."""
 
+  SOURCE = 'amazon2023'
+
 
 class Yelp(_OfSource):
   """Yelp's open data set; its files are fetched by hand, into `manual_dir` or `settings.path`."""
+
+  SOURCE = 'yelp'
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'Accept the terms at yelp.com/dataset, unpack yelp_dataset.tar, and put yelp_academic_dataset_review.json and '
@@ -128,10 +145,16 @@ class Yelp(_OfSource):
 class MovieLensSequences(_OfSource):
   """MovieLens 1M to 32M (Harper and Konstan 2015)."""
 
+  SOURCE = 'movielens'
+
 
 class LetterFolder(_OfSource):
   """A folder in LETTER's json format."""
 
+  SOURCE = 'letter'
+
 
 class SyntheticStore(_OfSource):
   """The built-in store."""
+
+  SOURCE = 'synthetic'

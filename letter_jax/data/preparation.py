@@ -129,5 +129,6 @@ def seconds(date: str) -> int:
 def nothing_left(dropped: dict[str, int], config: PreparationConfig) -> InputError:
   """The error of a preparation that drops everything."""
   said = ', '.join(f'{count:,} {reason}' for reason, count in dropped.items() if count)
-  return InputError(f'no interaction is left of the raw ones ({said}); expected more data, or a smaller '
+  dates = ', other dates (config.data.preparation.since and until)' if dropped['outside the dates'] else ''
+  return InputError(f'no interaction is left of the raw ones ({said}); expected more data{dates}, or a smaller '
                     f'config.data.preparation.core than {config.core}')

@@ -1,6 +1,7 @@
 """TFDS builders on small raw files, given in a folder or fetched from a server that the test runs."""
 
 import functools
+import gzip
 import hashlib
 import http.server
 import threading
@@ -68,6 +69,19 @@ def test_other_settings_are_another_data_set(tmp_path):
         records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')
     else:
       assert len(records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')) == users
+
+
+def test_other_files_are_another_data_set(tmp_path):
+  settings = DataConfig(source='amazon2014', name='Beauty', path=str(tmp_path / 'raw'), preparation=CORE)
+  WRITERS['amazon2014'](tmp_path / 'raw')
+  before = records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')
+  reviews = tmp_path / 'raw/reviews_Beauty_5.json.gz'
+  more = '{"reviewerID": "A1", "asin": "B3", "unixReviewTime": 99999999}\n'
+  reviews.write_bytes(reviews.read_bytes() + gzip.compress(more.encode()))
+  after = records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')
+  assert len(after[0]['items']) == len(before[0]['items']) + 1
+  with pytest.raises(InputError, match="Amazon2018 was given settings of source 'amazon2014'; expected 'amazon2018'"):
+    builders.Amazon2018(settings=settings, data_dir=tmp_path / 'tfds')
 
 
 def test_yelp_is_wanted_in_the_manual_folder(tmp_path):

@@ -136,7 +136,9 @@ class _Run:
       self._config.name or self._config.source, histogram('length'), histogram('popularity'),
       self._count('without text'),
       {'raw_events': self._count('usable'), 'dropped': self._dropped, 'k_core_rounds': self._rounds,
-       'items_without_description_in_the_source': self._count('not described'), 'problems': self._problems()})
+       'items_without_metadata': self._count('not described'),
+       'items_without_title': self._count('without title'),
+       'metadata_of_an_item_again': self._count('described again'), 'problems': self._problems()})
 
   @contextlib.contextmanager
   def _pipeline(self, label: str) -> Iterator:

@@ -246,8 +246,13 @@ class ItemRecord(beam.DoFn):
       yield {'item_id': number, 'raw_id': item, **texts}
       if not any(texts.values()):
         yield tally('without text')
-      if not list(found['texts']):
+      if not texts['title']:
+        yield tally('without title')
+      described = len(list(found['texts']))
+      if not described:
         yield tally('not described')
+      if described > 1:
+        yield tally('described again', count=described - 1)
 
 
 class TablesFromRecords(LetterDataset, skip_registration=True):

@@ -44,7 +44,7 @@ def read_dataset(config: DataConfig, downloads=None) -> Dataset:
     raise nothing_usable(source, problems.summary())
   prepared = prepare(events, config.preparation)
   del events
-  texts, undescribed = texts_of(
+  texts, counts = texts_of(
     prepared.item_names, tqdm(source.read_texts(Span(source.files[1]), problems), desc='dataset: items', unit='item',
                               disable=None))
   tell(problems.summary())
@@ -52,8 +52,7 @@ def read_dataset(config: DataConfig, downloads=None) -> Dataset:
   return Dataset(
     config.name or config.source, interactions, tuple(texts), prepared.timestamps, tuple(prepared.item_names),
     {'raw_events': raw_events, 'dropped': prepared.dropped, 'k_core_rounds': prepared.rounds,
-     'items_without_description_in_the_source': undescribed,
-     'problems': problems.summary()})
+     **counts, 'problems': problems.summary()})
 
 
 def nothing_usable(source: RawSource, problems: dict[str, dict]) -> InputError:

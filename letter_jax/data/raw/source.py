@@ -71,17 +71,21 @@ def is_id(value) -> bool:
   return True
 
 
-def texts_of(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tuple[list[Texts], int]:
-  """The texts of `items` in their order (empty strings where nothing describes one), and how many are not described.
+def texts_of(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tuple[list[Texts], dict[str, int]]:
+  """The texts of `items` in their order (empty strings where nothing describes one), and counts for the summary.
 
   Where an item is described twice, the first holds.
   """
   found: dict[str, Texts | None] = dict.fromkeys(items)
+  again = 0
   for item, texts in described:
-    if isinstance(item, str) and item in found and found[item] is None:
-      found[item] = texts
-  missing = sum(texts is None for texts in found.values())
-  return [texts or dict.fromkeys(TEXT_FIELDS, '') for texts in found.values()], missing
+    if isinstance(item, str) and item in found:
+      again += found[item] is not None
+      found[item] = found[item] or texts
+  counts = {'items_without_metadata': sum(texts is None for texts in found.values()),
+            'items_without_title': sum(not (texts or {}).get('title') for texts in found.values()),
+            'metadata_of_an_item_again': again}
+  return [texts or dict.fromkeys(TEXT_FIELDS, '') for texts in found.values()], counts
 
 
 def clean(value) -> str:

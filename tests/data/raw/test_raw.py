@@ -117,7 +117,7 @@ def test_events_become_histories(tmp_path, source):
   assert data.preparation['dropped']['outside the 3-core'] == 1
   assert [sorted(text) for text in data.texts] == [['brand', 'categories', 'description', 'title']] * 3
   assert data.texts[2] == dict.fromkeys(data.texts[2], '')  # nothing describes B3: embedded as such, and counted
-  assert data.preparation['items_without_description_in_the_source'] == 1
+  assert data.preparation['items_without_metadata'] == 1
 
 
 @pytest.mark.parametrize('source, expected', [
