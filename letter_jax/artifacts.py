@@ -1,5 +1,6 @@
 """Files of a workdir: written whole or not at all, and recognised by their content."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,7 +25,8 @@ def write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> None:
     writer(temporary)
     os.replace(temporary, path)
   except OSError as error:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      temporary.unlink()
     raise InputError(f'{path} could not be written ({error}); expected a disk with room that can be written; '
                      'what is complete is kept, and the same command goes on from it') from error
 

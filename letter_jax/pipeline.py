@@ -147,8 +147,9 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
   try:
     artifacts.write_json(directory / RECORD, {**wanted, 'complete': False, 'seconds': spent})
     stage.run(config, workdir)
-  except InputError:
-    for aside, place in filter(None, asides):  # a wrong setting does not cost what was there
+  except Exception:
+    # A wrong setting does not cost what was there; a training that has begun is worth more than what it replaces.
+    for aside, place in filter(None, asides if not list(directory.rglob('checkpoints')) else []):
       shutil.rmtree(place, ignore_errors=True)
       aside.rename(place)
     raise

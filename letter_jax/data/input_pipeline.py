@@ -4,7 +4,7 @@ Data that fits in memory is one window: every epoch deals all examples to rows a
 rows of the batch, so that a batch does not depend on the number of processes. Larger data is streamed from its
 ArrayRecord files, a window of users at a time: every epoch takes the windows in another order and shuffles within each
 (records are in random order on disk, so each window is a random sample), and each process reads its share of every
-window's users and no others.
+window's users and no others (but the lengths of all, for the plan).
 
 Grain prefetches, and the position of its iterator is saved with the training's checkpoints.
 """

@@ -34,9 +34,10 @@ def save(data: Dataset, directory: pathlib.Path) -> None:
   import tensorflow_datasets as tfds
 
   from letter_jax.data.builders import LetterDataset
-  shutil.rmtree(directory / 'tfds', ignore_errors=True)
   tfds.disable_progress_bar()
   try:
+    if (directory / 'tfds').exists():  # TFDS would take what is there for done
+      shutil.rmtree(directory / 'tfds')
     for table in TABLES:
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS says that it downloads, even where there is nothing to
         LetterDataset(dataset=data, config=table, data_dir=directory / 'tfds').download_and_prepare()

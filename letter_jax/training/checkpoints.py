@@ -26,12 +26,13 @@ class Progress:
   """Where a training stands; saved with the state, so that a resumed run decides as the uninterrupted one.
 
   Attributes:
-    data: state of the Grain iterator that the batches come from; the same on every process, so that it can be resumed
-      on another number of them.
+    data: state of the Grain iterator that the batches come from; the same on every process.
+    steps_per_epoch: of this training; what `step` and `data` mean depends on it.
   """
 
   step: int = 0
   data: dict[str, Any] = dataclasses.field(default_factory=dict)
+  steps_per_epoch: int = 0
   best_value: float | None = None
   best_step: int = 0
   validations_since_best: int = 0

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from letter_jax.configuration import TrainingConfig
+from letter_jax.errors import InputError
 from letter_jax.training.checkpoints import Checkpoints, Progress
 from letter_jax.training.metric_writer import MetricWriter
 from letter_jax.training.state import Metrics, TrainState
@@ -87,7 +88,12 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
   batches = iter((program.batches or grain.MapDataset.range(0, total_steps, program.steps_per_call)).to_iter_dataset(
     PREFETCH))
   if progress.step:
+    if not progress.data or progress.steps_per_epoch != program.steps_per_epoch:
+      raise InputError(f'{directory}: its checkpoints are of {progress.steps_per_epoch} steps an epoch, here are '
+                       f'{program.steps_per_epoch}; expected as many devices and processes as it was begun with, '
+                       'or --overwrite')
     batches.set_state(progress.data)
+  progress.steps_per_epoch = program.steps_per_epoch
   writer = MetricWriter(directory, label, progress.step)
   log = _IntervalLog(writer, program, progress.step)
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=None, dynamic_ncols=True)

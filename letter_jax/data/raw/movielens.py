@@ -33,7 +33,7 @@ def _rows(span: Span, problems: Problems) -> Iterator[tuple[int, list[str]]]:
   if path.suffix == '.dat':
     parsed = ((number, line.rstrip('\r\n').split('::')) for number, line in read_lines(span, problems, 'latin-1'))
   else:
-    parsed = ((number, next(csv.reader([line]))) for number, line in read_lines(span, problems))
+    parsed = ((number, _csv_fields(line)) for number, line in read_lines(span, problems))
   for number, fields in parsed:
     if number == 1 and not span.start and path.suffix == '.csv':
       if fields != header:
@@ -44,9 +44,16 @@ def _rows(span: Span, problems: Problems) -> Iterator[tuple[int, list[str]]]:
       yield number, fields
 
 
+def _csv_fields(line: str) -> list[str]:
+  try:
+    return next(csv.reader([line]))
+  except csv.Error:
+    return []
+
+
 def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
   for number, (user, movie, _, time) in _rows(span, problems):
-    if time.isascii() and time.isdigit():
+    if time.isascii() and time.isdigit() and len(time) < 20:
       yield number, (user, movie, int(time))
     else:
       problems.add('timestamp is no number', span.path, number)
