@@ -180,9 +180,8 @@ class _Shards:
         artifacts.write_json(self.folder / 'model.json', {'name': self._model.name, **self._model.identity})
       # A name of its own: two runs at once do not write into each other's files.
       artifacts.write(self.folder / f'{uuid.uuid4().hex}.npz', save)
-    except OSError as error:
-      raise InputError(f'{self.folder} cannot be written ({error}); expected a cache folder that can, '
-                       'under XDG_CACHE_HOME or ~/.cache') from error
+    except InputError as error:
+      raise InputError(f'{error}; this is the cache, under XDG_CACHE_HOME or else ~/.cache') from error
 
 
 def _read_shard(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:

@@ -237,7 +237,7 @@ def test_the_config_names_the_model_and_the_cache_lies_where_the_user_wants_it(t
 
 def test_a_cache_that_cannot_be_written(tmp_path):
   (tmp_path / 'cache').write_text('a file is in the way')
-  with pytest.raises(InputError, match='cannot be written .*XDG_CACHE_HOME'):
+  with pytest.raises(InputError, match='could not be written .*XDG_CACHE_HOME'):
     embed_with(model_of(Encoder()), ITEMS, 4, tmp_path / 'cache')
 
 
