@@ -59,7 +59,7 @@ def graph(config: Config) -> list[Stage]:
     config.data.source, ('data.name', 'data.preparation'))
   all_stages = [
     Stage('dataset', (), ('data.source', *made),
-          ('tfds', 'summary.json'), stages.dataset, lambda config: sources.files(config.data),
+          ('tfds', 'lengths.npy', 'summary.json'), stages.dataset, lambda config: sources.files(config.data),
           identity=('summary.json',)),
     Stage('text_embeddings', ('dataset',), ('seed', 'text_embeddings'), ('embeddings.npy',), stages.text_embeddings,
           stages.text_embeddings_files),

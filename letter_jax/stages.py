@@ -63,9 +63,12 @@ def _given_collaborative(config: Config, items: int) -> np.ndarray:
 
 
 def dataset(config: Config, workdir: pathlib.Path) -> None:
-  data = sources.read_dataset(config.data, config.seed, _download_manager(config))
-  store.save(data, workdir / 'dataset')
-  summary = data.summary()
+  directory = workdir / 'dataset'
+  if config.data.source == 'prepared':
+    store.adopt(sources.prepared_folder(config.data), directory)
+  else:
+    store.save(sources.read_dataset(config.data, config.seed, _download_manager(config)), directory)
+  summary = store.load_summary(directory)
   print(f'dataset: {summary["name"]}: {summary["users"]:,} users, {summary["items"]:,} items, '
         f'{summary["interactions"]:,} interactions, {summary["training_examples"]:,} training examples')
 

@@ -23,7 +23,7 @@ def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
   mesh = sharding.data_mesh()
   model = SASRec(settings.model, data.num_items, length)
   batches = PackedEpochs(data, functools.partial(splits.training_windows, length=length), max(length, 32),
-                         training.batch_size, training.accumulation_steps * mesh.size, config.seed, training.epochs,
+                         training.batch_size, config.seed, training.epochs, training.accumulation_steps, mesh.size,
                          jax.process_index(), jax.process_count())
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   key = jax.random.key(config.seed)

@@ -1,8 +1,6 @@
 """What every source of data becomes: interactions in time order per user, and the items' texts."""
 
 import dataclasses
-import hashlib
-import json
 import math
 from typing import Protocol
 
@@ -34,9 +32,9 @@ class Interactions:
     return np.diff(self.offsets)
 
   # All users are one window (see `Windows`).
-  num_windows = shards = 1
+  num_windows = parts = 1
 
-  def window_lengths(self, window: int, shard: int) -> np.ndarray:
+  def lengths_of(self, window: int, part: int) -> np.ndarray:
     return self.lengths
 
   def window(self, window: int) -> 'Interactions':
@@ -52,15 +50,15 @@ class Windows(Protocol):
   Attributes:
     num_items: size of the catalogue.
     num_windows: windows that the users are divided into.
-    shards: parts of each window's users that different processes read; 1 where every process reads all.
+    parts: of each window's users, one for each process to read; 1 where every process reads all.
   """
 
   num_items: int
   num_windows: int
-  shards: int
+  parts: int
 
-  def window_lengths(self, window: int, shard: int) -> np.ndarray:
-    """int64 [users of the shard of the window], interactions of each."""
+  def lengths_of(self, window: int, part: int) -> np.ndarray:
+    """int64 [users of the part of the window], interactions of each."""
 
   def window(self, window: int) -> Interactions:
     """This process' users of the window."""
@@ -86,14 +84,6 @@ class Dataset:
   timestamps: np.ndarray | None = None
   item_names: tuple[str, ...] | None = None
   preparation: dict | None = None
-
-  def fingerprint(self) -> str:
-    """SHA-256 of all that it holds; TFDS's files are not the same bytes each time that they are written."""
-    data = self.interactions
-    content = hashlib.sha256(json.dumps([self.name, data.num_items, data.users, self.item_names, self.texts]).encode())
-    for array in (data.items, data.offsets, self.timestamps):
-      content.update(b'none' if array is None else np.ascontiguousarray(array))
-    return content.hexdigest()
 
   def summary(self) -> dict:
     """Counts, sparsity and quantiles, as written to `summary.json`."""

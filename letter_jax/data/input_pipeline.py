@@ -1,10 +1,11 @@
 """Batches for training, as a Grain data set: the batch of a step is a pure function of (seed, step).
 
 Data that fits in memory is one window: every epoch deals all examples to rows anew, and each process assembles its own
-rows of the batch, so that a batch does not depend on the number of processes. Larger data is streamed from its
-ArrayRecord files, a window of users at a time: every epoch takes the windows in another order and shuffles within each
-(records are in random order on disk, so each window is a random sample), and each process reads its share of every
-window's users and no others (but the lengths of all, for the plan).
+rows of every micro-batch, so that a batch depends neither on the number of processes nor on that of the devices.
+Larger data is streamed from its ArrayRecord files, a window of users at a time: every epoch takes the windows in
+another order and shuffles within each (records are in random order on disk, so each window is a random sample, but
+always the same one), and each process reads its share of every window's users and no others. What is in a batch then
+depends on the number of processes.
 
 Grain prefetches, and the position of its iterator is saved with the training's checkpoints.
 """
@@ -29,39 +30,44 @@ class PackedEpochs:
     per_epoch: batches of an epoch.
     examples, items: of all processes in an epoch: examples, and history items in them.
     row_items, targets: C and S, the shape of a row.
-    rows: rows of a batch, over all processes.
+    rows: rows of a batch, over all processes, without those that only fill up.
   """
 
   def __init__(self, data: Windows, make_examples: Callable[[Interactions], Examples], row_items: int, batch_size: int,
-               multiple: int, seed: int, epochs: int, process: int = 0, processes: int = 1):
+               seed: int, epochs: int, micro_batches: int = 1, devices: int = 1, process: int = 0, processes: int = 1):
     """Plans the packing; nothing but lengths is read for it.
 
     Args:
       make_examples: examples of the users it is given; `splits.training_examples` or the like.
       row_items: history items that a row holds.
-      batch_size: examples of a batch, about; `multiple`: what its rows must be a multiple of.
-      process, processes: which part of each batch is assembled here.
+      batch_size: examples of a batch, about, over all micro-batches.
+      devices: how many the rows of a micro-batch are split over; they are filled up with empty rows to a multiple.
+      process, processes: which part of each micro-batch is assembled here.
 
     Raises:
       InputError: there is no example.
     """
     self._data, self._make_examples, self._seed, self._epochs = data, make_examples, seed, epochs
-    self._process, self._processes = process, processes
-    shards = data.shards
-    lengths = [[make_examples(_skeleton(data.window_lengths(window, shard))).lengths for shard in range(shards)]
-               for window in range(data.num_windows)]
-    every = [part for parts in lengths for part in parts]
-    self.examples, self.items = sum(map(len, every)), int(sum(part.sum() for part in every))
+    parts = [(window, part) for window in range(data.num_windows) for part in range(data.parts)]
+    counts = [np.bincount(make_examples(_skeleton(data.lengths_of(*place))).lengths) for place in parts]
+    sizes = [int(of_length.sum()) for of_length in counts]
+    self.examples = sum(sizes)
+    self.items = sum(int(of_length @ np.arange(len(of_length))) for of_length in counts)
     if not self.examples:
       raise InputError('no user has more than 3 interactions, so there is no training example; expected longer '
                        'histories')
     # All rows have one shape: the one that is best for the largest part.
-    best = packing.plan_packing(max(every, key=len), row_items)
+    best = packing.plan_packing(_spread(counts[int(np.argmax(sizes))]), row_items)
     self.row_items, self.targets = row_items, best.targets
-    self.rows = packing.rows_per_batch(best, max(batch_size // shards, 1), -(-multiple // shards)) * shards
-    plans = [[packing.plan_packing(part, row_items, best.targets).rows for part in parts] for parts in lengths]
-    self._batches_W = np.array([-(-max(parts) // (self.rows // shards)) for parts in plans])
+    self._part_rows = packing.rows_per_batch(best, max(batch_size // data.parts, 1), micro_batches)
+    self.rows = self._part_rows * data.parts
+    batches = [-(-packing.plan_packing(_spread(of_length), row_items, best.targets).rows // self._part_rows)
+               for of_length in counts]
+    self._batches_W = np.array(batches).reshape(data.num_windows, data.parts).max(axis=1)
     self.per_epoch = int(self._batches_W.sum())
+    self._wanted_AxB = _share(self._part_rows, micro_batches, devices // data.parts, *(
+      (process, processes) if data.parts == 1 else (0, 1)))
+    self._part = process if data.parts > 1 else 0
     self._lock = threading.Lock()
     self._window = functools.lru_cache(maxsize=2)(self._window)
 
@@ -69,18 +75,20 @@ class PackedEpochs:
     return self._epochs * self.per_epoch
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-    """This process' rows of the batch of an optimizer step; see `packing.PackedBatches.batch_of`."""
+    """This process' rows of the batch of an optimizer step; see `packing.PackedBatches.batch_of`.
+
+    With several micro-batches the leaves are [micro-batches, rows of each, ...].
+    """
     epoch, index = divmod(int(step), self.per_epoch)
-    order_W = np.random.default_rng((self._seed, epoch, 1)).permutation(len(self._batches_W))
+    order_W = np.random.default_rng((self._seed, epoch, 0, 0, 1)).permutation(len(self._batches_W))
     ends_W = np.cumsum(self._batches_W[order_W])
     place = int(np.searchsorted(ends_W, index, side='right'))
     with self._lock:  # Grain's threads share the windows
       packed = self._window(int(order_W[place]))
     index -= int(ends_W[place] - self._batches_W[order_W[place]])
-    share = self.rows // self._processes
-    if self._data.shards > 1:
-      return packed.batch_of(epoch, index)
-    return packed.batch_of(epoch, index, slice(self._process * share, (self._process + 1) * share))
+    batch = packed.batch_of(epoch, index, self._wanted_AxB.ravel())
+    shape = self._wanted_AxB.shape if len(self._wanted_AxB) > 1 else self._wanted_AxB.shape[1:]
+    return {name: leaf.reshape(*shape, -1) for name, leaf in batch.items()}
 
   def dataset(self) -> grain.MapDataset:
     """The batches as Grain knows them."""
@@ -89,7 +97,20 @@ class PackedEpochs:
   def _window(self, window: int) -> packing.PackedBatches:
     examples = self._make_examples(self._data.window(window))
     plan = packing.plan_packing(examples.lengths, self.row_items, self.targets)
-    return packing.PackedBatches(examples, plan, self.rows // self._data.shards, self._seed)
+    return packing.PackedBatches(examples, plan, self._part_rows, self._seed, (window, self._part))
+
+
+def _share(rows: int, micro_batches: int, devices: int, process: int, processes: int) -> np.ndarray:
+  """int64 [micro-batches, rows of a process in each]: rows of the batch, -1 where one only fills up."""
+  micro_rows = rows // micro_batches
+  rows_AxB = np.arange(rows).reshape(micro_batches, micro_rows)
+  filled = -(-micro_rows // devices) * devices
+  rows_AxB = np.pad(rows_AxB, ((0, 0), (0, filled - micro_rows)), constant_values=-1)
+  return rows_AxB[:, process * filled // processes:(process + 1) * filled // processes]
+
+
+def _spread(count_of_length: np.ndarray) -> np.ndarray:
+  return np.repeat(np.arange(len(count_of_length)), count_of_length)
 
 
 def _skeleton(lengths_U: np.ndarray) -> Interactions:

@@ -98,10 +98,10 @@ def _deal(lengths_N, rows: int, row_items: int, targets: int):
 class PackedBatches:
   """Batches of packed rows for training."""
 
-  def __init__(self, examples: Examples, plan: PackingPlan, rows: int, seed: int):
-    """`plan` was made for `examples.lengths`; `rows` is B, the rows of a batch; `seed` shuffles."""
+  def __init__(self, examples: Examples, plan: PackingPlan, rows: int, seed: int, stream: tuple[int, int] = (0, 0)):
+    """`plan` was made for `examples.lengths`; `rows` is B, the rows of a batch; `seed` and `stream` shuffle."""
     self.examples, self.plan, self.rows = examples, plan, rows
-    self._seed = seed
+    self._seed, self._stream = seed, stream
     self._place_of_slot = np.full((plan.rows, plan.targets), -1)
     self._place_of_slot[plan.row_N, plan.slot_N] = np.arange(len(plan.lengths_N))
     self._deal = functools.lru_cache(maxsize=2)(self._deal)
@@ -110,11 +110,11 @@ class PackedBatches:
   def per_epoch(self) -> int:
     return -(-self.plan.rows // self.rows)
 
-  def batch_of(self, epoch: int, index: int, part: slice = slice(None)) -> dict[str, np.ndarray]:
+  def batch_of(self, epoch: int, index: int, wanted_B: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Batch `index` of an epoch, int32: a pure function of the two and the seed.
 
     Args:
-      part: which of its B rows are wanted.
+      wanted_B: which of its rows are wanted, -1 for an empty one; None for all.
 
     Returns, with B the rows that are wanted:
       items_BxC: history items, PAD_ITEM where a row is not full.
@@ -123,10 +123,12 @@ class PackedBatches:
       targets_BxS: the item to predict for each slot, PAD_ITEM in unused slots.
     """
     example_of_place, row_order = self._deal(epoch)
-    wanted = np.arange(index * self.rows, (index + 1) * self.rows)[part]
-    rows_B = row_order[wanted[wanted < len(row_order)]]
-    places_BxS = np.full((len(wanted), self.plan.targets), -1)
-    places_BxS[:len(rows_B)] = self._place_of_slot[rows_B]
+    if wanted_B is None:
+      wanted_B = np.arange(self.rows)
+    number_B = wanted_B + index * self.rows
+    there_B = (wanted_B >= 0) & (number_B < len(row_order))
+    places_BxS = np.full((len(wanted_B), self.plan.targets), -1)
+    places_BxS[there_B] = self._place_of_slot[row_order[number_B[there_B]]]
     row_P, slot_P = np.nonzero(places_BxS >= 0)
     place_P = places_BxS[row_P, slot_P]
     example_P = example_of_place[place_P]
@@ -135,7 +137,7 @@ class PackedBatches:
     within = np.arange(length_P.sum()) - np.repeat(np.cumsum(length_P) - length_P, length_P)
     cells = np.repeat(row_P * self.plan.row_items + self.plan.offset_N[place_P], length_P) + within
     positions = np.repeat(self.examples.start[example_P], length_P) + within
-    shape = (len(wanted), self.plan.row_items)
+    shape = (len(wanted_B), self.plan.row_items)
     targets_BxS = np.full(places_BxS.shape, PAD_ITEM, np.int32)
     targets_BxS[row_P, slot_P] = self.examples.targets[example_P]
     return {
@@ -147,7 +149,7 @@ class PackedBatches:
 
   def _deal(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The example at each place, and the order of the rows, of an epoch."""
-    random = np.random.default_rng((self._seed, epoch))
+    random = np.random.default_rng((self._seed, epoch, *self._stream))
     # Examples in the order of the places' lengths, ties broken at random: a deal within each length.
     shuffled = random.permutation(len(self.examples))
     example_of_place = shuffled[np.argsort(-self.examples.lengths[shuffled], kind='stable')]

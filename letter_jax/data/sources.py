@@ -1,4 +1,7 @@
-"""Where a data set comes from: the one place that knows every `config.data.source`."""
+"""Where a data set comes from: the one place that knows every `config.data.source`.
+
+What is already prepared ('prepared') is not read but adopted (`store.adopt`), however large it is.
+"""
 
 import pathlib
 
@@ -27,17 +30,12 @@ def read_dataset(config: DataConfig, seed: int, downloads=None) -> Dataset:
     if not config.path:
       raise InputError("config.data.path is empty; expected a folder in LETTER's format (NAME.inter.json, ...)")
     return letter_format.read_dataset(pathlib.Path(config.path), config.name)
-  if config.source == 'prepared':
-    from letter_jax.data import store
-    try:
-      return store.load(_prepared(config))
-    except InputError as error:
-      raise InputError(f'{str(error).rpartition(";")[0]}; expected a folder that {PREPARED_BY} wrote') from error
   from letter_jax.data.raw import dataset
   return dataset.read_dataset(config, downloads)
 
 
-def _prepared(config: DataConfig) -> pathlib.Path:
+def prepared_folder(config: DataConfig) -> pathlib.Path:
+  """The folder of the source 'prepared'; InputError where none is named."""
   if not config.path:
     raise InputError(f'config.data.path is empty; expected a folder that {PREPARED_BY} wrote')
   return pathlib.Path(config.path)
@@ -50,7 +48,7 @@ def files(config: DataConfig) -> dict[str, pathlib.Path]:
     InputError: raw files that are not there.
   """
   if config.source == 'prepared':
-    folder = _prepared(config)
+    folder = prepared_folder(config)
     return {'data.path': folder, **{f'data.path/{path.relative_to(folder)}': path for path in (
       folder / 'summary.json', *sorted((folder / 'tfds').rglob('*.array_record*')))}}
   if not config.path:

@@ -1,19 +1,23 @@
-"""A prepared data set on disk: TFDS tables in ArrayRecord files, and `summary.json`.
+"""A prepared data set on disk: TFDS tables in ArrayRecord files, and what is known of them.
 
     DIRECTORY/tfds/letter_dataset/users/1.0.0    (builders.py has the features)
     DIRECTORY/tfds/letter_dataset/items/1.0.0
+    DIRECTORY/lengths.npy     int32 [users], interactions of each, in the order of the records
     DIRECTORY/summary.json    counts, sparsity, quantiles, what was dropped in preparation; `content`, a fingerprint
 
 TFDS writes them and anything that knows TFDS reads them (`tfds.builder_from_directory`); here records are parsed in
 bulk, which is about ten times as fast as one by one. TFDS takes a second to import: only what needs it waits for it.
 """
 
+import array
 import contextlib
+import hashlib
 import io
-import itertools
 import json
+import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -22,6 +26,7 @@ from letter_jax.data.dataset import TEXT_FIELDS, Dataset, Interactions
 from letter_jax.errors import InputError
 
 TABLES = {table: f'tfds/letter_dataset/{table}/1.0.0' for table in ('users', 'items')}
+LENGTHS, SUMMARY = 'lengths.npy', 'summary.json'
 RECORDS_AT_ONCE = 65_536
 
 
@@ -35,25 +40,102 @@ def save(data: Dataset, directory: pathlib.Path) -> None:
 
   from letter_jax.data.builders import LetterDataset
   tfds.disable_progress_bar()
-  try:
-    if (directory / 'tfds').exists():  # TFDS would take what is there for done
-      shutil.rmtree(directory / 'tfds')
+  with _whole(directory):
     for table in TABLES:
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS says that it downloads, even where there is nothing to
         LetterDataset(dataset=data, config=table, data_dir=directory / 'tfds').download_and_prepare()
+    shutil.rmtree(directory / 'tfds' / 'downloads', ignore_errors=True)  # empty
+  _describe(directory, data.summary())
+
+
+def adopt(prepared: pathlib.Path, directory: pathlib.Path) -> None:
+  """Brings the tables that `data.beam` wrote under `directory`, whatever their size: as links where that can be.
+
+  Raises:
+    InputError: they are damaged or not there; the disk is full or cannot be written.
+  """
+  try:
+    summary = load_summary(prepared)
+    for table in TABLES.values():
+      shards(prepared / table)
+  except (InputError, ValueError) as error:
+    raise InputError(f'{prepared} holds no prepared data set ({error}); expected a folder that letter_jax.data.beam '
+                     'wrote') from error
+  with _whole(directory):
+    shutil.copytree(prepared / 'tfds', directory / 'tfds', copy_function=_link_or_copy)
+  _describe(directory, summary)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+  try:
+    os.link(source, target)
+  except OSError:
+    shutil.copyfile(source, target)
+
+
+@contextlib.contextmanager
+def _whole(directory: pathlib.Path) -> Iterator[None]:
+  """Tables are written whole or not at all, and no summary vouches for those before."""
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in (SUMMARY, LENGTHS):
+      (directory / name).unlink(missing_ok=True)
+    if (directory / 'tfds').exists():  # TFDS would take what is there for done
+      shutil.rmtree(directory / 'tfds')
+    yield
   except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's for a full disk
     shutil.rmtree(directory / 'tfds', ignore_errors=True)
     raise InputError(f'{directory}: the prepared data set could not be written ({" ".join(str(error).split())[:300]}); '
                      'nothing of it is kept; expected a disk with room that can be written') from error
-  shutil.rmtree(directory / 'tfds' / 'downloads', ignore_errors=True)  # empty
-  artifacts.write_json(directory / 'summary.json', {**data.summary(), 'content': data.fingerprint()})
+
+
+def _describe(directory: pathlib.Path, summary: dict) -> None:
+  """Reads the tables once, and writes the lengths and the summary with the fingerprint.
+
+  The fingerprint is a sum over records, whatever their order: TFDS's files are not the same bytes each time.
+  """
+  total, parts = 0, []
+  with _named_damage(directory):
+    for features in Table(directory / TABLES['users']).parsed():
+      items, times = (array.array(kind, features[name].int64_list.value)
+                      for kind, name in (('i', 'items'), ('q', 'timestamps')))
+      total += _hash(_id(features, 'user_id'), _text(features, 'raw_id'), items.tobytes(), times.tobytes())
+      parts.append(len(items))
+    lengths_U = np.array(parts, np.int32)
+    count = 0
+    for features in Table(directory / TABLES['items']).parsed():
+      total += _hash(_id(features, 'item_id'), *(_text(features, field) for field in ('raw_id', *TEXT_FIELDS)))
+      count += 1
+    found = len(lengths_U), count, int(lengths_U.sum(dtype=np.int64))
+    expected = tuple(summary[name] for name in ('users', 'items', 'interactions'))
+    if found != expected:
+      raise ValueError(f'users, items and interactions are {found} where summary.json has {expected}')
+  artifacts.write_npy(directory / LENGTHS, lengths_U)
+  artifacts.write_json(directory / SUMMARY, {**summary, 'content': f'{total % 2**256:064x}'})
+
+
+def _hash(number: int, *parts: bytes) -> int:
+  digest = hashlib.sha256(number.to_bytes(8, 'little'))
+  for part in parts:
+    digest.update(len(part).to_bytes(8, 'little') + part)
+  return int.from_bytes(digest.digest(), 'little')
+
+
+def _id(features, name: str) -> int:
+  return features[name].int64_list.value[0]
+
+
+def _text(features, name: str) -> bytes:
+  return features[name].bytes_list.value[0]
 
 
 @contextlib.contextmanager
-def _named_damage(directory: pathlib.Path):
+def _named_damage(directory: pathlib.Path) -> Iterator[None]:
   """Tells in one line what protobuf, ArrayRecord and JSON raise many kinds of errors for."""
   try:
     yield
+  except (InputError, MemoryError):
+    raise
   except Exception as error:
     raise InputError(f'{directory}: the prepared data set cannot be read ({" ".join(str(error).split())[:200]}); '
                      'run again with --stage=dataset --overwrite') from error
@@ -61,8 +143,8 @@ def _named_damage(directory: pathlib.Path):
 
 def load(directory: pathlib.Path) -> Dataset:
   """The data set that `save` wrote; InputError where it is damaged or not there."""
+  summary = load_summary(directory)
   with _named_damage(directory):
-    summary = load_summary(directory)
     users, offsets, items, timestamps = _read_users(directory / TABLES['users'], summary['users'])
     names, texts = _read_items(directory / TABLES['items'], summary['items'])
     return Dataset(
@@ -74,63 +156,60 @@ def load(directory: pathlib.Path) -> Dataset:
 def load_summary(directory: pathlib.Path) -> dict:
   """`summary.json`; InputError where it is damaged or not there."""
   with _named_damage(directory):
-    summary = json.loads((directory / 'summary.json').read_text(encoding='utf-8'))
-    return {**summary, 'users': int(summary['users']), 'items': int(summary['items'])}
+    summary = json.loads((directory / SUMMARY).read_text(encoding='utf-8'))
+    return {**summary, **{name: int(summary[name]) for name in ('users', 'items', 'interactions')}}
 
 
 def load_texts(directory: pathlib.Path) -> tuple[dict[str, str], ...] | None:
   """The texts of all items, or None where the source had none; InputError where they are damaged."""
+  summary = load_summary(directory)
   with _named_damage(directory):
-    summary = load_summary(directory)
     texts = _read_items(directory / TABLES['items'], summary['items'])[1]
     return None if summary['items_without_text'] is None else texts
 
 
 def load_interactions(directory: pathlib.Path) -> Interactions:
   """All interactions, in memory; InputError where they are damaged."""
+  summary = load_summary(directory)
   with _named_damage(directory):
-    summary = load_summary(directory)
-    users, offsets, items, _ = _read_users(directory / TABLES['users'], summary['users'])
+    users, offsets, items, _ = _read_users(directory / TABLES['users'], summary['users'], times=False)
     return Interactions(items, offsets, summary['items'], users)
 
 
 class StreamedInteractions:
-  """Interactions larger than memory: a window of users at a time from the ArrayRecord files (see `dataset.Windows`).
-
-  The lengths of all sequences are read once, at the start, and stay in memory, four bytes a user.
-  """
+  """Interactions larger than memory: a window of users at a time from the ArrayRecord files (see `dataset.Windows`)."""
 
   def __init__(self, directory: pathlib.Path, window_users: int, keep: int, process: int = 0, processes: int = 1):
     """`window_users` of all processes together make a window; `recent` keeps the latest `keep` of each user."""
     self._directory, self._window_users, self._keep = directory, window_users, keep
-    self._process, self.shards = process, processes
+    self._process, self.parts = process, processes
+    summary = load_summary(directory)
+    self.num_items, self._users = summary['items'], summary['users']
     with _named_damage(directory):
-      summary = load_summary(directory)
-      self.num_items, self._users = summary['items'], summary['users']
       self._table = Table(directory / TABLES['users'])
-      if len(self._table) != self._users:
-        raise ValueError(f'{len(self._table)} records where summary.json has {self._users}')
-      self._lengths_U = np.fromiter((len(features['items'].int64_list.value)
-                                     for features in self._table.parsed(0, self._users)), np.int32, self._users)
+      self._lengths_U = np.load(directory / LENGTHS, mmap_mode='r')
+      if len(self._table) != self._users or self._lengths_U.shape != (self._users,):
+        raise ValueError(f'{len(self._table)} records and lengths of {self._lengths_U.shape} where {SUMMARY} has '
+                         f'{self._users}')
     self.num_windows = -(-self._users // window_users)
 
-  def _records(self, window: int, shard: int) -> tuple[int, int]:
+  def _records(self, window: int, part: int) -> tuple[int, int]:
     first = window * self._window_users
     count = min(self._window_users, self._users - first)
-    return first + count * shard // self.shards, first + count * (shard + 1) // self.shards
+    return first + count * part // self.parts, first + count * (part + 1) // self.parts
 
-  def window_lengths(self, window: int, shard: int) -> np.ndarray:
-    return self._lengths_U[slice(*self._records(window, shard))].astype(np.int64)
+  def lengths_of(self, window: int, part: int) -> np.ndarray:
+    return self._lengths_U[slice(*self._records(window, part))].astype(np.int64)
 
   def window(self, window: int) -> Interactions:
     with _named_damage(self._directory):
-      _, lengths, items, _, names = self._table.sequences(*self._records(window, self._process))
+      _, names, lengths, items, _ = self._table.sequences(*self._records(window, self._process), times=False)
       offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
       return Interactions(items, offsets, self.num_items, tuple(names))
 
   def recent(self) -> Interactions:
     with _named_damage(self._directory):
-      users, offsets, items, _ = _read_users(self._directory / TABLES['users'], self._users, self._keep)
+      users, offsets, items, _ = _read_users(self._directory / TABLES['users'], self._users, self._keep, times=False)
       return Interactions(items, offsets, self.num_items, users)
 
 
@@ -155,54 +234,56 @@ class Table:
   def __len__(self) -> int:
     return int(self._ends[-1])
 
-  def parsed(self, start: int, stop: int):
-    """The feature maps of records start .. stop - 1."""
+  def parsed(self, start: int = 0, stop: int | None = None) -> Iterator:
+    """The feature maps of records start .. stop - 1; so many records at a time are in memory."""
+    stop = len(self) if stop is None else stop
     for reader, end in zip(self._readers, self._ends.tolist()):
-      first, last = max(start, end - reader.num_records()), min(stop, end)
-      if first < last:
-        shift = end - reader.num_records()
-        for record in reader.read(first - shift, last - shift):
+      shift = end - reader.num_records()
+      for first in range(max(start, shift), min(stop, end), RECORDS_AT_ONCE):
+        for record in reader.read(first - shift, min(first + RECORDS_AT_ONCE, stop, end) - shift):
           yield self._parse(record).features.feature
 
-  def sequences(self, start: int, stop: int, keep: int | None = None) -> tuple[np.ndarray, ...]:
-    """Of the users of records start .. stop - 1: user_id, lengths, items, timestamps, raw ids.
+  def sequences(self, start: int, stop: int, keep: int | None = None, times: bool = True) -> tuple:
+    """Of the users of records start .. stop - 1: ids, names, lengths, items, timestamps.
 
     Args:
       keep: how many of each user's latest interactions are wanted; None for all.
+      times: whether the timestamps are.
 
     Returns:
-      int64 [users], int64 [users], int32 [interactions], int64 [interactions] or [0], and a list [users].
+      int64 [users], a list [users], int64 [users], int32 [interactions], int64 [interactions] or [0].
     """
     latest = slice(None if keep is None else -keep, None)
-    parts = [(features['user_id'].int64_list.value[0], features['raw_id'].bytes_list.value[0].decode(),
-              features['items'].int64_list.value[latest], features['timestamps'].int64_list.value[latest])
-             for features in self.parsed(start, stop)]
-    ids, names, items, times = zip(*parts) if parts else ((), (), (), ())
-    lengths = np.fromiter(map(len, items), np.int64, len(items))
-    flat = lambda lists, dtype: np.fromiter(itertools.chain.from_iterable(lists), dtype)
-    return np.array(ids, np.int64), lengths, flat(items, np.int32), flat(times, np.int64), list(names)
+    ids, names, lengths, items, timestamps = [], [], [], array.array('i'), array.array('q')
+    for features in self.parsed(start, stop):
+      of_user = features['items'].int64_list.value[latest]
+      ids.append(_id(features, 'user_id'))
+      names.append(_text(features, 'raw_id').decode())
+      lengths.append(len(of_user))
+      items.extend(of_user)
+      if times:
+        timestamps.extend(features['timestamps'].int64_list.value[latest])
+    return (np.array(ids, np.int64), names, np.array(lengths, np.int64), np.frombuffer(items, np.int32),
+            np.frombuffer(timestamps, np.int64))
 
 
-def _read_users(path: pathlib.Path, expected: int, keep: int | None = None):
+def _read_users(path: pathlib.Path, expected: int, keep: int | None = None, times: bool = True):
   """Names, offsets, items and timestamps of all users, in the order of their ids; the latest `keep` of each."""
   table = Table(path)
-  blocks = [table.sequences(start, min(start + RECORDS_AT_ONCE, len(table)), keep)
-            for start in range(0, len(table), RECORDS_AT_ONCE)]
-  ids, lengths, items, times = (np.concatenate([block[part] for block in blocks]) for part in range(4))
-  names = list(itertools.chain.from_iterable(block[4] for block in blocks))
+  ids, names, lengths, items, timestamps = table.sequences(0, len(table), keep, times)
   order = _order(ids, expected)
   starts = np.cumsum(lengths) - lengths
   offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[order])])
   cells = np.repeat(starts[order] - offsets[:-1], lengths[order]) + np.arange(len(items))
-  return tuple(map(names.__getitem__, order.tolist())), offsets, items[cells], times[cells] if len(times) else times
+  return (tuple(map(names.__getitem__, order.tolist())), offsets, items[cells],
+          timestamps[cells] if len(timestamps) else timestamps)
 
 
 def _read_items(path: pathlib.Path, expected: int):
   """Names and texts of all items, in the order of their ids."""
   table = Table(path)
-  records = [(features['item_id'].int64_list.value[0],
-              *(features[field].bytes_list.value[0].decode() for field in ('raw_id', *TEXT_FIELDS)))
-             for features in table.parsed(0, len(table))]
+  records = [(_id(features, 'item_id'), *(_text(features, field).decode() for field in ('raw_id', *TEXT_FIELDS)))
+             for features in table.parsed()]
   order = _order(np.array([record[0] for record in records]), expected).tolist()
   return (tuple(records[place][1] for place in order),
           tuple(dict(zip(TEXT_FIELDS, records[place][2:])) for place in order))

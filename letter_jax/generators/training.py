@@ -36,9 +36,8 @@ def train_generator(config: Config, data: Windows, semantic_ids: np.ndarray, cod
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
   model = generator_model(config, vocabulary)
   make_examples = functools.partial(splits.training_examples, history_length=config.data.history_length)
-  batches = PackedEpochs(data, make_examples, settings.row_items, training.batch_size,
-                         training.accumulation_steps * mesh.size, config.seed, training.epochs, jax.process_index(),
-                         jax.process_count())
+  batches = PackedEpochs(data, make_examples, settings.row_items, training.batch_size, config.seed, training.epochs,
+                         training.accumulation_steps, mesh.size, jax.process_index(), jax.process_count())
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   evaluator = generator_evaluator(config, semantic_ids, codebook_size,
                                   min(settings.validation_beam, len(semantic_ids)), mesh)

@@ -90,7 +90,7 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
   if progress.step:
     if not progress.data or progress.steps_per_epoch != program.steps_per_epoch:
       raise InputError(f'{directory}: its checkpoints are of {progress.steps_per_epoch} steps an epoch, here are '
-                       f'{program.steps_per_epoch}; expected as many devices and processes as it was begun with, '
+                       f'{program.steps_per_epoch}; expected the same data and as many processes as it was begun with, '
                        'or --overwrite')
     batches.set_state(progress.data)
   progress.steps_per_epoch = program.steps_per_epoch

@@ -28,12 +28,10 @@ def put_split(batch, mesh: Mesh, axis: int = 0):
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, accumulation_steps: int):
-  """A training batch on the devices, rows split; with accumulation as [micro-batches, rows of each, ...].
+  """A training batch on the devices, rows split.
 
-  `batch` has the rows of this process.
+  `batch` has the rows of this process; with accumulation its leaves are [micro-batches, rows of each, ...].
   """
-  if accumulation_steps > 1:
-    batch = {name: leaf.reshape(accumulation_steps, -1, *leaf.shape[1:]) for name, leaf in batch.items()}
   rows = split(mesh, axis=int(accumulation_steps > 1))
   return {name: jax.make_array_from_process_local_data(rows, leaf) for name, leaf in batch.items()}
 

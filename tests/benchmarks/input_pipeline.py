@@ -23,7 +23,7 @@ from tests.benchmarks import table
 def measure(data, batch_size: int, epochs: int) -> float:
   """Examples a second; the first epoch warms up."""
   make_examples = functools.partial(splits.training_examples, history_length=20)
-  batches = PackedEpochs(data, make_examples, row_items=24, batch_size=batch_size, multiple=2, seed=0,
+  batches = PackedEpochs(data, make_examples, row_items=24, batch_size=batch_size, seed=0,
                          epochs=epochs + 1)
   iterator = iter(batches.dataset().to_iter_dataset(PREFETCH))
   for _ in range(batches.per_epoch):

@@ -30,7 +30,7 @@ def directory(interactions, tmp_path_factory):
 
 
 def epochs_of(data, process=0, processes=1, batch_size=64, **changes):
-  arguments = dict(row_items=24, batch_size=batch_size, multiple=2 * processes, seed=3, epochs=4, process=process,
+  arguments = dict(row_items=24, batch_size=batch_size, devices=2 * processes, seed=3, epochs=4, process=process,
                    processes=processes)
   make_examples = functools.partial(splits.training_examples, history_length=20)
   return PackedEpochs(data, make_examples, **{**arguments, **changes})
@@ -71,14 +71,20 @@ def test_windows_come_in_another_order_every_epoch(directory):
   assert len(set(orders)) == 4
 
 
-@pytest.mark.parametrize('processes', [2, 4])
-def test_processes_assemble_the_rows_of_one_batch(interactions, processes):
-  whole = epochs_of(interactions, multiple=8)
-  parts = [epochs_of(interactions, process, processes, multiple=8) for process in range(processes)]
-  assert all(part.per_epoch == whole.per_epoch for part in parts)
+@pytest.mark.parametrize('processes, devices, micro_batches', [(2, 2, 1), (4, 8, 1), (2, 8, 3), (1, 16, 2)])
+def test_a_batch_does_not_depend_on_processes_and_devices(interactions, processes, devices, micro_batches):
+  whole = epochs_of(interactions, devices=1, micro_batches=micro_batches)
+  parts = [epochs_of(interactions, process, processes, devices=devices, micro_batches=micro_batches)
+           for process in range(processes)]
+  assert all((part.per_epoch, part.rows) == (whole.per_epoch, whole.rows) for part in parts)
+  by_micro_batch = lambda leaf: leaf if micro_batches > 1 else leaf[None]
   for step in (0, 3, whole.per_epoch - 1, whole.per_epoch + 1):
     for name, leaf in whole[step].items():
-      np.testing.assert_array_equal(np.concatenate([part[step][name] for part in parts]), leaf)
+      joined = np.concatenate([by_micro_batch(part[step][name]) for part in parts], axis=1)
+      alone = by_micro_batch(leaf)
+      assert len(joined) == micro_batches and joined.shape[1] % devices == 0
+      np.testing.assert_array_equal(joined[:, :alone.shape[1]], alone)
+      assert (joined[:, alone.shape[1]:] == (0 if name == 'segments_BxC' else PAD_ITEM)).all()
 
 
 @pytest.mark.parametrize('window_users', [1000, 60])
@@ -96,7 +102,8 @@ def test_processes_read_their_share_of_a_stream(interactions, directory, window_
   assert len({part.per_epoch for part in parts}) == len({part.rows for part in parts}) == 1
   found = [examples_in(epoch(part, 1)) for part in parts]
   assert sorted(sum(found, [])) == everything(interactions)
-  assert all(batch['items_BxC'].shape[0] * 3 == parts[0].rows for part in parts for batch in epoch(part, 0))
+  rows = {batch['items_BxC'].shape[0] for part in parts for batch in epoch(part, 0)}
+  assert rows == {-(-parts[0].rows // 6) * 2}  # of 3 processes, each with 2 devices
   assert not read[0] & read[1] and not read[1] & read[2] and len(read[0] | read[1] | read[2]) == USERS
   assert max(map(len, read.values())) < 0.4 * USERS
 

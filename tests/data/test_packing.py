@@ -123,6 +123,14 @@ def test_epochs_and_seeds_shuffle_rows_and_their_examples():
   assert not np.array_equal(batches.batch_of(0, 0)['items_BxC'], other_seed.batch_of(0, 0)['items_BxC'])
 
 
+def test_streams_of_one_seed_shuffle_apart():
+  examples, plan, batches = packed(realistic_lengths(200))
+  first = batches.batch_of(1, 0)
+  for stream in ((0, 1), (1, 0)):
+    other = packing.PackedBatches(examples, plan, 5, 3, stream).batch_of(1, 0)
+    assert not np.array_equal(first['items_BxC'], other['items_BxC'])
+
+
 def test_next_is_the_item_that_follows_in_the_users_sequence():
   _, _, batches = packed(LENGTHS_OF_USERS['a few'])
   for batch in epoch_of(batches, 2):
@@ -160,6 +168,10 @@ def test_parts_of_a_batch_are_its_rows():
   _, _, batches = packed(realistic_lengths(60), rows=6)
   for index in (0, batches.per_epoch - 1):
     whole = batches.batch_of(1, index)
-    parts = [batches.batch_of(1, index, slice(first, first + 2)) for first in (0, 2, 4)]
+    parts = [batches.batch_of(1, index, np.arange(first, first + 2)) for first in (0, 2, 4)]
     for name, leaf in whole.items():
       np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), leaf)
+  filled = batches.batch_of(1, 0, np.array([3, -1, 1]))
+  for name, leaf in batches.batch_of(1, 0).items():
+    np.testing.assert_array_equal(filled[name][[0, 2]], leaf[[3, 1]])
+    assert set(filled[name][1].tolist()) == {0 if name == 'segments_BxC' else PAD_ITEM}

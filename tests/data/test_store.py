@@ -65,6 +65,13 @@ def test_tfds_reads_the_tables_without_this_program(tmp_path):
   assert titles == {0: 'Bürste', 1: '', 2: 'Öl', 3: '日本'}
 
 
+def test_lengths_of_another_data_set_are_noticed(tmp_path):
+  store.save(small(), tmp_path)
+  np.save(tmp_path / 'lengths.npy', np.array([3, 3, 1], np.int32))
+  with pytest.raises(InputError, match='lengths of'):
+    store.StreamedInteractions(tmp_path, 1, 22)
+
+
 @pytest.mark.parametrize('file', ['users', 'items', 'summary.json'])
 @pytest.mark.parametrize('damage', ['missing', 'empty', 'half'])
 def test_damaged_files(tmp_path, file, damage):
@@ -86,6 +93,79 @@ def test_a_table_of_another_data_set_is_noticed(tmp_path):
   (tmp_path / 'summary.json').write_text(json.dumps({**summary, 'users': 3}))
   with pytest.raises(InputError, match='2 records where summary.json has 3'):
     store.load(tmp_path)
+
+
+def test_the_fingerprint_is_of_the_records_and_not_of_their_order(tmp_path):
+  random = np.random.default_rng(0)
+  saved = synthetic.synthesize(SyntheticConfig(num_users=40, num_items=20), 3)
+  times = random.integers(0, 99, len(saved.interactions.items))
+  changed = {
+    'same': saved,
+    'items': dataclasses.replace(saved, interactions=dataclasses.replace(
+      saved.interactions, items=(saved.interactions.items + 1) % 20)),
+    'names': dataclasses.replace(saved, item_names=tuple(map(str, range(20)))),
+    'times': dataclasses.replace(saved, timestamps=times),
+    'texts': dataclasses.replace(saved, texts=({**saved.texts[0], 'brand': 'other'}, *saved.texts[1:]))}
+  found = {}
+  for name, data in changed.items():
+    store.save(data, tmp_path / name)
+    found[name] = store.load_summary(tmp_path / name)['content']
+  assert len(set(found.values())) == 5 and all(len(content) == 64 for content in found.values())
+  store.adopt(tmp_path / 'times', tmp_path / 'adopted')
+  assert store.load_summary(tmp_path / 'adopted')['content'] == found['times']
+
+
+def test_what_is_prepared_is_adopted_without_being_copied(tmp_path):
+  store.save(dataclasses.replace(small(), timestamps=np.arange(7)), tmp_path / 'prepared')
+  store.save(small(None), tmp_path / 'dataset')  # what was there is gone
+  store.adopt(tmp_path / 'prepared', tmp_path / 'dataset')
+  for path in (tmp_path / 'prepared').rglob('*'):
+    other = tmp_path / 'dataset' / path.relative_to(tmp_path / 'prepared')
+    assert path.is_dir() or path.read_bytes() == other.read_bytes()
+    assert 'array_record' not in path.name or path.samefile(other)
+  assert store.load(tmp_path / 'dataset').texts == TEXTS
+
+
+@pytest.mark.parametrize('damage', ['no summary', 'no table', 'half a table', 'other counts'])
+def test_what_cannot_be_adopted(tmp_path, damage):
+  store.save(small(), tmp_path / 'prepared')
+  summary, shard = tmp_path / 'prepared/summary.json', store.shards(tmp_path / 'prepared' / store.TABLES['users'])[0]
+  if damage == 'no summary':
+    summary.unlink()
+  elif damage == 'no table':
+    shard.unlink()
+  elif damage == 'half a table':
+    shard.write_bytes(shard.read_bytes()[:-50])
+  else:
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), 'interactions': 8}))
+  with pytest.raises(InputError) as caught:
+    store.adopt(tmp_path / 'prepared', tmp_path / 'dataset')
+  assert '\n' not in str(caught.value) and str(tmp_path) in str(caught.value)
+  assert not (tmp_path / 'dataset' / 'summary.json').exists()
+
+
+def test_a_window_is_read_a_block_at_a_time(tmp_path, monkeypatch):
+  saved = synthetic.synthesize(SyntheticConfig(num_users=50, num_items=20), 3)
+  store.save(saved, tmp_path)
+  monkeypatch.setattr(store, 'RECORDS_AT_ONCE', 7)
+  blocks = []
+
+  class Reader:
+    """ArrayRecord's, which says what it is asked for."""
+
+    def __init__(self, reader):
+      self._reader = reader
+      self.num_records = reader.num_records
+
+    def read(self, start, end):
+      blocks.append(end - start)
+      return self._reader.read(start, end)
+
+  table = store.Table(tmp_path / store.TABLES['users'])
+  table._readers = list(map(Reader, table._readers))
+  assert [features['user_id'].int64_list.value[0] for features in table.parsed(3, 40)] == [
+    features['user_id'].int64_list.value[0] for features in table.parsed()][3:40]
+  assert sum(blocks) == 37 + 50 and max(blocks) == 7
 
 
 FULL_DISK = """

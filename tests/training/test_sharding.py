@@ -27,7 +27,8 @@ def test_batches_are_split_by_rows_behind_the_micro_batches():
   whole = sharding.put_batch(batch, mesh, 1)
   assert {name: leaf.shape for name, leaf in whole.items()} == {'items_BxC': (rows, 3), 'targets_B': (rows,)}
   assert whole['items_BxC'].sharding.spec == PartitionSpec('data')
-  micro = sharding.put_batch(batch, mesh, 2)
+  halves = {name: leaf.reshape(2, rows // 2, *leaf.shape[1:]) for name, leaf in batch.items()}
+  micro = sharding.put_batch(halves, mesh, 2)
   assert micro['items_BxC'].shape == (2, rows // 2, 3) and micro['targets_B'].shape == (2, rows // 2)
   assert micro['items_BxC'].sharding.spec == PartitionSpec(None, 'data')
   for name, leaf in batch.items():

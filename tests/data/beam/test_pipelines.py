@@ -13,7 +13,7 @@ from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 
 from letter_jax import pipeline
 from letter_jax.configuration import DataConfig, PreparationConfig
-from letter_jax.data import sources, store
+from letter_jax.data import store
 from letter_jax.data.beam import pipelines, transforms
 from letter_jax.data.raw.dataset import read_dataset
 from letter_jax.errors import InputError
@@ -69,7 +69,7 @@ def test_every_raw_format_as_the_local_preparation_has_it(tmp_path, monkeypatch,
   test_raw.WRITERS[source](tmp_path / 'raw')
   local = assert_same_as_local(test_raw.settings(source, tmp_path / 'raw', core=5), tmp_path)
   assert len(local.interactions.users) > 8 and local.preparation['dropped']['duplicate'] >= 20
-  assert bool(local.preparation['problems']) == (source in ('amazon2014', 'movielens 1m', 'yelp'))
+  assert bool(local.preparation['problems']) == (source in ('amazon2014', 'movielens 1m', 'movielens 32m', 'yelp'))
 
 
 def test_options_many_spans_and_several_workers_change_nothing(tmp_path, monkeypatch):
@@ -189,14 +189,20 @@ def test_the_command_and_what_the_program_makes_of_it(tmp_path):
   pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
   assert records(tmp_path / 'workdir/dataset') == records(tmp_path / 'beam')
   assert store.load(tmp_path / 'workdir/dataset').summary() == store.load(tmp_path / 'beam').summary()
+  # The fingerprint, too, is that of the local preparation.
+  store.save(read_dataset(config_with(settings | {'data.source': 'yelp', 'data.path': str(tmp_path / 'raw')}).data),
+             tmp_path / 'local')
+  assert (store.load_summary(tmp_path / 'workdir/dataset')['content'] ==
+          store.load_summary(tmp_path / 'local')['content'])
   (tmp_path / 'beam/summary.json').write_text((tmp_path / 'beam/summary.json').read_text() + '\n')
   with pytest.raises(InputError, match='content of config.data.path/summary.json'):
     pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
 
 
 def test_a_prepared_folder_that_is_none(tmp_path):
-  with pytest.raises(InputError, match=f'cannot be read .*; expected a folder that {MODULE} wrote'):
-    sources.read_dataset(DataConfig(source='prepared', path=str(tmp_path)), 42)
-  for read in (sources.files, lambda config: sources.read_dataset(config, 42)):
-    with pytest.raises(InputError, match='config.data.path is empty'):
-      read(DataConfig(source='prepared'))
+  settings = run_settings(data__source='prepared', data__path=str(tmp_path))
+  (tmp_path / 'summary.json').write_text('{}')
+  with pytest.raises(InputError, match=f'holds no prepared data set .*; expected a folder that {MODULE} wrote'):
+    pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
+  with pytest.raises(InputError, match='config.data.path is empty'):
+    pipeline.run(config_with({**settings, 'data.path': ''}), tmp_path / 'workdir', 'dataset')

@@ -80,7 +80,7 @@ def write_movielens1m(folder):
 
 def write_movielens32m(folder):
   write(folder / 'ratings.csv', ['userId,movieId,rating,timestamp']
-        + [f'{user},{item},3.5,{day * DAY}' for user, item, day in EVENTS])
+        + [f'{user},{item},3.5,{day * DAY}' for user, item, day in EVENTS] + ['1,2\r3,4,5', f'1,2,3.5,{"9" * 5000}'])
   write(folder / 'movies.csv', ['movieId,title,genres', 'B1,"Soap, Water (1995)",Beauty|Bath & Body',
                                 'B2,Nothing,(no genres listed)'])
 
