@@ -12,7 +12,8 @@ from letter_jax.errors import InputError
 
 def parse(arguments: list[str]) -> list[str]:
   """absl's flags, with a recipe that is missing or does not fit told in one line."""
-  recipe = next((a.partition('=')[2] for a in arguments if a.startswith('--config=')), '')
+  recipe = next((a.partition('=')[2] or after for a, after in zip(arguments, [*arguments[1:], ''])
+                 if re.fullmatch(r'--?config(=.*)?', a, re.DOTALL)), '')
   if recipe and not pathlib.Path(recipe.partition(':')[0]).is_file():
     fail(f'--config={recipe} is not there; expected a recipe such as configs/letter_tiger.py:beauty')
   try:

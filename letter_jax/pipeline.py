@@ -127,7 +127,7 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
   if record is not None and not record['complete'] and [path.name for path in directory.iterdir()] == [RECORD]:
     record = None  # an attempt that failed before it wrote anything binds nobody
   if record is not None:
-    changes = _changes(record, wanted)
+    changes = _changes(record, wanted, stage)
     if changes and not overwrite:
       raise InputError(f'stage {stage.name} in {workdir} was made with another {_listed(changes)}; expected the same '
                        'settings and inputs, another --workdir, or --overwrite to redo it and what follows')
@@ -153,8 +153,8 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
       shutil.rmtree(place, ignore_errors=True)
       aside.rename(place)
     raise
-  for aside, _ in filter(None, asides):
-    shutil.rmtree(aside)
+  for later in [stage, *_descendants(stage, order)]:
+    shutil.rmtree(_aside(later.directory(workdir)), ignore_errors=True)
   outputs = {name: artifacts.fingerprint(directory / name) for name in stage.outputs}
   seconds = spent + time.perf_counter() - start
   artifacts.write_json(directory / RECORD, {**wanted, 'complete': True, 'seconds': seconds, 'outputs': outputs})
@@ -169,13 +169,20 @@ def _seconds_spent(record: dict, directory: pathlib.Path) -> float:
   return record['seconds'] + max(last - (directory / RECORD).stat().st_mtime, 0)
 
 
+def _aside(directory: pathlib.Path) -> pathlib.Path:
+  return directory.with_name(f'.{directory.name}.replaced')
+
+
 def _put_aside(directory: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
   """Moves a stage's folder out of the way; (where it is now, where it was), or None where there is none."""
   if not directory.exists():
     return None
-  aside = directory.with_name(f'.{directory.name}.replaced')
-  shutil.rmtree(aside, ignore_errors=True)
-  directory.rename(aside)
+  aside = _aside(directory)
+  if aside.exists() and not (_read_record(directory) or {'complete': False})['complete']:
+    shutil.rmtree(directory)  # half of what was to replace it; what was there before is worth more
+  else:
+    shutil.rmtree(aside, ignore_errors=True)
+    directory.rename(aside)
   return aside, directory
 
 
@@ -185,7 +192,7 @@ def _require_complete(stage: Stage, wanted_by: str, by_name, config: Config, wor
   if record is None or not record['complete']:
     raise InputError(f'stage {wanted_by} needs {stage.name}, which is not complete in {workdir}; '
                      f'run --stage={stage.name} first, or all stages')
-  changes = _changes(record, _wanted(stage, by_name, config, workdir))
+  changes = _changes(record, _wanted(stage, by_name, config, workdir), stage)
   if changes:
     raise InputError(f'stage {wanted_by} needs {stage.name}, which was made with another {_listed(changes)}; '
                      f'expected the same, or --stage={stage.name} --overwrite first')
@@ -216,7 +223,10 @@ def _wanted(stage: Stage, by_name, config: Config, workdir: pathlib.Path) -> dic
   return {'settings': settings, 'inputs': inputs, 'files': contents}
 
 
-def _changes(record: dict, wanted: dict) -> list[str]:
+def _changes(record: dict, wanted: dict, stage: Stage) -> list[str]:
+  if record['complete'] and not record['outputs'].keys() >= set(stage.outputs):
+    missing = sorted(set(stage.outputs) - record['outputs'].keys())
+    return [f'version of this program (which writes {", ".join(missing)})']
   changes = []
   # A setting that came into the program after the record was written had its default then.
   then = {**_flatten(dataclasses.asdict(Config())), **record['settings']}

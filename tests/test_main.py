@@ -67,6 +67,13 @@ def test_no_config(recipe):
   _fails(recipe[1:], '--config')
 
 
+def test_the_config_as_two_words(recipe, tmp_path):
+  config, workdir = recipe[0].split('='), recipe[1]
+  result = _command(*config, workdir, '--stage=dataset')
+  assert result.returncode == 0, result.stderr
+  _fails(['--config', tmp_path / 'nowhere.py', workdir], 'nowhere.py is not there')
+
+
 def test_no_workdir(recipe):
   _fails(recipe[:1], '--workdir')
 

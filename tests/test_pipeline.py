@@ -150,6 +150,39 @@ def test_what_cannot_be_redone_is_kept(workdir, capsys):
   assert not [path for path in workdir.iterdir() if path.name.startswith('.')]
 
 
+@pytest.mark.parametrize('attempts', [1, 2])
+def test_what_killed_attempts_were_to_replace_is_not_lost(workdir, monkeypatch, attempts):
+  """Ctrl-C leaves the half-made stage, to be resumed; if it cannot be made after all, the first result comes back."""
+  before = (workdir / 'text_embeddings/embeddings.npy').read_bytes()
+
+  def killed(config, workdir):
+    (workdir / 'text_embeddings/half.npy').write_bytes(b'half')
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(pipeline.stages, 'text_embeddings', killed)
+    for attempt in range(attempts):
+      with pytest.raises(KeyboardInterrupt):
+        pipeline.run(config_with(run_settings(text_embeddings__dim=5 + attempt)), workdir, overwrite=True)
+  with pytest.raises(InputError, match='nowhere is not a folder'):
+    pipeline.run(config_with(run_settings(text_embeddings__model='./nowhere')), workdir, overwrite=True)
+  assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() == before
+  pipeline.run(config_with(run_settings(text_embeddings__dim=5)), workdir, 'text_embeddings', overwrite=True)
+  assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() != before
+  assert not [path for path in workdir.iterdir() if path.name.startswith('.')]
+
+
+def test_a_workdir_of_an_earlier_version_is_named_as_such(workdir):
+  record = workdir / 'dataset/stage.json'
+  written = json.loads(record.read_text())
+  del written['outputs']['lengths.npy']
+  record.write_text(json.dumps(written))
+  for stage in ('all', 'evaluate'):
+    with pytest.raises(InputError, match=r'another version of this program \(which writes lengths.npy\).*--overwrite'):
+      pipeline.run(config_with(run_settings()), workdir, stage)
+  pipeline.run(config_with(run_settings()), workdir, overwrite=True)
+
+
 def test_tables_that_are_made_again_change_nothing_for_later_stages(workdir, capsys):
   """TFDS writes other bytes for the same records in another process."""
   (table,) = (workdir / 'dataset/tfds').rglob('*users*.array_record*')

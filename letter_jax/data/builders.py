@@ -102,7 +102,9 @@ class _OfSource(LetterDataset, skip_registration=True):
     self._settings, self._seed = settings, seed
     files = sources.files(settings) if settings.path else {}
     contents = {key: artifacts.fingerprint(path) for key, path in files.items() if path.is_file()}
-    said = repr((dataclasses.replace(settings, path='', downloads=''), seed, contents)).encode()
+    # What only training or reading asks for does not make another data set.
+    said = repr((dataclasses.replace(settings, path='', downloads='', history_length=1, window_users=0), seed,
+                 contents)).encode()
     name = '_'.join(filter(None, (config, settings.name, hashlib.sha256(said).hexdigest()[:8])))
     super().__init__(config=tfds.core.BuilderConfig(name=name, description=TABLES[config]), **arguments)
 

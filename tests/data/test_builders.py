@@ -71,6 +71,14 @@ def test_other_settings_are_another_data_set(tmp_path):
       assert len(records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')) == users
 
 
+def test_what_only_training_asks_for_is_no_other_data_set(tmp_path):
+  WRITERS['amazon2014'](tmp_path / 'raw')
+  names = [builders.Amazon2014(data_dir=tmp_path / 'tfds', settings=DataConfig(
+    source='amazon2014', name='Beauty', path=str(tmp_path / 'raw'), **changes)).builder_config.name
+    for changes in ({}, {'history_length': 7, 'window_users': 3}, {'preparation': CORE})]
+  assert names[0] == names[1] != names[2]
+
+
 def test_other_files_are_another_data_set(tmp_path):
   settings = DataConfig(source='amazon2014', name='Beauty', path=str(tmp_path / 'raw'), preparation=CORE)
   WRITERS['amazon2014'](tmp_path / 'raw')
@@ -130,6 +138,33 @@ def test_amazon_is_downloaded_once(tmp_path, server, monkeypatch):
   assert sorted(asked) == ['/meta_Beauty.json.gz', '/reviews_Beauty_5.json.gz']
   with pytest.raises(InputError, match='reviews_Toys_5.json.gz .* could not be fetched .*404.*by hand'):
     dataset_stage(tmp_path, source='amazon2014', name='Toys')
+
+
+def test_a_download_that_ended_early_is_made_again(tmp_path, server, monkeypatch):
+  address, _ = server
+  WRITERS['amazon2014'](tmp_path / 'served')
+  monkeypatch.setitem(downloads.AMAZON, 2014, (f'{address}/reviews_{{}}_5.json.gz', f'{address}/meta_{{}}.json.gz'))
+  reviews = tmp_path / 'served/reviews_Beauty_5.json.gz'
+  whole = reviews.read_bytes()
+  reviews.write_bytes(whole[:-20])
+  with pytest.raises(InputError, match='is damaged .*the same command downloads it again'):
+    dataset_stage(tmp_path, source='amazon2014', name='Beauty')
+  reviews.write_bytes(whole)
+  assert dataset_stage(tmp_path, source='amazon2014', name='Beauty').item_names == ('B1', 'B2', 'B3')
+
+
+def test_an_archive_that_is_none_is_downloaded_again(tmp_path, server, monkeypatch):
+  address, _ = server
+  monkeypatch.setattr(downloads, 'MOVIELENS', address + '/{}.zip')
+  (tmp_path / 'served/ml-32m.zip').write_bytes(b'<html>busy</html>')
+  with pytest.raises(InputError, match='not a zip file'):
+    dataset_stage(tmp_path, source='movielens', name='ml-32m')
+  WRITERS['movielens 32m'](tmp_path / 'raw')
+  with zipfile.ZipFile(tmp_path / 'served/ml-32m.zip', 'w') as archive:
+    for path in (tmp_path / 'raw').iterdir():
+      archive.write(path, f'ml-32m/{path.name}')
+  assert dataset_stage(tmp_path, source='movielens', name='ml-32m').item_names == ('B1', 'B2', 'B3')
+  assert not list((tmp_path / 'kept').rglob('.unpacking-*'))
 
 
 def test_without_a_network_there_is_no_waiting(tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ class _Run:
     """A pipeline, and the function that gets its tallies; what they say is added to what was found before."""
     print(f'dataset: {label}', flush=True)
     path = self._folder / 'report.json'
-    with beam.Pipeline(options=self._options) as pipeline:
+    with _said_in_one_line(label), beam.Pipeline(options=self._options) as pipeline:
       yield pipeline, lambda tallies: transforms.write_report(tallies, path)
     for (kind, detail), (count, place) in json.loads(path.read_text()):
       so_far, first = self._found.get((kind, detail), (0, place))
@@ -173,12 +173,26 @@ class _Run:
     return problems
 
 
+@contextlib.contextmanager
+def _said_in_one_line(label: str) -> Iterator[None]:
+  """Whatever a runner or a worker raises: a disk that is full, a service that does not answer."""
+  try:
+    yield
+  except Exception as error:
+    if isinstance(error, InputError):
+      raise
+    said = ' '.join(str(error).split())
+    raise InputError(f'the Beam pipeline of {label!r} failed ({type(error).__name__}: ...{said[-300:]}); the same '
+                     'command starts again') from error
+
+
 def _write_tables(directory: epath.Path, options: PipelineOptions) -> None:
   """TFDS's Beam writer, on the records of `_Run.tables`."""
   tfds.disable_progress_bar()
   for table in ('users', 'items'):
     print(f'dataset: writing {table}', flush=True)
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS says that it downloads
+    # TFDS says that it downloads.
+    with _said_in_one_line(f'writing {table}'), contextlib.redirect_stdout(io.StringIO()):
       transforms.TablesFromRecords(
         records=directory / INTERMEDIATE / table, config=table, data_dir=directory / 'tfds').download_and_prepare(
           download_config=tfds.download.DownloadConfig(beam_options=options))
@@ -198,8 +212,12 @@ def _options(arguments: list[str]) -> PipelineOptions:
   try:
     with contextlib.redirect_stderr(said):
       options = PipelineOptions(arguments)
-      options.get_all_options()
-      create_runner(options.view_as(StandardOptions).runner or 'DirectRunner')
+      known = options.get_all_options()
+      unknown = options.get_all_options(retain_unknown_options=True).keys() - known.keys()
+      runner = options.view_as(StandardOptions).runner or 'DirectRunner'
+      if unknown and 'Direct' in runner:  # others hand them on to their services
+        raise ValueError(f'{runner} does not know --{", --".join(sorted(unknown))}')
+      create_runner(runner)
   except SystemExit as error:  # argparse
     raise InputError(f'Beam options {" ".join(arguments)}: {said.getvalue().strip().splitlines()[-1]}') from error
   except (ValueError, ImportError, AttributeError) as error:

@@ -39,7 +39,7 @@ def _find(folder: pathlib.Path, names: list[str]) -> pathlib.Path:
     if path.is_file():
       return path
   raise InputError(f'{folder} has no {" and no ".join(path.name for path in candidates)}; expected one of them '
-                   '(the README says where they are published)')
+                   '(config.data.name is the category in their names; the README says where they are published)')
 
 
 def _events(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
@@ -48,16 +48,20 @@ def _events(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, Ev
       span, problems, (user_key, item_key, time_key), 'not JSON', f'without {user_key}, {item_key} or {time_key}'):
     if not (isinstance(user, str) and isinstance(item, str) and user and item):
       problems.add(f'{user_key} or {item_key} is no text', span.path, number)
-    elif not isinstance(time, int) or isinstance(time, bool):
-      problems.add(f'{time_key} is no number', span.path, number)
+    elif isinstance(time, bool) or not isinstance(time, int) or time < 0:
+      problems.add(f'{time_key} is no whole number', span.path, number)
     else:
       yield number, (user, item, time // unit)
 
 
 def _texts(year: int, span: Span, problems: Problems) -> Iterable[tuple[str, Texts]]:
-  for _, record, (item,) in read_records(
+  for number, record, (item,) in read_records(
       span, problems, (ITEM_KEY[year],), 'metadata that cannot be parsed', f'metadata without {ITEM_KEY[year]}',
       ast.literal_eval if year == 2014 else json.loads):
+    title = clean(record.get('title'))
+    if 'getTime' in title:  # what a crawler took for a title, often in 2018
+      problems.add("title is a page's script", span.path, number)
+      title = ''
     categories = record.get({2014: 'categories', 2018: 'category', 2023: 'categories'}[year])
-    yield item, {'title': clean(record.get('title')), 'brand': clean(record.get('store' if year == 2023 else 'brand')),
+    yield item, {'title': title, 'brand': clean(record.get('store' if year == 2023 else 'brand')),
                  'categories': category_path(categories), 'description': clean(record.get('description'))}

@@ -8,8 +8,8 @@ from letter_jax.configuration import DataConfig
 from letter_jax.data.dataset import Dataset, Interactions
 from letter_jax.data.preparation import prepare
 from letter_jax.data.raw import amazon, movielens, yelp
-from letter_jax.data.raw.downloads import fetch
-from letter_jax.data.raw.lines import Problems, Span
+from letter_jax.data.raw.downloads import fetch, forget, require_category
+from letter_jax.data.raw.lines import DamagedFile, Problems, Span
 from letter_jax.data.raw.source import RawSource, event_table, texts_of
 from letter_jax.errors import InputError
 
@@ -19,8 +19,7 @@ def find(config: DataConfig, folder: pathlib.Path) -> RawSource:
   if not folder.is_dir():
     raise InputError(f'{folder} (config.data.path) is no folder; expected the folder with the raw files')
   if config.source.startswith('amazon'):
-    if not config.name:
-      raise InputError("config.data.name is empty; expected the category as in the files' names, such as Beauty")
+    require_category(config)
     return amazon.source(folder, int(config.source.removeprefix('amazon')), config.name)
   return movielens.source(folder) if config.source == 'movielens' else yelp.source(folder)
 
@@ -34,7 +33,16 @@ def read_dataset(config: DataConfig, downloads=None) -> Dataset:
   Raises:
     InputError: a file that is missing or damaged; nothing is left after the preparation.
   """
-  folder = pathlib.Path(config.path) if config.path else fetch(config, downloads)
+  if config.path:
+    return _read(config, pathlib.Path(config.path))
+  try:
+    return _read(config, fetch(config, downloads))
+  except DamagedFile as error:
+    forget(error.path)
+    raise InputError(f'{error}. It was removed: the same command downloads it again') from error
+
+
+def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
   source = find(config, folder)
   problems = Problems()
   bar = tqdm(source.events(Span(source.files[0]), problems), desc='dataset: events', unit='event', disable=None)
@@ -65,4 +73,5 @@ def nothing_usable(source: RawSource, problems: dict[str, dict]) -> InputError:
 def tell(problems: dict[str, dict]) -> None:
   """Prints what was left out; `problems` as in `Problems.summary()`."""
   for kind, found in problems.items():
-    tqdm.write(f'dataset: {found["lines"]:,} lines left out or mended: {kind} (first: {found["first"]})')
+    lines = f'{found["lines"]:,} line' + 's' * (found['lines'] != 1)
+    tqdm.write(f'dataset: {kind}: {lines}, first {found["first"]}')

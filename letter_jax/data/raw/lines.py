@@ -12,6 +12,21 @@ from typing import Any, BinaryIO
 from letter_jax.errors import InputError
 
 
+class DamagedFile(InputError):
+  """A file whose bytes are not those that its owner published.
+
+  Attributes:
+    path: which.
+  """
+
+  def __init__(self, path: pathlib.Path, message: str):
+    super().__init__(message)
+    self.path = path
+
+  def __reduce__(self):
+    return DamagedFile, (self.path, str(self))
+
+
 @dataclasses.dataclass(frozen=True)
 class Span:
   """The lines of a file that begin at the bytes `start` .. `end` - 1: all of them, where nothing else is said.
@@ -55,7 +70,7 @@ def read_lines(span: Span, problems: Problems, encoding: str = 'utf-8') -> Itera
   """(line number from 1, text) of every line that is not blank; bytes that are no text become U+FFFD and are counted.
 
   Raises:
-    InputError: no file, or a gzip stream that is damaged or ends early.
+    InputError: no file; a DamagedFile where a gzip stream is damaged or ends early.
   """
   path, number = span.path, 0
   if not path.is_file():
@@ -72,8 +87,8 @@ def read_lines(span: Span, problems: Problems, encoding: str = 'utf-8') -> Itera
         if text.strip():
           yield number, text
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-    raise InputError(f'{path} is damaged or was not downloaded to its end (line {number}: {error}); '
-                     'expected a whole gzip file') from error
+    raise DamagedFile(path, f'{path} is damaged or was not downloaded to its end (line {number}: {error}); '
+                      'expected a whole gzip file') from error
 
 
 def is_gzip(path: pathlib.Path) -> bool:

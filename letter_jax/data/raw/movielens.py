@@ -56,7 +56,7 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
     if time.isascii() and time.isdigit() and len(time) < 20:
       yield number, (user, movie, int(time))
     else:
-      problems.add('timestamp is no number', span.path, number)
+      problems.add('timestamp is no whole number', span.path, number)
 
 
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[str, Texts]]:

@@ -69,7 +69,7 @@ def test_every_raw_format_as_the_local_preparation_has_it(tmp_path, monkeypatch,
   test_raw.WRITERS[source](tmp_path / 'raw')
   local = assert_same_as_local(test_raw.settings(source, tmp_path / 'raw', core=5), tmp_path)
   assert len(local.interactions.users) > 8 and local.preparation['dropped']['duplicate'] >= 20
-  assert bool(local.preparation['problems']) == (source in ('amazon2014', 'movielens 1m', 'movielens 32m', 'yelp'))
+  assert bool(local.preparation['problems']) == (source != 'amazon2023')
 
 
 def test_options_many_spans_and_several_workers_change_nothing(tmp_path, monkeypatch):
@@ -197,6 +197,23 @@ def test_the_command_and_what_the_program_makes_of_it(tmp_path):
   (tmp_path / 'beam/summary.json').write_text((tmp_path / 'beam/summary.json').read_text() + '\n')
   with pytest.raises(InputError, match='content of config.data.path/summary.json'):
     pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
+
+
+def test_options_that_nobody_knows(tmp_path):
+  config = DataConfig(source='yelp', path=str(tmp_path))
+  with pytest.raises(InputError, match='DirectRunner does not know --runer'):
+    pipelines.prepare(config, tmp_path / 'beam', ['--runer=DataflowRunner'])
+
+
+def test_a_disk_that_is_full(tmp_path, monkeypatch):
+  def full(value, path):
+    raise OSError(28, 'No space left on device', str(path))
+
+  monkeypatch.setattr(transforms, '_write_json', full)
+  test_raw.write_yelp(tmp_path / 'raw')
+  with pytest.raises(InputError, match="pipeline of 'reading events' failed .*No space left") as caught:
+    prepare(DataConfig(source='yelp', path=str(tmp_path / 'raw')), tmp_path / 'beam')
+  assert '\n' not in str(caught.value)
 
 
 def test_a_prepared_folder_that_is_none(tmp_path):

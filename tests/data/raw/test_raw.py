@@ -55,8 +55,8 @@ def write_amazon2018(folder):
   write(folder / 'meta_Beauty.json.gz', [
     json.dumps({'category': ['Beauty', 'Bath &amp; Body'], 'description': ['It&#39;s', 'soap'], 'brand': 'Acme',
                 'title': 'Soap &amp; Water Set', 'price': '$3.50', 'asin': 'B1', 'also_buy': []}),
-    json.dumps({'category': [], 'description': [], 'title': None, 'price': '.a-box-inner{background-color:#fff}',
-                'asin': 'B2'})])
+    json.dumps({'category': [], 'description': [], 'title': 'var aPageStart = (new Date()).getTime();',
+                'price': '.a-box-inner{background-color:#fff}', 'asin': 'B2'})])
 
 
 def write_amazon2023(folder):
@@ -146,22 +146,26 @@ def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
   assert data.preparation['problems'] == {
     'not JSON': {'lines': 1, 'first': f'{review}:12'},
     'not UTF-8': {'lines': 1, 'first': f'{review}:14'},
-    'unixReviewTime is no number': {'lines': 1, 'first': f'{review}:15'},
+    'unixReviewTime is no whole number': {'lines': 1, 'first': f'{review}:15'},
     'without reviewerID, asin or unixReviewTime': {'lines': 2, 'first': f'{review}:16'},
     'reviewerID or asin is no text': {'lines': 1, 'first': f'{review}:17'},
     'metadata that cannot be parsed': {'lines': 1, 'first': f'{meta}:4'},
     'metadata without asin': {'lines': 1, 'first': f'{meta}:5'}}
   assert data.preparation['raw_events'] == len(EVENTS) + 2  # one twice, one with mended bytes
   assert data.preparation['dropped']['duplicate'] == 1
-  assert f'not JSON (first: {review}:12)' in capsys.readouterr().out
+  assert f'not JSON: 1 line, first {review}:12' in capsys.readouterr().out
   write_yelp(tmp_path)
   assert data.summary()['preparation']['problems']['not JSON']['lines'] == 1
   problems = read_dataset(settings('yelp', tmp_path)).preparation['problems']
   assert {kind: found['lines'] for kind, found in problems.items()} == {
     'date is no date': 1, 'without user_id, business_id or date': 1, 'not JSON': 1, 'business that cannot be parsed': 1}
+  write_amazon2018(tmp_path)
+  assert read_dataset(settings('amazon2018', tmp_path)).preparation['problems'] == {
+    "title is a page's script": {'lines': 1, 'first': 'meta_Beauty.json.gz:2'}}
   write_movielens1m(tmp_path)
   problems = read_dataset(settings('movielens 1m', tmp_path)).preparation['problems']
-  assert {kind: found['lines'] for kind, found in problems.items()} == {'not 4 fields': 1, 'timestamp is no number': 1}
+  assert {kind: found['lines'] for kind, found in problems.items()} == {
+    'not 4 fields': 1, 'timestamp is no whole number': 1}
 
 
 def test_a_gzip_file_that_ends_early_is_refused(tmp_path):
@@ -173,6 +177,15 @@ def test_a_gzip_file_that_ends_early_is_refused(tmp_path):
   reviews.write_bytes(b'<html>404</html>')
   with pytest.raises(InputError, match='reviews_Beauty_5.json.gz is damaged'):
     read_dataset(settings('amazon2014', tmp_path))
+  assert reviews.exists()  # what the user put there is the user's
+
+
+@pytest.mark.parametrize('name, said', [('../Beauty', 'without a /'), ('', 'config.data.name is empty')])
+def test_a_name_that_is_no_category(tmp_path, name, said):
+  for path in ('', str(tmp_path)):
+    with pytest.raises(InputError, match=said):
+      pipeline.run(config_with(run_settings(data__source='amazon2014', data__name=name, data__path=path)),
+                   tmp_path / 'workdir', 'dataset')
 
 
 @pytest.mark.parametrize('source, said', [
