@@ -10,7 +10,7 @@ depends on the number of processes.
 Grain prefetches, and the position of its iterator is saved with the training's checkpoints.
 """
 
-import functools
+import concurrent.futures
 import threading
 from collections.abc import Callable
 
@@ -69,7 +69,8 @@ class PackedEpochs:
       (process, processes) if data.parts == 1 else (0, 1)))
     self._part = process if data.parts > 1 else 0
     self._lock = threading.Lock()
-    self._window = functools.lru_cache(maxsize=2)(self._window)
+    self._loader = concurrent.futures.ThreadPoolExecutor(1)
+    self._loaded: dict[int, concurrent.futures.Future] = {}
 
   def __len__(self) -> int:
     return self._epochs * self.per_epoch
@@ -80,12 +81,12 @@ class PackedEpochs:
     With several micro-batches the leaves are [micro-batches, rows of each, ...].
     """
     epoch, index = divmod(int(step), self.per_epoch)
-    order_W = np.random.default_rng((self._seed, epoch, 0, 0, 1)).permutation(len(self._batches_W))
+    order_W = self._order(epoch)
     ends_W = np.cumsum(self._batches_W[order_W])
     place = int(np.searchsorted(ends_W, index, side='right'))
-    with self._lock:  # Grain's threads share the windows
-      packed = self._window(int(order_W[place]))
     index -= int(ends_W[place] - self._batches_W[order_W[place]])
+    following = order_W[place + 1] if place + 1 < len(order_W) else self._order(epoch + 1)[0]
+    packed = self._packed(int(order_W[place]), int(following))
     batch = packed.batch_of(epoch, index, self._wanted_AxB.ravel())
     shape = self._wanted_AxB.shape if len(self._wanted_AxB) > 1 else self._wanted_AxB.shape[1:]
     return {name: leaf.reshape(*shape, -1) for name, leaf in batch.items()}
@@ -93,6 +94,19 @@ class PackedEpochs:
   def dataset(self) -> grain.MapDataset:
     """The batches as Grain knows them."""
     return grain.MapDataset.source(self)
+
+  def _order(self, epoch: int) -> np.ndarray:
+    """The windows as they come in an epoch; none that has no example."""
+    order_W = np.random.default_rng((self._seed, epoch, 0, 0, 1)).permutation(len(self._batches_W))
+    return order_W[self._batches_W[order_W] > 0]
+
+  def _packed(self, window: int, following: int) -> packing.PackedBatches:
+    """Of a window; the one that follows is read meanwhile. Grain's threads share the two."""
+    with self._lock:
+      self._loaded = {each: self._loaded.get(each) or self._loader.submit(self._window, each)
+                      for each in (window, following)}
+      packed = self._loaded[window]
+    return packed.result()
 
   def _window(self, window: int) -> packing.PackedBatches:
     examples = self._make_examples(self._data.window(window))
