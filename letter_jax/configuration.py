@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import difflib
 import math
+import re
 import types
 import typing
 from typing import Any
@@ -29,6 +30,20 @@ def setting(default, meaning: str, *, minimum=None, above=None, maximum=None, be
 
 def section(kind, **overrides):
   return dataclasses.field(default_factory=lambda: kind(**overrides))
+
+
+# (pattern, axes): what the end of a parameter's name looks like, and the mesh axis that each of its dimensions is split
+# over ('data', 'model' or ''); see `training/sharding.py`.
+Partition = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+  """How the devices are arranged; what comes out does not depend on it, up to rounding."""
+
+  data: int = setting(-1, 'parts that a batch is split into; -1: as many as devices are left', minimum=-1)
+  model: int = setting(1, 'devices that share each layer (tensor parallelism)', minimum=1)
+  fully_sharded: bool = setting(False, "parameters and optimizer state lie in pieces over 'data', too (FSDP)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +99,8 @@ class DataConfig:
   name: str = setting('', "NAME in the names of the files; which MovieLens to download ('ml-1m', 'ml-32m', ...)")
   downloads: str = setting('', "folder that keeps downloaded raw files; '' is ~/.cache/letter_jax/downloads")
   history_length: int = setting(20, 'latest interactions that a model sees', minimum=1)
-  window_users: int = setting(0, 'users whose interactions training holds in memory at a time; 0: all', minimum=0)
+  window_users: int = setting(0, 'users whose interactions training holds in memory at a time, with the next as many; '
+                              'each such window is shuffled and batched by itself; 0: all', minimum=0)
   preparation: PreparationConfig = section(PreparationConfig)
   synthetic: SyntheticConfig = section(SyntheticConfig)
 
@@ -127,6 +143,11 @@ class CollaborativeConfig:
                         choices=('sasrec', 'lightgcn'))
   baseline: bool = setting(True, 'train SASRec as the baseline of the results table even when its rows are not needed')
   model: SASRecConfig = section(SASRecConfig)
+  partition: Partition = setting((
+    ('item_embeddings', ('model', 'data')),
+    ('(query|key|value|Dense_0)/kernel', ('data', 'model')),
+    ('(query|key|value|Dense_0)/bias', ('model',)),
+    ('(out|Dense_1)/kernel', ('model', 'data'))), 'how the parameters of SASRec lie on the mesh')
   training: TrainingConfig = section(TrainingConfig, epochs=60, batch_size=256, weight_decay=0.0, patience=5)
   lightgcn: LightGCNConfig = section(LightGCNConfig)
 
@@ -150,6 +171,10 @@ class RQVAEConfig:
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
   model: RQVAEConfig = section(RQVAEConfig)
+  partition: Partition = setting((
+    (r'layer_\d*[02468]/kernel', ('data', 'model')),
+    (r'layer_\d*[02468]/bias', ('model',)),
+    (r'layer_\d*[13579]/kernel', ('model', 'data'))), 'how the parameters of the RQ-VAE lie on the mesh')
   training: TrainingConfig = section(
     TrainingConfig, epochs=1000, batch_size=1024, schedule='constant', warmup_fraction=0.0, weight_decay=0.01,
     evaluate_every_epochs=50, patience=1000, log_every_steps=50, checkpoint_every_steps=100)
@@ -179,6 +204,10 @@ class T5Config:
 @dataclasses.dataclass(frozen=True)
 class GeneratorConfig:
   model: T5Config = section(T5Config)
+  partition: Partition = setting((
+    ('embedding', ('model', 'data')),
+    ('(query|key|value|wi)', ('data', 'model')),
+    ('(out|wo)', ('model', 'data'))), 'how the parameters of the T5 lie on the mesh')
   initial_weights: str = setting('', 'Hugging Face T5 .safetensors to start from (same sizes and vocabulary)')
   temperature: float = setting(1.0, 'tau of the ranking-guided loss, not of the search; 1 is plain TIGER', above=0)
   softmax: str = setting('vocabulary', "'vocabulary': over all tokens (paper); 'catalogue': over codes that continue a "
@@ -201,6 +230,7 @@ class EvaluationConfig:
 @dataclasses.dataclass(frozen=True)
 class Config:
   seed: int = setting(42, 'everything random comes from it', minimum=0, maximum=2**32 - 1)
+  mesh: MeshConfig = section(MeshConfig)
   data: DataConfig = section(DataConfig)
   text_embeddings: TextEmbeddingsConfig = section(TextEmbeddingsConfig)
   collaborative: CollaborativeConfig = section(CollaborativeConfig)
@@ -232,6 +262,18 @@ def _check_together(config: Config) -> None:
   if config.text_embeddings.path and config.text_embeddings.model:
     raise InputError(f'config.text_embeddings.model is {config.text_embeddings.model!r} beside '
                      f'config.text_embeddings.path, {config.text_embeddings.path!r}; expected one of the two')
+  if config.mesh.data == 0:
+    raise InputError('config.mesh.data is 0; expected at least 1, or -1 for as many as devices are left')
+  for section_name in ('generator', 'tokenizer', 'collaborative'):
+    for pattern, axes in getattr(config, section_name).partition:
+      where = f'config.{section_name}.partition has the rule {pattern!r}'
+      try:
+        re.compile(pattern)
+      except re.error as error:
+        raise InputError(f'{where}; expected a regular expression ({error})') from error
+      split = [axis for axis in axes if axis]
+      if not set(split) <= {'data', 'model'} or len(set(split)) < len(split):
+        raise InputError(f"{where} with the axes {axes}; expected 'data' and 'model', each once at most, and ''")
   sasrec, history = config.collaborative.model, config.data.history_length
   if sasrec.dim % sasrec.heads:
     raise InputError(f'config.collaborative.model.heads is {sasrec.heads}; expected a divisor of '
@@ -279,10 +321,14 @@ def _build(kind, values, prefix: str):
 
 
 def _checked(value: Any, hint, limits, where: str):
-  if isinstance(hint, types.GenericAlias):  # tuple[int, ...]
-    if not isinstance(value, (tuple, list)):
-      raise InputError(f'config.{where} is {value!r}; expected a tuple of {hint.__args__[0].__name__}')
-    return tuple(_checked(entry, hint.__args__[0], limits, f'{where}[{i}]') for i, entry in enumerate(value))
+  if isinstance(hint, types.GenericAlias):  # tuple[int, ...], or tuple[str, X]: a pair
+    *of_entries, last = hint.__args__
+    if not isinstance(value, (tuple, list)) or (last is not Ellipsis and len(value) != len(hint.__args__)):
+      said = 'a pair' if last is not Ellipsis else f'a tuple of {getattr(of_entries[0], "__name__", of_entries[0])}'
+      raise InputError(f'config.{where} is {value!r}; expected {said}')
+    hints = of_entries * len(value) if last is Ellipsis else hint.__args__
+    return tuple(_checked(entry, of_entry, limits, f'{where}[{i}]')
+                 for i, (entry, of_entry) in enumerate(zip(value, hints)))
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):

@@ -19,8 +19,9 @@ from letter_jax.data import sources
 from letter_jax.errors import InputError
 
 RECORD = 'stage.json'
-# How often something is logged or saved, or how many users are decoded at once, does not change what comes out.
-WITHOUT_EFFECT = ('log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints', 'evaluation.batch_size',
+# How often something is logged or saved, how many users are decoded at once, or how arrays lie on the devices does not
+# change what comes out.
+WITHOUT_EFFECT = ('partition', 'log_every_steps', 'checkpoint_every_steps', 'keep_checkpoints', 'evaluation.batch_size',
                   'text_embeddings.batch_size')
 
 
@@ -55,7 +56,7 @@ class Stage:
 def graph(config: Config) -> list[Stage]:
   """The stages that this config needs, in order; what is given from outside needs no stage before it."""
   learned_ids = not config.semantic_ids.path
-  made = {'synthetic': ('seed', 'data.synthetic'), 'letter': ('data.name',)}.get(
+  made = {'synthetic': ('seed', 'data.synthetic'), 'letter': ('data.name',), 'prepared': ()}.get(
     config.data.source, ('data.name', 'data.preparation'))
   all_stages = [
     Stage('dataset', (), ('data.source', *made),
@@ -175,9 +176,9 @@ def _aside(directory: pathlib.Path) -> pathlib.Path:
 
 def _put_aside(directory: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
   """Moves a stage's folder out of the way; (where it is now, where it was), or None where there is none."""
-  if not directory.exists():
-    return None
   aside = _aside(directory)
+  if not directory.exists():  # an attempt that was killed may have put it aside before
+    return (aside, directory) if aside.exists() else None
   if aside.exists() and not (_read_record(directory) or {'complete': False})['complete']:
     shutil.rmtree(directory)  # half of what was to replace it; what was there before is worth more
   else:
@@ -283,7 +284,7 @@ def _flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
     if isinstance(value, dict):
       flat.update(_flatten(value, f'{prefix}{key}.'))
     else:
-      flat[f'{prefix}{key}'] = list(value) if isinstance(value, tuple) else value
+      flat[f'{prefix}{key}'] = json.loads(json.dumps(value))
   return flat
 
 

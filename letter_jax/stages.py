@@ -27,12 +27,14 @@ def text_embeddings_files(config: Config) -> dict[str, pathlib.Path]:
   return {f'text_embeddings.model/{path.relative_to(folder).as_posix()}': path for path in model_files(str(folder))}
 
 
-def _interactions(config: Config, workdir: pathlib.Path, process: int = 0, processes: int = 1) -> Windows:
+def _interactions(config: Config, workdir: pathlib.Path) -> Windows:
   """All in memory, or a window of users at a time, of which this process reads its share."""
   if not config.data.window_users:
     return store.load_interactions(workdir / 'dataset')
+  from letter_jax.training import sharding
+  part = sharding.data_part(sharding.make_mesh(config.mesh))
   return store.StreamedInteractions(workdir / 'dataset', config.data.window_users, config.data.history_length + 2,
-                                    process, processes)
+                                    *part)
 
 
 def check_inputs(config: Config, workdir: pathlib.Path) -> None:
@@ -93,8 +95,7 @@ def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
 
 
 def collaborative(config: Config, workdir: pathlib.Path) -> None:
-  import jax
-  data = _interactions(config, workdir, jax.process_index(), jax.process_count())
+  data = _interactions(config, workdir)
   directory = workdir / 'collaborative'
   wanted = 'given' if config.collaborative.path else config.collaborative.method
   items, metrics = {}, {}
@@ -119,7 +120,7 @@ def tokenizer(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.tokenizer.training import train_tokenizer
   directory = workdir / 'tokenizer'
   text, rows = (np.load(workdir / name / 'embeddings.npy') for name in ('text_embeddings', 'collaborative'))
-  _, progress = train_tokenizer(config.tokenizer, text, rows, config.seed, directory)
+  _, progress = train_tokenizer(config.tokenizer, config.mesh, text, rows, config.seed, directory)
   artifacts.write_json(directory / 'tokenizer.json', {
     'config': dataclasses.asdict(config), 'text_dim': text.shape[1], 'best_step': progress.best_step,
     'best_metrics': progress.best_metrics})
@@ -148,10 +149,8 @@ def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
 
 
 def generator(config: Config, workdir: pathlib.Path) -> None:
-  import jax
-
   from letter_jax.generators.training import train_generator
-  data = _interactions(config, workdir, jax.process_index(), jax.process_count())
+  data = _interactions(config, workdir)
   codes, codebook_size = _semantic_ids(workdir)
   directory = workdir / 'generator'
   description = {'config': dataclasses.asdict(config), 'codebook_size': codebook_size}
@@ -167,8 +166,8 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.generators.training import generator_evaluator
   from letter_jax.training import checkpoints, sharding
   data = _interactions(config, workdir)
-  mesh = sharding.data_mesh()
-  restored = checkpoints.restore_generator(workdir, sharding.replicated(mesh))
+  mesh = sharding.make_mesh(config.mesh)
+  restored = checkpoints.restore_generator(workdir, sharding.Layout(mesh))
   evaluator = generator_evaluator(config, restored.semantic_ids, restored.codebook_size, config.evaluation.beam, mesh)
   directory = workdir / 'evaluation'
   result, baselines = {}, {'popularity': {}}

@@ -43,7 +43,7 @@ def _changed(key: str, value):
    "config.collaborative.method is 'lightgcn', but config.collaborative.path gives the rows"),
   ('data.preparation', {'since': '2019-05-01', 'until': '2019-01-01'},
    'config.data.preparation.since is 2019-05-01; expected a day before config.data.preparation.until, 2019-01-01'),
-  ('tokenizer', 3, 'config.tokenizer is 3; expected a section with keys model, training'),
+  ('tokenizer', 3, 'config.tokenizer is 3; expected a section with keys model, partition, training'),
 ])
 def test_a_wrong_value_names_its_key(key, value, said):
   with pytest.raises(InputError) as caught:

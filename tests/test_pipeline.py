@@ -9,7 +9,6 @@ import sys
 import jax
 import numpy as np
 import pytest
-from jax.sharding import SingleDeviceSharding
 
 from letter_jax import pipeline, stages
 from letter_jax.collaborative import lightgcn
@@ -17,6 +16,7 @@ from letter_jax.collaborative.embeddings import collaborative_rows
 from letter_jax.data import letter_format, synthetic
 from letter_jax.errors import InputError
 from letter_jax.training.checkpoints import read_best, restore_generator
+from letter_jax.training.sharding import on_one_device
 from tests.small_data import config_with, run_settings, write_letter_folder
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_redone_is_kept(workdir, capsys):
 
 
 @pytest.mark.parametrize('attempts', [1, 2])
-def test_what_killed_attempts_were_to_replace_is_not_lost(workdir, monkeypatch, attempts):
+def test_what_killed_attempts_were_to_replace_is_not_lost(workdir, monkeypatch, capsys, attempts):
   """Ctrl-C leaves the half-made stage, to be resumed; if it cannot be made after all, the first result comes back."""
   before = (workdir / 'text_embeddings/embeddings.npy').read_bytes()
 
@@ -167,6 +167,9 @@ def test_what_killed_attempts_were_to_replace_is_not_lost(workdir, monkeypatch, 
   with pytest.raises(InputError, match='nowhere is not a folder'):
     pipeline.run(config_with(run_settings(text_embeddings__model='./nowhere')), workdir, overwrite=True)
   assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() == before
+  capsys.readouterr()
+  pipeline.run(config_with(run_settings()), workdir)
+  assert capsys.readouterr().out.count('done before') == 7
   pipeline.run(config_with(run_settings(text_embeddings__dim=5)), workdir, 'text_embeddings', overwrite=True)
   assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() != before
   assert not [path for path in workdir.iterdir() if path.name.startswith('.')]
@@ -277,7 +280,7 @@ def test_a_run_that_aligns_with_lightgcn(finished, tmp_path, capsys):
   # The rows are of the propagated items of the best validation, not of SASRec's.
   config = _lightgcn()
   data = synthetic.synthesize(config.data.synthetic, config.seed).interactions
-  params, _ = read_best(tmp_path / 'collaborative/lightgcn/checkpoints', SingleDeviceSharding(jax.devices()[0]))
+  params, _ = read_best(tmp_path / 'collaborative/lightgcn/checkpoints', on_one_device())
   graph = jax.device_put(lightgcn.build_graph(data))
   _, items = lightgcn.embeddings(config.collaborative.lightgcn, params, graph)
   expected, found = collaborative_rows(np.asarray(items), 8), np.load(tmp_path / 'collaborative/embeddings.npy')

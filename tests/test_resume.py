@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from letter_jax.configuration import MeshConfig
 from letter_jax.training import sharding
 from letter_jax.training.checkpoints import Checkpoints
 from tests.small_data import run_settings, write_recipe
@@ -60,7 +61,7 @@ def _kill_in(process, metrics: pathlib.Path, lines: int) -> str:
 
 def _best(workdir, stage):
   checkpoints = Checkpoints(workdir / stage / 'checkpoints')
-  params, progress = checkpoints.restore_best(sharding.replicated(sharding.data_mesh()))
+  params, progress = checkpoints.restore_best(sharding.Layout(sharding.make_mesh(MeshConfig())))
   checkpoints.close()
   return jax.tree.leaves(jax.device_get(params)), progress
 

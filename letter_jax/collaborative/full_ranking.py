@@ -26,13 +26,13 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> C
     return metrics.full_ranking_metrics(scores(params, user_B, history_BxT, target_B), target_B, weight_B)
 
   def evaluate_all(params, examples: Examples, width: int) -> dict[str, float]:
-    size = sharding.round_up(min(EVALUATION_BATCH, len(examples)), mesh.size)
+    size = sharding.round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
     sums = []
     for first in range(0, len(examples), size):
       indices, weights = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
       chosen = examples.take(indices)
       rows = (chosen.user, chosen.histories(width), chosen.targets, weights)
-      sums.append(evaluate(params, *sharding.put_split(rows, mesh)))
+      sums.append(evaluate(params, *sharding.put(rows, sharding.split(mesh))))
     return metrics.summarize(metrics.merge(sums))
 
   return evaluate_all

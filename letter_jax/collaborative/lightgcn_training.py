@@ -22,8 +22,9 @@ def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
     'test': metrics}.
   """
   settings, training = config.collaborative.lightgcn, config.collaborative.lightgcn.training
-  mesh = sharding.data_mesh()
-  graph = jax.device_put(lightgcn.build_graph(data), sharding.replicated(mesh))
+  mesh = sharding.make_mesh(config.mesh)
+  layout = sharding.Layout(mesh)  # a graph is not cut: every device propagates all of it
+  graph = sharding.put(lightgcn.build_graph(data), sharding.replicated(mesh))
   edges = len(graph.to_users.source_E)
   batch = min(training.batch_size, edges)
   steps_per_epoch = -(-edges // batch)
@@ -37,7 +38,7 @@ def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
     shuffle_key = jax.random.fold_in(jax.random.fold_in(key, 1), state.step // steps_per_epoch)
     order = jnp.pad(jax.random.permutation(shuffle_key, edges), (0, steps_per_epoch * batch - edges))
     weight = (jnp.arange(steps_per_epoch * batch) < edges).astype(jnp.float32)
-    step = make_step(bpr_sum(settings, graph), optimizer, jax.random.fold_in(key, 2))
+    step = make_step(bpr_sum(settings, graph), optimizer, jax.random.fold_in(key, 2), layout)
     return jax.lax.scan(step, state, (order.reshape(steps_per_epoch, batch), weight.reshape(steps_per_epoch, batch)))
 
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
@@ -47,7 +48,7 @@ def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
   longest = int(data.lengths.max())
   validation, test = (of_split(data, longest) for of_split in (splits.validation_examples, splits.test_examples))
   program = loop.Program(
-    init=init, init_arguments=(graph,), sharding=sharding.replicated(mesh),
+    init=init, init_arguments=(graph,), layout=layout,
     advance=lambda state, step: jitted_epoch(state, graph), steps_per_call=steps_per_epoch,
     steps_per_epoch=steps_per_epoch, examples_per_epoch=edges,
     evaluate=lambda params: rank(final(params, graph), validation, longest))

@@ -20,11 +20,13 @@ def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
   """Trains, or resumes, under `directory`; returns (parameters, {'validation': metrics, 'test': metrics})."""
   settings = config.collaborative
   training, length = settings.training, config.data.history_length
-  mesh = sharding.data_mesh()
+  mesh = sharding.make_mesh(config.mesh)
+  layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
+  part, parts = sharding.data_part(mesh)
   model = SASRec(settings.model, data.num_items, length)
   batches = PackedEpochs(data, functools.partial(splits.training_windows, length=length), max(length, 32),
-                         training.batch_size, config.seed, training.epochs, training.accumulation_steps, mesh.size,
-                         jax.process_index(), jax.process_count())
+                         training.batch_size, config.seed, training.epochs, training.accumulation_steps,
+                         mesh.shape['data'], part, parts)
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   key = jax.random.key(config.seed)
   loss_sum = {'cross_entropy': cross_entropy_sum, 'bce': bce_sum}[settings.model.loss](model)
@@ -33,7 +35,7 @@ def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
     params = model.init(key, jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), jnp.int32))['params']
     return TrainState.create(params, optimizer)
 
-  step = jax.jit(make_step(loss_sum, optimizer, jax.random.fold_in(key, 1), training.accumulation_steps),
+  step = jax.jit(make_step(loss_sum, optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps),
                  donate_argnums=0)
 
   def advance(state, batch):
@@ -45,8 +47,9 @@ def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
   recent = data.recent()
   validation = splits.validation_examples(recent, length)
   program = loop.Program(
-    init=init, sharding=sharding.replicated(mesh), advance=advance, steps_per_call=1,
+    init=init, layout=layout, advance=advance, steps_per_call=1,
     steps_per_epoch=batches.per_epoch, examples_per_epoch=batches.items, batches=batches.dataset(),
+    data_parts=batches.parts,
     evaluate=lambda params: rank(params, validation, length))
   params, _ = loop.train(program, training, directory, 'sasrec')
   return params, {'validation': rank(params, validation, length),

@@ -90,7 +90,8 @@ class _OfSource(LetterDataset, skip_registration=True):
 
   `config` is 'users' or 'items'; `settings` as under `config.data` of a run (`path` is the folder with the files where
   they are not to be downloaded); `seed` is used by the synthetic store. A folder holds one data set for each table,
-  settings and content of the files: the config's full name ends with a hash of them.
+  settings and content of the files under `path`: the config's full name ends with a hash of them. Files that are
+  downloaded, or lie in TFDS's manual folder, are taken to stay the same.
   """
 
   SOURCE: str  # as config.data.source
@@ -99,6 +100,8 @@ class _OfSource(LetterDataset, skip_registration=True):
     if settings.source != self.SOURCE:
       raise InputError(f'{type(self).__name__} was given settings of source {settings.source!r}; '
                        f'expected {self.SOURCE!r}')
+    if config not in TABLES:
+      raise InputError(f'{type(self).__name__} was given config={config!r}; expected {" or ".join(map(repr, TABLES))}')
     self._settings, self._seed = settings, seed
     files = sources.files(settings) if settings.path else {}
     contents = {key: artifacts.fingerprint(path) for key, path in files.items() if path.is_file()}

@@ -31,6 +31,7 @@ class PackedEpochs:
     examples, items: of all processes in an epoch: examples, and history items in them.
     row_items, targets: C and S, the shape of a row.
     rows: rows of a batch, over all processes, without those that only fill up.
+    parts: of the data, that different processes read; what is in a batch depends on it.
   """
 
   def __init__(self, data: Windows, make_examples: Callable[[Interactions], Examples], row_items: int, batch_size: int,
@@ -59,6 +60,7 @@ class PackedEpochs:
     # All rows have one shape: the one that is best for the largest part.
     best = packing.plan_packing(_spread(counts[int(np.argmax(sizes))]), row_items)
     self.row_items, self.targets = row_items, best.targets
+    self.parts = data.parts
     self._part_rows = packing.rows_per_batch(best, max(batch_size // data.parts, 1), micro_batches)
     self.rows = self._part_rows * data.parts
     batches = [-(-packing.plan_packing(_spread(of_length), row_items, best.targets).rows // self._part_rows)
@@ -85,8 +87,8 @@ class PackedEpochs:
     ends_W = np.cumsum(self._batches_W[order_W])
     place = int(np.searchsorted(ends_W, index, side='right'))
     index -= int(ends_W[place] - self._batches_W[order_W[place]])
-    following = order_W[place + 1] if place + 1 < len(order_W) else self._order(epoch + 1)[0]
-    packed = self._packed(int(order_W[place]), int(following))
+    following = order_W[place + 1:place + 2] if place + 1 < len(order_W) else self._order(epoch + 1)[:1]
+    packed = self._packed(int(order_W[place]), following.tolist() if step + 1 < len(self) else [])
     batch = packed.batch_of(epoch, index, self._wanted_AxB.ravel())
     shape = self._wanted_AxB.shape if len(self._wanted_AxB) > 1 else self._wanted_AxB.shape[1:]
     return {name: leaf.reshape(*shape, -1) for name, leaf in batch.items()}
@@ -96,15 +98,15 @@ class PackedEpochs:
     return grain.MapDataset.source(self)
 
   def _order(self, epoch: int) -> np.ndarray:
-    """The windows as they come in an epoch; none that has no example."""
+    """The windows as they come in an epoch, without those that have no example."""
     order_W = np.random.default_rng((self._seed, epoch, 0, 0, 1)).permutation(len(self._batches_W))
     return order_W[self._batches_W[order_W] > 0]
 
-  def _packed(self, window: int, following: int) -> packing.PackedBatches:
+  def _packed(self, window: int, following: list[int]) -> packing.PackedBatches:
     """Of a window; the one that follows is read meanwhile. Grain's threads share the two."""
     with self._lock:
       self._loaded = {each: self._loaded.get(each) or self._loader.submit(self._window, each)
-                      for each in (window, following)}
+                      for each in dict.fromkeys((window, *following))}
       packed = self._loaded[window]
     return packed.result()
 

@@ -9,7 +9,6 @@ Units are items, not tokens: an item is always L tokens.
 """
 
 import dataclasses
-import functools
 
 import numpy as np
 
@@ -104,7 +103,7 @@ class PackedBatches:
     self._seed, self._stream = seed, stream
     self._place_of_slot = np.full((plan.rows, plan.targets), -1)
     self._place_of_slot[plan.row_N, plan.slot_N] = np.arange(len(plan.lengths_N))
-    self._deal = functools.lru_cache(maxsize=2)(self._deal)
+    self._deals: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
   @property
   def per_epoch(self) -> int:
@@ -122,7 +121,7 @@ class PackedBatches:
       segments_BxC: 1 + slot of the example that a cell belongs to, 0 on padding.
       targets_BxS: the item to predict for each slot, PAD_ITEM in unused slots.
     """
-    example_of_place, row_order = self._deal(epoch)
+    example_of_place, row_order = self._dealt(epoch)
     if wanted_B is None:
       wanted_B = np.arange(self.rows)
     number_B = wanted_B + index * self.rows
@@ -146,6 +145,12 @@ class PackedBatches:
       'segments_BxC': _filled(shape, 0, cells, np.repeat(slot_P + 1, length_P)),
       'targets_BxS': targets_BxS,
     }
+
+  def _dealt(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """`_deal`, of which the latest two are kept."""
+    found = self._deals.get(epoch) or self._deal(epoch)
+    self._deals = {**{other: deal for other, deal in self._deals.items() if abs(other - epoch) == 1}, epoch: found}
+    return found
 
   def _deal(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The example at each place, and the order of the rows, of an epoch."""

@@ -22,12 +22,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from letter_jax import artifacts
-from letter_jax.data.dataset import TEXT_FIELDS, Dataset, Interactions
+from letter_jax.data.dataset import MIN_LENGTH, TEXT_FIELDS, Dataset, Interactions
 from letter_jax.errors import InputError
 
 TABLES = {table: f'tfds/letter_dataset/{table}/1.0.0' for table in ('users', 'items')}
 LENGTHS, SUMMARY = 'lengths.npy', 'summary.json'
 RECORDS_AT_ONCE = 65_536
+REDO = 'run again with --stage=dataset --overwrite'
+FROM_BEAM = 'expected a whole folder that letter_jax.data.beam wrote (config.data.path)'
 
 
 def save(data: Dataset, directory: pathlib.Path) -> None:
@@ -45,7 +47,7 @@ def save(data: Dataset, directory: pathlib.Path) -> None:
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS says that it downloads, even where there is nothing to
         LetterDataset(dataset=data, config=table, data_dir=directory / 'tfds').download_and_prepare()
     shutil.rmtree(directory / 'tfds' / 'downloads', ignore_errors=True)  # empty
-  _describe(directory, data.summary())
+  _write_summary(directory, data.summary(), *_inspect(directory, data.summary()))
 
 
 def adopt(prepared: pathlib.Path, directory: pathlib.Path) -> None:
@@ -54,21 +56,18 @@ def adopt(prepared: pathlib.Path, directory: pathlib.Path) -> None:
   Raises:
     InputError: they are damaged or not there; the disk is full or cannot be written.
   """
-  try:
-    summary = load_summary(prepared)
-    for table in TABLES.values():
-      shards(prepared / table)
-  except (InputError, ValueError) as error:
-    raise InputError(f'{prepared} holds no prepared data set ({error}); expected a folder that letter_jax.data.beam '
-                     'wrote') from error
+  if prepared.resolve() == directory.resolve():
+    raise InputError(f'{prepared} is the folder that is to be written; expected another as config.data.path')
+  summary = load_summary(prepared, FROM_BEAM)
+  found = _inspect(prepared, summary, FROM_BEAM)
   with _whole(directory):
     shutil.copytree(prepared / 'tfds', directory / 'tfds', copy_function=_link_or_copy)
-  _describe(directory, summary)
+  _write_summary(directory, summary, *found)
 
 
 def _link_or_copy(source: str, target: str) -> None:
   try:
-    os.link(source, target)
+    os.link(os.path.realpath(source), target)
   except OSError:
     shutil.copyfile(source, target)
 
@@ -89,29 +88,40 @@ def _whole(directory: pathlib.Path) -> Iterator[None]:
                      'nothing of it is kept; expected a disk with room that can be written') from error
 
 
-def _describe(directory: pathlib.Path, summary: dict) -> None:
-  """Reads the tables once, and writes the lengths and the summary with the fingerprint.
+def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tuple[np.ndarray, str]:
+  """Reads the tables once: int32 [users], lengths in the order of the records, and a fingerprint.
 
   The fingerprint is a sum over records, whatever their order: TFDS's files are not the same bytes each time.
+
+  Raises:
+    InputError: they do not agree with the summary, or with each other.
   """
-  total, parts = 0, []
-  with _named_damage(directory):
+  total, lengths, user_ids, item_ids = 0, array.array('i'), array.array('q'), array.array('q')
+  with _named_damage(directory, expected):
     for features in Table(directory / TABLES['users']).parsed():
       items, times = (array.array(kind, features[name].int64_list.value)
                       for kind, name in (('i', 'items'), ('q', 'timestamps')))
-      total += _hash(_id(features, 'user_id'), _text(features, 'raw_id'), items.tobytes(), times.tobytes())
-      parts.append(len(items))
-    lengths_U = np.array(parts, np.int32)
-    count = 0
+      user_ids.append(_id(features, 'user_id'))
+      total += _hash(user_ids[-1], _text(features, 'raw_id'), items.tobytes(), times.tobytes())
+      lengths.append(len(items))
+      if len(items) < MIN_LENGTH or min(items) < 0 or max(items) >= summary['items'] or len(times) not in (
+          0, len(items)):
+        raise ValueError(f'user {user_ids[-1]} has {len(items)} items and {len(times)} timestamps; expected '
+                         f'{MIN_LENGTH} items at least, each below {summary["items"]}, and as many timestamps or none')
     for features in Table(directory / TABLES['items']).parsed():
-      total += _hash(_id(features, 'item_id'), *(_text(features, field) for field in ('raw_id', *TEXT_FIELDS)))
-      count += 1
-    found = len(lengths_U), count, int(lengths_U.sum(dtype=np.int64))
-    expected = tuple(summary[name] for name in ('users', 'items', 'interactions'))
-    if found != expected:
-      raise ValueError(f'users, items and interactions are {found} where summary.json has {expected}')
+      item_ids.append(_id(features, 'item_id'))
+      total += _hash(item_ids[-1], *(_text(features, field) for field in ('raw_id', *TEXT_FIELDS)))
+    lengths_U = np.frombuffer(lengths, np.int32)
+    for ids, name in ((user_ids, 'users'), (item_ids, 'items')):
+      _order(np.frombuffer(ids, np.int64), summary[name])
+    if lengths_U.sum(dtype=np.int64) != summary['interactions']:
+      raise ValueError(f'{lengths_U.sum(dtype=np.int64)} interactions where {SUMMARY} has {summary["interactions"]}')
+  return lengths_U, f'{total % 2**256:064x}'
+
+
+def _write_summary(directory: pathlib.Path, summary: dict, lengths_U: np.ndarray, content: str) -> None:
   artifacts.write_npy(directory / LENGTHS, lengths_U)
-  artifacts.write_json(directory / SUMMARY, {**summary, 'content': f'{total % 2**256:064x}'})
+  artifacts.write_json(directory / SUMMARY, {**summary, 'content': content})
 
 
 def _hash(number: int, *parts: bytes) -> int:
@@ -130,7 +140,7 @@ def _text(features, name: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _named_damage(directory: pathlib.Path) -> Iterator[None]:
+def _named_damage(directory: pathlib.Path, expected: str = REDO) -> Iterator[None]:
   """Tells in one line what protobuf, ArrayRecord and JSON raise many kinds of errors for."""
   try:
     yield
@@ -138,7 +148,7 @@ def _named_damage(directory: pathlib.Path) -> Iterator[None]:
     raise
   except Exception as error:
     raise InputError(f'{directory}: the prepared data set cannot be read ({" ".join(str(error).split())[:200]}); '
-                     'run again with --stage=dataset --overwrite') from error
+                     f'{expected}') from error
 
 
 def load(directory: pathlib.Path) -> Dataset:
@@ -153,9 +163,9 @@ def load(directory: pathlib.Path) -> Dataset:
       names if any(names) else None, summary.get('preparation'))
 
 
-def load_summary(directory: pathlib.Path) -> dict:
-  """`summary.json`; InputError where it is damaged or not there."""
-  with _named_damage(directory):
+def load_summary(directory: pathlib.Path, expected: str = REDO) -> dict:
+  """`summary.json`; InputError, which ends with `expected`, where it is damaged or not there."""
+  with _named_damage(directory, expected):
     summary = json.loads((directory / SUMMARY).read_text(encoding='utf-8'))
     return {**summary, **{name: int(summary[name]) for name in ('users', 'items', 'interactions')}}
 
@@ -254,7 +264,7 @@ class Table:
       int64 [users], a list [users], int64 [users], int32 [interactions], int64 [interactions] or [0].
     """
     latest = slice(None if keep is None else -keep, None)
-    ids, names, lengths, items, timestamps = [], [], [], array.array('i'), array.array('q')
+    ids, names, lengths, items, timestamps = array.array('q'), [], array.array('q'), array.array('i'), array.array('q')
     for features in self.parsed(start, stop):
       of_user = features['items'].int64_list.value[latest]
       ids.append(_id(features, 'user_id'))
@@ -263,7 +273,7 @@ class Table:
       items.extend(of_user)
       if times:
         timestamps.extend(features['timestamps'].int64_list.value[latest])
-    return (np.array(ids, np.int64), names, np.array(lengths, np.int64), np.frombuffer(items, np.int32),
+    return (np.frombuffer(ids, np.int64), names, np.frombuffer(lengths, np.int64), np.frombuffer(items, np.int32),
             np.frombuffer(timestamps, np.int64))
 
 
@@ -293,5 +303,5 @@ def _order(ids: np.ndarray, expected: int) -> np.ndarray:
   """The places of ids 0, 1, 2, ...; ValueError where they are not just these."""
   order = np.argsort(ids, kind='stable')
   if not np.array_equal(ids[order], np.arange(expected)):
-    raise ValueError(f'{len(ids)} records where summary.json has {expected}')
+    raise ValueError(f'{len(ids)} records where summary.json has {expected}, or ids that are not 0, 1, 2, ...')
   return order

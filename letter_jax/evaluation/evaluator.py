@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 from tqdm import tqdm
@@ -42,21 +41,20 @@ class GeneratorEvaluator:
 
   def __init__(self, search: Search, semantic_ids: np.ndarray, beam: int, batch_size: int, mesh: jax.sharding.Mesh):
     """`search` is the model's part, compiled once per bucket; `semantic_ids` is int32 [items, L]."""
-    self._mesh = mesh
     self._batch = sharding.round_up(batch_size, mesh.size)
     trie = item_trie.build(semantic_ids)
     self._leaf_of_item = item_trie.leaves_of_items(trie)
     group_sizes = np.bincount(self._leaf_of_item, minlength=trie.num_leaves).astype(np.int32)
-    self._codes, self.trie, self._group_sizes = jax.device_put(
-      (jnp.asarray(semantic_ids), trie, group_sizes), sharding.replicated(mesh))
+    self._codes, self.trie, self._group_sizes = sharding.put(
+      (semantic_ids, trie, group_sizes), sharding.replicated(mesh))
     self.has_collisions = trie.num_leaves < len(semantic_ids)
     self._beam = beam
-    self._expand = jax.jit(functools.partial(expand, k=beam))
-    everywhere, users = PartitionSpec(), PartitionSpec('data')
+    self._expand = jax.jit(functools.partial(expand, k=beam), out_shardings=sharding.replicated(mesh))
+    whole, self._users = PartitionSpec(), sharding.everywhere(mesh)
     # Users are independent. Left to jit, the top-k of the search would gather all of them on every device.
     self._search = jax.jit(jax.shard_map(
-      functools.partial(search, beam=beam), mesh=mesh, in_specs=(everywhere, users, everywhere, everywhere),
-      out_specs=users, check_vma=False))
+      functools.partial(search, beam=beam), mesh=mesh, in_specs=(whole, self._users.spec, whole, whole),
+      out_specs=self._users.spec, check_vma=False))
     self._sums = jax.jit(self._metric_sums)
 
   def beams(self, params, examples: Examples, label: str = '') -> Iterator[tuple[np.ndarray, np.ndarray, Beams]]:
@@ -70,7 +68,7 @@ class GeneratorEvaluator:
       for first in range(0, len(members), self._batch):
         chosen = members[first:first + self._batch]
         indices, weights = sharding.padded_rows(chosen, self._batch)
-        histories = sharding.put_split(examples.take(indices).histories(width), self._mesh)
+        histories = sharding.put(examples.take(indices).histories(width), self._users)
         yield indices, weights, self._search(params, histories, self._codes, self.trie)
         bar.update(len(chosen))
     bar.close()
@@ -103,7 +101,7 @@ class GeneratorEvaluator:
     return Evaluation(summaries['expected'], summaries['string_match'], items_UxK, scores_UxK)
 
   def _batch_sums(self, examples: Examples, indices, weights, beams: Beams) -> dict[str, metrics.Sums]:
-    targets = sharding.put_split((self._leaf_of_item[examples.targets[indices]], weights), self._mesh)
+    targets = sharding.put((self._leaf_of_item[examples.targets[indices]], weights), self._users)
     return self._sums(beams.leaves_BxW, self._group_sizes, *targets)
 
   @staticmethod

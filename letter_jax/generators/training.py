@@ -32,17 +32,18 @@ def train_generator(config: Config, data: Windows, semantic_ids: np.ndarray, cod
   """
   settings = config.generator
   training = settings.training
-  mesh = sharding.data_mesh()
+  mesh = sharding.make_mesh(config.mesh)
+  layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
+  part, parts = sharding.data_part(mesh)
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
   model = generator_model(config, vocabulary)
   make_examples = functools.partial(splits.training_examples, history_length=config.data.history_length)
   batches = PackedEpochs(data, make_examples, settings.row_items, training.batch_size, config.seed, training.epochs,
-                         training.accumulation_steps, mesh.size, jax.process_index(), jax.process_count())
+                         training.accumulation_steps, mesh.shape['data'], part, parts)
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   evaluator = generator_evaluator(config, semantic_ids, codebook_size,
                                   min(settings.validation_beam, len(semantic_ids)), mesh)
-  codes_and_nodes = jax.device_put((jnp.asarray(semantic_ids), item_trie.nodes_of_items(evaluator.trie)),
-                                   sharding.replicated(mesh))
+  codes_and_nodes = sharding.put((semantic_ids, item_trie.nodes_of_items(evaluator.trie)), sharding.replicated(mesh))
   catalogue = (*codes_and_nodes, evaluator.trie)
   key = jax.random.key(config.seed)
 
@@ -74,7 +75,7 @@ def train_generator(config: Config, data: Windows, semantic_ids: np.ndarray, cod
 
   @functools.partial(jax.jit, donate_argnums=0)
   def step(state, batch, catalogue):
-    return make_step(functools.partial(loss_sum, catalogue), optimizer, jax.random.fold_in(key, 1),
+    return make_step(functools.partial(loss_sum, catalogue), optimizer, jax.random.fold_in(key, 1), layout,
                      training.accumulation_steps)(state, batch)
 
   def advance(state, batch):
@@ -86,8 +87,9 @@ def train_generator(config: Config, data: Windows, semantic_ids: np.ndarray, cod
     sample = np.random.default_rng(config.seed).choice(len(held_out), settings.validation_users, replace=False)
     held_out = held_out.take(np.sort(sample))
   program = loop.Program(
-    init=init, init_arguments=(initial,), sharding=sharding.replicated(mesh), advance=advance, steps_per_call=1,
+    init=init, init_arguments=(initial,), layout=layout, advance=advance, steps_per_call=1,
     steps_per_epoch=batches.per_epoch, examples_per_epoch=batches.examples, batches=batches.dataset(),
+    data_parts=batches.parts,
     evaluate=lambda params: evaluator.validate(params, held_out))
   return loop.train(program, training, directory, 'generator')
 

@@ -1,6 +1,7 @@
 """Training of the LETTER tokenizer: data on the device, an epoch one jitted scan."""
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import artifacts
-from letter_jax.configuration import RQVAEConfig, TokenizerConfig
+from letter_jax.configuration import MeshConfig, RQVAEConfig, TokenizerConfig
 from letter_jax.tokenizer import clustering, diagnostics, losses
 from letter_jax.tokenizer.rqvae import RQVAE
 from letter_jax.training import loop, optimizers, sharding
@@ -36,8 +37,8 @@ class InputScale:
     return ((text_NxT - self.mean) / self.deviation).astype(np.float32)
 
 
-def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative_Nxd: np.ndarray, seed: int,
-                    directory: pathlib.Path):
+def train_tokenizer(config: TokenizerConfig, mesh_config: MeshConfig, text_NxT: np.ndarray,
+                    collaborative_Nxd: np.ndarray, seed: int, directory: pathlib.Path):
   """Trains, or resumes, under `directory`; returns (parameters of `RQVAE`, the loop's progress).
 
   Args:
@@ -48,12 +49,15 @@ def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative
   items, text_dim = text_NxT.shape
   scale = InputScale.of(text_NxT)
   artifacts.write(directory / 'input_scale.npz', lambda path: _save_scale(path, scale))
-  mesh = sharding.data_mesh()
-  scaled_NxT = scale.apply(text_NxT)
-  data = jax.device_put((scaled_NxT, collaborative_Nxd), sharding.replicated(mesh))
+  mesh = sharding.make_mesh(mesh_config)
+  layout = sharding.Layout(mesh, config.partition, mesh_config.fully_sharded)
+  data = sharding.put((scale.apply(text_NxT), collaborative_Nxd), sharding.replicated(mesh))
   model = RQVAE(settings, text_dim)
   batch = min(training.batch_size, items)
   steps_per_epoch = -(-items // batch)
+  # Each device computes its rows of a batch; what is between items (contrastive, Sinkhorn) stays that of all of them.
+  rows = sharding.round_up(batch, mesh.shape['data'])
+  over_data = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.split(mesh))
   optimizer = optimizers.adamw(training, training.epochs * steps_per_epoch)
   key = jax.random.key(seed)
 
@@ -73,7 +77,7 @@ def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative
     labels_LxK = clustering.cluster_codes(cluster_key, state.params['codebooks'], settings.clusters)
 
     def loss_sum(params, index_and_weight, key):
-      index_B, weight_B = index_and_weight
+      index_B, weight_B = over_data(index_and_weight)
       x_BxT = scaled_NxT[index_B]
       output = model.apply({'params': params}, x_BxT, training=True, weight_N=weight_B)
       positives = losses.sample_positives(key, output.quantized.codes_NxL, labels_LxK)
@@ -82,8 +86,9 @@ def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative
       count = weight_B.sum()
       return terms.total * count, count, {name: (value * count, count) for name, value in _by_level(terms).items()}
 
-    step = make_step(loss_sum, optimizer, jax.random.fold_in(key, 3))
-    batches = (order.reshape(steps_per_epoch, batch), weight.reshape(steps_per_epoch, batch))
+    step = make_step(loss_sum, optimizer, jax.random.fold_in(key, 3), layout)
+    batches = tuple(jnp.pad(part.reshape(steps_per_epoch, batch), ((0, 0), (0, rows - batch)))
+                    for part in (order, weight))
     return jax.lax.scan(step, state, batches)
 
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
@@ -102,24 +107,23 @@ def train_tokenizer(config: TokenizerConfig, text_NxT: np.ndarray, collaborative
     return {'reconstruction': float(reconstruction), 'collision_rate': found['collision_rate'], **by_level}
 
   program = loop.Program(
-    init=init, init_arguments=data[:1], sharding=sharding.replicated(mesh),
+    init=init, init_arguments=data[:1], layout=layout,
     advance=lambda state, step: jitted_epoch(state, data), steps_per_call=steps_per_epoch,
     steps_per_epoch=steps_per_epoch, examples_per_epoch=items, evaluate=evaluate,
     selection='reconstruction', larger_is_better=False)
   return loop.train(program, training, directory, 'tokenizer')
 
 
-def restore_tokenizer(directory: pathlib.Path, mesh: jax.sharding.Mesh) -> tuple[dict, InputScale]:
-  """Parameters of the best `RQVAE` under `directory` and the scale of its input."""
-  params, _ = read_best(directory / 'checkpoints', sharding.replicated(mesh))
+def restore_tokenizer(directory: pathlib.Path) -> tuple[dict, InputScale]:
+  """Parameters of the best `RQVAE` under `directory`, on one device, and the scale of its input."""
+  params, _ = read_best(directory / 'checkpoints', sharding.on_one_device())
   with np.load(directory / 'input_scale.npz', allow_pickle=False) as arrays:
     return params, InputScale(arrays['mean'], float(arrays['deviation']))
 
 
 def encode_items(config: RQVAEConfig, text_NxT: np.ndarray, directory: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """Latents float32 [N, d] and codebooks float32 [L, K, d] of the trained tokenizer under `directory`."""
-  mesh = sharding.data_mesh()
-  params, scale = restore_tokenizer(directory, mesh)
+  params, scale = restore_tokenizer(directory)
   model = RQVAE(config, text_NxT.shape[1])
   latent_Nxd = jax.jit(lambda params, x: model.apply({'params': params}, x, method=RQVAE.encode))(
     params, scale.apply(text_NxT))

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from letter_jax import configuration
 from letter_jax.errors import InputError
+from letter_jax.training.sharding import Layout, on_one_device
 
 BEST_KEPT = 2  # the best, and one to fall back to
 
@@ -27,12 +28,13 @@ class Progress:
 
   Attributes:
     data: state of the Grain iterator that the batches come from; the same on every process.
-    steps_per_epoch: of this training; what `step` and `data` mean depends on it.
+    steps_per_epoch, data_parts: of this training; what `step` and `data` mean depends on them.
   """
 
   step: int = 0
   data: dict[str, Any] = dataclasses.field(default_factory=dict)
   steps_per_epoch: int = 0
+  data_parts: int = 1
   best_value: float | None = None
   best_step: int = 0
   validations_since_best: int = 0
@@ -91,8 +93,8 @@ class Checkpoints:
                        'resume from. They were moved aside: the same command starts this training anew')
     return None
 
-  def restore_best(self, sharding: jax.sharding.Sharding) -> tuple[Any, Progress]:
-    """Parameters, with this sharding, and progress of the newest readable best validation.
+  def restore_best(self, layout: Layout) -> tuple[Any, Progress]:
+    """Parameters, laid out so, and progress of the newest readable best validation.
 
     Raises:
       InputError: there is none that can be read.
@@ -100,8 +102,9 @@ class Checkpoints:
     reasons = []
     for step in sorted(self._best.all_steps(), reverse=True):
       try:
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-                                self._best.item_metadata(step)['params'].tree)
+        saved = self._best.item_metadata(step)['params'].tree
+        abstract = jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+                                saved, layout.of(saved))
         restored = self._best.restore(step, args=ocp.args.Composite(
           params=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()))
         return restored['params'], Progress(**restored['progress'])
@@ -162,8 +165,8 @@ class RestoredGenerator:
   validation: dict[str, float]
 
 
-def restore_generator(workdir, sharding: jax.sharding.Sharding | None = None) -> RestoredGenerator:
-  """The best generator of a finished (or running) `--workdir`, with `sharding` or on the default device.
+def restore_generator(workdir, layout: Layout | None = None) -> RestoredGenerator:
+  """The best generator of a finished (or running) `--workdir`, laid out so or on the default device.
 
   Raises:
     InputError: the folder has no generator checkpoint, or one that cannot be read.
@@ -177,17 +180,16 @@ def restore_generator(workdir, sharding: jax.sharding.Sharding | None = None) ->
   except (OSError, ValueError, KeyError) as error:
     raise InputError(f'{workdir} has no generator to restore ({error}); '
                      'expected a workdir whose generator stage has run') from error
-  params, progress = read_best(workdir / 'generator' / 'checkpoints',
-                               sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+  params, progress = read_best(workdir / 'generator' / 'checkpoints', layout or on_one_device())
   return RestoredGenerator(params, config, semantic_ids, codebook_size, progress.step, progress.best_metrics)
 
 
-def read_best(directory: pathlib.Path, sharding: jax.sharding.Sharding) -> tuple[Any, Progress]:
+def read_best(directory: pathlib.Path, layout: Layout) -> tuple[Any, Progress]:
   """`Checkpoints.restore_best` of a training that is not going on here; writes nothing."""
   if not (directory / 'best').is_dir():
     raise InputError(f'{directory} holds no checkpoint; expected those of a stage that has run')
   checkpoints = Checkpoints(directory, read_only=True)
   try:
-    return checkpoints.restore_best(sharding)
+    return checkpoints.restore_best(layout)
   finally:
     checkpoints.close()

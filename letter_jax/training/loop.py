@@ -15,6 +15,7 @@ from letter_jax.configuration import TrainingConfig
 from letter_jax.errors import InputError
 from letter_jax.training.checkpoints import Checkpoints, Progress
 from letter_jax.training.metric_writer import MetricWriter
+from letter_jax.training.sharding import Layout
 from letter_jax.training.state import Metrics, TrainState
 
 # One thread assembles batches much faster than any model trains on them; a few in advance cover an epoch's shuffle.
@@ -31,7 +32,7 @@ class Program:
 
   Attributes:
     init: makes the first state from `init_arguments`; pure, so that it is born sharded.
-    sharding: where the state lives.
+    layout: where the state lives.
     advance: (state, batch) -> (state, metrics): dispatches one jitted call; donates the state. What it does depends on
       the two alone, so that a resumed training is the uninterrupted one. Metrics are (sum, count) pairs, of arrays
       [steps_per_call] where a call takes several steps.
@@ -39,6 +40,7 @@ class Program:
     steps_per_epoch: optimizer steps.
     examples_per_epoch: for the throughput.
     evaluate: params -> validation metrics.
+    data_parts: that different processes read; what `batches` are depends on it.
     batches: the batch of each call, prefetched while the device works; a pure function of its index. None where the
       data is on the device: `advance` then gets the first step of the call.
     init_arguments: arrays, passed and not captured: captured ones would be constants of the program.
@@ -47,13 +49,14 @@ class Program:
   """
 
   init: Callable[..., TrainState]
-  sharding: jax.sharding.Sharding
+  layout: Layout
   advance: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
   steps_per_call: int
   steps_per_epoch: int
   examples_per_epoch: int
   evaluate: Callable[[Any], dict[str, float]]
   batches: grain.MapDataset | None = None
+  data_parts: int = 1
   init_arguments: tuple = ()
   selection: str = 'ndcg@10'
   larger_is_better: bool = True
@@ -69,7 +72,7 @@ def train(program: Program, config: TrainingConfig, directory: pathlib.Path, lab
   try:
     progress = _run(program, config, checkpoints, directory, label)
     checkpoints.wait()
-    params, best = checkpoints.restore_best(program.sharding)
+    params, best = checkpoints.restore_best(program.layout)
   finally:
     checkpoints.close()
   tqdm.write(f'{label}: best {program.selection} {best.best_value:.4f} at step {best.best_step}, '
@@ -79,21 +82,24 @@ def train(program: Program, config: TrainingConfig, directory: pathlib.Path, lab
 
 def _run(program, config, checkpoints, directory, label) -> Progress:
   total_steps = config.epochs * program.steps_per_epoch
-  restored = checkpoints.restore_latest(_abstract(program))
+  abstract = _abstract(program)
+  restored = checkpoints.restore_latest(abstract)
   if restored is None:
-    state, progress = jax.jit(program.init, out_shardings=program.sharding)(*program.init_arguments), Progress()
+    born = jax.jit(program.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))
+    state, progress = born(*program.init_arguments), Progress()
   else:
     state, progress = restored
     tqdm.write(f'{label}: resumed at step {progress.step} of {total_steps}')
   batches = iter((program.batches or grain.MapDataset.range(0, total_steps, program.steps_per_call)).to_iter_dataset(
     PREFETCH))
   if progress.step:
-    if not progress.data or progress.steps_per_epoch != program.steps_per_epoch:
-      raise InputError(f'{directory}: its checkpoints are of {progress.steps_per_epoch} steps an epoch, here are '
-                       f'{program.steps_per_epoch}; expected the same data and as many processes as it was begun with, '
-                       'or --overwrite')
+    then, now = [(each.steps_per_epoch, each.data_parts) for each in (progress, program)]
+    if not progress.data or then != now:
+      raise InputError(f'{directory}: its checkpoints are of {then[0]} steps an epoch and {then[1]} parts of streamed '
+                       f'data, here are {now[0]} and {now[1]}; expected the same data and as many processes as it was '
+                       'begun with, or --overwrite')
     batches.set_state(progress.data)
-  progress.steps_per_epoch = program.steps_per_epoch
+  progress.steps_per_epoch, progress.data_parts = program.steps_per_epoch, program.data_parts
   writer = MetricWriter(directory, label, progress.step)
   log = _IntervalLog(writer, program, progress.step)
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=None, dynamic_ncols=True)
@@ -149,8 +155,10 @@ def _crossed(before: int, after: int, every: int) -> bool:
 
 def _abstract(program: Program):
   """Shapes, dtypes and shardings of the state, without making it."""
-  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=program.sharding),
-                      jax.eval_shape(program.init, *program.init_arguments))
+  state = jax.eval_shape(program.init, *program.init_arguments)
+  program.layout.require_matches(state.params)
+  return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+                      state, program.layout.of(state))
 
 
 def _require_finite(totals: dict[str, np.ndarray], first_step: int) -> None:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from letter_jax.training.sharding import Layout
+
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count), divided once on the host
 # (params, batch, key) -> (sum of the loss over the batch, what to divide it by, metrics)
 LossSum = Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array, Metrics]]
@@ -26,8 +28,10 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def make_step(loss_sum: LossSum, optimizer: optax.GradientTransformation, seed_key: jax.Array,
-              accumulation_steps: int = 1) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+              layout: Layout, accumulation_steps: int = 1) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
   """A pure `(state, batch) -> (state, metrics)`; randomness comes from `seed_key` and the step alone.
+
+  The new state lies as `layout` says, and so do gradients: each device keeps what it updates.
 
   With accumulation the leaves of the batch have a leading axis of `accumulation_steps` micro-batches; sums are added
   up before the division, so the result is that of the whole batch at once.
@@ -35,10 +39,10 @@ def make_step(loss_sum: LossSum, optimizer: optax.GradientTransformation, seed_k
 
   def gradients(params, batch, key):
     def summed(params):
-      loss, count, metrics = loss_sum(params, batch, key)
+      loss, count, metrics = loss_sum(layout.gathered(params), batch, key)
       return loss, (count, metrics)
     (loss, (count, metrics)), gradient = jax.value_and_grad(summed, has_aux=True)(params)
-    return gradient, count, {'loss': (loss, count), **metrics}
+    return layout.constrain(gradient), count, {'loss': (loss, count), **metrics}
 
   def step(state: TrainState, batch) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(seed_key, state.step)
@@ -56,6 +60,6 @@ def make_step(loss_sum: LossSum, optimizer: optax.GradientTransformation, seed_k
     gradient = jax.tree.map(lambda g: g * scale, gradient)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     metrics['gradient_norm'] = (optax.tree.norm(gradient), jnp.ones(()))
-    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+    return layout.constrain(TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)), metrics
 
   return step

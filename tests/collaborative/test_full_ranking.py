@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from letter_jax.collaborative.full_ranking import EVALUATION_BATCH, full_ranking
+from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from letter_jax.training import sharding
 from tests.small_data import interactions
@@ -28,7 +29,7 @@ def test_metrics_are_those_of_all_users(users):
   data = interactions(random.integers(ITEMS, size=(users, 5)), ITEMS)
   table_UxN = random.random((users, ITEMS)).astype(np.float32)
   examples = splits.test_examples(data, 20)
-  found = full_ranking(scores, sharding.data_mesh())(table_UxN, examples, WIDTH)
+  found = full_ranking(scores, sharding.make_mesh(MeshConfig()))(table_UxN, examples, WIDTH)
   adjusted_UxN = table_UxN.copy()
   for user, latest in enumerate(data.items.reshape(users, 5)[:, 2:4]):
     np.subtract.at(adjusted_UxN[user], latest, 1)

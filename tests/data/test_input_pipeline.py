@@ -1,12 +1,14 @@
 """Batches of a training, in memory and streamed, of one process and of several."""
 
 import functools
+import gc
+import weakref
 
 import grain
 import numpy as np
 import pytest
 
-from letter_jax.data import splits, store
+from letter_jax.data import packing, splits, store
 from letter_jax.data.dataset import Dataset
 from letter_jax.data.input_pipeline import PackedEpochs
 from letter_jax.data.splits import PAD_ITEM
@@ -106,6 +108,35 @@ def test_processes_read_their_share_of_a_stream(interactions, directory, window_
   assert rows == {-(-parts[0].rows // 6) * 2}  # of 3 processes, each with 2 devices
   assert not read[0] & read[1] and not read[1] & read[2] and len(read[0] | read[1] | read[2]) == USERS
   assert max(map(len, read.values())) < 0.4 * USERS
+
+
+def test_no_more_than_two_windows_are_in_memory(directory, monkeypatch):
+  data = store.StreamedInteractions(directory, 60, 22)
+  alive, read = weakref.WeakSet(), []
+  make = packing.PackedBatches
+  monkeypatch.setattr(packing, 'PackedBatches', lambda *arguments: alive.add(made := make(*arguments)) or made)
+  read_window = data.window
+  monkeypatch.setattr(data, 'window', lambda window: read.append(window) or read_window(window))
+  batches = epochs_of(data)
+  gc.disable()  # what only the collector would free is too much already
+  try:
+    for step in range(len(batches)):
+      batches[step]
+      assert len(alive) <= 3  # the third may be on its way in another thread
+  finally:
+    gc.enable()
+  changes = sum(1 for a, b in zip(read, read[1:]) if a != b)
+  assert len(read) == changes + 1 and len(read) <= 4 * data.num_windows  # none twice in a row, none past the end
+
+
+def test_what_is_in_memory_is_packed_once(interactions, monkeypatch):
+  made = []
+  make = packing.PackedBatches
+  monkeypatch.setattr(packing, 'PackedBatches', lambda *arguments: made.append(1) or make(*arguments))
+  batches = epochs_of(interactions)
+  for step in range(len(batches)):
+    batches[step]
+  assert len(made) == 1
 
 
 def test_a_batch_follows_from_its_step_alone(directory):

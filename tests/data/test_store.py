@@ -126,7 +126,7 @@ def test_what_is_prepared_is_adopted_without_being_copied(tmp_path):
   assert store.load(tmp_path / 'dataset').texts == TEXTS
 
 
-@pytest.mark.parametrize('damage', ['no summary', 'no table', 'half a table', 'other counts'])
+@pytest.mark.parametrize('damage', ['no summary', 'no table', 'half a table', 'other counts', 'other items', 'twice'])
 def test_what_cannot_be_adopted(tmp_path, damage):
   store.save(small(), tmp_path / 'prepared')
   summary, shard = tmp_path / 'prepared/summary.json', store.shards(tmp_path / 'prepared' / store.TABLES['users'])[0]
@@ -136,12 +136,42 @@ def test_what_cannot_be_adopted(tmp_path, damage):
     shard.unlink()
   elif damage == 'half a table':
     shard.write_bytes(shard.read_bytes()[:-50])
+  elif damage == 'other items':
+    _rewrite(shard, lambda features: features['items'].int64_list.value.__setitem__(0, 4))
+  elif damage == 'twice':
+    _rewrite(shard, lambda features: features['user_id'].int64_list.value.__setitem__(0, 0))
   else:
     summary.write_text(json.dumps({**json.loads(summary.read_text()), 'interactions': 8}))
   with pytest.raises(InputError) as caught:
     store.adopt(tmp_path / 'prepared', tmp_path / 'dataset')
-  assert '\n' not in str(caught.value) and str(tmp_path) in str(caught.value)
+  message = str(caught.value)
+  assert '\n' not in message and message.startswith(f'{tmp_path}/prepared: ') and 'config.data.path' in message
   assert not (tmp_path / 'dataset' / 'summary.json').exists()
+
+
+def _rewrite(shard, change):
+  """An ArrayRecord file with the feature maps changed."""
+  from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+  from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
+  examples = list(map(tf_example.Example.FromString, ArrayRecordReader(str(shard)).read_all()))
+  writer = ArrayRecordWriter(str(shard), 'group_size:1')
+  for example in examples:
+    change(example.features.feature)
+    writer.write(example.SerializeToString())
+  writer.close()
+
+
+def test_tables_behind_links_are_adopted_and_no_folder_by_itself(tmp_path):
+  store.save(small(), tmp_path / 'kept')
+  (tmp_path / 'prepared').mkdir()
+  for path in sorted((tmp_path / 'kept').rglob('*')):
+    link = tmp_path / 'prepared' / path.relative_to(tmp_path / 'kept')
+    link.mkdir() if path.is_dir() else link.symlink_to(path)
+  store.adopt(tmp_path / 'prepared', tmp_path / 'dataset')
+  assert store.load(tmp_path / 'dataset').texts == TEXTS
+  with pytest.raises(InputError, match='expected another as config.data.path'):
+    store.adopt(tmp_path / 'prepared', tmp_path / 'prepared')
+  assert store.load(tmp_path / 'prepared').texts == TEXTS
 
 
 def test_a_window_is_read_a_block_at_a_time(tmp_path, monkeypatch):

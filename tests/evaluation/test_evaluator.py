@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from letter_jax.decoding.beam_search import beam_search
 from letter_jax.evaluation.evaluator import BUCKETS, GeneratorEvaluator
@@ -51,7 +52,7 @@ def examples():
 
 
 def evaluator_of(codes_NxL, batch_size=8, beam=20):
-  return GeneratorEvaluator(search, codes_NxL, beam, batch_size, sharding.data_mesh())
+  return GeneratorEvaluator(search, codes_NxL, beam, batch_size, sharding.make_mesh(MeshConfig()))
 
 
 def histories_and_targets(examples):

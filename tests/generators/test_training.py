@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from letter_jax.configuration import MeshConfig
 from letter_jax.data import packing, splits, store
 from letter_jax.data.dataset import Dataset
 from letter_jax.errors import InputError
@@ -103,7 +104,7 @@ def test_the_softmax_over_the_catalogue_is_trained_and_searched_with(run, catalo
   assert 0 < ours[0]['loss'] < vocabulary[0]['loss'] - 1  # the same logits among fewer codes
   assert logged(directory, 'validation')[-1]['recall@1'] > 0.5
   config = tiny_generator_config({'generator.softmax': 'catalogue'})
-  evaluator = generator_evaluator(config, SEMANTIC_IDS, 8, len(SEMANTIC_IDS), sharding.data_mesh())
+  evaluator = generator_evaluator(config, SEMANTIC_IDS, 8, len(SEMANTIC_IDS), sharding.make_mesh(MeshConfig()))
   found = evaluator.evaluate(params, splits.test_examples(data(), 2), 'test')
   np.testing.assert_allclose(np.exp(found.scores_UxK).sum(axis=1), 1, atol=1e-4)
 

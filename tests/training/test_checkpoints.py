@@ -11,9 +11,11 @@ import pytest
 from letter_jax.configuration import Config
 from letter_jax.errors import InputError
 from letter_jax.training.checkpoints import Checkpoints, Progress, read_best, restore_generator
+from letter_jax.training.sharding import on_one_device, replicated
 from tests.small_data import tiny_generator_config
 
-SHARDING = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+LAYOUT = on_one_device()
+SHARDING = replicated(LAYOUT.mesh)
 
 
 def state(step):
@@ -153,7 +155,7 @@ def test_a_lost_trajectory_does_not_keep_its_best(copy):
   other = dataclasses.replace(progress(5), best_value=0.9)
   checkpoints.save_best(state(5)['params'], other)
   checkpoints.wait()
-  params, where = checkpoints.restore_best(SHARDING)
+  params, where = checkpoints.restore_best(LAYOUT)
   checkpoints.close()
   assert where == other
   assert_equal(params, state(5)['params'])
@@ -168,7 +170,7 @@ def test_a_half_written_folder_of_a_kill_is_no_checkpoint(copy):
 
 def test_the_best_parameters_come_back_without_knowing_their_shapes(saved):
   checkpoints = Checkpoints(saved)
-  params, where = checkpoints.restore_best(SHARDING)
+  params, where = checkpoints.restore_best(LAYOUT)
   checkpoints.close()
   assert_equal(params, state(7)['params'])
   assert where == progress(7)
@@ -178,7 +180,7 @@ def test_the_best_parameters_come_back_without_knowing_their_shapes(saved):
 def test_no_best_checkpoint_is_an_input_error(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   with pytest.raises(InputError) as caught:
-    checkpoints.restore_best(SHARDING)
+    checkpoints.restore_best(LAYOUT)
   checkpoints.close()
   assert str(tmp_path / 'best') in one_line(caught)
 
@@ -186,7 +188,7 @@ def test_no_best_checkpoint_is_an_input_error(tmp_path):
 @pytest.mark.parametrize('damage', [empty, halve])
 def test_a_damaged_best_checkpoint_is_passed_over_for_the_one_before(copy, capsys, damage):
   damage(copy / 'best' / '7')
-  params, where = read_best(copy, SHARDING)
+  params, where = read_best(copy, LAYOUT)
   assert where == progress(4)
   assert_equal(params, state(4)['params'])
   assert str(copy / 'best' / '7') in capsys.readouterr().out
@@ -196,16 +198,16 @@ def test_no_readable_best_checkpoint_says_what_to_do(copy):
   for step in (4, 7):
     halve(copy / 'best' / str(step))
   with pytest.raises(InputError) as caught:
-    read_best(copy, SHARDING)
+    read_best(copy, LAYOUT)
   assert str(copy / 'best') in one_line(caught) and 'remove' in str(caught.value)
 
 
 def test_reading_writes_nothing(saved, tmp_path):
   before = sorted(path for path in saved.rglob('*'))
-  read_best(saved, SHARDING)
+  read_best(saved, LAYOUT)
   assert sorted(path for path in saved.rglob('*')) == before
   with pytest.raises(InputError):
-    read_best(tmp_path, SHARDING)
+    read_best(tmp_path, LAYOUT)
   assert list(tmp_path.iterdir()) == []
 
 

@@ -14,9 +14,10 @@ from letter_jax.errors import InputError
 from letter_jax.training import loop
 from letter_jax.training.checkpoints import Checkpoints
 from letter_jax.training.loop import Program, TrainingDiverged, train
+from letter_jax.training.sharding import on_one_device, replicated
 from letter_jax.training.state import TrainState, make_step
 
-SHARDING = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+LAYOUT = on_one_device()
 CONFIG = TrainingConfig(epochs=4, patience=100, log_every_steps=1, checkpoint_every_steps=1000)
 
 
@@ -41,10 +42,10 @@ def quadratic(steps_per_epoch=2):
     error = params['x'] - 3 + 0.1 * jax.random.normal(key, (5,)) + batch
     return jnp.sum(error ** 2), jnp.float32(5), {'largest': (jnp.abs(error).max(), jnp.ones(()))}
 
-  step = jax.jit(make_step(loss_sum, optimizer, jax.random.key(1)), donate_argnums=0)
+  step = jax.jit(make_step(loss_sum, optimizer, jax.random.key(1), LAYOUT), donate_argnums=0)
   return Program(
     init=lambda start: TrainState.create({'x': start}, optimizer), init_arguments=(jnp.linspace(0.0, 1.0, 5),),
-    sharding=SHARDING, advance=lambda state, index: step(state, jnp.float32(0.01 * index)), steps_per_call=1,
+    layout=LAYOUT, advance=lambda state, index: step(state, jnp.float32(0.01 * index)), steps_per_call=1,
     steps_per_epoch=steps_per_epoch, examples_per_epoch=5 * steps_per_epoch,
     evaluate=lambda params: {'error': float(jnp.sum((params['x'] - 3) ** 2)), 'first': float(params['x'][0])},
     selection='error', larger_is_better=False)
@@ -64,7 +65,7 @@ def scripted(values, steps_per_call=1, metrics=None):
     return state, {name: (jnp.full(shape, value), jnp.ones(shape)) for name, value in named.items()}
 
   return Program(
-    init=lambda: TrainState(jnp.zeros((), jnp.int32), {'steps': jnp.zeros(())}, ()), sharding=SHARDING,
+    init=lambda: TrainState(jnp.zeros((), jnp.int32), {'steps': jnp.zeros(())}, ()), layout=LAYOUT,
     advance=advance, steps_per_call=steps_per_call, steps_per_epoch=steps_per_call, examples_per_epoch=10,
     evaluate=lambda params: {'ndcg@10': values[int(params['steps']) // steps_per_call - 1]})
 
@@ -156,6 +157,15 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(program, uninterrupted
   assert progress == uninterrupted[1] and lines_of(tmp_path) == uninterrupted[3]
 
 
+@pytest.mark.parametrize('changes', [{'steps_per_epoch': 3}, {'data_parts': 2}])
+def test_steps_of_another_meaning_are_not_resumed(program, tmp_path, changes):
+  with pytest.raises(Interrupted):
+    train(interrupted(program, 5), CONFIG, tmp_path, 'test')
+  with pytest.raises(InputError, match='of 2 steps an epoch and 1 parts .*as many processes'):
+    train(dataclasses.replace(program, **changes), CONFIG, tmp_path, 'test')
+  assert train(program, CONFIG, tmp_path, 'test')[1].step == 8
+
+
 def test_where_no_checkpoint_can_be_read_the_next_run_starts_anew(program, uninterrupted, tmp_path):
   train(program, CONFIG, tmp_path, 'test')
   for path in (tmp_path / 'checkpoints' / 'latest').rglob('*'):
@@ -233,7 +243,7 @@ def test_a_term_that_is_not_finite_stops_the_training_and_is_not_saved(tmp_path,
   state, progress = latest(program, tmp_path)
   assert int(state.step) == progress.step == 3
   checkpoints = Checkpoints(tmp_path / 'checkpoints', 2)
-  params, _ = checkpoints.restore_best(SHARDING)
+  params, _ = checkpoints.restore_best(LAYOUT)
   checkpoints.close()
   assert float(params['steps']) == 3
 
@@ -259,5 +269,5 @@ def test_a_validation_that_is_not_finite_stops_the_training(tmp_path):
 
 def test_the_state_is_born_where_the_program_says(program):
   abstract = loop._abstract(program)
-  assert all(leaf.sharding == SHARDING for leaf in jax.tree.leaves(abstract))
+  assert all(leaf.sharding == replicated(LAYOUT.mesh) for leaf in jax.tree.leaves(abstract))
   assert abstract.params['x'].shape == (5,) and abstract.step.dtype == jnp.int32

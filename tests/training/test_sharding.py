@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from letter_jax.configuration import MeshConfig
+from letter_jax.errors import InputError
 from letter_jax.training import sharding
 
 
@@ -20,8 +22,8 @@ def test_padded_rows_repeat_index_0_with_weight_0():
 
 
 def test_batches_are_split_by_rows_behind_the_micro_batches():
-  mesh = sharding.data_mesh()
-  assert mesh.axis_names == ('data',) and mesh.size == jax.device_count()
+  mesh = sharding.make_mesh(MeshConfig())
+  assert mesh.axis_names == ('data', 'model') and mesh.size == jax.device_count()
   rows = 4 * mesh.size
   batch = {'items_BxC': np.arange(rows * 3).reshape(rows, 3), 'targets_B': np.arange(rows)}
   whole = sharding.put_batch(batch, mesh, 1)
@@ -36,8 +38,40 @@ def test_batches_are_split_by_rows_behind_the_micro_batches():
     np.testing.assert_array_equal(np.concatenate(np.asarray(micro[name])), leaf)
 
 
-def test_over_eight_devices_rows_are_split_and_parameters_are_not():
-  mesh = jax.sharding.AbstractMesh((8,), ('data',))
-  assert sharding.split(mesh).shard_shape((16, 3)) == (2, 3)
-  assert sharding.split(mesh, axis=1).shard_shape((2, 16)) == (2, 2)
-  assert sharding.replicated(mesh).shard_shape((16, 3)) == (16, 3)
+RULES = (('(query|wi)', ('data', 'model')), ('out', ('model', 'data')), ('embedding', ('model', '')))
+PARAMS = {'embedding': np.zeros((6, 3)), 'layer': {'attention': {
+  'query': np.zeros((4, 8)), 'out': np.zeros((8, 4)), 'out_bias': np.zeros(4)}, 'norm': {'query': np.zeros(4)}}}
+
+
+def specs(layout, tree):
+  return jax.tree.map(lambda leaf: tuple(leaf.spec), layout.of(tree))
+
+
+def test_the_first_rule_that_fits_says_where_a_parameter_lies():
+  mesh = jax.sharding.AbstractMesh((4, 2), ('data', 'model'))
+  found = specs(sharding.Layout(mesh, RULES), PARAMS)
+  assert found == {'embedding': ('model', None), 'layer': {
+    'attention': {'query': (None, 'model'), 'out': ('model', None), 'out_bias': ()}, 'norm': {'query': ()}}}
+  found = specs(sharding.Layout(mesh, RULES, fully_sharded=True),
+                {'params': PARAMS, 'opt_state': {'mu': PARAMS}})
+  assert found['params']['layer']['attention'] == {'query': ('data', 'model'), 'out': ('model', 'data'), 'out_bias': ()}
+  assert found['opt_state']['mu'] == found['params']
+
+
+def test_dimensions_that_do_not_divide_stay_whole():
+  mesh = jax.sharding.AbstractMesh((3, 8), ('data', 'model'))
+  found = specs(sharding.Layout(mesh, RULES, fully_sharded=True), PARAMS)
+  assert found['embedding'] == (None, None) and found['layer']['attention']['query'] == (None, 'model')
+
+
+def test_a_rule_that_fits_nothing_is_a_mistake():
+  layout = sharding.on_one_device()
+  sharding.Layout(layout.mesh, RULES[:2]).require_matches(PARAMS)
+  with pytest.raises(InputError, match="the partition rule 'quer' fits no parameter"):
+    sharding.Layout(layout.mesh, (('quer', ('data', 'model')),)).require_matches(PARAMS)
+
+
+@pytest.mark.parametrize('axes', [dict(data=3), dict(model=2), dict(data=2, model=4)])
+def test_a_mesh_of_another_size_than_the_machine_has(axes):
+  with pytest.raises(InputError, match=r'config.mesh.data is -?\d and config.mesh.model \d; expected a product of 1'):
+    sharding.make_mesh(MeshConfig(**axes), jax.devices()[:1])

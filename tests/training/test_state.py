@@ -4,8 +4,10 @@ import numpy as np
 import optax
 import pytest
 
+from letter_jax.training.sharding import on_one_device
 from letter_jax.training.state import TrainState, make_step
 
+LAYOUT = on_one_device()
 KEY = jax.random.key(5)
 OPTIMIZER = optax.adam(0.1)
 
@@ -39,7 +41,7 @@ def assert_equal(tree, other):
 
 
 def test_metrics_are_sums_and_counts(batch):
-  state, metrics = jax.jit(make_step(squared_error, OPTIMIZER, KEY))(initial(), batch)
+  state, metrics = jax.jit(make_step(squared_error, OPTIMIZER, KEY, LAYOUT))(initial(), batch)
   error_B = batch['x'].sum(axis=1) - batch['y']
   assert state.step == 1 and state.step.dtype == jnp.int32
   assert {name: len(pair) for name, pair in metrics.items()} == dict.fromkeys(
@@ -54,8 +56,8 @@ def test_metrics_are_sums_and_counts(batch):
 @pytest.mark.parametrize('micro_batches', [2, 3])
 def test_accumulation_is_the_whole_batch_at_once(batch, micro_batches):
   split = jax.tree.map(lambda leaf: leaf.reshape(micro_batches, -1, *leaf.shape[1:]), batch)
-  whole, expected = jax.jit(make_step(squared_error, OPTIMIZER, KEY))(initial(), batch)
-  state, metrics = jax.jit(make_step(squared_error, OPTIMIZER, KEY, micro_batches))(initial(), split)
+  whole, expected = jax.jit(make_step(squared_error, OPTIMIZER, KEY, LAYOUT))(initial(), batch)
+  state, metrics = jax.jit(make_step(squared_error, OPTIMIZER, KEY, LAYOUT, micro_batches))(initial(), split)
   jax.tree.map(lambda ours, other: np.testing.assert_allclose(ours, other, rtol=1e-6, atol=1e-7), state, whole)
   for name in ('loss', 'absolute', 'gradient_norm'):
     np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-6)
@@ -63,7 +65,7 @@ def test_accumulation_is_the_whole_batch_at_once(batch, micro_batches):
 
 def test_micro_batches_draw_differently(batch):
   split = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), batch)
-  _, metrics = jax.jit(make_step(squared_error, OPTIMIZER, KEY, 2))(initial(), split)
+  _, metrics = jax.jit(make_step(squared_error, OPTIMIZER, KEY, LAYOUT, 2))(initial(), split)
   key = jax.random.fold_in(KEY, 0)
   draws = [float(jax.random.uniform(jax.random.fold_in(key, index))) for index in range(2)]
   assert abs(draws[0] - draws[1]) > 1e-3
@@ -71,7 +73,7 @@ def test_micro_batches_draw_differently(batch):
 
 
 def test_randomness_follows_from_the_key_and_the_step_alone(batch):
-  step = jax.jit(make_step(noisy, OPTIMIZER, KEY))
+  step = jax.jit(make_step(noisy, OPTIMIZER, KEY, LAYOUT))
   states, draws = [initial()], []
   for _ in range(4):
     state, metrics = step(states[-1], batch)
@@ -81,7 +83,7 @@ def test_randomness_follows_from_the_key_and_the_step_alone(batch):
   resumed, metrics = step(states[2], batch)
   assert float(metrics['noise'][0]) == draws[2]
   assert_equal(resumed, states[3])
-  other, metrics = jax.jit(make_step(noisy, OPTIMIZER, jax.random.key(6)))(initial(), batch)
+  other, metrics = jax.jit(make_step(noisy, OPTIMIZER, jax.random.key(6), LAYOUT))(initial(), batch)
   assert float(metrics['noise'][0]) not in draws
 
 
@@ -90,5 +92,5 @@ def test_a_batch_of_padding_changes_nothing(batch, micro_batches):
   batch['weight'] = np.zeros(12, np.float32)
   if micro_batches > 1:
     batch = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), batch)
-  state, _ = jax.jit(make_step(squared_error, OPTIMIZER, KEY, micro_batches))(initial(), batch)
+  state, _ = jax.jit(make_step(squared_error, OPTIMIZER, KEY, LAYOUT, micro_batches))(initial(), batch)
   assert_equal(state.params, initial().params)

@@ -8,6 +8,8 @@ What follows `--` are Beam's own options, so it runs wherever Beam does; every w
 `--config.data.source=prepared --config.data.path=DIRECTORY` trains on it.
 """
 
+import logging
+
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -21,6 +23,7 @@ flags.mark_flags_as_required(['config', 'directory'])
 
 
 def main(arguments: list[str]) -> None:
+  logging.disable(logging.ERROR)  # Beam logs a lot; what matters it raises
   try:
     from letter_jax.data.beam.pipelines import prepare
   except ImportError as error:

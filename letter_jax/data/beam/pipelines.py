@@ -50,6 +50,16 @@ def prepare(config: DataConfig, directory: str | os.PathLike, beam_arguments: li
   if not config.path:
     raise InputError('config.data.path is empty; expected the folder with the raw files')
   source, directory = find(config, absolute(config.path)), absolute(directory)
+  if set(str(directory)) & set('*?['):
+    raise InputError(f'--directory={directory} has one of *?[, which Beam takes for patterns; expected another name')
+  try:
+    return _prepare(config, source, directory, options)
+  except OSError as error:
+    raise InputError(f'--directory={directory} could not be written ({error}); expected a new folder on a disk with '
+                     'room; the same command starts again') from error
+
+
+def _prepare(config: DataConfig, source: RawSource, directory: epath.Path, options: PipelineOptions) -> dict:
   intermediate = directory / INTERMEDIATE
   if intermediate.exists():  # a run that was interrupted
     for folder in (intermediate, directory / 'tfds'):

@@ -6,8 +6,8 @@ Three kinds of collections go from one to the next:
     numbers     (raw id, number), numbers in the order of the raw ids
     tallies     ((kind, detail), (count, place)): whatever is counted; `place` is (span, line) of the first, or NOWHERE
 
-Counts go with the data instead of into Beam's metrics: those count twice what a runner had to do twice. An item's
-interactions never meet on one worker before they are numbered, and then only as a stream; a user's do.
+Counts go with the data instead of into Beam's metrics: those count twice what a runner had to do twice. A user's
+interactions meet on one worker; so do an item's, once, when it is numbered (who, where and when of each).
 """
 
 import bisect
@@ -24,7 +24,7 @@ from etils import epath
 from letter_jax.data.builders import LetterDataset
 from letter_jax.data.dataset import MIN_LENGTH, TEXT_FIELDS
 from letter_jax.data.raw.lines import Problems, Span, is_gzip
-from letter_jax.data.raw.source import RawSource, is_id
+from letter_jax.data.raw.source import RawSource
 from letter_jax.errors import InputError
 
 SPAN_BYTES = 64 * 2**20  # what one worker reads at a time
@@ -90,9 +90,8 @@ class ReadTexts(beam.DoFn):
     index, span = numbered
     problems = Problems()
     try:
-      for place, (item, texts) in enumerate(self.source.read_texts(span, problems)):
-        if is_id(item):
-          yield item, (index, place, texts)
+      for place, (item, texts) in enumerate(self.source.texts(span, problems)):
+        yield item, (index, place, texts)
     except InputError as error:
       yield tally('refused', str(error))
     yield from _of_span(index, problems)

@@ -46,15 +46,13 @@ def _events(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, Ev
   user_key, item_key, time_key, unit = KEYS[year]
   for number, _, (user, item, time) in read_records(
       span, problems, (user_key, item_key, time_key), 'not JSON', f'without {user_key}, {item_key} or {time_key}'):
-    if not (isinstance(user, str) and isinstance(item, str) and user and item):
-      problems.add(f'{user_key} or {item_key} is no text', span.path, number)
-    elif isinstance(time, bool) or not isinstance(time, int) or time < 0:
+    if isinstance(time, bool) or not isinstance(time, int):
       problems.add(f'{time_key} is no whole number', span.path, number)
     else:
       yield number, (user, item, time // unit)
 
 
-def _texts(year: int, span: Span, problems: Problems) -> Iterable[tuple[str, Texts]]:
+def _texts(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:
   for number, record, (item,) in read_records(
       span, problems, (ITEM_KEY[year],), 'metadata that cannot be parsed', f'metadata without {ITEM_KEY[year]}',
       ast.literal_eval if year == 2014 else json.loads):
@@ -63,5 +61,6 @@ def _texts(year: int, span: Span, problems: Problems) -> Iterable[tuple[str, Tex
       problems.add("title is a page's script", span.path, number)
       title = ''
     categories = record.get({2014: 'categories', 2018: 'category', 2023: 'categories'}[year])
-    yield item, {'title': title, 'brand': clean(record.get('store' if year == 2023 else 'brand')),
-                 'categories': category_path(categories), 'description': clean(record.get('description'))}
+    yield number, (item, {
+      'title': title, 'brand': clean(record.get('store' if year == 2023 else 'brand')),
+      'categories': category_path(categories), 'description': clean(record.get('description'))})

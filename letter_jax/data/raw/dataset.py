@@ -21,7 +21,10 @@ def find(config: DataConfig, folder: pathlib.Path) -> RawSource:
   if config.source.startswith('amazon'):
     require_category(config)
     return amazon.source(folder, int(config.source.removeprefix('amazon')), config.name)
-  return movielens.source(folder) if config.source == 'movielens' else yelp.source(folder)
+  if config.source == 'movielens':
+    unpacked = folder / config.name if config.name else folder
+    return movielens.source(unpacked if unpacked.is_dir() else folder)
+  return yelp.source(folder)
 
 
 def read_dataset(config: DataConfig, downloads=None) -> Dataset:
@@ -53,7 +56,7 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
   prepared = prepare(events, config.preparation)
   del events
   texts, counts = texts_of(
-    prepared.item_names, tqdm(source.read_texts(Span(source.files[1]), problems), desc='dataset: items', unit='item',
+    prepared.item_names, tqdm(source.texts(Span(source.files[1]), problems), desc='dataset: items', unit='item',
                               disable=None))
   tell(problems.summary())
   interactions = Interactions(prepared.items, prepared.offsets, len(prepared.item_names), tuple(prepared.user_names))

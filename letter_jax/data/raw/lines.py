@@ -82,8 +82,10 @@ def read_lines(span: Span, problems: Problems, encoding: str = 'utf-8') -> Itera
         try:
           text = line.decode(encoding)
         except UnicodeDecodeError:
-          problems.add('not ' + encoding.upper(), path, number)
+          problems.add(f'not {encoding.upper()}, mended', path, number)
           text = line.decode(encoding, 'replace')
+        if number == 1 and not span.start:
+          text = text.removeprefix('\ufeff')  # a byte order mark
         if text.strip():
           yield number, text
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -18,7 +18,8 @@ HEADERS = {'ratings': ['userId', 'movieId', 'rating', 'timestamp'], 'movies': ['
 
 def source(folder: pathlib.Path) -> RawSource:
   """Ratings and movies; InputError where a file is not there."""
-  pairs = [(folder / f'ratings{ending}', folder / f'movies{ending}') for ending in ('.dat', '.csv')]
+  pairs = [(folder / f'ratings{ending}', folder / f'movies{ending}')
+           for ending in ('.dat', '.csv', '.dat.gz', '.csv.gz')]
   there = [pair for pair in pairs if all(path.is_file() for path in pair)]
   if not there:
     raise InputError(f'{folder} has neither ratings.dat and movies.dat nor ratings.csv and movies.csv; expected the '
@@ -29,13 +30,14 @@ def source(folder: pathlib.Path) -> RawSource:
 def _rows(span: Span, problems: Problems) -> Iterator[tuple[int, list[str]]]:
   """(line number, fields) of the lines that have the right number of fields."""
   path = span.path
-  header = HEADERS[path.stem]
-  if path.suffix == '.dat':
+  name, form = path.name.split('.')[:2]
+  header = HEADERS[name]
+  if form == 'dat':
     parsed = ((number, line.rstrip('\r\n').split('::')) for number, line in read_lines(span, problems, 'latin-1'))
   else:
     parsed = ((number, _csv_fields(line)) for number, line in read_lines(span, problems))
   for number, fields in parsed:
-    if number == 1 and not span.start and path.suffix == '.csv':
+    if number == 1 and not span.start and form == 'csv':
       if fields != header:
         raise InputError(f'{path} begins with "{",".join(fields)[:80]}"; expected the header "{",".join(header)}"')
     elif len(fields) != len(header):
@@ -59,8 +61,8 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
       problems.add('timestamp is no whole number', span.path, number)
 
 
-def _texts(span: Span, problems: Problems) -> Iterable[tuple[str, Texts]]:
-  for _, (movie, title, genres) in _rows(span, problems):
-    yield movie, {'title': clean(title), 'brand': '', 'description': '',
-                  'categories': '' if genres.startswith('(no genres') else
-                  CATEGORY_SEPARATOR.join(map(clean, genres.split('|')))}
+def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:
+  for number, (movie, title, genres) in _rows(span, problems):
+    yield number, (movie, {
+      'title': clean(title), 'brand': '', 'description': '',
+      'categories': '' if genres.startswith('(no genres') else CATEGORY_SEPARATOR.join(map(clean, genres.split('|')))})

@@ -26,20 +26,31 @@ class RawSource:
     files: the one with the events and the one with the texts; both must be there.
     read_events: (span of the first file, problems) -> (line, (user, item, timestamp in seconds)), in the order of the
       file; not all of them usable.
-    read_texts: (span of the second file, problems) -> (item, its texts) of every item that it describes.
+    read_texts: (span of the second file, problems) -> (line, (item, its texts)) of every item that it describes.
   """
 
   files: tuple[pathlib.Path, pathlib.Path]
   read_events: Callable[[Span, Problems], Iterable[tuple[int, Event]]]
-  read_texts: Callable[[Span, Problems], Iterable[tuple[str, Texts]]]
+  read_texts: Callable[[Span, Problems], Iterable[tuple[int, tuple[str, Texts]]]]
 
   def events(self, span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
     """(line, event) of every event that can be used."""
     for line, event in self.read_events(span, problems):
-      if is_usable(event):
-        yield line, event
+      user, item, time = event
+      if not (is_id(user) and is_id(item)):
+        problems.add('an id that is no text', span.path, line)
+      elif not 0 <= time < 2**62:
+        problems.add('a time out of range', span.path, line)
       else:
-        problems.add('ids that are no text, or a time out of range', span.path, line)
+        yield line, event
+
+  def texts(self, span: Span, problems: Problems) -> Iterator[tuple[str, Texts]]:
+    """(item, its texts) of every item that can be used."""
+    for line, (item, texts) in self.read_texts(span, problems):
+      if is_id(item):
+        yield item, texts
+      else:
+        problems.add('a text whose id is no text', span.path, line)
 
 
 def event_table(events: Iterable[Event]) -> pl.DataFrame:
@@ -52,12 +63,6 @@ def event_table(events: Iterable[Event]) -> pl.DataFrame:
       rows = []
   tables.append(pl.DataFrame(rows, EVENT_SCHEMA, orient='row'))
   return pl.concat(tables)
-
-
-def is_usable(event: Event) -> bool:
-  """Whether the ids are text that can be written as UTF-8 and the time fits into an int64."""
-  user, item, time = event
-  return is_id(user) and is_id(item) and abs(time) < 2**62
 
 
 def is_id(value) -> bool:
@@ -79,7 +84,7 @@ def texts_of(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tu
   found: dict[str, Texts | None] = dict.fromkeys(items)
   again = 0
   for item, texts in described:
-    if isinstance(item, str) and item in found:
+    if item in found:
       again += found[item] is not None
       found[item] = found[item] or texts
   counts = {'items_without_metadata': sum(texts is None for texts in found.values()),

@@ -19,10 +19,15 @@ REVIEWS, BUSINESSES = 'yelp_academic_dataset_review.json', 'yelp_academic_datase
 
 def source(folder: pathlib.Path) -> RawSource:
   """Reviews and businesses; InputError where a file is not there."""
-  for name in (REVIEWS, BUSINESSES):
-    if not (folder / name).is_file():
-      raise InputError(f'{folder / name} is not there; expected the files of yelp_dataset.tar from yelp.com/dataset')
-  return RawSource((folder / REVIEWS, folder / BUSINESSES), _events, _texts)
+  reviews, businesses = (_find(folder, name) for name in (REVIEWS, BUSINESSES))
+  return RawSource((reviews, businesses), _events, _texts)
+
+
+def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
+  for path in (folder / name, folder / f'{name}.gz'):
+    if path.is_file():
+      return path
+  raise InputError(f'{folder / name} is not there; expected the files of yelp_dataset.tar from yelp.com/dataset')
 
 
 def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
@@ -36,10 +41,10 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
     yield number, (user, item, int(moment.timestamp()))
 
 
-def _texts(span: Span, problems: Problems) -> Iterable[tuple[str, Texts]]:
-  for _, record, (item,) in read_records(
+def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:
+  for number, record, (item,) in read_records(
       span, problems, ('business_id',), 'business that cannot be parsed', 'business without business_id'):
     place = ', '.join(filter(None, (clean(record.get('city')), clean(record.get('state')))))
     categories = clean(record.get('categories')).split(', ')
-    yield item, {'title': clean(record.get('name')), 'brand': '', 'description': place,
-                 'categories': CATEGORY_SEPARATOR.join(filter(None, categories))}
+    yield number, (item, {'title': clean(record.get('name')), 'brand': '', 'description': place,
+                          'categories': CATEGORY_SEPARATOR.join(filter(None, categories))})

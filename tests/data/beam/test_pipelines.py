@@ -87,7 +87,7 @@ def test_options_many_spans_and_several_workers_change_nothing(tmp_path, monkeyp
   local = assert_same_as_local(config, tmp_path, '--direct_num_workers=3', '--direct_running_mode=multi_threading')
   dropped = local.preparation['dropped']
   assert len(dropped) == 5 and all(dropped[reason] for reason in dropped if 'core' not in reason)
-  assert local.preparation['problems']['not UTF-8']['lines'] == 2
+  assert local.preparation['problems']['not UTF-8, mended']['lines'] == 2
   assert local.texts[local.item_names.index('B0')]['title'] == 'Soap'
 
 
@@ -205,6 +205,14 @@ def test_options_that_nobody_knows(tmp_path):
     pipelines.prepare(config, tmp_path / 'beam', ['--runer=DataflowRunner'])
 
 
+@pytest.mark.parametrize('directory', ['/proc/nowhere/beam', 'a file', 'run[1]'])
+def test_a_directory_that_cannot_be_written(tmp_path, directory):
+  (tmp_path / 'a file').touch()
+  test_raw.write_yelp(tmp_path / 'raw')
+  with pytest.raises(InputError, match='--directory=.*; expected'):
+    prepare(DataConfig(source='yelp', path=str(tmp_path / 'raw')), tmp_path / directory)
+
+
 def test_a_disk_that_is_full(tmp_path, monkeypatch):
   def full(value, path):
     raise OSError(28, 'No space left on device', str(path))
@@ -219,7 +227,7 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
 def test_a_prepared_folder_that_is_none(tmp_path):
   settings = run_settings(data__source='prepared', data__path=str(tmp_path))
   (tmp_path / 'summary.json').write_text('{}')
-  with pytest.raises(InputError, match=f'holds no prepared data set .*; expected a folder that {MODULE} wrote'):
+  with pytest.raises(InputError, match=f'{tmp_path}: .* cannot be read .*; expected a whole folder that {MODULE}'):
     pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
   with pytest.raises(InputError, match='config.data.path is empty'):
     pipeline.run(config_with({**settings, 'data.path': ''}), tmp_path / 'workdir', 'dataset')

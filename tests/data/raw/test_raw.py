@@ -44,7 +44,7 @@ def write_amazon2014(folder):
     "'It\\'s  soap', 'categories': [['Beauty', 'Bath &amp; Body'], ['Other']], 'salesRank': {'Beauty': 3}}",
     "{'asin': 'B2', 'categories': [['Beauty']]}",
     "{'asin': 'B2', 'title': 'the second entry does not count'}",
-    "{'asin': 'B3', 'title': ", "{'title': 'no asin'}"])
+    "{'asin': 'B3', 'title': ", "{'title': 'no asin'}", "{'asin': 5, 'title': 'a number'}"])
 
 
 def write_amazon2018(folder):
@@ -145,12 +145,13 @@ def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
   review, meta = 'reviews_Beauty_5.json.gz', 'meta_Beauty.json.gz'
   assert data.preparation['problems'] == {
     'not JSON': {'lines': 1, 'first': f'{review}:12'},
-    'not UTF-8': {'lines': 1, 'first': f'{review}:14'},
+    'not UTF-8, mended': {'lines': 1, 'first': f'{review}:14'},
     'unixReviewTime is no whole number': {'lines': 1, 'first': f'{review}:15'},
     'without reviewerID, asin or unixReviewTime': {'lines': 2, 'first': f'{review}:16'},
-    'reviewerID or asin is no text': {'lines': 1, 'first': f'{review}:17'},
+    'an id that is no text': {'lines': 1, 'first': f'{review}:17'},
     'metadata that cannot be parsed': {'lines': 1, 'first': f'{meta}:4'},
-    'metadata without asin': {'lines': 1, 'first': f'{meta}:5'}}
+    'metadata without asin': {'lines': 1, 'first': f'{meta}:5'},
+    'a text whose id is no text': {'lines': 1, 'first': f'{meta}:6'}}
   assert data.preparation['raw_events'] == len(EVENTS) + 2  # one twice, one with mended bytes
   assert data.preparation['dropped']['duplicate'] == 1
   assert f'not JSON: 1 line, first {review}:12' in capsys.readouterr().out
@@ -166,6 +167,28 @@ def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
   problems = read_dataset(settings('movielens 1m', tmp_path)).preparation['problems']
   assert {kind: found['lines'] for kind, found in problems.items()} == {
     'not 4 fields': 1, 'timestamp is no whole number': 1}
+
+
+def test_gzip_and_byte_order_marks_everywhere(tmp_path):
+  for source in ('movielens 1m', 'movielens 32m', 'yelp'):
+    plain, packed = tmp_path / source / 'plain', tmp_path / source / 'packed'
+    WRITERS[source](plain)
+    expected = read_dataset(settings(source, plain))
+    packed.mkdir()
+    for path in plain.iterdir():
+      content = path.read_bytes()
+      (packed / f'{path.name}.gz').write_bytes(gzip.compress(content))
+      if path.suffix != '.dat':
+        path.write_bytes(b'\xef\xbb\xbf' + content)
+    for folder in (plain, packed):
+      found = read_dataset(settings(source, folder))
+      assert found.texts == expected.texts and found.interactions.users == expected.interactions.users
+
+
+def test_the_folder_that_the_archive_was_unpacked_in(tmp_path):
+  write_movielens32m(tmp_path / 'ml-32m')
+  config = DataConfig(source='movielens', name='ml-32m', path=str(tmp_path), preparation=PreparationConfig(core=3))
+  assert read_dataset(config).interactions.users == ('A1', 'A2')
 
 
 def test_a_gzip_file_that_ends_early_is_refused(tmp_path):
