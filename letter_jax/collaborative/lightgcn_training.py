@@ -49,7 +49,7 @@ def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
   validation, test = (of_split(data, longest) for of_split in (splits.validation_examples, splits.test_examples))
   program = loop.Program(
     init=init, init_arguments=(graph,), layout=layout,
-    advance=lambda state, step: jitted_epoch(state, graph), steps_per_call=steps_per_epoch,
+    step=jitted_epoch, arguments=lambda first_step: (graph,), steps_per_call=steps_per_epoch,
     steps_per_epoch=steps_per_epoch, examples_per_epoch=edges,
     evaluate=lambda params: rank(final(params, graph), validation, longest))
   params, _ = loop.train(program, training, directory, 'lightgcn')

@@ -10,7 +10,7 @@ from letter_jax.collaborative.full_ranking import full_ranking
 from letter_jax.collaborative.sasrec import SASRec
 from letter_jax.configuration import Config
 from letter_jax.data import splits
-from letter_jax.data.dataset import Windows
+from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.input_pipeline import PackedEpochs
 from letter_jax.training import loop, optimizers, sharding
 from letter_jax.training.state import TrainState, make_step
@@ -18,12 +18,30 @@ from letter_jax.training.state import TrainState, make_step
 
 def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
   """Trains, or resumes, under `directory`; returns (parameters, {'validation': metrics, 'test': metrics})."""
+  mesh, recent, length = sharding.make_mesh(config.mesh), data.recent(), config.data.history_length
+  program = sasrec_program(config, data, recent, mesh)
+  params, _ = loop.train(program, config.collaborative.training, directory, 'sasrec')
+  rank = full_ranking(functools.partial(scores, sasrec(config, data.num_items)), mesh)
+  return params, {'validation': program.evaluate(params),
+                  'test': rank(params, splits.test_examples(recent, length), length)}
+
+
+def sasrec(config: Config, num_items: int) -> SASRec:
+  return SASRec(config.collaborative.model, num_items, config.data.history_length)
+
+
+def scores(model: SASRec, params, user_B, history_BxT, target_B) -> jax.Array:
+  """Float32 [B, N], for `full_ranking`."""
+  return model.apply({'params': params}, history_BxT, method=SASRec.scores)
+
+
+def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: jax.sharding.Mesh) -> loop.Program:
+  """What `train_sasrec` runs; `recent` is what it is validated on."""
   settings = config.collaborative
   training, length = settings.training, config.data.history_length
-  mesh = sharding.make_mesh(config.mesh)
   layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
   part, parts = sharding.data_part(mesh)
-  model = SASRec(settings.model, data.num_items, length)
+  model = sasrec(config, data.num_items)
   batches = PackedEpochs(data, functools.partial(splits.training_windows, length=length), max(length, 32),
                          training.batch_size, config.seed, training.epochs, training.accumulation_steps,
                          mesh.shape['data'], part, parts)
@@ -38,22 +56,17 @@ def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
   step = jax.jit(make_step(loss_sum, optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps),
                  donate_argnums=0)
 
-  def advance(state, batch):
+  def arguments(batch):
     wanted = {name: batch[name] for name in ('items_BxC', 'next_BxC', 'segments_BxC')}
-    return step(state, sharding.put_batch(wanted, mesh, training.accumulation_steps))
+    return (sharding.put_batch(wanted, mesh, training.accumulation_steps),)
 
-  rank = full_ranking(lambda params, user_B, history_BxT, target_B: model.apply(
-    {'params': params}, history_BxT, method=SASRec.scores), mesh)
-  recent = data.recent()
+  rank = full_ranking(functools.partial(scores, model), mesh)
   validation = splits.validation_examples(recent, length)
-  program = loop.Program(
-    init=init, layout=layout, advance=advance, steps_per_call=1,
+  return loop.Program(
+    init=init, layout=layout, step=step, arguments=arguments, steps_per_call=1,
     steps_per_epoch=batches.per_epoch, examples_per_epoch=batches.items, batches=batches.dataset(),
     data_parts=batches.parts,
     evaluate=lambda params: rank(params, validation, length))
-  params, _ = loop.train(program, training, directory, 'sasrec')
-  return params, {'validation': rank(params, validation, length),
-                  'test': rank(params, splits.test_examples(recent, length), length)}
 
 
 def cross_entropy_sum(model: SASRec):

@@ -30,9 +30,15 @@ def train_generator(config: Config, data: Windows, semantic_ids: np.ndarray, cod
     semantic_ids: int32 [items, L].
     codebook_size: K.
   """
+  program = generator_program(config, data, semantic_ids, codebook_size, sharding.make_mesh(config.mesh))
+  return loop.train(program, config.generator.training, directory, 'generator')
+
+
+def generator_program(config: Config, data: Windows, semantic_ids: np.ndarray, codebook_size: int,
+                      mesh: jax.sharding.Mesh) -> loop.Program:
+  """What `train_generator` runs."""
   settings = config.generator
   training = settings.training
-  mesh = sharding.make_mesh(config.mesh)
   layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
   part, parts = sharding.data_part(mesh)
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
@@ -43,8 +49,8 @@ def train_generator(config: Config, data: Windows, semantic_ids: np.ndarray, cod
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   evaluator = generator_evaluator(config, semantic_ids, codebook_size,
                                   min(settings.validation_beam, len(semantic_ids)), mesh)
-  codes_and_nodes = sharding.put((semantic_ids, item_trie.nodes_of_items(evaluator.trie)), sharding.replicated(mesh))
-  catalogue = (*codes_and_nodes, evaluator.trie)
+  trie = item_trie.build(semantic_ids)
+  catalogue = sharding.put((semantic_ids, item_trie.nodes_of_items(trie), trie), sharding.replicated(mesh))
   key = jax.random.key(config.seed)
 
   def loss_sum(catalogue, params, batch, key):
@@ -78,20 +84,19 @@ def train_generator(config: Config, data: Windows, semantic_ids: np.ndarray, cod
     return make_step(functools.partial(loss_sum, catalogue), optimizer, jax.random.fold_in(key, 1), layout,
                      training.accumulation_steps)(state, batch)
 
-  def advance(state, batch):
+  def arguments(batch):
     wanted = {name: batch[name] for name in ('items_BxC', 'segments_BxC', 'targets_BxS')}
-    return step(state, sharding.put_batch(wanted, mesh, training.accumulation_steps), catalogue)
+    return sharding.put_batch(wanted, mesh, training.accumulation_steps), catalogue
 
   held_out = splits.validation_examples(data.recent(), config.data.history_length)
   if settings.validation_users < len(held_out):
     sample = np.random.default_rng(config.seed).choice(len(held_out), settings.validation_users, replace=False)
     held_out = held_out.take(np.sort(sample))
-  program = loop.Program(
-    init=init, init_arguments=(initial,), layout=layout, advance=advance, steps_per_call=1,
+  return loop.Program(
+    init=init, init_arguments=(initial,), layout=layout, step=step, arguments=arguments, steps_per_call=1,
     steps_per_epoch=batches.per_epoch, examples_per_epoch=batches.examples, batches=batches.dataset(),
     data_parts=batches.parts,
     evaluate=lambda params: evaluator.validate(params, held_out))
-  return loop.train(program, training, directory, 'generator')
 
 
 def generator_model(config: Config, vocabulary: Vocabulary) -> T5:

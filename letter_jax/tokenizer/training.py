@@ -45,13 +45,20 @@ def train_tokenizer(config: TokenizerConfig, mesh_config: MeshConfig, text_NxT: 
     text_NxT: float32 text embeddings of all items, as they come.
     collaborative_Nxd: float32, row i of the same item as row i of the text.
   """
-  settings, training = config.model, config.training
-  items, text_dim = text_NxT.shape
   scale = InputScale.of(text_NxT)
   artifacts.write(directory / 'input_scale.npz', lambda path: _save_scale(path, scale))
-  mesh = sharding.make_mesh(mesh_config)
-  layout = sharding.Layout(mesh, config.partition, mesh_config.fully_sharded)
-  data = sharding.put((scale.apply(text_NxT), collaborative_Nxd), sharding.replicated(mesh))
+  program = tokenizer_program(config, scale.apply(text_NxT), collaborative_Nxd, seed, sharding.make_mesh(mesh_config),
+                              mesh_config.fully_sharded)
+  return loop.train(program, config.training, directory, 'tokenizer')
+
+
+def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collaborative_Nxd: np.ndarray, seed: int,
+                      mesh: jax.sharding.Mesh, fully_sharded: bool = False) -> loop.Program:
+  """What `train_tokenizer` runs; the text embeddings are centred and scaled."""
+  settings, training = config.model, config.training
+  items, text_dim = scaled_NxT.shape
+  layout = sharding.Layout(mesh, config.partition, fully_sharded)
+  data = sharding.put((scaled_NxT, collaborative_Nxd), sharding.replicated(mesh))
   model = RQVAE(settings, text_dim)
   batch = min(training.batch_size, items)
   steps_per_epoch = -(-items // batch)
@@ -63,6 +70,8 @@ def train_tokenizer(config: TokenizerConfig, mesh_config: MeshConfig, text_NxT: 
 
   def init(scaled_NxT) -> TrainState:
     params = model.init(key, scaled_NxT[:1], training=False)['params']
+    # k-means sees every rounding error: all devices compute the whole of it alike, on any mesh.
+    params = jax.lax.with_sharding_constraint(params, sharding.replicated(mesh))
     latent_Nxd = model.apply({'params': params}, scaled_NxT, method=RQVAE.encode)
     codebooks = clustering.start_codebooks(jax.random.fold_in(key, 1), latent_Nxd, settings.levels,
                                            settings.codebook_size)
@@ -106,12 +115,11 @@ def train_tokenizer(config: TokenizerConfig, mesh_config: MeshConfig, text_NxT: 
                 for level, value in enumerate(found[name])}
     return {'reconstruction': float(reconstruction), 'collision_rate': found['collision_rate'], **by_level}
 
-  program = loop.Program(
-    init=init, init_arguments=data[:1], layout=layout,
-    advance=lambda state, step: jitted_epoch(state, data), steps_per_call=steps_per_epoch,
+  return loop.Program(
+    init=init, init_arguments=data[:1], layout=layout, step=jitted_epoch,
+    arguments=lambda first_step: (data,), steps_per_call=steps_per_epoch,
     steps_per_epoch=steps_per_epoch, examples_per_epoch=items, evaluate=evaluate,
     selection='reconstruction', larger_is_better=False)
-  return loop.train(program, training, directory, 'tokenizer')
 
 
 def restore_tokenizer(directory: pathlib.Path) -> tuple[dict, InputScale]:

@@ -33,16 +33,17 @@ class Program:
   Attributes:
     init: makes the first state from `init_arguments`; pure, so that it is born sharded.
     layout: where the state lives.
-    advance: (state, batch) -> (state, metrics): dispatches one jitted call; donates the state. What it does depends on
-      the two alone, so that a resumed training is the uninterrupted one. Metrics are (sum, count) pairs, of arrays
-      [steps_per_call] where a call takes several steps.
+    step: (state, *arguments) -> (state, metrics): one jitted call, which donates the state. What it does depends on the
+      state and the batch alone, so that a resumed training is the uninterrupted one. Metrics are (sum, count) pairs,
+      of arrays [steps_per_call] where a call takes several steps.
+    arguments: batch -> the other arguments of `step`, on the devices.
     steps_per_call: optimizer steps of such a call: 1, or a whole epoch where data and loop are on the device.
     steps_per_epoch: optimizer steps.
     examples_per_epoch: for the throughput.
     evaluate: params -> validation metrics.
     data_parts: that different processes read; what `batches` are depends on it.
     batches: the batch of each call, prefetched while the device works; a pure function of its index. None where the
-      data is on the device: `advance` then gets the first step of the call.
+      data is on the device: the batch is then the number of the first step of the call.
     init_arguments: arrays, passed and not captured: captured ones would be constants of the program.
     selection: name of the metric that selects the best parameters.
     larger_is_better: its direction.
@@ -50,7 +51,8 @@ class Program:
 
   init: Callable[..., TrainState]
   layout: Layout
-  advance: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+  step: Callable[..., tuple[TrainState, Metrics]]
+  arguments: Callable[[Any], tuple]
   steps_per_call: int
   steps_per_epoch: int
   examples_per_epoch: int
@@ -82,7 +84,7 @@ def train(program: Program, config: TrainingConfig, directory: pathlib.Path, lab
 
 def _run(program, config, checkpoints, directory, label) -> Progress:
   total_steps = config.epochs * program.steps_per_epoch
-  abstract = _abstract(program)
+  abstract = abstract_state(program)
   restored = checkpoints.restore_latest(abstract)
   if restored is None:
     born = jax.jit(program.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))
@@ -106,7 +108,7 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
   try:
     while progress.step < total_steps and progress.validations_since_best < config.patience:
       before = progress.step
-      state, metrics = program.advance(state, next(batches))
+      state, metrics = program.step(state, *program.arguments(next(batches)))
       progress.step += program.steps_per_call
       progress.data = batches.get_state()
       log.add(progress.step, metrics)
@@ -153,8 +155,8 @@ def _crossed(before: int, after: int, every: int) -> bool:
   return before // every != after // every
 
 
-def _abstract(program: Program):
-  """Shapes, dtypes and shardings of the state, without making it."""
+def abstract_state(program: Program):
+  """Shapes, dtypes and shardings of the state, without making it; InputError where a partition rule fits nothing."""
   state = jax.eval_shape(program.init, *program.init_arguments)
   program.layout.require_matches(state.params)
   return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

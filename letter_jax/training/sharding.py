@@ -88,14 +88,15 @@ class Layout:
 
   def require_matches(self, params) -> None:
     """Raises InputError for a rule that fits no parameter."""
-    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    names = [name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern, _ in self.rules:
       if not any(_fits(pattern, name) for name in names):
         raise InputError(f'config: the partition rule {pattern!r} fits no parameter; expected the end of a name such '
                          f'as {", ".join(names[:3])}')
 
   def _shardings(self, tree, with_data: bool):
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: self._sharding(_name(path), leaf.shape, with_data), tree)
+    return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: self._sharding(name_of(path), leaf.shape, with_data), tree)
 
   def _sharding(self, name: str, shape: tuple[int, ...], with_data: bool) -> NamedSharding:
     axes = next((axes for pattern, axes in self.rules if len(axes) == len(shape) and _fits(pattern, name)), ())
@@ -110,7 +111,8 @@ def on_one_device() -> Layout:
   return Layout(make_mesh(MeshConfig(), jax.local_devices()[:1]))
 
 
-def _name(path) -> str:
+def name_of(path) -> str:
+  """'encoder_0/attention/query' of a path in a tree."""
   return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
@@ -119,7 +121,9 @@ def _fits(pattern: str, name: str) -> bool:
 
 
 def put(tree, sharding: NamedSharding):
-  """Arrays that every process holds whole, as global arrays."""
+  """Arrays that every process holds whole, as global arrays; only their shapes where the mesh is to be planned for."""
+  if _is_planned(sharding.mesh):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
   if sharding.is_fully_addressable:
     return jax.device_put(tree, sharding)
   of_array = lambda array: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
@@ -132,7 +136,14 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, accumulation_steps: int)
   `batch` has the rows of this process' `data_part`; with accumulation its leaves are [micro-batches, rows, ...].
   """
   rows = split(mesh, axis=int(accumulation_steps > 1))
+  if _is_planned(mesh):
+    return put(batch, rows)
   return {name: jax.make_array_from_process_local_data(rows, leaf) for name, leaf in batch.items()}
+
+
+def _is_planned(mesh: Mesh) -> bool:
+  """Whether its devices are of a topology that programs are only compiled for."""
+  return mesh.devices.flat[0] not in jax.devices()
 
 
 def round_up(count: int, multiple: int) -> int:

@@ -27,11 +27,11 @@ class Interrupted(Exception):
 
 def interrupted(program, step):
   """The same program, which is killed when it is to do the step after `step`."""
-  def advance(state, index):
+  def arguments(index):
     if index >= step:
       raise Interrupted
-    return program.advance(state, index)
-  return dataclasses.replace(program, advance=advance)
+    return program.arguments(index)
+  return dataclasses.replace(program, arguments=arguments)
 
 
 def quadratic(steps_per_epoch=2):
@@ -45,7 +45,8 @@ def quadratic(steps_per_epoch=2):
   step = jax.jit(make_step(loss_sum, optimizer, jax.random.key(1), LAYOUT), donate_argnums=0)
   return Program(
     init=lambda start: TrainState.create({'x': start}, optimizer), init_arguments=(jnp.linspace(0.0, 1.0, 5),),
-    layout=LAYOUT, advance=lambda state, index: step(state, jnp.float32(0.01 * index)), steps_per_call=1,
+    layout=LAYOUT, step=step,
+    arguments=lambda index: (jnp.float32(0.01 * index),), steps_per_call=1,
     steps_per_epoch=steps_per_epoch, examples_per_epoch=5 * steps_per_epoch,
     evaluate=lambda params: {'error': float(jnp.sum((params['x'] - 3) ** 2)), 'first': float(params['x'][0])},
     selection='error', larger_is_better=False)
@@ -66,7 +67,8 @@ def scripted(values, steps_per_call=1, metrics=None):
 
   return Program(
     init=lambda: TrainState(jnp.zeros((), jnp.int32), {'steps': jnp.zeros(())}, ()), layout=LAYOUT,
-    advance=advance, steps_per_call=steps_per_call, steps_per_epoch=steps_per_call, examples_per_epoch=10,
+    step=advance, arguments=lambda index: (index,), steps_per_call=steps_per_call, steps_per_epoch=steps_per_call,
+    examples_per_epoch=10,
     evaluate=lambda params: {'ndcg@10': values[int(params['steps']) // steps_per_call - 1]})
 
 
@@ -80,7 +82,7 @@ def lines_of(directory, kind=None):
 def latest(program, directory):
   checkpoints = Checkpoints(directory / 'checkpoints', 2)
   try:
-    return checkpoints.restore_latest(loop._abstract(program))
+    return checkpoints.restore_latest(loop.abstract_state(program))
   finally:
     checkpoints.close()
 
@@ -254,7 +256,7 @@ def test_a_bad_step_within_a_call_is_named_with_the_term_and_not_the_sum(tmp_pat
     values = {'loss': bad, 'contrastive': bad, 'commitment': jnp.ones(3), 'gradient_norm': bad}
     return state, {name: (total, jnp.ones(3)) for name, total in values.items()}
 
-  program = dataclasses.replace(scripted([], steps_per_call=3), advance=advance,
+  program = dataclasses.replace(scripted([], steps_per_call=3), step=advance, arguments=lambda index: (index,),
                                 evaluate=lambda params: {'ndcg@10': 0.5})
   with pytest.raises(TrainingDiverged, match='^contrastive is nan at step 5;'):
     train(program, CONFIG, tmp_path, 'test')
@@ -268,6 +270,6 @@ def test_a_validation_that_is_not_finite_stops_the_training(tmp_path):
 
 
 def test_the_state_is_born_where_the_program_says(program):
-  abstract = loop._abstract(program)
+  abstract = loop.abstract_state(program)
   assert all(leaf.sharding == replicated(LAYOUT.mesh) for leaf in jax.tree.leaves(abstract))
   assert abstract.params['x'].shape == (5,) and abstract.step.dtype == jnp.int32
