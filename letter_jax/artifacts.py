@@ -1,4 +1,4 @@
-"""Files of a workdir: written whole or not at all, and recognised by their content."""
+"""Files of a workdir: written whole or not at all, by process 0 alone, and recognised by their content."""
 
 import contextlib
 import hashlib
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from letter_jax import processes
 from letter_jax.errors import InputError
 
 
@@ -19,6 +20,8 @@ def write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> None:
   Raises:
     InputError: the disk is full or cannot be written.
   """
+  if not processes.is_first():
+    return
   temporary = path.with_name(f'.{path.name}.partial')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)

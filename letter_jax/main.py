@@ -6,14 +6,19 @@ import pathlib
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from letter_jax import configuration, pipeline
+from letter_jax import configuration, pipeline, processes
 from letter_jax.command_line import fail, parse
 from letter_jax.errors import InputError
 
+FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
 flags.DEFINE_string('workdir', None, 'folder for every result; the same folder resumes')
 flags.DEFINE_enum('stage', 'all', ('all', *pipeline.STAGES), 'run one stage, or all of them in order')
 flags.DEFINE_bool('overwrite', False, 'do a stage whose settings or input changed once more, and those after it')
+flags.DEFINE_bool('distributed', False, 'one of several processes, as a TPU pod or Slurm says')
+flags.DEFINE_string('coordinator', None, 'or HOST:PORT of process 0, with --processes and --process')
+flags.DEFINE_integer('processes', None, 'how many processes there are', lower_bound=1)
+flags.DEFINE_integer('process', None, 'which of them this is, from 0', lower_bound=0)
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
@@ -26,8 +31,11 @@ def main(_) -> None:
     jax.config.update('jax_compilation_cache_dir', str(cache))
   from letter_jax.training.loop import TrainingDiverged
   try:
-    config = configuration.from_config_dict(flags.FLAGS.config)
-    pipeline.run(config, pathlib.Path(flags.FLAGS.workdir), flags.FLAGS.stage, flags.FLAGS.overwrite)
+    config = configuration.from_config_dict(FLAGS.config)
+    if FLAGS.distributed or FLAGS.coordinator:
+      processes.initialize(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+    with processes.together():
+      pipeline.run(config, pathlib.Path(FLAGS.workdir), FLAGS.stage, FLAGS.overwrite)
   except (InputError, TrainingDiverged) as error:
     fail(str(error))
   except OSError as error:

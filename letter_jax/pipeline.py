@@ -6,6 +6,7 @@ stops the run with the names of what changed (`overwrite` redoes it and what fol
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from letter_jax import artifacts, stages
+from letter_jax import artifacts, processes, stages
 from letter_jax.configuration import Config
 from letter_jax.data import sources
 from letter_jax.errors import InputError
@@ -35,7 +36,8 @@ class Stage:
     settings: sections or keys of the config that it depends on.
     files: (config, ...) -> files given from outside that it reads, by the config key that names them.
     outputs: files that the next stages read, relative to its folder.
-    run: does the work; (config, workdir).
+    run: does the work; (config, workdir). Every process runs it, and process 0 writes.
+    alone: no other process than 0 is needed.
     identity: those of the outputs that say what the result is; all, where empty. The next stages depend on them.
     folder: under the workdir.
   """
@@ -48,6 +50,7 @@ class Stage:
   files: Callable[[Config], dict[str, pathlib.Path]] = lambda config: {}
   folder: str = ''
   identity: tuple[str, ...] = ()
+  alone: bool = False
 
   def directory(self, workdir: pathlib.Path) -> pathlib.Path:
     return workdir / (self.folder or self.name)
@@ -61,9 +64,9 @@ def graph(config: Config) -> list[Stage]:
   all_stages = [
     Stage('dataset', (), ('data.source', *made),
           ('tfds', 'lengths.npy', 'summary.json'), stages.dataset, lambda config: sources.files(config.data),
-          identity=('summary.json',)),
+          identity=('summary.json',), alone=True),
     Stage('text_embeddings', ('dataset',), ('seed', 'text_embeddings'), ('embeddings.npy',), stages.text_embeddings,
-          stages.text_embeddings_files),
+          stages.text_embeddings_files, alone=True),
     Stage('collaborative', ('dataset',),
           ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim'),
           ('embeddings.npy', 'metrics.json'), stages.collaborative,
@@ -98,6 +101,22 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
   order = graph(config)
   if stage != 'all' and stage not in [each.name for each in order]:
     raise InputError(f'--stage={stage} has nothing to do: config.semantic_ids.path gives the semantic IDs from outside')
+  processes.first(lambda: _require_files(order, config, workdir))
+  by_name = {each.name: each for each in order}
+  for each in order:
+    if stage in ('all', each.name):
+      _run_one(each, by_name, order, config, workdir, overwrite, redo=overwrite and stage == each.name)
+    elif each.name in _ancestors(by_name[stage], by_name):
+      processes.first(functools.partial(_require_complete, each, stage, by_name, config, workdir))
+    if each.name == 'dataset' and stage != 'dataset':
+      # Whatever can be known to be wrong is said before anything is trained.
+      processes.first(lambda: stages.check_inputs(config, workdir))
+  if stage in ('all', 'evaluate'):
+    processes.first(lambda: stages.print_results(config, workdir))
+
+
+def _require_files(order: list[Stage], config: Config, workdir: pathlib.Path) -> None:
+  """Raises InputError where the workdir cannot be made, or a file is not there that the config names."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -106,22 +125,42 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
     for key, path in each.files(config).items():
       if not path.exists() and not key.endswith('.item.json'):
         raise InputError(f'{path} is not there; config.{key.partition("/")[0]} names it')
-  by_name = {each.name: each for each in order}
-  for each in order:
-    if stage in ('all', each.name):
-      _run_one(each, by_name, order, config, workdir, overwrite, redo=overwrite and stage == each.name)
-    elif each.name in _ancestors(by_name[stage], by_name):
-      _require_complete(each, stage, by_name, config, workdir)
-    if each.name == 'dataset' and stage != 'dataset':
-      # Whatever can be known to be wrong is said before anything is trained.
-      stages.check_inputs(config, workdir)
-  if stage in ('all', 'evaluate'):
-    stages.print_results(config, workdir)
+
+
+@dataclasses.dataclass
+class _Attempt:
+  """A run of a stage, as process 0 knows it: its record, the seconds of attempts before, and what was put aside."""
+
+  wanted: dict[str, Any] = dataclasses.field(default_factory=dict)
+  spent: float = 0.0
+  start: float = 0.0
+  asides: list[tuple[pathlib.Path, pathlib.Path]] = dataclasses.field(default_factory=list)
 
 
 def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path, overwrite: bool, redo: bool) -> None:
+  attempt, directory = _Attempt(), stage.directory(workdir)
+  try:
+    if not processes.first(lambda: _begin(attempt, stage, by_name, order, config, workdir, overwrite, redo)):
+      return
+    if stage.alone:
+      processes.first(lambda: stage.run(config, workdir))
+    else:
+      stage.run(config, workdir)
+  except Exception:
+    # A wrong setting does not cost what was there; a training that has begun is worth more than what it replaces.
+    if not list(directory.rglob('checkpoints')):
+      for aside, place in attempt.asides:
+        shutil.rmtree(place, ignore_errors=True)
+        aside.rename(place)
+    raise
+  processes.first(lambda: _finish(attempt, stage, order, workdir))
+
+
+def _begin(attempt: _Attempt, stage: Stage, by_name, order, config: Config, workdir: pathlib.Path, overwrite: bool,
+           redo: bool) -> bool:
+  """Whether the stage is to be run; if so, its record says that it has begun."""
   directory = stage.directory(workdir)
-  record, wanted, asides = _read_record(directory), _wanted(stage, by_name, config, workdir), []
+  record, wanted = _read_record(directory), _wanted(stage, by_name, config, workdir)
   if record is None and directory.exists() and any(directory.iterdir()):
     raise InputError(f'{directory} has files but no {RECORD}, so it is not of a run of this program; '
                      'expected an empty folder, or another --workdir')
@@ -135,31 +174,30 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
     if changes or redo:
       print(f'{stage.name}: redone' + (f' with another {_listed(changes)}' if changes else ''), flush=True)
       asides = [_put_aside(later.directory(workdir)) for later in [stage, *_descendants(stage, order)]]
+      attempt.asides = list(filter(None, asides))
       record = None
     elif record['complete']:
       spoiled = _spoiled(record, directory)
       if not spoiled:
         print(f'{stage.name}: done before ({record["seconds"]:.1f} s), in {directory}', flush=True)
-        return
+        return False
       print(f'{stage.name}: {", ".join(spoiled)} missing or not as it was written; made again', flush=True)
   print(f'{stage.name}: {"running" if record is None else "resuming"}', flush=True)
-  start = time.perf_counter()
-  spent = _seconds_spent(record, directory) if record else 0.0
-  try:
-    artifacts.write_json(directory / RECORD, {**wanted, 'complete': False, 'seconds': spent})
-    stage.run(config, workdir)
-  except Exception:
-    # A wrong setting does not cost what was there; a training that has begun is worth more than what it replaces.
-    for aside, place in filter(None, asides if not list(directory.rglob('checkpoints')) else []):
-      shutil.rmtree(place, ignore_errors=True)
-      aside.rename(place)
-    raise
+  attempt.wanted, attempt.start = wanted, time.perf_counter()
+  attempt.spent = _seconds_spent(record, directory) if record else 0.0
+  artifacts.write_json(directory / RECORD, {**wanted, 'complete': False, 'seconds': attempt.spent})
+  return True
+
+
+def _finish(attempt: _Attempt, stage: Stage, order: list[Stage], workdir: pathlib.Path) -> None:
+  """The record says what was written; what it replaces is removed."""
+  directory, seconds = stage.directory(workdir), time.perf_counter() - attempt.start
   for later in [stage, *_descendants(stage, order)]:
     shutil.rmtree(_aside(later.directory(workdir)), ignore_errors=True)
   outputs = {name: artifacts.fingerprint(directory / name) for name in stage.outputs}
-  seconds = spent + time.perf_counter() - start
-  artifacts.write_json(directory / RECORD, {**wanted, 'complete': True, 'seconds': seconds, 'outputs': outputs})
-  print(f'{stage.name}: done in {time.perf_counter() - start:.1f} s, in {directory}', flush=True)
+  artifacts.write_json(directory / RECORD, {**attempt.wanted, 'complete': True, 'seconds': attempt.spent + seconds,
+                                            'outputs': outputs})
+  print(f'{stage.name}: done in {seconds:.1f} s, in {directory}', flush=True)
 
 
 def _seconds_spent(record: dict, directory: pathlib.Path) -> float:

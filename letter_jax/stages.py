@@ -95,6 +95,7 @@ def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
 
 
 def collaborative(config: Config, workdir: pathlib.Path) -> None:
+  from letter_jax.training import sharding
   data = _interactions(config, workdir)
   directory = workdir / 'collaborative'
   wanted = 'given' if config.collaborative.path else config.collaborative.method
@@ -102,16 +103,17 @@ def collaborative(config: Config, workdir: pathlib.Path) -> None:
   if wanted == 'sasrec' or config.collaborative.baseline:
     from letter_jax.collaborative.sasrec_training import train_sasrec
     params, metrics['sasrec'] = train_sasrec(config, data, directory)
-    items['sasrec'] = params['item_embeddings']
+    items['sasrec'] = sharding.fetch(params['item_embeddings'])
   if wanted == 'lightgcn':
     from letter_jax.collaborative.lightgcn_training import train_lightgcn
     whole = store.load_interactions(workdir / 'dataset')  # the graph is on the device
-    (_, items['lightgcn']), metrics['lightgcn'] = train_lightgcn(config, whole, directory / 'lightgcn')
+    (_, rows), metrics['lightgcn'] = train_lightgcn(config, whole, directory / 'lightgcn')
+    items['lightgcn'] = sharding.fetch(rows)
   if wanted == 'given':
     rows = _given_collaborative(config, data.num_items)
   else:
     from letter_jax.collaborative.embeddings import collaborative_rows
-    rows = collaborative_rows(np.asarray(items[wanted]), config.tokenizer.model.latent_dim)
+    rows = collaborative_rows(items[wanted], config.tokenizer.model.latent_dim)
   artifacts.write_npy(directory / 'embeddings.npy', rows)
   artifacts.write_json(directory / 'metrics.json', metrics)
 
@@ -135,8 +137,9 @@ def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
   else:
     from letter_jax.tokenizer.assignment import assign_semantic_ids
     from letter_jax.tokenizer.training import encode_items
+    from letter_jax.training import sharding
     latent, codebooks = encode_items(config.tokenizer.model, np.load(workdir / 'text_embeddings' / 'embeddings.npy'),
-                                     workdir / 'tokenizer')
+                                     workdir / 'tokenizer', sharding.make_mesh(config.mesh))
     codes, report = assign_semantic_ids(latent, codebooks, config.tokenizer.model, config.semantic_ids.collisions)
     codebook_size = config.tokenizer.model.codebook_size
   from letter_jax.tokenizer import diagnostics

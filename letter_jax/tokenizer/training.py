@@ -122,20 +122,21 @@ def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collabora
     selection='reconstruction', larger_is_better=False)
 
 
-def restore_tokenizer(directory: pathlib.Path) -> tuple[dict, InputScale]:
-  """Parameters of the best `RQVAE` under `directory`, on one device, and the scale of its input."""
-  params, _ = read_best(directory / 'checkpoints', sharding.on_one_device())
+def restore_tokenizer(directory: pathlib.Path, layout: sharding.Layout) -> tuple[dict, InputScale]:
+  """Parameters of the best `RQVAE` under `directory` and the scale of its input."""
+  params, _ = read_best(directory / 'checkpoints', layout)
   with np.load(directory / 'input_scale.npz', allow_pickle=False) as arrays:
     return params, InputScale(arrays['mean'], float(arrays['deviation']))
 
 
-def encode_items(config: RQVAEConfig, text_NxT: np.ndarray, directory: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+def encode_items(config: RQVAEConfig, text_NxT: np.ndarray, directory: pathlib.Path,
+                 mesh: jax.sharding.Mesh) -> tuple[np.ndarray, np.ndarray]:
   """Latents float32 [N, d] and codebooks float32 [L, K, d] of the trained tokenizer under `directory`."""
-  params, scale = restore_tokenizer(directory)
+  params, scale = restore_tokenizer(directory, sharding.Layout(mesh))
   model = RQVAE(config, text_NxT.shape[1])
   latent_Nxd = jax.jit(lambda params, x: model.apply({'params': params}, x, method=RQVAE.encode))(
     params, scale.apply(text_NxT))
-  return np.asarray(latent_Nxd), np.asarray(params['codebooks'])
+  return sharding.fetch((latent_Nxd, params['codebooks']))
 
 
 def _by_level(terms: losses.TokenizerLosses) -> dict[str, jax.Array]:

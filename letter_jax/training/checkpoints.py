@@ -5,6 +5,7 @@ asynchronously and renamed into place when complete. `restore_generator` is the 
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -15,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
-from letter_jax import configuration
+from letter_jax import configuration, processes
 from letter_jax.errors import InputError
 from letter_jax.training.sharding import Layout, on_one_device
 
@@ -76,12 +77,16 @@ class Checkpoints:
     """
     steps = sorted(self._latest.all_steps(), reverse=True)
     for step in steps:
+      reason = ''
       try:
         restored = self._latest.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(abstract_state), progress=ocp.args.JsonRestore()))
         progress = Progress(**restored['progress'])
       except Exception as error:  # Orbax raises many kinds; whatever is unreadable is passed over
-        self._pass_over('latest', step, error)
+        reason = _short(error)
+      reasons = list(filter(None, processes.exchange(reason)))
+      if reasons:  # on any process: all go back to the same step
+        processes.first(functools.partial(self._pass_over, 'latest', step, reasons[0]))
         self._latest.reload()
         continue
       # What a lost trajectory found best would stand in the way of what this one finds: Orbax saves upwards only.
@@ -126,9 +131,9 @@ class Checkpoints:
     self._latest.close()
     self._best.close()
 
-  def _pass_over(self, kind: str, step: int, error: Exception) -> None:
+  def _pass_over(self, kind: str, step: int, reason: str) -> None:
     place, aside = self._directory / kind / str(step), self._directory / f'unreadable_{kind}_{step}'
-    tqdm.write(f'checkpoint {place} is unreadable and passed over ({_short(error)}); it is now {aside}')
+    tqdm.write(f'checkpoint {place} is unreadable and passed over ({reason}); it is now {aside}')
     shutil.rmtree(aside, ignore_errors=True)
     place.rename(aside)
 

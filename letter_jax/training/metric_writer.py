@@ -6,15 +6,20 @@ import pathlib
 import tensorboardX
 from tqdm import tqdm
 
+from letter_jax import processes
+
 
 class MetricWriter:
-  """Writes `metrics.jsonl` and TensorBoard files under `directory`.
+  """Writes `metrics.jsonl` and TensorBoard files under `directory`; in process 0 alone.
 
   A resumed training starts at `resume_step`; what an interrupted one had logged past it is dropped, so that each step
   stands in the files once.
   """
 
   def __init__(self, directory: pathlib.Path, label: str, resume_step: int):
+    self._writes = processes.is_first()
+    if not self._writes:
+      return
     directory.mkdir(parents=True, exist_ok=True)
     self._path = directory / 'metrics.jsonl'
     self._label = label
@@ -32,6 +37,8 @@ class MetricWriter:
 
   def write(self, step: int, epoch: float, kind: str, values: dict[str, float]) -> None:
     """One line; `kind` is 'train' or 'validation', values are scalars by name."""
+    if not self._writes:
+      return
     self._lines.write(json.dumps({'step': step, 'epoch': epoch, 'kind': kind, **values}) + '\n')
     self._lines.flush()
     for name, value in values.items():
@@ -40,5 +47,6 @@ class MetricWriter:
     tqdm.write(f'{self._label} {kind:10} step {step} epoch {epoch:.2f}  {shown}')
 
   def close(self) -> None:
-    self._lines.close()
-    self._board.close()
+    if self._writes:
+      self._lines.close()
+      self._board.close()

@@ -130,6 +130,14 @@ def put(tree, sharding: NamedSharding):
   return jax.tree.map(lambda leaf: of_array(np.asarray(leaf)), tree)
 
 
+def fetch(tree):
+  """Host copies of global arrays, on every process."""
+  if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
+    return jax.device_get(tree)
+  mesh = jax.tree.leaves(tree)[0].sharding.mesh
+  return jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree))
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, accumulation_steps: int):
   """A training batch on the devices, rows split over 'data'.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from letter_jax.training.sharding import Layout
+from letter_jax.training.sharding import Layout, replicated
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count), divided once on the host
 # (params, batch, key) -> (sum of the loss over the batch, what to divide it by, metrics)
@@ -60,6 +60,7 @@ def make_step(loss_sum: LossSum, optimizer: optax.GradientTransformation, seed_k
     gradient = jax.tree.map(lambda g: g * scale, gradient)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     metrics['gradient_norm'] = (optax.tree.norm(gradient), jnp.ones(()))
+    metrics = jax.lax.with_sharding_constraint(metrics, replicated(layout.mesh))
     return layout.constrain(TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)), metrics
 
   return step

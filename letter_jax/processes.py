@@ -1,0 +1,144 @@
+"""Several processes as one program, on JAX's own runtime: who writes, who waits, and how all end when one fails.
+
+Every process runs the same stages. What needs one process alone (preparing data, writing a record) goes through
+`first`: process 0 does it, and its result, or its error, is everybody's. A process that fails says why before it ends,
+and a thread in each of the others ends that one with the same reason, whatever it is doing.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from letter_jax.errors import InputError
+
+HEARTBEAT_SECONDS = 60  # silence after which a process counts as dead
+_LONG = 10 * 24 * 3600 * 1000  # ms; who waits is ended by whoever fails
+_GRACE_SECONDS = 10.0  # in which the others are to have read why it failed
+_FAILURE = 'letter_jax/failure'
+
+_client = None  # of JAX's coordination service
+_index, _count = 0, 1
+_numbers = itertools.count()  # the same on every process, as all call in the same order
+
+
+def initialize(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:
+  """Joins the other processes; before JAX is used for anything else.
+
+  Args:
+    coordinator: HOST:PORT of process 0. Where it is not given, TPU metadata, Slurm or another cluster that
+      `jax.distributed` knows tells all three.
+    count, index: how many processes there are, and which this one is.
+
+  Raises:
+    InputError: there is no such cluster, or not all processes came.
+  """
+  import jax
+  global _client, _index, _count
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  try:
+    jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+  except Exception as error:  # ValueError, RuntimeError and what the runtime raises
+    said = ' '.join(str(error).split())[:300]
+    raise InputError(f'the processes could not be joined ({said}); expected --coordinator, --processes and --process, '
+                     'or --distributed on a TPU pod or under Slurm') from error
+  # The one thing of it that is not public: its key-value store, which works without devices.
+  from jax._src.distributed import global_state
+  _client, _index, _count = global_state.client, jax.process_index(), jax.process_count()
+  if _index:
+    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115, for the life of the process
+  threading.Thread(target=_watch, daemon=True).start()
+
+
+def is_first() -> bool:
+  """Whether this process writes logs, reports and artifacts."""
+  return _index == 0
+
+
+def first(function: Callable[[], Any]) -> Any:
+  """The result (JSON) of `function`, which process 0 runs while the others wait.
+
+  Raises:
+    InputError: on every process, where it raised one.
+  """
+  if _count == 1:
+    return function()
+  key = f'letter_jax/first/{next(_numbers)}'
+  if _index:
+    told = json.loads(_client.blocking_key_value_get(key, _LONG))
+    if 'error' in told:
+      raise InputError(told['error'])
+    return told['result']
+  try:
+    result = function()
+  except InputError as error:
+    _client.key_value_set(key, json.dumps({'error': str(error)}))
+    raise
+  _client.key_value_set(key, json.dumps({'result': result}))
+  return result
+
+
+def exchange(value: Any) -> list:
+  """What every process says (JSON), in their order; all wait for the last."""
+  if _count == 1:
+    return [value]
+  key = f'letter_jax/exchange/{next(_numbers)}'
+  _client.key_value_set(f'{key}/{_index}', json.dumps(value))
+  return [json.loads(_client.blocking_key_value_get(f'{key}/{index}', _LONG)) for index in range(_count)]
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+  """What fails inside fails everywhere, with the reason of the first that failed."""
+  try:
+    yield
+  except BaseException as error:
+    if _count > 1:
+      _tell(error)
+    raise
+  if _count > 1:
+    import jax
+    exchange('done')
+    jax.distributed.shutdown()
+
+
+def _tell(error: BaseException) -> None:
+  """Says why this process failed and waits until the others know; if another was faster, its reason is the one."""
+  said = ' '.join(str(error).split())[:1000] or type(error).__name__
+  try:
+    _client.key_value_set(_FAILURE, json.dumps([_index, said]))
+  except Exception:  # there is one already, or nobody is left to tell
+    _end()
+  others = [index for index in range(_count) if index != _index]
+  for index in others:
+    with contextlib.suppress(Exception):
+      _client.blocking_key_value_get(f'{_FAILURE}_read/{index}', int(_GRACE_SECONDS * 1000 / len(others)))
+
+
+def _watch() -> None:
+  while True:
+    try:
+      _client.blocking_key_value_get(_FAILURE, 3600 * 1000)
+    except Exception as error:
+      if 'DEADLINE_EXCEEDED' in str(error):
+        continue
+      return  # the service is gone: this process ends, or its runtime ends it
+    _end()
+
+
+def _end() -> None:
+  """Ends this process, if another failed, with what that one said."""
+  try:
+    index, said = json.loads(_client.blocking_key_value_get(_FAILURE, 1000))
+  except Exception:
+    return
+  if index == _index:
+    return
+  with contextlib.suppress(Exception):
+    _client.key_value_set(f'{_FAILURE}_read/{_index}', '')
+  print(f'letter_jax: error: process {index} failed: {said}', file=sys.stderr, flush=True)
+  os._exit(2)
