@@ -1,5 +1,6 @@
 """What the commands share: absl's flags and a recipe, and one line on stderr for a wrong input."""
 
+import os
 import pathlib
 import re
 import sys
@@ -7,6 +8,7 @@ from typing import NoReturn
 
 from absl import flags
 
+from letter_jax import processes
 from letter_jax.errors import InputError
 
 
@@ -40,7 +42,10 @@ def parse(arguments: list[str]) -> list[str]:
     fail(f'--config={recipe} raised {type(error).__name__}: {error}')
 
 
-def fail(message: str) -> NoReturn:
-  """Says what is wrong in one line and exits with status 2."""
+def fail(message: str, status: int = 2) -> NoReturn:
+  """Says what is wrong in one line and exits."""
   print('letter_jax: error:', ' '.join(message.replace('\\n', ' ').split()), file=sys.stderr)
-  sys.exit(2)
+  if processes.count() > 1:
+    sys.stderr.flush()
+    os._exit(status)  # the runtime would wait for processes that have ended, too
+  sys.exit(status)

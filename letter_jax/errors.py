@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake."""
+"""What ends a run on purpose; whatever else is raised is a fault of the program."""
 
 
 class InputError(Exception):
@@ -7,3 +7,7 @@ class InputError(Exception):
   The message is one line that says what is wrong, where, and what was expected.
   `letter_jax.main` prints it without a traceback and exits with status 2.
   """
+
+
+class Preempted(Exception):
+  """The machine is being taken away (SIGTERM); the message says what was saved. Of several processes all raise it."""

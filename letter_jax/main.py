@@ -2,13 +2,14 @@
 
 import errno
 import pathlib
+import signal
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from letter_jax import configuration, pipeline, processes
 from letter_jax.command_line import fail, parse
-from letter_jax.errors import InputError
+from letter_jax.errors import InputError, Preempted
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
@@ -38,6 +39,12 @@ def main(_) -> None:
       pipeline.run(config, pathlib.Path(FLAGS.workdir), FLAGS.stage, FLAGS.overwrite)
   except (InputError, TrainingDiverged) as error:
     fail(str(error))
+  except Preempted as error:
+    fail(f'{error}; the same command resumes', status=128 + signal.SIGTERM)
+  except jax.errors.JaxRuntimeError as error:
+    if processes.count() == 1:
+      raise
+    fail(f'{" ".join(str(error).split())[:300]} (another process may have ended; its output says why)')
   except OSError as error:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
       raise

@@ -6,6 +6,7 @@ and a thread in each of the others ends that one with the same reason, whatever 
 """
 
 import contextlib
+import faulthandler
 import itertools
 import json
 import os
@@ -14,9 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from letter_jax.errors import InputError
+from letter_jax.errors import InputError, Preempted
 
-HEARTBEAT_SECONDS = 60  # silence after which a process counts as dead
+HEARTBEAT_SECONDS = 30  # silence after which a process counts as dead
 _LONG = 10 * 24 * 3600 * 1000  # ms; who waits is ended by whoever fails
 _GRACE_SECONDS = 10.0  # in which the others are to have read why it failed
 _FAILURE = 'letter_jax/failure'
@@ -40,6 +41,7 @@ def initialize(coordinator: str | None = None, count: int | None = None, index: 
   import jax
   global _client, _index, _count
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  faulthandler.disable()  # where another process died, JAX says so and aborts: no need for every thread's stack
   try:
     jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
   except Exception as error:  # ValueError, RuntimeError and what the runtime raises
@@ -57,6 +59,11 @@ def initialize(coordinator: str | None = None, count: int | None = None, index: 
 def is_first() -> bool:
   """Whether this process writes logs, reports and artifacts."""
   return _index == 0
+
+
+def count() -> int:
+  """Processes that run as one program."""
+  return _count
 
 
 def first(function: Callable[[], Any]) -> Any:
@@ -96,10 +103,18 @@ def together() -> Iterator[None]:
   """What fails inside fails everywhere, with the reason of the first that failed."""
   try:
     yield
+  except Preempted:
+    _leave()
+    raise
   except BaseException as error:
     if _count > 1:
       _tell(error)
     raise
+  _leave()
+
+
+def _leave() -> None:
+  """Ends what joins the processes, once all have come to it."""
   if _count > 1:
     import jax
     exchange('done')

@@ -28,6 +28,7 @@ class Progress:
   """Where a training stands; saved with the state, so that a resumed run decides as the uninterrupted one.
 
   Attributes:
+    validation_is_due: the run was ended before the validation of this step.
     data: state of the Grain iterator that the batches come from; the same on every process.
     steps_per_epoch, data_parts: of this training; what `step` and `data` mean depends on them.
   """
@@ -39,6 +40,7 @@ class Progress:
   best_value: float | None = None
   best_step: int = 0
   validations_since_best: int = 0
+  validation_is_due: bool = False
   best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 

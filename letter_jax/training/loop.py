@@ -1,5 +1,6 @@
 """The one training loop: SASRec, the tokenizer and the generators run in it."""
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -12,9 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from letter_jax.configuration import TrainingConfig
-from letter_jax.errors import InputError
+from letter_jax.errors import InputError, Preempted
 from letter_jax.training.checkpoints import Checkpoints, Progress
 from letter_jax.training.metric_writer import MetricWriter
+from letter_jax.training.preemption import PreemptionWatch
 from letter_jax.training.sharding import Layout
 from letter_jax.training.state import Metrics, TrainState
 
@@ -69,6 +71,7 @@ def train(program: Program, config: TrainingConfig, directory: pathlib.Path, lab
 
   Raises:
     TrainingDiverged: a metric is no longer finite; checkpoints hold the states before.
+    Preempted: the process was terminated; a checkpoint holds the last state.
   """
   checkpoints = Checkpoints(directory / 'checkpoints', config.keep_checkpoints)
   try:
@@ -105,7 +108,13 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
   writer = MetricWriter(directory, label, progress.step)
   log = _IntervalLog(writer, program, progress.step)
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=None, dynamic_ncols=True)
-  try:
+  with contextlib.ExitStack() as exits:
+    for closing in (batches, bar, writer):
+      exits.callback(closing.close)
+    watch = exits.enter_context(PreemptionWatch())
+    if progress.validation_is_due:
+      _validate(program, state, progress, checkpoints, writer)
+      progress.validation_is_due = False
     while progress.step < total_steps and progress.validations_since_best < config.patience:
       before = progress.step
       state, metrics = program.step(state, *program.arguments(next(batches)))
@@ -118,20 +127,21 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
       epoch = progress.step // program.steps_per_epoch
       last = progress.step == total_steps
       validates = last or (ends_epoch and epoch % config.evaluate_every_epochs == 0)
-      saves = validates or _crossed(before, progress.step, config.checkpoint_every_steps)
+      preempted = watch.requested(progress.step)
+      saves = validates or preempted or _crossed(before, progress.step, config.checkpoint_every_steps)
       if saves or _crossed(before, progress.step, config.log_every_steps):
         # What is saved or selected must have been seen to be finite; a mere log line waits for the next step.
         log.emit(block=saves)
-      if validates:
+      progress.validation_is_due = validates and preempted  # there may be no time left for it
+      if validates and not preempted:
         _validate(program, state, progress, checkpoints, writer)
         log.restart_clock()
       if saves:
         checkpoints.save_latest(state, dataclasses.replace(progress))
+      if preempted:
+        checkpoints.wait()
+        raise Preempted(f'{label}: terminated; saved at step {progress.step} of {total_steps} in {directory}')
     log.emit(block=True)
-  finally:
-    batches.close()
-    bar.close()
-    writer.close()
   return progress
 
 
