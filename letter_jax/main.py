@@ -14,7 +14,9 @@ from letter_jax.errors import InputError, Preempted
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
 flags.DEFINE_string('workdir', None, 'folder for every result; the same folder resumes')
-flags.DEFINE_enum('stage', 'all', ('all', *pipeline.STAGES), 'run one stage, or all of them in order')
+flags.DEFINE_enum('stage', 'all', ('all', *pipeline.STAGES, pipeline.PLAN),
+                  'run one stage, or all of them in order; plan: what they would need on --topology')
+flags.DEFINE_string('topology', '', 'TPU to plan for, such as v5e:2x4')
 flags.DEFINE_bool('overwrite', False, 'do a stage whose settings or input changed once more, and those after it')
 flags.DEFINE_bool('distributed', False, 'one of several processes, as a TPU pod or Slurm says')
 flags.DEFINE_string('coordinator', None, 'or HOST:PORT of process 0, with --processes and --process')
@@ -36,7 +38,7 @@ def main(_) -> None:
     if FLAGS.distributed or FLAGS.coordinator:
       processes.initialize(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
     with processes.together():
-      pipeline.run(config, pathlib.Path(FLAGS.workdir), FLAGS.stage, FLAGS.overwrite)
+      pipeline.run(config, pathlib.Path(FLAGS.workdir), FLAGS.stage, FLAGS.overwrite, FLAGS.topology)
   except (InputError, TrainingDiverged) as error:
     fail(str(error))
   except Preempted as error:

@@ -87,18 +87,26 @@ def graph(config: Config) -> list[Stage]:
 
 
 STAGES = tuple(stage.name for stage in graph(Config()))
+PLAN = 'plan'  # beside the graph: it leaves nothing that a stage reads
 
 
-def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bool = False) -> None:
+def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bool = False, topology: str = '') -> None:
   """Runs one stage, or all in order.
 
   Args:
+    topology: what the stage 'plan' plans for; it needs the data set and makes it where it is not there.
     overwrite: redo what changed and what follows from it; of a stage that is named, redo it in any case.
 
   Raises:
     InputError: a wrong input; a stage that changed since it ran (without `overwrite`); an input that is not there yet.
   """
   order = graph(config)
+  if stage == PLAN:
+    from letter_jax import planning
+    planning.topology_devices(topology)
+    run(config, workdir, 'dataset', overwrite)
+    processes.first(lambda: planning.plan(config, workdir, topology))
+    return
   if stage != 'all' and stage not in [each.name for each in order]:
     raise InputError(f'--stage={stage} has nothing to do: config.semantic_ids.path gives the semantic IDs from outside')
   processes.first(lambda: _require_files(order, config, workdir))

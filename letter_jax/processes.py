@@ -53,7 +53,7 @@ def initialize(coordinator: str | None = None, count: int | None = None, index: 
   _client, _index, _count = global_state.client, jax.process_index(), jax.process_count()
   if _index:
     sys.stdout = open(os.devnull, 'w')  # noqa: SIM115, for the life of the process
-  threading.Thread(target=_watch, daemon=True).start()
+  _watcher.start()
 
 
 def is_first() -> bool:
@@ -118,6 +118,8 @@ def _leave() -> None:
   if _count > 1:
     import jax
     exchange('done')
+    _left.set()
+    _watcher.join()
     jax.distributed.shutdown()
 
 
@@ -135,14 +137,18 @@ def _tell(error: BaseException) -> None:
 
 
 def _watch() -> None:
-  while True:
+  while not _left.is_set():
     try:
-      _client.blocking_key_value_get(_FAILURE, 3600 * 1000)
+      _client.blocking_key_value_get(_FAILURE, 1000)
     except Exception as error:
       if 'DEADLINE_EXCEEDED' in str(error):
         continue
       return  # the service is gone: this process ends, or its runtime ends it
     _end()
+
+
+_left = threading.Event()
+_watcher = threading.Thread(target=_watch, daemon=True)
 
 
 def _end() -> None:

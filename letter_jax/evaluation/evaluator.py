@@ -73,6 +73,11 @@ class GeneratorEvaluator:
         bar.update(len(chosen))
     bar.close()
 
+  def trace(self, params, width: int) -> tuple[int, jax.stages.Traced]:
+    """Users of a batch and the search for histories of `width` items, to be compiled."""
+    histories = sharding.put(np.zeros((self._batch, width), np.int32), self._users)
+    return self._batch, self._search.trace(params, histories, self._codes, self.trie)
+
   def validate(self, params, examples: Examples) -> dict[str, float]:
     """Recall@k and NDCG@k over all examples, with the expected rank where items share a semantic ID."""
     return metrics.summarize(metrics.merge(

@@ -42,7 +42,7 @@ def generator_program(config: Config, data: Windows, semantic_ids: np.ndarray, c
   layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
   part, parts = sharding.data_part(mesh)
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
-  model = generator_model(config, vocabulary)
+  model = generator_model(config, vocabulary, mesh)
   make_examples = functools.partial(splits.training_examples, history_length=config.data.history_length)
   batches = PackedEpochs(data, make_examples, settings.row_items, training.batch_size, config.seed, training.epochs,
                          training.accumulation_steps, mesh.shape['data'], part, parts)
@@ -99,21 +99,21 @@ def generator_program(config: Config, data: Windows, semantic_ids: np.ndarray, c
     evaluate=lambda params: evaluator.validate(params, held_out))
 
 
-def generator_model(config: Config, vocabulary: Vocabulary) -> T5:
-  return T5(config.generator.model, vocabulary.size, compute_dtype(config.generator.compute_dtype))
+def generator_model(config: Config, vocabulary: Vocabulary, mesh: jax.sharding.Mesh) -> T5:
+  return T5(config.generator.model, vocabulary.size, compute_dtype(config.generator.compute_dtype, mesh))
 
 
 def generator_evaluator(config: Config, semantic_ids: np.ndarray, codebook_size: int, beam: int,
                         mesh: jax.sharding.Mesh) -> GeneratorEvaluator:
   """The evaluator of a generator with these semantic IDs."""
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
-  search = functools.partial(search_items, generator_model(config, vocabulary), vocabulary,
+  search = functools.partial(search_items, generator_model(config, vocabulary, mesh), vocabulary,
                              softmax=config.generator.softmax)
   return GeneratorEvaluator(search, semantic_ids, beam, config.evaluation.batch_size, mesh)
 
 
-def compute_dtype(name: str):
+def compute_dtype(name: str, mesh: jax.sharding.Mesh):
   """'auto' is bfloat16 where the hardware gains from it (GPU, TPU) and float32 on CPU."""
   if name == 'auto':
-    name = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+    name = 'float32' if mesh.devices.flat[0].platform == 'cpu' else 'bfloat16'
   return jnp.dtype(name)

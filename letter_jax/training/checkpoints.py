@@ -62,6 +62,7 @@ class Checkpoints:
 
   def save_best(self, params, progress: Progress) -> None:
     """Starts writing the parameters of the best validation so far."""
+    self._latest.wait_until_finished()  # with several processes, two managers that write at once mix up their barriers
     if progress.step not in self._best.all_steps():
       self._best.save(progress.step, args=ocp.args.Composite(
         params=ocp.args.StandardSave(params), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))

@@ -52,6 +52,8 @@ def data_part(mesh: Mesh) -> tuple[int, int]:
   Raises:
     InputError: no process holds a whole part.
   """
+  if is_planned(mesh):
+    return 0, 1
   here = [place for place, of_place in enumerate(mesh.devices)
           if any(device.process_index == jax.process_index() for device in of_place.flat)]
   size = len(here)
@@ -122,7 +124,7 @@ def _fits(pattern: str, name: str) -> bool:
 
 def put(tree, sharding: NamedSharding):
   """Arrays that every process holds whole, as global arrays; only their shapes where the mesh is to be planned for."""
-  if _is_planned(sharding.mesh):
+  if is_planned(sharding.mesh):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
   if sharding.is_fully_addressable:
     return jax.device_put(tree, sharding)
@@ -144,12 +146,12 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, accumulation_steps: int)
   `batch` has the rows of this process' `data_part`; with accumulation its leaves are [micro-batches, rows, ...].
   """
   rows = split(mesh, axis=int(accumulation_steps > 1))
-  if _is_planned(mesh):
+  if is_planned(mesh):
     return put(batch, rows)
   return {name: jax.make_array_from_process_local_data(rows, leaf) for name, leaf in batch.items()}
 
 
-def _is_planned(mesh: Mesh) -> bool:
+def is_planned(mesh: Mesh) -> bool:
   """Whether its devices are of a topology that programs are only compiled for."""
   return mesh.devices.flat[0] not in jax.devices()
 
