@@ -31,19 +31,21 @@ class Chip:
     flops: bfloat16, a second.
     bandwidth: bytes of HBM a second.
     network: bytes a second between chips, all links together, in one direction.
+    axes: of its topologies: a plane or a torus of three.
   """
 
   memory: float
   flops: float
   bandwidth: float
   network: float
+  axes: int
 
 
 CHIPS = {
-  'v4': Chip(32 * 2**30, 275e12, 1.228e12, 2.4e12 / 16),
-  'v5e': Chip(16 * 2**30, 197e12, 0.819e12, 1.6e12 / 16),
-  'v5p': Chip(95 * 2**30, 459e12, 2.765e12, 4.8e12 / 16),
-  'v6e': Chip(32 * 2**30, 918e12, 1.64e12, 3.584e12 / 16),
+  'v4': Chip(32 * 2**30, 275e12, 1.228e12, 2.4e12 / 16, 3),
+  'v5e': Chip(16 * 2**30, 197e12, 0.819e12, 1.6e12 / 16, 2),
+  'v5p': Chip(95 * 2**30, 459e12, 2.765e12, 4.8e12 / 16, 3),
+  'v6e': Chip(32 * 2**30, 918e12, 1.64e12, 3.584e12 / 16, 2),
 }
 # Of the size of its result (of the operand, for reduce-scatter), what a ring of n chips sends: 2 (n-1)/n and (n-1)/n.
 COLLECTIVES = {'all-reduce': 2.0, 'all-gather': 1.0, 'reduce-scatter': 1.0, 'all-to-all': 1.0,
@@ -95,9 +97,12 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
 
 def topology_devices(topology: str) -> list:
   """The devices of a topology; InputError where there is none, or no libtpu."""
-  kind = topology.partition(':')[0]
-  if kind not in CHIPS or not re.fullmatch(r'\d+(x\d+){1,2}', topology.partition(':')[2]):
-    raise InputError(f'--topology={topology}; expected {", ".join(CHIPS)}, a colon and its shape, such as v5e:2x4')
+  kind, _, shape = topology.partition(':')
+  # A shape of other axes than the chip has is not refused by libtpu: it ends the process.
+  axes = re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', shape) and shape.count('x') + 1
+  if kind not in CHIPS or axes != CHIPS[kind].axes:
+    raise InputError(f'--topology={topology}; expected {", ".join(CHIPS)}, a colon and a shape, such as v5e:2x4 '
+                     '(v4 and v5p have three axes, such as v5p:2x2x1)')
   # Any other process with libtpu installed holds its lock, and there is no metadata server to ask.
   for name, value in (('TPU_SKIP_MDS_QUERY', '1'), ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'), ('TPU_MIN_LOG_LEVEL', '3'),
                       ('TPU_STDERR_LOG_LEVEL', '3'), ('TPU_WORKER_HOSTNAMES', 'localhost'),
@@ -105,7 +110,8 @@ def topology_devices(topology: str) -> list:
     os.environ.setdefault(name, value)
   from jax.experimental import topologies
   try:
-    return list(topologies.get_topology_desc(platform='tpu', topology_name=topology).devices)
+    cores = {'chip_config_name': 'megacore'} if kind == 'v4' else {}  # two cores, one device, as JAX runs on it
+    return list(topologies.get_topology_desc(platform='tpu', topology_name=topology, **cores).devices)
   except Exception as error:  # no libtpu, or a shape that it does not know
     said = ' '.join(str(error).split())[:200]
     raise InputError(f'--topology={topology} cannot be compiled for ({said}); expected the package libtpu and a shape '
@@ -251,13 +257,25 @@ class _Program:
       else:
         inner = [(times * size, size)] if kind not in ('parameter', 'constant', 'tuple', 'get-tuple-element',
                                                        'bitcast') else []
-        family = kind.removesuffix('-start')
-        if family in COLLECTIVES:
-          self.collectives[family] += times * (size / 2 if kind.endswith('-start') else size)
+        for family, sent in self._sent(shape, kind, rest):
+          self.collectives[family] += times * sent
       for part in inner:
         moved, once = moved + part[0], once + part[1]
     return moved, once
 
+
+  def _sent(self, shape: str, kind: str, rest: str) -> list[tuple[str, float]]:
+    """(collective, bytes) of an instruction; a TPU has them in fusions, too."""
+    family = kind.removesuffix('-start')
+    if family in COLLECTIVES:
+      size = _bytes(shape) / (2 if kind.endswith('-start') else 1)
+      group = re.search(r'replica_groups=\{\{([\d,]*)\}', rest)
+      return [(family, size * (len(group[1].split(',')) if family == 'reduce-scatter' and group else 1))]
+    called = re.search(r'calls=%?([\w.-]+)', rest)
+    if not called:
+      return []
+    inner = [found for instruction in self._bodies.get(called[1], ()) for found in self._sent(*instruction)]
+    return [('reduce-scatter', size) for _, size in inner] if called[1].startswith('all-reduce-scatter') else inner
 
   def _trips(self, rest: str) -> int:
     """How often a loop runs: what its condition compares the counter with, or 1 where only the data know."""

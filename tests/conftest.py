@@ -9,4 +9,5 @@ import tempfile
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # pytest-xdist's workers inherit the folder of their controller
   _folder = tempfile.TemporaryDirectory(prefix='letter_jax_tests_')
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _folder.name
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # with libtpu installed, JAX would look for a TPU first
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
