@@ -231,6 +231,7 @@ class EvaluationConfig:
 class Config:
   seed: int = setting(42, 'everything random comes from it', minimum=0, maximum=2**32 - 1)
   mesh: MeshConfig = section(MeshConfig)
+  checkpoints: str = setting('', "folder of this run's checkpoints, also gs://...; '': beside the other results")
   data: DataConfig = section(DataConfig)
   text_embeddings: TextEmbeddingsConfig = section(TextEmbeddingsConfig)
   collaborative: CollaborativeConfig = section(CollaborativeConfig)

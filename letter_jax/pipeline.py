@@ -38,6 +38,7 @@ class Stage:
     outputs: files that the next stages read, relative to its folder.
     run: does the work; (config, workdir). Every process runs it, and process 0 writes.
     alone: no other process than 0 is needed.
+    trainings: labels of those whose checkpoints it writes.
     identity: those of the outputs that say what the result is; all, where empty. The next stages depend on them.
     folder: under the workdir.
   """
@@ -51,6 +52,7 @@ class Stage:
   folder: str = ''
   identity: tuple[str, ...] = ()
   alone: bool = False
+  trainings: tuple[str, ...] = ()
 
   def directory(self, workdir: pathlib.Path) -> pathlib.Path:
     return workdir / (self.folder or self.name)
@@ -70,15 +72,16 @@ def graph(config: Config) -> list[Stage]:
     Stage('collaborative', ('dataset',),
           ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim'),
           ('embeddings.npy', 'metrics.json'), stages.collaborative,
-          lambda config: _given('collaborative.path', config.collaborative.path)),
+          lambda config: _given('collaborative.path', config.collaborative.path), trainings=('sasrec', 'lightgcn')),
     Stage('tokenizer', ('text_embeddings', 'collaborative'), ('seed', 'tokenizer'),
-          ('tokenizer.json', 'input_scale.npz'), stages.tokenizer),
+          ('tokenizer.json', 'input_scale.npz'), stages.tokenizer, trainings=('tokenizer',)),
     Stage('semantic_ids', ('tokenizer',) if learned_ids else ('dataset',), ('seed', 'semantic_ids'),
           ('semantic_ids.npy', 'index.json', 'report.json'), stages.semantic_ids,
           lambda config: _given('semantic_ids.path', config.semantic_ids.path)),
     Stage('generator', ('dataset', 'semantic_ids'),
           ('seed', 'data.history_length', 'data.window_users', 'generator'), ('generator.json',), stages.generator,
-          lambda config: _given('generator.initial_weights', config.generator.initial_weights)),
+          lambda config: _given('generator.initial_weights', config.generator.initial_weights),
+          trainings=('generator',)),
     Stage('evaluate', ('dataset', 'collaborative', 'semantic_ids', 'generator'), ('data.history_length', 'evaluation'),
           ('metrics.json', 'predictions.jsonl'), stages.evaluate, folder='evaluation'),
   ]
@@ -181,8 +184,12 @@ def _begin(attempt: _Attempt, stage: Stage, by_name, order, config: Config, work
                        'settings and inputs, another --workdir, or --overwrite to redo it and what follows')
     if changes or redo:
       print(f'{stage.name}: redone' + (f' with another {_listed(changes)}' if changes else ''), flush=True)
-      asides = [_put_aside(later.directory(workdir)) for later in [stage, *_descendants(stage, order)]]
-      attempt.asides = list(filter(None, asides))
+      redone = [stage, *_descendants(stage, order)]
+      attempt.asides = list(filter(None, [_put_aside(later.directory(workdir)) for later in redone]))
+      if config.checkpoints:
+        from letter_jax.training import checkpoints
+        for label in (label for later in redone for label in later.trainings):
+          checkpoints.remove(checkpoints.folder(config.checkpoints, workdir, label))
       record = None
     elif record['complete']:
       spoiled = _spoiled(record, directory)

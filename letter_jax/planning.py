@@ -83,10 +83,18 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
   Raises:
     InputError: no such topology, a mesh that does not fit it, or no libtpu.
   """
+  import jax
   chip, devices = CHIPS[topology.partition(':')[0]], topology_devices(topology)
   rows = []
   for name, examples, calls_an_epoch, epochs, traced in steps(config, workdir, devices):
-    cost = cost_of(traced)
+    try:
+      cost = cost_of(traced)
+    except jax.errors.JaxRuntimeError as error:
+      if 'RESOURCE_EXHAUSTED' not in str(error):
+        raise InputError(f'{name} cannot be compiled for {topology} ({" ".join(str(error).split())[:200]}); expected '
+                         'the libtpu that this JAX was made with (pip install "jax[tpu]")') from error
+      rows.append({'step': name, 'fits': False, 'reason': ' '.join(str(error).split())[:300]})
+      continue
     seconds = cost.seconds(chip)
     rows.append({
       'step': name, **dataclasses.asdict(cost), 'fits': cost.memory < chip.memory, 'seconds': seconds,
@@ -110,12 +118,14 @@ def topology_devices(topology: str) -> list:
     os.environ.setdefault(name, value)
   from jax.experimental import topologies
   try:
-    cores = {'chip_config_name': 'megacore'} if kind == 'v4' else {}  # two cores, one device, as JAX runs on it
-    return list(topologies.get_topology_desc(platform='tpu', topology_name=topology, **cores).devices)
+    options = {'chip_config_name': 'megacore'} if kind == 'v4' else {}  # two cores, one device, as JAX runs on it
+    if not set(shape) - set('1x'):
+      options['chips_per_host_bounds'] = [1, 1, 1]
+    return list(topologies.get_topology_desc(platform='tpu', topology_name=topology, **options).devices)
   except Exception as error:  # no libtpu, or a shape that it does not know
     said = ' '.join(str(error).split())[:200]
-    raise InputError(f'--topology={topology} cannot be compiled for ({said}); expected the package libtpu and a shape '
-                     f'of {kind}') from error
+    raise InputError(f'--topology={topology} cannot be compiled for ({said}); expected libtpu (pip install '
+                     f'"jax[tpu]") and a shape of {kind}') from error
 
 
 def steps(config: Config, workdir: pathlib.Path, devices: list) -> list[tuple]:
@@ -300,6 +310,9 @@ def table(rows: list[dict], topology: str, chips: int, chip: Chip, config: Confi
     f'{"":<16}{"memory":>10}{"arguments":>11}{"temporary":>11}{"fits":>6}{"Gflop":>10}{"GB moved":>10}'
     f'{"time":>11}{"examples/s":>12}{"schedule":>10}']
   for row in rows:
+    if 'reason' in row:
+      lines.append(f'{row["step"]:<16}does not fit: {row["reason"]}')
+      continue
     lines.append(
       f'{row["step"]:<16}{_size(row["memory"]):>10}{_size(row["arguments"]):>11}{_size(row["temporaries"]):>11}'
       f'{"yes" if row["fits"] else "NO":>6}{row["flops"] / 1e9:>10.3g}{row["bytes"] / 1e9:>10.3g}'

@@ -122,7 +122,7 @@ def tokenizer(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.tokenizer.training import train_tokenizer
   directory = workdir / 'tokenizer'
   text, rows = (np.load(workdir / name / 'embeddings.npy') for name in ('text_embeddings', 'collaborative'))
-  _, progress = train_tokenizer(config.tokenizer, config.mesh, text, rows, config.seed, directory)
+  _, progress = train_tokenizer(config, text, rows, directory)
   artifacts.write_json(directory / 'tokenizer.json', {
     'config': dataclasses.asdict(config), 'text_dim': text.shape[1], 'best_step': progress.best_step,
     'best_metrics': progress.best_metrics})
@@ -137,9 +137,8 @@ def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
   else:
     from letter_jax.tokenizer.assignment import assign_semantic_ids
     from letter_jax.tokenizer.training import encode_items
-    from letter_jax.training import sharding
-    latent, codebooks = encode_items(config.tokenizer.model, np.load(workdir / 'text_embeddings' / 'embeddings.npy'),
-                                     workdir / 'tokenizer', sharding.make_mesh(config.mesh))
+    latent, codebooks = encode_items(config, np.load(workdir / 'text_embeddings' / 'embeddings.npy'),
+                                     workdir / 'tokenizer')
     codes, report = assign_semantic_ids(latent, codebooks, config.tokenizer.model, config.semantic_ids.collisions)
     codebook_size = config.tokenizer.model.codebook_size
   from letter_jax.tokenizer import diagnostics

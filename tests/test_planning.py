@@ -97,3 +97,11 @@ def test_no_such_topology(tmp_path, topology, said):
 def test_a_mesh_that_does_not_fit(tmp_path):
   with pytest.raises(InputError, match='expected a product of 4'):
     pipeline.run(config_with({**run_settings(), 'mesh.model': 3}), tmp_path, 'plan', topology='v5e:2x2')
+
+
+def test_what_does_not_fit_is_said_and_the_rest_goes_on(tmp_path, capsys):
+  huge = {'generator.model.d_model': 8192, 'generator.model.d_ff': 65536, 'generator.model.layers': 8}
+  pipeline.run(config_with({**run_settings(), **huge}), tmp_path, 'plan', topology='v5e:1x1')
+  rows = {row['step']: row for row in json.loads((tmp_path / 'plan.json').read_text())['steps']}
+  assert rows['sasrec step']['fits'] and not rows['generator step']['fits']
+  assert 'generator step' in capsys.readouterr().out

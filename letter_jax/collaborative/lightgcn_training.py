@@ -52,7 +52,7 @@ def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
     step=jitted_epoch, arguments=lambda first_step: (graph,), steps_per_call=steps_per_epoch,
     steps_per_epoch=steps_per_epoch, examples_per_epoch=edges,
     evaluate=lambda params: rank(final(params, graph), validation, longest))
-  params, _ = loop.train(program, training, directory, 'lightgcn')
+  params, _ = loop.train(program, training, directory, 'lightgcn', config.checkpoints)
   found = final(params, graph)
   return found, {'validation': rank(found, validation, longest), 'test': rank(found, test, longest)}
 

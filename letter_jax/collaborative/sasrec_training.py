@@ -20,7 +20,7 @@ def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
   """Trains, or resumes, under `directory`; returns (parameters, {'validation': metrics, 'test': metrics})."""
   mesh, recent, length = sharding.make_mesh(config.mesh), data.recent(), config.data.history_length
   program = sasrec_program(config, data, recent, mesh)
-  params, _ = loop.train(program, config.collaborative.training, directory, 'sasrec')
+  params, _ = loop.train(program, config.collaborative.training, directory, 'sasrec', config.checkpoints)
   rank = full_ranking(functools.partial(scores, sasrec(config, data.num_items)), mesh)
   return params, {'validation': program.evaluate(params),
                   'test': rank(params, splits.test_examples(recent, length), length)}

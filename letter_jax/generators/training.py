@@ -31,7 +31,7 @@ def train_generator(config: Config, data: Windows, semantic_ids: np.ndarray, cod
     codebook_size: K.
   """
   program = generator_program(config, data, semantic_ids, codebook_size, sharding.make_mesh(config.mesh))
-  return loop.train(program, config.generator.training, directory, 'generator')
+  return loop.train(program, config.generator.training, directory, 'generator', config.checkpoints)
 
 
 def generator_program(config: Config, data: Windows, semantic_ids: np.ndarray, codebook_size: int,

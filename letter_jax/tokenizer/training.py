@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import artifacts
-from letter_jax.configuration import MeshConfig, RQVAEConfig, TokenizerConfig
+from letter_jax.configuration import Config, TokenizerConfig
 from letter_jax.tokenizer import clustering, diagnostics, losses
 from letter_jax.tokenizer.rqvae import RQVAE
 from letter_jax.training import loop, optimizers, sharding
-from letter_jax.training.checkpoints import read_best
+from letter_jax.training.checkpoints import folder, read_best
 from letter_jax.training.state import TrainState, make_step
 
 
@@ -37,8 +37,7 @@ class InputScale:
     return ((text_NxT - self.mean) / self.deviation).astype(np.float32)
 
 
-def train_tokenizer(config: TokenizerConfig, mesh_config: MeshConfig, text_NxT: np.ndarray,
-                    collaborative_Nxd: np.ndarray, seed: int, directory: pathlib.Path):
+def train_tokenizer(config: Config, text_NxT: np.ndarray, collaborative_Nxd: np.ndarray, directory: pathlib.Path):
   """Trains, or resumes, under `directory`; returns (parameters of `RQVAE`, the loop's progress).
 
   Args:
@@ -47,9 +46,9 @@ def train_tokenizer(config: TokenizerConfig, mesh_config: MeshConfig, text_NxT: 
   """
   scale = InputScale.of(text_NxT)
   artifacts.write(directory / 'input_scale.npz', lambda path: _save_scale(path, scale))
-  program = tokenizer_program(config, scale.apply(text_NxT), collaborative_Nxd, seed, sharding.make_mesh(mesh_config),
-                              mesh_config.fully_sharded)
-  return loop.train(program, config.training, directory, 'tokenizer')
+  program = tokenizer_program(config.tokenizer, scale.apply(text_NxT), collaborative_Nxd, config.seed,
+                              sharding.make_mesh(config.mesh), config.mesh.fully_sharded)
+  return loop.train(program, config.tokenizer.training, directory, 'tokenizer', config.checkpoints)
 
 
 def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collaborative_Nxd: np.ndarray, seed: int,
@@ -122,18 +121,17 @@ def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collabora
     selection='reconstruction', larger_is_better=False)
 
 
-def restore_tokenizer(directory: pathlib.Path, layout: sharding.Layout) -> tuple[dict, InputScale]:
-  """Parameters of the best `RQVAE` under `directory` and the scale of its input."""
-  params, _ = read_best(directory / 'checkpoints', layout)
+def restore_tokenizer(config: Config, directory: pathlib.Path, layout: sharding.Layout) -> tuple[dict, InputScale]:
+  """Parameters of the best `RQVAE` trained under `directory` and the scale of its input."""
+  params, _ = read_best(folder(config.checkpoints, directory, 'tokenizer'), layout)
   with np.load(directory / 'input_scale.npz', allow_pickle=False) as arrays:
     return params, InputScale(arrays['mean'], float(arrays['deviation']))
 
 
-def encode_items(config: RQVAEConfig, text_NxT: np.ndarray, directory: pathlib.Path,
-                 mesh: jax.sharding.Mesh) -> tuple[np.ndarray, np.ndarray]:
+def encode_items(config: Config, text_NxT: np.ndarray, directory: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """Latents float32 [N, d] and codebooks float32 [L, K, d] of the trained tokenizer under `directory`."""
-  params, scale = restore_tokenizer(directory, sharding.Layout(mesh))
-  model = RQVAE(config, text_NxT.shape[1])
+  params, scale = restore_tokenizer(config, directory, sharding.Layout(sharding.make_mesh(config.mesh)))
+  model = RQVAE(config.tokenizer.model, text_NxT.shape[1])
   latent_Nxd = jax.jit(lambda params, x: model.apply({'params': params}, x, method=RQVAE.encode))(
     params, scale.apply(text_NxT))
   return sharding.fetch((latent_Nxd, params['codebooks']))

@@ -7,13 +7,14 @@ asynchronously and renamed into place when complete. `restore_generator` is the 
 import dataclasses
 import functools
 import json
+import os
 import pathlib
-import shutil
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from tqdm import tqdm
 
 from letter_jax import configuration, processes
@@ -44,10 +45,27 @@ class Progress:
   best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
+def folder(root: str, directory: pathlib.Path, label: str) -> epath.Path:
+  """Where the checkpoints of the training `label` lie.
+
+  Args:
+    root: as `config.checkpoints`.
+    directory: of the training's other results.
+  """
+  return epath.Path(root) / label if root else epath.Path(directory.absolute()) / 'checkpoints'
+
+
+def remove(directory: epath.Path) -> None:
+  """Removes the checkpoints of a training, if there are any."""
+  if directory.exists():
+    directory.rmtree()
+
+
 class Checkpoints:
   """Checkpoints of one training under `directory`: `latest/STEP` (state) and `best/STEP` (parameters)."""
 
-  def __init__(self, directory: pathlib.Path, keep: int = 1, read_only: bool = False):
+  def __init__(self, directory: epath.PathLike, keep: int = 1, read_only: bool = False):
+    directory = epath.Path(directory)
     self._latest = _manager(directory / 'latest', 'state', keep, read_only)
     self._best = _manager(directory / 'best', 'params', BEST_KEPT, read_only)
     self._directory = directory
@@ -137,7 +155,8 @@ class Checkpoints:
   def _pass_over(self, kind: str, step: int, reason: str) -> None:
     place, aside = self._directory / kind / str(step), self._directory / f'unreadable_{kind}_{step}'
     tqdm.write(f'checkpoint {place} is unreadable and passed over ({reason}); it is now {aside}')
-    shutil.rmtree(aside, ignore_errors=True)
+    if aside.exists():
+      aside.rmtree()
     place.rename(aside)
 
 
@@ -145,11 +164,18 @@ def _short(error: Exception) -> str:
   return ' '.join(str(error).split())[:160] or type(error).__name__
 
 
-def _manager(directory: pathlib.Path, arrays: str, keep: int, read_only: bool) -> ocp.CheckpointManager:
+def _manager(directory: epath.Path, arrays: str, keep: int, read_only: bool) -> ocp.CheckpointManager:
   handlers = {arrays: ocp.StandardCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
   options = (ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0) if read_only else
              ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=True))
-  return ocp.CheckpointManager(directory.absolute(), item_handlers=handlers, options=options)
+  if not read_only:
+    try:
+      directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise InputError(f'{directory} cannot be made ({error}); expected a folder for checkpoints that can be '
+                       'written') from error
+  directory = directory if '://' in str(directory) else epath.Path(os.path.abspath(directory))
+  return ocp.CheckpointManager(directory, item_handlers=handlers, options=options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,13 +214,14 @@ def restore_generator(workdir, layout: Layout | None = None) -> RestoredGenerato
   except (OSError, ValueError, KeyError) as error:
     raise InputError(f'{workdir} has no generator to restore ({error}); '
                      'expected a workdir whose generator stage has run') from error
-  params, progress = read_best(workdir / 'generator' / 'checkpoints', layout or on_one_device())
+  params, progress = read_best(folder(config.checkpoints, workdir / 'generator', 'generator'),
+                               layout or on_one_device())
   return RestoredGenerator(params, config, semantic_ids, codebook_size, progress.step, progress.best_metrics)
 
 
-def read_best(directory: pathlib.Path, layout: Layout) -> tuple[Any, Progress]:
+def read_best(directory: epath.PathLike, layout: Layout) -> tuple[Any, Progress]:
   """`Checkpoints.restore_best` of a training that is not going on here; writes nothing."""
-  if not (directory / 'best').is_dir():
+  if not (epath.Path(directory) / 'best').is_dir():
     raise InputError(f'{directory} holds no checkpoint; expected those of a stage that has run')
   checkpoints = Checkpoints(directory, read_only=True)
   try:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from letter_jax.configuration import TrainingConfig
 from letter_jax.errors import InputError, Preempted
-from letter_jax.training.checkpoints import Checkpoints, Progress
+from letter_jax.training.checkpoints import Checkpoints, Progress, folder
 from letter_jax.training.metric_writer import MetricWriter
 from letter_jax.training.preemption import PreemptionWatch
 from letter_jax.training.sharding import Layout
@@ -66,14 +66,18 @@ class Program:
   larger_is_better: bool = True
 
 
-def train(program: Program, config: TrainingConfig, directory: pathlib.Path, label: str) -> tuple[Any, Progress]:
+def train(program: Program, config: TrainingConfig, directory: pathlib.Path, label: str,
+          checkpoints: str = '') -> tuple[Any, Progress]:
   """Trains, or resumes, under `directory` and returns the best parameters and where the training ended.
+
+  Args:
+    checkpoints: as `config.checkpoints`.
 
   Raises:
     TrainingDiverged: a metric is no longer finite; checkpoints hold the states before.
     Preempted: the process was terminated; a checkpoint holds the last state.
   """
-  checkpoints = Checkpoints(directory / 'checkpoints', config.keep_checkpoints)
+  checkpoints = Checkpoints(folder(checkpoints, directory, label), config.keep_checkpoints)
   try:
     progress = _run(program, config, checkpoints, directory, label)
     checkpoints.wait()
