@@ -4,11 +4,11 @@ import os
 import pathlib
 import re
 import sys
+import threading
 from typing import NoReturn
 
 from absl import flags
 
-from letter_jax import processes
 from letter_jax.errors import InputError
 
 
@@ -42,10 +42,20 @@ def parse(arguments: list[str]) -> list[str]:
     fail(f'--config={recipe} raised {type(error).__name__}: {error}')
 
 
+def drop_noise() -> None:
+  """No traceback for each of the writes that were under way when one of them failed; the failure itself is raised."""
+  def told(unraisable):
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      sys.__unraisablehook__(unraisable)
+  sys.unraisablehook = told
+
+
 def fail(message: str, status: int = 2) -> NoReturn:
   """Says what is wrong in one line and exits."""
   print('letter_jax: error:', ' '.join(message.replace('\\n', ' ').split()), file=sys.stderr)
-  if processes.count() > 1:
+  if threading.active_count() > 1:
+    # Half-done writes would complain, and JAX's runtime wait for processes that have ended.
+    sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # the runtime would wait for processes that have ended, too
+    os._exit(status)
   sys.exit(status)

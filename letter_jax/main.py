@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from letter_jax import configuration, pipeline, processes
-from letter_jax.command_line import fail, parse
+from letter_jax.command_line import drop_noise, fail, parse
 from letter_jax.errors import InputError, Preempted
 
 FLAGS = flags.FLAGS
@@ -27,6 +27,7 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 def main(_) -> None:
   logging.set_verbosity(logging.FATAL)  # Orbax logs a lot; what matters it raises
+  drop_noise()
   import jax  # after the flags: --help and their errors need not wait for it
 
   cache = pathlib.Path.home() / '.cache' / 'letter_jax' / 'compiled'

@@ -66,9 +66,33 @@ def _best(workdir, stage):
   return jax.tree.leaves(jax.device_get(params)), progress
 
 
-def test_killed_twice_equals_uninterrupted(recipe, tmp_path):
+@pytest.fixture(scope='module')
+def finished(recipe):
+  """The workdir of a run that nobody disturbed."""
+  _finish(_start(recipe, recipe.parent / 'whole'))
+  return recipe.parent / 'whole'
+
+
+def test_terminated_at_the_start_of_each_stage(recipe, finished, tmp_path):
+  """While data are prepared, programs compiled, k-means looks for codebooks, results written."""
+  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator', 'evaluate'):
+    process = _start(recipe, tmp_path)
+    said = []
+    for line in process.stdout:
+      said.append(line)
+      if line.startswith((f'{stage}: running', f'{stage}: resuming')):
+        time.sleep(0.3)
+        process.terminate()
+    assert process.wait() in (-signal.SIGTERM, 143), said
+    assert 'Traceback' not in ''.join(said)
+  _finish(_start(recipe, tmp_path))
+  for artifact in ('semantic_ids/semantic_ids.npy', 'evaluation/metrics.json', 'evaluation/predictions.jsonl'):
+    assert (tmp_path / artifact).read_bytes() == (finished / artifact).read_bytes()
+
+
+def test_killed_twice_equals_uninterrupted(recipe, finished, tmp_path):
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  _finish(_start(recipe, whole))
+  shutil.copytree(finished, whole)
 
   _kill_in(_start(recipe, killed), killed / 'tokenizer/metrics.jsonl', 40)
   output = _kill_in(_start(recipe, killed), killed / 'generator/metrics.jsonl', 12)

@@ -4,11 +4,13 @@ A training keeps its latest states (to resume) and the parameters of its best va
 asynchronously and renamed into place when complete. `restore_generator` is the door for a user's own code.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -72,18 +74,21 @@ class Checkpoints:
 
   def save_latest(self, state, progress: Progress) -> None:
     """Starts writing the state; returns before it is on disk."""
-    # A state must not be on disk before the best parameters that its progress speaks of.
-    self._best.wait_until_finished()
-    if progress.step not in self._latest.all_steps():
-      self._latest.save(progress.step, args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
+    with self._writing():
+      # A state must not be on disk before the best parameters that its progress speaks of.
+      self._best.wait_until_finished()
+      if progress.step not in self._latest.all_steps():
+        self._latest.save(progress.step, args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
 
   def save_best(self, params, progress: Progress) -> None:
     """Starts writing the parameters of the best validation so far."""
-    self._latest.wait_until_finished()  # with several processes, two managers that write at once mix up their barriers
-    if progress.step not in self._best.all_steps():
-      self._best.save(progress.step, args=ocp.args.Composite(
-        params=ocp.args.StandardSave(params), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
+    with self._writing():
+      # With several processes, two managers that write at once mix up their barriers.
+      self._latest.wait_until_finished()
+      if progress.step not in self._best.all_steps():
+        self._best.save(progress.step, args=ocp.args.Composite(
+          params=ocp.args.StandardSave(params), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
 
   def restore_latest(self, abstract_state) -> tuple[Any, Progress] | None:
     """The newest readable state and its progress, or None where nothing was saved yet.
@@ -144,8 +149,18 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Blocks until everything that was begun is on disk."""
-    self._latest.wait_until_finished()
-    self._best.wait_until_finished()
+    with self._writing():
+      self._latest.wait_until_finished()
+      self._best.wait_until_finished()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Whatever comes of what is written, now or since the last time; writing is asynchronous."""
+    try:
+      yield
+    except Exception as error:  # Orbax and its store raise many kinds, for a full disk among them
+      raise InputError(f'{self._directory}: a checkpoint could not be written ({_short(error)}); expected a disk with '
+                       'room that can be written; what is complete is kept, and the same command resumes') from error
 
   def close(self) -> None:
     self.wait()

@@ -1,10 +1,11 @@
 """Every training on meshes of eight devices against one: run by `test_meshes.py` in a process that has so many.
 
-    JAX_NUM_CPU_DEVICES=8 python -m tests.training.eight_devices {tokenizer, sasrec, generator or decoding}
+    JAX_NUM_CPU_DEVICES=8 python -m tests.training.eight_devices {tokenizer,sasrec,generator,decoding,restored FOLDER}
 """
 
 import dataclasses
 import json
+import pathlib
 import sys
 
 import jax
@@ -16,6 +17,7 @@ from letter_jax.data import splits
 from letter_jax.generators.training import generator_evaluator, generator_program
 from letter_jax.tokenizer.training import tokenizer_program
 from letter_jax.training import loop, sharding
+from letter_jax.training.checkpoints import Checkpoints, Progress
 from tests.small_data import config_with, cyclic_interactions, distinct_codes, relative_error, run_settings
 
 MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
@@ -80,7 +82,38 @@ def decoded(mesh):
   return found.items_UxK, found.scores_UxK, found.metrics
 
 
-def main(name: str) -> None:
+def restored(folder: pathlib.Path) -> None:
+  """A state that was saved on eight devices, read on other meshes: prints for each whether it has the same numbers."""
+  def program_of(axes, fully_sharded):
+    config = dataclasses.replace(CONFIG, mesh=MeshConfig(*axes, fully_sharded))
+    devices = jax.devices()[:axes[0] * axes[1]]
+    return PROGRAMS['generator'](config, sharding.make_mesh(config.mesh, devices))
+
+  def abstract_and_state(program):
+    abstract = loop.abstract_state(program)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return abstract, jax.jit(program.init, out_shardings=shardings)(*program.init_arguments)
+
+  _, state = abstract_and_state(program_of((4, 2), True))
+  expected = jax.device_get(state)
+  checkpoints = Checkpoints(folder)
+  checkpoints.save_latest(state, Progress(step=3))
+  checkpoints.save_best(state.params, Progress(step=3))
+  for axes, fully_sharded in [((8, 1), True), ((2, 4), False), ((4, 1), True), ((2, 1), False), ((1, 2), True),
+                              ((1, 1), False)]:
+    abstract = loop.abstract_state(program_of(axes, fully_sharded))
+    found, progress = checkpoints.restore_latest(abstract)
+    as_wanted = all(jax.tree.leaves(jax.tree.map(
+      lambda leaf, wanted: leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim), found, abstract)))
+    same = all(jax.tree.leaves(jax.tree.map(np.array_equal, jax.device_get(found), expected)))
+    print(json.dumps({'mesh': axes, 'same': same, 'laid_out': as_wanted, 'step': progress.step}))
+  checkpoints.close()
+
+
+def main(name: str, folder: str = '') -> None:
+  if name == 'restored':
+    restored(pathlib.Path(folder))
+    return
   one = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
   if name == 'decoding':
     items, scores, metrics = decoded(one)
@@ -96,4 +129,4 @@ def main(name: str) -> None:
 
 
 if __name__ == '__main__':
-  main(sys.argv[1])
+  main(*sys.argv[1:])

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import optax
 import pytest
 
 from letter_jax.configuration import TrainingConfig
-from letter_jax.errors import InputError
+from letter_jax.errors import InputError, Preempted
 from letter_jax.training import loop
 from letter_jax.training.checkpoints import Checkpoints
 from letter_jax.training.loop import Program, TrainingDiverged, train
@@ -157,6 +159,42 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(program, uninterrupted
   assert 'latest/6 is unreadable' in said and 'resumed at step 4' in said
   assert_equal(params, uninterrupted[0])
   assert progress == uninterrupted[1] and lines_of(tmp_path) == uninterrupted[3]
+
+
+# In the middle of an epoch, at its end (a validation is due), and at the end of all.
+@pytest.mark.parametrize('step', [3, 4, 8])
+def test_a_training_that_is_terminated_saves_and_is_resumed_bit_for_bit(program, uninterrupted, tmp_path, step):
+  def arguments(index):
+    if index == step - 1:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return program.arguments(index)
+
+  before = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(Preempted, match=f'saved at step {step} of 8'):
+    train(dataclasses.replace(program, arguments=arguments), CONFIG, tmp_path, 'test')
+  assert signal.getsignal(signal.SIGTERM) == before
+  params, progress = train(program, CONFIG, tmp_path, 'test')
+  assert_equal(params, uninterrupted[0])
+  assert progress == uninterrupted[1] and lines_of(tmp_path) == uninterrupted[3]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_in_one_line(program, tmp_path, monkeypatch):
+  def full(*arguments, **named):
+    raise ValueError('OUT_OF_RANGE: Failed writing: No space left on device')
+
+  with monkeypatch.context() as patch:
+    patch.setattr('orbax.checkpoint.CheckpointManager.save', full)
+    with pytest.raises(InputError, match='could not be written .*No space left.*the same command resumes'):
+      train(program, CONFIG, tmp_path, 'test')
+  assert train(program, CONFIG, tmp_path, 'test')[1].step == 8
+
+
+def test_checkpoints_may_lie_elsewhere(program, uninterrupted, tmp_path):
+  with pytest.raises(Interrupted):
+    train(interrupted(program, 5), CONFIG, tmp_path / 'results', 'test', str(tmp_path / 'elsewhere'))
+  params, _ = train(program, CONFIG, tmp_path / 'results', 'test', str(tmp_path / 'elsewhere'))
+  assert_equal(params, uninterrupted[0])
+  assert (tmp_path / 'elsewhere/test/latest/8').is_dir() and not (tmp_path / 'results/checkpoints').exists()
 
 
 @pytest.mark.parametrize('changes', [{'steps_per_epoch': 3}, {'data_parts': 2}])

@@ -11,9 +11,10 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def _found(name: str) -> list[dict]:
-  ended = subprocess.run([sys.executable, '-m', 'tests.training.eight_devices', name], cwd=ROOT, text=True, timeout=600,
-                         capture_output=True, env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'})
+def _found(*arguments: str) -> list[dict]:
+  ended = subprocess.run(
+    [sys.executable, '-m', 'tests.training.eight_devices', *arguments], cwd=ROOT, text=True, timeout=600,
+    capture_output=True, env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'})
   assert ended.returncode == 0, ended.stderr
   return list(map(json.loads, ended.stdout.splitlines()))
 
@@ -33,3 +34,10 @@ def test_the_same_items_are_decoded_on_every_mesh():
   assert len(found) == 4
   for of_mesh in found:
     assert of_mesh['other_items'] == 0 and of_mesh['scores'] < 1e-5 and of_mesh['metrics'] < 1e-6, of_mesh
+
+
+def test_a_checkpoint_of_one_mesh_is_read_on_another(tmp_path):
+  found = _found('restored', str(tmp_path))
+  assert [of_mesh['mesh'] for of_mesh in found] == [[8, 1], [2, 4], [4, 1], [2, 1], [1, 2], [1, 1]]
+  for of_mesh in found:
+    assert of_mesh['same'] and of_mesh['laid_out'] and of_mesh['step'] == 3
