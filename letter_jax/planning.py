@@ -7,12 +7,14 @@ memory, whichever is longer, and then the network, as if nothing of it were hidd
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -186,13 +188,8 @@ def _text_dim(config: Config, workdir: pathlib.Path) -> int:
 
 def cost_of(traced) -> Cost:
   """Cost on one chip of a program (`jax.stages.Traced`) that is compiled for the devices of its arguments."""
-  import jax
-  cached = jax.config.jax_enable_compilation_cache
-  jax.config.update('jax_enable_compilation_cache', False)  # what is not for this machine cannot be read back
-  try:
+  with _uncached():
     compiled = traced.lower().compile()
-  finally:
-    jax.config.update('jax_enable_compilation_cache', cached)
   memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
   program = _Program(compiled.as_text())
   in_all, once = matrix_flops(traced.jaxpr.jaxpr)
@@ -201,6 +198,21 @@ def cost_of(traced) -> Cost:
   return Cost(memory.argument_size_in_bytes, memory.temp_size_in_bytes, occupied,
               analysis['flops'] * (in_all / once if once else 1.0), analysis['bytes accessed'] * program.loop_factor,
               program.collectives)
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+  """Without the compilation cache: what is not for this machine cannot be read back from it."""
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache
+  before = jax.config.jax_enable_compilation_cache
+  try:
+    jax.config.update('jax_enable_compilation_cache', False)
+    compilation_cache.reset_cache()  # it remembers whether it is used
+    yield
+  finally:
+    jax.config.update('jax_enable_compilation_cache', before)
+    compilation_cache.reset_cache()
 
 
 def matrix_flops(jaxpr) -> tuple[float, float]:
