@@ -133,6 +133,29 @@ def test_what_one_process_cannot_read_ends_all_with_its_reason(uninterrupted, tm
   assert 'process 1 failed' in several_processes.error_of(tmp_path, 0)
 
 
+SLOW_AND_WRONG = """
+import sys, time
+from letter_jax.training import sharding
+if '--process=1' in sys.argv:
+  put, clock = sharding.put_batch, time.time
+  def slow(*arguments):
+    time.sleep(0.1)
+    return put(*arguments)
+  sharding.put_batch = slow
+  time.time = lambda: clock() + 36_000
+from absl import app
+from letter_jax import main, command_line
+app.run(main.main, flags_parser=command_line.parse)
+"""
+
+
+def test_a_slow_process_with_a_wrong_clock_only_takes_longer(uninterrupted, tmp_path):
+  arguments = begun(uninterrupted, tmp_path)
+  started = several_processes.start(tmp_path, arguments, program=('-c', SLOW_AND_WRONG))
+  assert several_processes.wait(started) == [0, 0], several_processes.said(tmp_path, 0)
+  assert_same_result(tmp_path / 'workdir', uninterrupted / 'workdir')
+
+
 def test_a_wrong_input_is_said_by_every_process(uninterrupted, tmp_path):
   arguments = begun(uninterrupted, tmp_path)
   started = several_processes.start(tmp_path, [*arguments, '--config.semantic_ids.path=nowhere.json'])

@@ -90,6 +90,28 @@ def test_terminated_at_the_start_of_each_stage(recipe, finished, tmp_path):
     assert (tmp_path / artifact).read_bytes() == (finished / artifact).read_bytes()
 
 
+FULL_DISK = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+from absl import app
+from letter_jax import main, command_line
+app.run(main.main, flags_parser=command_line.parse)
+"""
+
+
+def test_a_disk_that_is_full_while_a_checkpoint_is_written(recipe, finished, tmp_path):
+  workdir = tmp_path / 'workdir'
+  shutil.copytree(finished, workdir, ignore=lambda folder, names: (
+    {'generator', 'evaluation'} if folder == str(finished) else ()))
+  ended = subprocess.run([sys.executable, '-c', FULL_DISK, f'--config={recipe}', f'--workdir={workdir}'], cwd=ROOT,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+  assert ended.returncode == 2 and 'Traceback' not in ended.stdout, ended.stdout
+  assert 'a checkpoint could not be written' in ended.stdout.splitlines()[-1]
+  _finish(_start(recipe, workdir))
+  for artifact in ('evaluation/metrics.json', 'evaluation/predictions.jsonl'):
+    assert (workdir / artifact).read_bytes() == (finished / artifact).read_bytes()
+
+
 def test_killed_twice_equals_uninterrupted(recipe, finished, tmp_path):
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
   shutil.copytree(finished, whole)
