@@ -2,22 +2,29 @@
 # shellcheck shell=bash
 set -euo pipefail
 
-# Reads --some-name=VALUE into LETTER_SOME_NAME (which the environment may have given), up to the first argument that is no
-# flag or a lone --; the rest goes to the array `rest`. --dry-run prints commands instead of running them.
-parse_flags() {
+# Reads --some-name=VALUE into LETTER_SOME_NAME (which the environment may have given), up to a lone --; what follows goes
+# to the array `rest`. --dry-run prints commands instead of running them.
+parse_flags() { # "KNOWN NAMES" ARGUMENTS
+  local known=" $1 "
+  shift
   rest=()
   while (($#)); do
     case $1 in
       --help) usage; exit 0 ;;
       --dry-run) LETTER_DRY_RUN=1 ;;
+      --spot) export LETTER_SPOT=1 ;;
       --) shift; rest=("$@"); return ;;
       --*=*)
         local name=${1%%=*}
         name=${name#--}
+        if [[ $known != *" $name "* ]]; then
+          known=${known% }
+          echo "$0: error: --$name does not exist; expected${known// / --}, and flags of letter_jax.main behind --" >&2
+          exit 2
+        fi
         name=${name//-/_}
         printf -v "LETTER_${name^^}" '%s' "${1#*=}" ;;
-      --*) echo "$0: error: $1 has no value; expected $1=VALUE" >&2; exit 2 ;;
-      *) rest=("$@"); return ;;
+      *) echo "$0: error: $1; expected --NAME=VALUE, --dry-run, --help, or -- and flags of letter_jax.main" >&2; exit 2 ;;
     esac
     shift
   done

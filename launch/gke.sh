@@ -16,8 +16,9 @@ TEXT
 }
 action=${1:-}
 (($#)) && shift
+[[ $action != --help ]] || { usage; exit 0; }
 case $action in apply | logs | delete) ;; *) usage >&2; exit 2 ;; esac
-parse_flags "$@"
+parse_flags 'name image accelerator topology hosts chips claim' "$@"
 require name
 case $action in
   apply)
@@ -39,6 +40,8 @@ case $action in
     else
       kubectl apply -f - <<<"$manifest"
     fi ;;
-  logs) run kubectl logs --follow "job/$LETTER_NAME-workers-0" ;;
+  logs) # of process 0; the others say nothing
+    worker="jobset.sigs.k8s.io/jobset-name=$LETTER_NAME,batch.kubernetes.io/job-completion-index=0"
+    run kubectl logs --follow "--selector=$worker" ;;
   delete) run kubectl delete jobset "$LETTER_NAME" ;;
 esac

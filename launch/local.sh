@@ -7,12 +7,15 @@ launch/local.sh --processes=N [--devices=1] [--python=.venv/bin/python] [--port=
 What process 0 says goes to the terminal, what the others say to process_I.log in the working directory.
 TEXT
 }
-parse_flags "$@"
+parse_flags 'processes devices python port' "$@"
 require processes
+[[ $LETTER_PROCESSES =~ ^[1-9][0-9]*$ ]] || { echo "$0: error: --processes=$LETTER_PROCESSES; expected a number from 1 on" >&2; exit 2; }
 LETTER_PYTHON=${LETTER_PYTHON:-.venv/bin/python} LETTER_PORT=${LETTER_PORT:-12355} LETTER_DEVICES=${LETTER_DEVICES:-1}
 
 pids=()
-trap 'kill "${pids[@]}" 2>/dev/null || true' EXIT
+# What ends this script ends them, too, and waits until they have saved.
+trap 'kill "${pids[@]}" 2>/dev/null || true; wait' EXIT
+trap 'exit 143' TERM INT
 for ((index = 0; index < LETTER_PROCESSES; index++)); do
   command=(env JAX_PLATFORMS=cpu "JAX_NUM_CPU_DEVICES=$LETTER_DEVICES" "$LETTER_PYTHON" -m letter_jax.main "${rest[@]}"
            "--coordinator=localhost:$LETTER_PORT" "--processes=$LETTER_PROCESSES" "--process=$index")

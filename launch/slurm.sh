@@ -8,7 +8,7 @@ launch/slurm.sh --nodes=N --gpus=GPUS_PER_NODE [--time=24:00:00] [--partition=P]
 Submits one job. Slurm warns it 120 seconds before it ends it: the run saves, ends with status 143, and is queued again.
 TEXT
 }
-parse_flags "$@"
+parse_flags 'nodes gpus time partition account python' "$@"
 require nodes gpus
 ((${#rest[@]})) || { echo "$0: error: no flags of letter_jax.main; expected -- --config=... --workdir=..." >&2; exit 2; }
 LETTER_PYTHON=${LETTER_PYTHON:-.venv/bin/python}

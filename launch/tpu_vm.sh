@@ -5,7 +5,7 @@ usage() {
   cat <<'TEXT'
 launch/tpu_vm.sh create|wait|setup|run|logs|delete FLAGS [-- FLAGS OF letter_jax.main]
 
-  create   asks for the slice as a queued resource      --name --project --zone --type [--version] [--spot=1]
+  create   asks for the slice as a queued resource      --name --project --zone --type [--version] [--spot]
   wait     until it is there                            --name --project --zone
   setup    copies this folder, installs, mounts NFS     --name --project --zone [--nfs=HOST:/SHARE]
   run      starts the program on every worker           --name --project --zone -- --config=... --workdir=...
@@ -18,8 +18,9 @@ TEXT
 }
 action=${1:-}
 (($#)) && shift
+[[ $action != --help ]] || { usage; exit 0; }
 case $action in create | wait | setup | run | logs | delete) ;; *) usage >&2; exit 2 ;; esac
-parse_flags "$@"
+parse_flags 'name project zone type version spot nfs' "$@"
 require name project zone
 where=("--project=$LETTER_PROJECT" "--zone=$LETTER_ZONE")
 on_workers() { # WORKER COMMAND
@@ -34,12 +35,12 @@ case $action in
       v5litepod-*) default=v2-alpha-tpuv5-lite ;;
       v5p-*) default=v2-alpha-tpuv5 ;;
       v6e-*) default=v2-alpha-tpuv6e ;;
-      *) default='' ;;
+      *) echo "$0: error: --type=$LETTER_TYPE; expected v4-N, v5litepod-N (v5e), v5p-N or v6e-N" >&2; exit 2 ;;
     esac
-    LETTER_VERSION=${LETTER_VERSION:-$default}
-    require version
+    spot=()
+    [[ ${LETTER_SPOT:-0} == 0 ]] || spot=(--spot)
     run gcloud compute tpus queued-resources create "$LETTER_NAME" "--node-id=$LETTER_NAME" "${where[@]}" \
-      "--accelerator-type=$LETTER_TYPE" "--runtime-version=$LETTER_VERSION" ${LETTER_SPOT:+--spot} ;;
+      "--accelerator-type=$LETTER_TYPE" "--runtime-version=${LETTER_VERSION:-$default}" ${spot[@]+"${spot[@]}"} ;;
   wait)
     if [[ -n ${LETTER_DRY_RUN:-} ]]; then
       run gcloud compute tpus queued-resources describe "$LETTER_NAME" "${where[@]}" '--format=value(state.state)'

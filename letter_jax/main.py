@@ -36,7 +36,7 @@ def main(_) -> None:
   from letter_jax.training.loop import TrainingDiverged
   try:
     config = configuration.from_config_dict(FLAGS.config)
-    if FLAGS.distributed or FLAGS.coordinator:
+    if FLAGS.distributed or {FLAGS.coordinator, FLAGS.processes, FLAGS.process} != {None}:
       processes.initialize(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
     with processes.together():
       pipeline.run(config, pathlib.Path(FLAGS.workdir), FLAGS.stage, FLAGS.overwrite, FLAGS.topology)
@@ -47,7 +47,7 @@ def main(_) -> None:
   except jax.errors.JaxRuntimeError as error:
     if processes.count() == 1:
       raise
-    fail(f'{" ".join(str(error).split())[:300]} (another process may have ended; its output says why)')
+    fail(f'{" ".join(str(error).split())[:300]} (another process may have ended; its output says why)', status=1)
   except OSError as error:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
       raise

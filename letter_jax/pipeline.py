@@ -9,10 +9,11 @@ import dataclasses
 import functools
 import json
 import pathlib
-import shutil
 import time
 from collections.abc import Callable
 from typing import Any
+
+from etils import epath
 
 from letter_jax import artifacts, processes, stages
 from letter_jax.configuration import Config
@@ -106,13 +107,15 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
   order = graph(config)
   if stage == PLAN:
     from letter_jax import planning
-    planning.topology_devices(topology)
+    planning.plan_mesh(config, topology)
     run(config, workdir, 'dataset', overwrite)
     processes.first(lambda: planning.plan(config, workdir, topology))
     return
   if stage != 'all' and stage not in [each.name for each in order]:
     raise InputError(f'--stage={stage} has nothing to do: config.semantic_ids.path gives the semantic IDs from outside')
   processes.first(lambda: _require_files(order, config, workdir))
+  if stage == 'all' or not next(each for each in order if each.name == stage).alone:
+    stages.check_devices(config)
   by_name = {each.name: each for each in order}
   for each in order:
     if stage in ('all', each.name):
@@ -145,7 +148,7 @@ class _Attempt:
   wanted: dict[str, Any] = dataclasses.field(default_factory=dict)
   spent: float = 0.0
   start: float = 0.0
-  asides: list[tuple[pathlib.Path, pathlib.Path]] = dataclasses.field(default_factory=list)
+  asides: list[tuple[epath.Path, epath.Path]] = dataclasses.field(default_factory=list)
 
 
 def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path, overwrite: bool, redo: bool) -> None:
@@ -159,12 +162,12 @@ def _run_one(stage: Stage, by_name, order, config: Config, workdir: pathlib.Path
       stage.run(config, workdir)
   except Exception:
     # A wrong setting does not cost what was there; a training that has begun is worth more than what it replaces.
-    if not list(directory.rglob('checkpoints')):
+    if not list(directory.rglob('checkpoints')) and not any(map(_holds_something, _remote(stage, config))):
       for aside, place in attempt.asides:
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
         aside.rename(place)
     raise
-  processes.first(lambda: _finish(attempt, stage, order, workdir))
+  processes.first(lambda: _finish(attempt, stage, order, config, workdir))
 
 
 def _begin(attempt: _Attempt, stage: Stage, by_name, order, config: Config, workdir: pathlib.Path, overwrite: bool,
@@ -186,10 +189,11 @@ def _begin(attempt: _Attempt, stage: Stage, by_name, order, config: Config, work
       print(f'{stage.name}: redone' + (f' with another {_listed(changes)}' if changes else ''), flush=True)
       redone = [stage, *_descendants(stage, order)]
       attempt.asides = list(filter(None, [_put_aside(later.directory(workdir)) for later in redone]))
-      if config.checkpoints:
-        from letter_jax.training import checkpoints
-        for label in (label for later in redone for label in later.trainings):
-          checkpoints.remove(checkpoints.folder(config.checkpoints, workdir, label))
+      for place in (place for later in redone for place in _remote(later, config) if place.exists()):
+        aside = _aside(place)
+        _remove(aside)
+        place.rename(aside)
+        attempt.asides.append((aside, place))
       record = None
     elif record['complete']:
       spoiled = _spoiled(record, directory)
@@ -197,6 +201,10 @@ def _begin(attempt: _Attempt, stage: Stage, by_name, order, config: Config, work
         print(f'{stage.name}: done before ({record["seconds"]:.1f} s), in {directory}', flush=True)
         return False
       print(f'{stage.name}: {", ".join(spoiled)} missing or not as it was written; made again', flush=True)
+  taken = [place for place in _remote(stage, config) if record is None and _holds_something(place)]
+  if taken:
+    raise InputError(f'{taken[0]} holds checkpoints of another run; expected as config.checkpoints a folder for this '
+                     'run alone')
   print(f'{stage.name}: {"running" if record is None else "resuming"}', flush=True)
   attempt.wanted, attempt.start = wanted, time.perf_counter()
   attempt.spent = _seconds_spent(record, directory) if record else 0.0
@@ -204,11 +212,12 @@ def _begin(attempt: _Attempt, stage: Stage, by_name, order, config: Config, work
   return True
 
 
-def _finish(attempt: _Attempt, stage: Stage, order: list[Stage], workdir: pathlib.Path) -> None:
+def _finish(attempt: _Attempt, stage: Stage, order: list[Stage], config: Config, workdir: pathlib.Path) -> None:
   """The record says what was written; what it replaces is removed."""
   directory, seconds = stage.directory(workdir), time.perf_counter() - attempt.start
   for later in [stage, *_descendants(stage, order)]:
-    shutil.rmtree(_aside(later.directory(workdir)), ignore_errors=True)
+    for place in (epath.Path(later.directory(workdir)), *_remote(later, config)):
+      _remove(_aside(place))
   outputs = {name: artifacts.fingerprint(directory / name) for name in stage.outputs}
   artifacts.write_json(directory / RECORD, {**attempt.wanted, 'complete': True, 'seconds': attempt.spent + seconds,
                                             'outputs': outputs})
@@ -223,19 +232,34 @@ def _seconds_spent(record: dict, directory: pathlib.Path) -> float:
   return record['seconds'] + max(last - (directory / RECORD).stat().st_mtime, 0)
 
 
-def _aside(directory: pathlib.Path) -> pathlib.Path:
-  return directory.with_name(f'.{directory.name}.replaced')
+def _aside(directory: epath.Path) -> epath.Path:
+  return directory.parent / f'.{directory.name}.replaced'
 
 
-def _put_aside(directory: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
+def _remote(stage: Stage, config: Config) -> list[epath.Path]:
+  """Where its checkpoints lie, if that is not in its folder."""
+  return [epath.Path(config.checkpoints) / label for label in stage.trainings] if config.checkpoints else []
+
+
+def _holds_something(place: epath.Path) -> bool:
+  return any((place / kind).exists() and any((place / kind).iterdir()) for kind in ('latest', 'best'))
+
+
+def _remove(place: epath.Path) -> None:
+  if place.exists():
+    place.rmtree()
+
+
+def _put_aside(directory: pathlib.Path) -> tuple[epath.Path, epath.Path] | None:
   """Moves a stage's folder out of the way; (where it is now, where it was), or None where there is none."""
+  directory = epath.Path(directory)
   aside = _aside(directory)
   if not directory.exists():  # an attempt that was killed may have put it aside before
     return (aside, directory) if aside.exists() else None
   if aside.exists() and not (_read_record(directory) or {'complete': False})['complete']:
-    shutil.rmtree(directory)  # half of what was to replace it; what was there before is worth more
+    directory.rmtree()  # half of what was to replace it; what was there before is worth more
   else:
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
     directory.rename(aside)
   return aside, directory
 

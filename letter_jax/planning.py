@@ -86,9 +86,10 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
     InputError: no such topology, a mesh that does not fit it, or no libtpu.
   """
   import jax
-  chip, devices = CHIPS[topology.partition(':')[0]], topology_devices(topology)
+  chip, mesh = CHIPS[topology.partition(':')[0]], plan_mesh(config, topology)
+  chips = mesh.size
   rows = []
-  for name, examples, calls_an_epoch, epochs, traced in steps(config, workdir, devices):
+  for name, examples, calls_an_epoch, epochs, traced in steps(config, workdir, mesh):
     try:
       cost = cost_of(traced)
     except jax.errors.JaxRuntimeError as error:
@@ -101,8 +102,8 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
     rows.append({
       'step': name, **dataclasses.asdict(cost), 'fits': cost.memory < chip.memory, 'seconds': seconds,
       'examples_per_second': examples / seconds, 'hours': seconds * calls_an_epoch * epochs / 3600})
-  artifacts.write_json(workdir / 'plan.json', {'topology': topology, 'chips': len(devices), 'steps': rows})
-  print(table(rows, topology, len(devices), chip, config))
+  artifacts.write_json(workdir / 'plan.json', {'topology': topology, 'chips': chips, 'steps': rows})
+  print(table(rows, topology, chips, chip, mesh, config))
 
 
 def topology_devices(topology: str) -> list:
@@ -130,7 +131,14 @@ def topology_devices(topology: str) -> list:
                      f'"jax[tpu]") and a shape of {kind}') from error
 
 
-def steps(config: Config, workdir: pathlib.Path, devices: list) -> list[tuple]:
+def plan_mesh(config: Config, topology: str):
+  """The mesh of the config on the topology; InputError where there is none, or it does not fit."""
+  devices = topology_devices(topology)
+  from letter_jax.training import sharding
+  return sharding.make_mesh(config.mesh, devices)
+
+
+def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   """(name, examples of a call, calls of an epoch, epochs, `jax.stages.Traced`) of each jitted step.
 
   The data set of the workdir gives the shapes; semantic IDs and text embeddings those of the workdir, or else of the
@@ -139,8 +147,7 @@ def steps(config: Config, workdir: pathlib.Path, devices: list) -> list[tuple]:
   from letter_jax.collaborative.sasrec_training import sasrec_program
   from letter_jax.generators.training import generator_evaluator, generator_program
   from letter_jax.tokenizer.training import tokenizer_program
-  from letter_jax.training import loop, sharding
-  mesh = sharding.make_mesh(config.mesh, devices)
+  from letter_jax.training import loop
   data = store.load_interactions(workdir / 'dataset')
   codes, codebook_size = _semantic_ids(config, workdir, data.num_items)
   programs = []
@@ -162,8 +169,8 @@ def steps(config: Config, workdir: pathlib.Path, devices: list) -> list[tuple]:
     found.append((f'{name} {unit}', program.examples_per_epoch / calls, calls, training.epochs,
                   program.step.trace(state, *program.arguments(batch))))
   evaluator = generator_evaluator(config, codes, codebook_size, config.evaluation.beam, mesh)
-  params = loop.abstract_state(dataclasses.replace(generator, layout=sharding.Layout(mesh))).params
-  users, traced = evaluator.trace(params, config.data.history_length)
+  # As a validation: from the parameters as the training has them.
+  users, traced = evaluator.trace(loop.abstract_state(generator).params, config.data.history_length)
   found.append(('decoding', users, -(-len(splits.test_examples(data, 1)) // users), 1, traced))
   return found
 
@@ -263,6 +270,7 @@ class _Program:
       elif name and (found := _INSTRUCTION.match(line)):
         self._bodies[name].append((found[2], found[3], found[4]))
     self.collectives: dict[str, float] = collections.defaultdict(float)
+    self._channels: set[str] = set()
     moved, once = self._walk(entry, 1)
     self.collectives = dict(self.collectives)
     self.loop_factor = moved / once if once else 1.0
@@ -290,9 +298,13 @@ class _Program:
     """(collective, bytes) of an instruction; a TPU has them in fusions, too."""
     family = kind.removesuffix('-start')
     if family in COLLECTIVES:
-      size = _bytes(shape) / (2 if kind.endswith('-start') else 1)
-      group = re.search(r'replica_groups=\{\{([\d,]*)\}', rest)
-      return [(family, size * (len(group[1].split(',')) if family == 'reduce-scatter' and group else 1))]
+      channel = re.search(r'channel_id=(\d+)', rest)
+      if channel and channel[1] in self._channels:
+        return []  # its asynchronous parts stand in several fusions
+      self._channels.update(channel.groups() if channel else ())
+      # What starts a gather or a permutation has its operand as well as its result.
+      size = _bytes(shape if family == 'all-reduce' else re.findall(r'\w+\[[\d,]*\]', shape)[-1])
+      return [(family, size * (_group_size(rest) if family == 'reduce-scatter' else 1))]
     called = re.search(r'calls=%?([\w.-]+)', rest)
     if not called:
       return []
@@ -307,17 +319,29 @@ class _Program:
     return bounds[0] if len(bounds) == 1 else 1
 
 
+def _group_size(rest: str) -> int:
+  """Devices of a group of a collective, in each of the forms that XLA writes."""
+  if listed := re.search(r'replica_groups=\{\{([\d,]+)\}', rest):
+    return len(listed[1].split(','))
+  if counted := re.search(r'replica_groups=\[\d+,(\d+)\]<=', rest):
+    return int(counted[1])
+  if named := re.search(r'replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}', rest):
+    sizes = dict(re.findall(r"('\w+')=(\d+)", named[1]))
+    return math.prod(int(sizes[axis]) for axis in re.findall(r"'\w+'", named[2]))
+  return 1
+
+
 def _bytes(shape: str) -> int:
   """Of a shape such as 'bf16[8,128]{1,0:T(8,128)}', or of all of a tuple's."""
   return sum(_SIZES.get(kind, 4) * int(np.prod([int(size) for size in sizes.split(',') if size]))
              for kind, sizes in re.findall(r'(\w+)\[([\d,]*)\]', shape))
 
 
-def table(rows: list[dict], topology: str, chips: int, chip: Chip, config: Config) -> str:
+def table(rows: list[dict], topology: str, chips: int, chip: Chip, mesh, config: Config) -> str:
   """The plan as text."""
-  data = chips // config.mesh.model if config.mesh.data == -1 else config.mesh.data
   lines = [
-    f'plan for {topology}: {chips} chips of {chip.memory / 2**30:.0f} GB, mesh data {data} x model {config.mesh.model}'
+    f'plan for {topology}: {chips} chips of {chip.memory / 2**30:.0f} GB, mesh data {mesh.shape["data"]} x model '
+    f'{mesh.shape["model"]}'
     + (', fully sharded' if config.mesh.fully_sharded else ''),
     f'{"":<16}{"memory":>10}{"arguments":>11}{"temporary":>11}{"fits":>6}{"Gflop":>10}{"GB moved":>10}'
     f'{"time":>11}{"examples/s":>12}{"schedule":>10}']

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,14 +41,18 @@ def initialize(coordinator: str | None = None, count: int | None = None, index: 
   """
   import jax
   global _client, _index, _count
+  given = [value is not None for value in (coordinator, count, index)]
+  if any(given) and not (all(given) and index < count):
+    raise InputError(f'--coordinator={coordinator}, --processes={count} and --process={index}; expected all three, '
+                     'with --process below --processes, or --distributed alone')
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   faulthandler.disable()  # where another process died, JAX says so and aborts: no need for every thread's stack
   try:
     jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
   except Exception as error:  # ValueError, RuntimeError and what the runtime raises
     said = ' '.join(str(error).split())[:300]
-    raise InputError(f'the processes could not be joined ({said}); expected --coordinator, --processes and --process, '
-                     'or --distributed on a TPU pod or under Slurm') from error
+    raise InputError(f'the processes could not be joined ({said}); expected --coordinator, --processes and '
+                     '--process for processes that all start, or --distributed on a TPU pod or under Slurm') from error
   # The one thing of it that is not public: its key-value store, which works without devices.
   from jax._src.distributed import global_state
   _client, _index, _count = global_state.client, jax.process_index(), jax.process_count()
@@ -127,7 +132,7 @@ def _tell(error: BaseException) -> None:
   """Says why this process failed and waits until the others know; if another was faster, its reason is the one."""
   said = ' '.join(str(error).split())[:1000] or type(error).__name__
   try:
-    _client.key_value_set(_FAILURE, json.dumps([_index, said]))
+    _client.key_value_set(_FAILURE, json.dumps([_index, said, 2 if isinstance(error, InputError) else 1]))
   except Exception:  # there is one already, or nobody is left to tell
     _end()
   others = [index for index in range(_count) if index != _index]
@@ -141,9 +146,9 @@ def _watch() -> None:
     try:
       _client.blocking_key_value_get(_FAILURE, 1000)
     except Exception as error:
-      if 'DEADLINE_EXCEEDED' in str(error):
-        continue
-      return  # the service is gone: this process ends, or its runtime ends it
+      if 'DEADLINE_EXCEEDED' not in str(error):
+        time.sleep(1)  # if the service is gone, the runtime ends this process
+      continue
     _end()
 
 
@@ -154,7 +159,7 @@ _watcher = threading.Thread(target=_watch, daemon=True)
 def _end() -> None:
   """Ends this process, if another failed, with what that one said."""
   try:
-    index, said = json.loads(_client.blocking_key_value_get(_FAILURE, 1000))
+    index, said, status = json.loads(_client.blocking_key_value_get(_FAILURE, 1000))
   except Exception:
     return
   if index == _index:
@@ -162,4 +167,4 @@ def _end() -> None:
   with contextlib.suppress(Exception):
     _client.key_value_set(f'{_FAILURE}_read/{_index}', '')
   print(f'letter_jax: error: process {index} failed: {said}', file=sys.stderr, flush=True)
-  os._exit(2)
+  os._exit(status)

@@ -37,6 +37,12 @@ def _interactions(config: Config, workdir: pathlib.Path) -> Windows:
                                     *part)
 
 
+def check_devices(config: Config) -> None:
+  """Raises InputError where `config.mesh` does not fit the devices that are here."""
+  from letter_jax.training import sharding
+  sharding.data_part(sharding.make_mesh(config.mesh))
+
+
 def check_inputs(config: Config, workdir: pathlib.Path) -> None:
   """Raises InputError for what is given from outside and cannot fit the data set."""
   items = store.load_summary(workdir / 'dataset')['items']

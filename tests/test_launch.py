@@ -31,7 +31,7 @@ def test_shellcheck_has_nothing_to_say():
 
 
 @pytest.mark.parametrize('script, arguments, said', [
-  ('tpu_vm.sh', ['create', *TPU, '--type=v5litepod-8', '--spot=1'],
+  ('tpu_vm.sh', ['create', *TPU, '--type=v5litepod-8', '--spot'],
    'queued-resources create run-1 --node-id=run-1 --project=p --zone=us-west4-a --accelerator-type=v5litepod-8 '
    '--runtime-version=v2-alpha-tpuv5-lite --spot'),
   ('tpu_vm.sh', ['wait', *TPU], 'queued-resources describe run-1'),
@@ -41,7 +41,7 @@ def test_shellcheck_has_nothing_to_say():
   ('slurm.sh', ['--nodes=2', '--gpus=8', '--partition=big', *PROGRAM],
    '--nodes=2 --ntasks-per-node=8 --gpus-per-node=8'),
   ('local.sh', ['--processes=2', '--devices=4', *PROGRAM], '--coordinator=localhost:12355 --processes=2 --process=1'),
-  ('gke.sh', ['logs', '--name=run-1'], 'kubectl logs --follow job/run-1-workers-0'),
+  ('gke.sh', ['logs', '--name=run-1'], 'kubectl logs --follow --selector=jobset.sigs.k8s.io/jobset-name=run-1'),
   ('gke.sh', ['delete', '--name=run-1'], 'kubectl delete jobset run-1')])
 def test_a_dry_run_prints_the_commands(script, arguments, said):
   action = arguments[:1] if not arguments[0].startswith('--') else []
@@ -77,12 +77,30 @@ def test_the_manifest_is_a_job_set():
 
 @pytest.mark.parametrize('script, arguments, missing', [
   ('tpu_vm.sh', ['create', '--name=a', '--project=p'], 'zone'), ('tpu_vm.sh', ['create', *TPU], 'type'),
-  ('tpu_vm.sh', ['create', *TPU, '--type=v9-8'], 'version'), ('slurm.sh', ['--nodes=2'], 'gpus'),
+  ('slurm.sh', ['--nodes=2'], 'gpus'),
   ('local.sh', [], 'processes'), ('gke.sh', ['apply', *GKE[:-1], *PROGRAM], 'claim')])
 def test_what_is_not_set_is_named(script, arguments, missing):
   refused = launch(script, *arguments)
   assert refused.returncode == 2 and not refused.stdout
   assert f'--{missing} is not set; expected --{missing}=VALUE, or LETTER_{missing.upper()} in' in refused.stderr
+
+
+@pytest.mark.parametrize('script, arguments, said', [
+  ('tpu_vm.sh', ['create', *TPU, '--type=v5litepod-8', '--spto=1'], '--spto does not exist; expected --name --project'),
+  ('tpu_vm.sh', ['create', *TPU, '--type=v5e-8'], 'expected v4-N, v5litepod-N (v5e)'),
+  ('local.sh', ['--processes=2', '--config=c.py'], '--config does not exist'),
+  ('local.sh', ['--processes=2', '--config.mesh.model=2'], 'and flags of letter_jax.main behind --'),
+  ('local.sh', ['--processes=0'], 'expected a number from 1 on'), ('local.sh', ['--processes=two'], 'from 1 on'),
+  ('slurm.sh', ['nodes'], 'expected --NAME=VALUE')])
+def test_flags_that_do_not_exist(script, arguments, said):
+  refused = launch(script, *arguments, '--dry-run')
+  assert refused.returncode == 2 and said in refused.stderr and not refused.stdout
+
+
+@pytest.mark.parametrize('script', [script.name for script in SCRIPTS if script.name != 'common.sh'])
+def test_help(script):
+  shown = launch(script, '--help')
+  assert shown.returncode == 0 and f'launch/{script}' in shown.stdout
 
 
 def test_the_environment_sets_what_flags_do_not():

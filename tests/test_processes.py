@@ -82,6 +82,19 @@ def test_two_processes_give_the_metrics_of_one(uninterrupted, tmp_path):
   assert steps == sorted(set(steps))
 
 
+def test_terminated_in_a_training_whose_calls_are_epochs(uninterrupted, tmp_path):
+  shutil.copytree(uninterrupted / 'workdir', tmp_path / 'workdir', ignore=lambda where, names: (
+    {'tokenizer', 'semantic_ids', 'generator', 'evaluation'} if where == str(uninterrupted / 'workdir') else ()))
+  arguments = [f'--config={uninterrupted / "recipe.py"}', f'--workdir={tmp_path / "workdir"}', '--stage=tokenizer']
+  started = several_processes.start(tmp_path, arguments)
+  until(lambda: 'tokenizer: running' in several_processes.said(tmp_path, 0))
+  started[0].send_signal(signal.SIGTERM)
+  assert several_processes.wait(started) == [143, 143], several_processes.said(tmp_path, 0)
+  assert several_processes.wait(several_processes.start(tmp_path, arguments)) == [0, 0]
+  assert ((tmp_path / 'workdir/tokenizer/tokenizer.json').read_bytes() ==
+          (uninterrupted / 'workdir/tokenizer/tokenizer.json').read_bytes())
+
+
 @pytest.mark.parametrize('process', [0, 1])
 def test_a_run_of_which_one_process_was_killed_is_resumed_bit_for_bit(uninterrupted, tmp_path, process):
   arguments = begun(uninterrupted, tmp_path)
@@ -164,12 +177,14 @@ def test_a_wrong_input_is_said_by_every_process(uninterrupted, tmp_path):
     assert 'nowhere.json is not there; config.semantic_ids.path names it' in several_processes.error_of(tmp_path, index)
 
 
-def test_flags_that_do_not_join(tmp_path):
+@pytest.mark.parametrize('flags', [
+  ['--coordinator=localhost:1', '--processes=2', '--process=2'], ['--coordinator=localhost:1'], ['--processes=2'],
+  ['--distributed', '--process=0']])
+def test_flags_that_do_not_join(tmp_path, flags):
   import subprocess
   write_recipe(tmp_path / 'recipe.py', SETTINGS)
   ended = subprocess.run(
     [sys.executable, '-m', 'letter_jax.main', f'--config={tmp_path / "recipe.py"}', f'--workdir={tmp_path / "w"}',
-     '--coordinator=localhost:1', '--processes=2', '--process=2'], cwd=several_processes.ROOT, text=True,
-    capture_output=True)
-  assert ended.returncode == 2 and 'the processes could not be joined' in ended.stderr
+     *flags], cwd=several_processes.ROOT, text=True, capture_output=True)
+  assert ended.returncode == 2 and 'expected all three, with --process below --processes' in ended.stderr
   assert 'Traceback' not in ended.stderr

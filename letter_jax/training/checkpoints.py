@@ -57,12 +57,6 @@ def folder(root: str, directory: pathlib.Path, label: str) -> epath.Path:
   return epath.Path(root) / label if root else epath.Path(directory.absolute()) / 'checkpoints'
 
 
-def remove(directory: epath.Path) -> None:
-  """Removes the checkpoints of a training, if there are any."""
-  if directory.exists():
-    directory.rmtree()
-
-
 class Checkpoints:
   """Checkpoints of one training under `directory`: `latest/STEP` (state) and `best/STEP` (parameters)."""
 
@@ -101,7 +95,7 @@ class Checkpoints:
     Raises:
       InputError: there were checkpoints and none can be read.
     """
-    steps = sorted(self._latest.all_steps(), reverse=True)
+    steps = processes.first(lambda: sorted(self._latest.all_steps(), reverse=True))
     for step in steps:
       reason = ''
       try:
@@ -131,17 +125,22 @@ class Checkpoints:
       InputError: there is none that can be read.
     """
     reasons = []
-    for step in sorted(self._best.all_steps(), reverse=True):
+    for step in processes.first(lambda: sorted(self._best.all_steps(), reverse=True)):
+      reason = ''
       try:
         saved = self._best.item_metadata(step)['params'].tree
         abstract = jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
                                 saved, layout.of(saved))
         restored = self._best.restore(step, args=ocp.args.Composite(
           params=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()))
-        return restored['params'], Progress(**restored['progress'])
+        progress = Progress(**restored['progress'])
       except Exception as error:
-        reasons.append(_short(error))
-        tqdm.write(f'checkpoint {self._directory / "best" / str(step)} is unreadable and passed over ({reasons[-1]})')
+        reason = _short(error)
+      of_step = list(filter(None, processes.exchange(reason)))
+      if not of_step:
+        return restored['params'], progress
+      reasons.append(of_step[0])
+      tqdm.write(f'checkpoint {self._directory / "best" / str(step)} is unreadable and passed over ({reasons[-1]})')
     if reasons:
       raise InputError(f'{self._directory / "best"}: no checkpoint can be read ({reasons[0]}); '
                        f'expected one to use: remove {self._directory.parent} to train anew')

@@ -131,7 +131,7 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
       epoch = progress.step // program.steps_per_epoch
       last = progress.step == total_steps
       validates = last or (ends_epoch and epoch % config.evaluate_every_epochs == 0)
-      preempted = watch.requested(progress.step)
+      preempted = watch.requested()
       saves = validates or preempted or _crossed(before, progress.step, config.checkpoint_every_steps)
       if saves or _crossed(before, progress.step, config.log_every_steps):
         # What is saved or selected must have been seen to be finite; a mere log line waits for the next step.

@@ -1,11 +1,15 @@
 """A machine that is taken away says so first, with SIGTERM: what was computed is saved in the time that is left."""
 
+import itertools
 import signal
 import threading
 
 from jax.experimental import multihost_utils
 
 from letter_jax import processes
+
+# JAX agrees on the next number, so it has to go up by one, whatever the steps of a call and from training to training.
+_calls = itertools.count()
 
 
 class PreemptionWatch:
@@ -26,6 +30,6 @@ class PreemptionWatch:
   def _note(self, *_) -> None:
     self._requested = True
 
-  def requested(self, step: int) -> bool:
-    """Whether to save and stop after this step; with several processes true for all of them at the same step."""
-    return self._requested if processes.count() == 1 else multihost_utils.reached_preemption_sync_point(step)
+  def requested(self) -> bool:
+    """Whether to save and stop now; called after every call of a step, and true for all processes at the same."""
+    return self._requested if processes.count() == 1 else multihost_utils.reached_preemption_sync_point(next(_calls))

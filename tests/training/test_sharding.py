@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from letter_jax import planning
 from letter_jax.configuration import MeshConfig
 from letter_jax.errors import InputError
 from letter_jax.training import sharding
@@ -75,3 +76,19 @@ def test_a_rule_that_fits_nothing_is_a_mistake():
 def test_a_mesh_of_another_size_than_the_machine_has(axes):
   with pytest.raises(InputError, match=r'config.mesh.data is -?\d and config.mesh.model \d; expected a product of 1'):
     sharding.make_mesh(MeshConfig(**axes), jax.devices()[:1])
+
+
+@pytest.mark.parametrize('topology, model', [
+  ('v5e:4x4', 1), ('v5e:4x4', 4), ('v5e:4x4', 8), ('v6e:4x4', 2), ('v5p:2x2x2', 1), ('v4:2x2x2', 2)])
+def test_every_host_of_a_pod_has_its_part_of_the_batch(topology, model):
+  devices = planning.topology_devices(topology)
+  mesh = sharding.make_mesh(MeshConfig(model=model), devices)
+  hosts = sorted({device.process_index for device in devices})
+  parts = [sharding.part_of(mesh, host) for host in hosts]
+  (count,) = {count for _, count in parts}
+  assert len(hosts) > 1 and {part for part, _ in parts} == set(range(count))
+  # A host's part is where its devices are: rows part / count of each batch.
+  for host, (part, _) in zip(hosts, parts):
+    size = len(mesh.devices) // count
+    rows = mesh.devices[part * size:(part + 1) * size]
+    assert any(device.process_index == host for device in rows.flat)
