@@ -302,8 +302,9 @@ class _Program:
       if channel and channel[1] in self._channels:
         return []  # its asynchronous parts stand in several fusions
       self._channels.update(channel.groups() if channel else ())
-      # What starts a gather or a permutation has its operand as well as its result.
-      size = _bytes(shape if family == 'all-reduce' else re.findall(r'\w+\[[\d,]*\]', shape)[-1])
+      # What starts a gather or a permutation has its operand before its result.
+      pair = re.findall(r'\w+\[[\d,]*\]', shape) if kind.endswith('-start') and family != 'all-reduce' else []
+      size = _bytes(pair[1] if len(pair) > 1 else shape)
       return [(family, size * (_group_size(rest) if family == 'reduce-scatter' else 1))]
     called = re.search(r'calls=%?([\w.-]+)', rest)
     if not called:

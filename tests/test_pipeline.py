@@ -362,3 +362,39 @@ def test_wrong_rows_from_outside(tmp_path, rows, said):
     with pytest.raises(InputError, match=said) as caught:
       pipeline.run(config, tmp_path / section, stage)
     assert 'rows.npy' in str(caught.value) and '\n' not in str(caught.value)
+
+
+# Checkpoints that lie elsewhere.
+
+
+def _elsewhere(tmp_path, **changes):
+  return config_with(run_settings(checkpoints=str(tmp_path / 'elsewhere'), generator__training__epochs=1, **changes))
+
+
+def test_checkpoints_elsewhere_belong_to_one_run(tmp_path, capsys):
+  pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
+  assert {path.name for path in (tmp_path / 'elsewhere').iterdir()} == {'sasrec', 'tokenizer', 'generator'}
+  assert not list((tmp_path / 'workdir').rglob('checkpoints'))
+  assert restore_generator(tmp_path / 'workdir').params
+  pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
+  assert capsys.readouterr().out.count('done before') == 7
+  # Another run does not take them for its own.
+  with pytest.raises(InputError, match='sasrec holds checkpoints of another run'):
+    pipeline.run(_elsewhere(tmp_path, seed=5), tmp_path / 'other')
+
+
+def test_a_redo_replaces_checkpoints_elsewhere_or_brings_them_back(tmp_path, monkeypatch, capsys):
+  pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
+  before = _trees(tmp_path)
+
+  def fails(config, workdir):
+    raise InputError('no')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(pipeline.stages, 'generator', fails)
+    with pytest.raises(InputError, match='no'):
+      pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir', 'generator', overwrite=True)
+  assert _trees(tmp_path) == before
+  pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir', 'generator', overwrite=True)
+  assert 'generator: redone' in capsys.readouterr().out and restore_generator(tmp_path / 'workdir').params
+  assert not [path for path in tmp_path.rglob('.*.replaced')]

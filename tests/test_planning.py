@@ -105,3 +105,36 @@ def test_what_does_not_fit_is_said_and_the_rest_goes_on(tmp_path, capsys):
   rows = {row['step']: row for row in json.loads((tmp_path / 'plan.json').read_text())['steps']}
   assert rows['sasrec step']['fits'] and not rows['generator step']['fits']
   assert 'generator step' in capsys.readouterr().out
+
+
+# As libtpu writes them: an asynchronous gather in three fusions, groups in three forms, a start with its operand.
+WRITTEN = """
+HloModule m
+
+%gather.1 (p: bf16[8,16]) -> bf16[64,16] {
+  ROOT %all-gather.1 = bf16[64,16]{1,0} all-gather(%p), channel_id=2, replica_groups=mesh['a'=8] {'a'}, dimensions={0}
+}
+
+%gather.2 (p: bf16[8,16]) -> bf16[64,16] {
+  ROOT %all-gather.2 = bf16[64,16]{1,0} all-gather(%p), channel_id=2, replica_groups=mesh['a'=8] {'a'}, dimensions={0}
+}
+
+ENTRY %main (x: bf16[8,16]) -> f32[4] {
+  %x = bf16[8,16]{1,0} parameter(0)
+  %f1 = bf16[64,16]{1,0} fusion(%x), kind=kCustom, calls=%gather.1
+  %f2 = bf16[64,16]{1,0} fusion(%x), kind=kCustom, calls=%gather.2
+  %s1 = f32[2]{0} reduce-scatter(%f1), channel_id=3, replica_groups=mesh['a'=4,'b'=2] {'a'}, to_apply=%add
+  %s2 = f32[2]{0} reduce-scatter(%f1), channel_id=4, replica_groups=[2,4]<=[8], to_apply=%add
+  %s3 = f32[2]{0} reduce-scatter(%f1), channel_id=5, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  %r = f32[4]{0} all-reduce-start(%s1), channel_id=6, replica_groups={{0,1}}, to_apply=%add
+  %p = (f32[4]{0}, f32[4]{0}, u32[], u32[]) collective-permute-start(%r), channel_id=7
+  %g = (bf16[8]{0}, bf16[64]{0}) all-gather-start(%x), channel_id=8, replica_groups={{0,1}}, dimensions={0}
+  ROOT %end = f32[4]{0} all-reduce-done(%r)
+}
+"""
+
+
+def test_each_collective_counts_once_and_with_its_result():
+  found = planning._Program(WRITTEN).collectives
+  assert found == {'all-gather': 2 * 64 * 16 + 2 * 64, 'reduce-scatter': 3 * 4 * 2 * 4, 'all-reduce': 16,
+                   'collective-permute': 16}
