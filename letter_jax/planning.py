@@ -356,8 +356,8 @@ def table(rows: list[dict], topology: str, chips: int, chip: Chip, mesh, config:
       f'{_time(row["seconds"]):>11}{row["examples_per_second"]:>12,.0f}{_time(row["hours"] * 3600):>10}')
     if row['collectives']:
       lines.append(' ' * 16 + ', '.join(f'{kind} {_size(size)}' for kind, size in sorted(row['collectives'].items())))
-  lines.append('Per call and chip, as compiled; times from published rates (bfloat16), nothing of the network hidden. In a '
-               'validation, decoding has the optimizer state beside it.')
+  lines += ['Per call and chip, as compiled; times from published rates (bfloat16), nothing of the network hidden.',
+            'Decoding is without the optimizer state that lies beside it in a validation.']
   return '\n'.join(lines)
 
 
