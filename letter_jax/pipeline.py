@@ -106,10 +106,10 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
   """
   order = graph(config)
   if stage == PLAN:
-    from letter_jax import planning
-    planning.plan_mesh(config, topology)
+    from letter_jax.planning.plan import plan, plan_mesh
+    plan_mesh(config, topology)
     run(config, workdir, 'dataset', overwrite)
-    processes.first(lambda: planning.plan(config, workdir, topology))
+    processes.first(lambda: plan(config, workdir, topology))
     return
   if stage != 'all' and stage not in [each.name for each in order]:
     raise InputError(f'--stage={stage} has nothing to do: config.semantic_ids.path gives the semantic IDs from outside')

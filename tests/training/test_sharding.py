@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from letter_jax import planning
 from letter_jax.configuration import MeshConfig
 from letter_jax.errors import InputError
+from letter_jax.planning import plan
 from letter_jax.training import sharding
 
 
@@ -81,7 +81,7 @@ def test_a_mesh_of_another_size_than_the_machine_has(axes):
 @pytest.mark.parametrize('topology, model', [
   ('v5e:4x4', 1), ('v5e:4x4', 4), ('v5e:4x4', 8), ('v6e:4x4', 2), ('v5p:2x2x2', 1), ('v4:2x2x2', 2)])
 def test_every_host_of_a_pod_has_its_part_of_the_batch(topology, model):
-  devices = planning.topology_devices(topology)
+  devices = plan.topology_devices(topology)
   mesh = sharding.make_mesh(MeshConfig(model=model), devices)
   hosts = sorted({device.process_index for device in devices})
   parts = [sharding.part_of(mesh, host) for host in hosts]

@@ -1,24 +1,20 @@
-"""The plan against what can be counted by hand; compiled by libtpu for chips that are not here."""
-
-import json
+"""Costs against what can be counted by hand; compiled by libtpu for chips that are not here."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from letter_jax import pipeline, planning
 from letter_jax.configuration import MeshConfig
-from letter_jax.errors import InputError
+from letter_jax.planning import costs, plan
 from letter_jax.training import sharding
-from tests.small_data import config_with, run_settings
 
 ROWS, INPUTS, OUTPUTS = 1024, 512, 2048
 
 
 @pytest.fixture(scope='module')
 def mesh():
-  return sharding.make_mesh(MeshConfig(data=4, model=2), planning.topology_devices('v5e:2x4'))
+  return sharding.make_mesh(MeshConfig(data=4, model=2), plan.topology_devices('v5e:2x4'))
 
 
 def array(mesh, shape, *axes):
@@ -30,13 +26,13 @@ def dense_arguments(mesh):
 
 
 def test_a_dense_layer(mesh):
-  cost = planning.cost_of(jax.jit(lambda x, w: x @ w).trace(*dense_arguments(mesh)))
+  cost = costs.cost_of(jax.jit(lambda x, w: x @ w).trace(*dense_arguments(mesh)))
   assert cost.flops == 2 * ROWS * INPUTS * OUTPUTS / 8
   x, w, y = 2 * ROWS * INPUTS / 4, 2 * INPUTS * OUTPUTS / 2, 2 * ROWS * OUTPUTS / 8
   assert cost.arguments == x + w and cost.memory >= x + w + y and not cost.collectives
   assert x + w + y <= cost.bytes < 4 * (x + w + y)
   # Neither the matrix unit nor the memory is faster than it is published to be.
-  chip = planning.CHIPS['v5e']
+  chip = costs.CHIPS['v5e']
   assert cost.seconds(chip) == max(cost.flops / 197e12, cost.bytes / 0.819e12)
 
 
@@ -45,7 +41,7 @@ def test_a_loop_counts_as_often_as_it_runs(mesh):
     return jax.lax.scan(lambda x, _: ((x @ w) @ w.T, None), x, None, length=10)[0]
 
   x, w = array(mesh, (ROWS, INPUTS), 'data'), array(mesh, (INPUTS, OUTPUTS), None, 'model')
-  cost = planning.cost_of(jax.jit(loop).trace(x, w))
+  cost = costs.cost_of(jax.jit(loop).trace(x, w))
   assert cost.flops == pytest.approx(10 * 2 * 2 * ROWS * INPUTS * OUTPUTS / 8, rel=1e-2)
   # The second product leaves a sum over 'model' to be added up each time: [rows / 4, inputs] of two or four bytes.
   assert cost.collectives['all-reduce'] in [10 * bytes * ROWS / 4 * INPUTS for bytes in (2, 4)]
@@ -54,57 +50,14 @@ def test_a_loop_counts_as_often_as_it_runs(mesh):
 def test_a_weight_in_pieces_is_gathered(mesh):
   x, w = array(mesh, (ROWS, INPUTS), 'data'), array(mesh, (INPUTS, OUTPUTS), 'data', None)
   whole = NamedSharding(mesh, PartitionSpec())
-  cost = planning.cost_of(jax.jit(lambda x, w: x @ jax.lax.with_sharding_constraint(w, whole)).trace(x, w))
+  cost = costs.cost_of(jax.jit(lambda x, w: x @ jax.lax.with_sharding_constraint(w, whole)).trace(x, w))
   assert cost.collectives == {'all-gather': 2 * INPUTS * OUTPUTS}
 
 
 def test_of_a_sum_over_rows_each_device_keeps_its_piece(mesh):
   x, split = array(mesh, (ROWS, INPUTS), 'data'), NamedSharding(mesh, PartitionSpec('data', None))
-  cost = planning.cost_of(jax.jit(lambda x: x.T @ x, out_shardings=split).trace(x))
+  cost = costs.cost_of(jax.jit(lambda x: x.T @ x, out_shardings=split).trace(x))
   assert cost.collectives == {'reduce-scatter': 2 * INPUTS * INPUTS}
-
-
-@pytest.mark.parametrize('topology', ['v4:2x2x1', 'v5p:2x2x1', 'v6e:2x2'])
-def test_a_device_is_a_chip(topology):
-  assert len(planning.topology_devices(topology)) == 4
-
-
-@pytest.mark.parametrize('mesh_settings', [{}, {'mesh.model': 2, 'mesh.fully_sharded': True}])
-def test_the_plan_of_a_config(tmp_path, capsys, mesh_settings):
-  pipeline.run(config_with({**run_settings(), **mesh_settings}), tmp_path, 'plan', topology='v5e:2x2')
-  planned = json.loads((tmp_path / 'plan.json').read_text())
-  assert planned['chips'] == 4
-  assert [row['step'] for row in planned['steps']] == ['sasrec step', 'tokenizer epoch', 'generator step', 'decoding']
-  for row in planned['steps']:
-    assert row['fits'] and row['flops'] > 0 and row['seconds'] > 0 and row['memory'] >= row['arguments']
-    assert ('all-reduce' in row['collectives']) == (row['step'] != 'decoding') or mesh_settings
-  said = capsys.readouterr().out
-  assert 'plan for v5e:2x2: 4 chips of 16 GB' in said and 'generator step' in said
-  # A data set is all that it needs and leaves.
-  assert {path.name for path in tmp_path.iterdir()} == {'dataset', 'plan.json'}
-
-
-@pytest.mark.parametrize('topology, said', [
-  ('', 'expected v4, v5e, v5p, v6e, a colon and a shape'), ('v9:2x2', 'expected v4, v5e'), ('v5e:many', 'such as'),
-  ('v5e:3x5', 'cannot be compiled for'), ('v5e:4x4x4', 'v4 and v5p have three axes'), ('v4:2x2', 'three axes'),
-  ('v5e:0x4', 'such as')])
-def test_no_such_topology(tmp_path, topology, said):
-  with pytest.raises(InputError, match=said):
-    pipeline.run(config_with(run_settings()), tmp_path, 'plan', topology=topology)
-  assert not (tmp_path / 'dataset').exists()
-
-
-def test_a_mesh_that_does_not_fit(tmp_path):
-  with pytest.raises(InputError, match='expected a product of 4'):
-    pipeline.run(config_with({**run_settings(), 'mesh.model': 3}), tmp_path, 'plan', topology='v5e:2x2')
-
-
-def test_what_does_not_fit_is_said_and_the_rest_goes_on(tmp_path, capsys):
-  huge = {'generator.model.d_model': 8192, 'generator.model.d_ff': 65536, 'generator.model.layers': 8}
-  pipeline.run(config_with({**run_settings(), **huge}), tmp_path, 'plan', topology='v5e:1x1')
-  rows = {row['step']: row for row in json.loads((tmp_path / 'plan.json').read_text())['steps']}
-  assert rows['sasrec step']['fits'] and not rows['generator step']['fits']
-  assert 'generator step' in capsys.readouterr().out
 
 
 # As libtpu writes them: an asynchronous gather in three fusions, groups in three forms, a start with its operand.
@@ -135,6 +88,6 @@ ENTRY %main (x: bf16[8,16]) -> f32[4] {
 
 
 def test_each_collective_counts_once_and_with_its_result():
-  found = planning._Program(WRITTEN).collectives
+  found = costs._Program(WRITTEN).collectives
   assert found == {'all-gather': 2 * 64 * 16 + 2 * 64, 'reduce-scatter': 3 * 4 * 2 * 4, 'all-reduce': 16,
                    'collective-permute': 16}

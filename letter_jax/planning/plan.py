@@ -1,0 +1,173 @@
+"""What a config would need on a TPU that is not here: its jitted steps, compiled for the topology by libtpu.
+
+Times are a roofline of the chip's published rates: matrix unit or memory, whichever is longer, and then the network, as
+if nothing of it were hidden.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from letter_jax import artifacts
+from letter_jax.configuration import Config
+from letter_jax.data import splits, store
+from letter_jax.errors import InputError
+from letter_jax.planning.costs import CHIPS, Chip, cost_of
+
+
+def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
+  """Prints the plan and writes WORKDIR/plan.json.
+
+  Args:
+    topology: such as 'v5e:2x4'.
+
+  Raises:
+    InputError: no such topology, a mesh that does not fit it, or no libtpu.
+  """
+  import jax
+  chip, mesh = CHIPS[topology.partition(':')[0]], plan_mesh(config, topology)
+  chips = mesh.size
+  rows = []
+  for name, examples, calls_an_epoch, epochs, traced in steps(config, workdir, mesh):
+    try:
+      cost = cost_of(traced)
+    except jax.errors.JaxRuntimeError as error:
+      if 'RESOURCE_EXHAUSTED' not in str(error):
+        raise InputError(f'{name} cannot be compiled for {topology} ({" ".join(str(error).split())[:200]}); expected '
+                         'the libtpu that this JAX was made with (pip install "jax[tpu]")') from error
+      rows.append({'step': name, 'fits': False, 'reason': ' '.join(str(error).split())[:300]})
+      continue
+    seconds = cost.seconds(chip)
+    rows.append({
+      'step': name, **dataclasses.asdict(cost), 'fits': cost.memory < chip.memory, 'seconds': seconds,
+      'examples_per_second': examples / seconds, 'hours': seconds * calls_an_epoch * epochs / 3600})
+  artifacts.write_json(workdir / 'plan.json', {'topology': topology, 'chips': chips, 'steps': rows})
+  print(table(rows, topology, chips, chip, mesh, config))
+
+
+def topology_devices(topology: str) -> list:
+  """The devices of a topology; InputError where there is none, or no libtpu."""
+  kind, _, shape = topology.partition(':')
+  # A shape of other axes than the chip has is not refused by libtpu: it ends the process.
+  axes = re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', shape) and shape.count('x') + 1
+  if kind not in CHIPS or axes != CHIPS[kind].axes:
+    raise InputError(f'--topology={topology}; expected {", ".join(CHIPS)}, a colon and a shape, such as v5e:2x4 '
+                     '(v4 and v5p have three axes, such as v5p:2x2x1)')
+  # Any other process with libtpu installed holds its lock, and there is no metadata server to ask.
+  for name, value in (('TPU_SKIP_MDS_QUERY', '1'), ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'), ('TPU_MIN_LOG_LEVEL', '3'),
+                      ('TPU_STDERR_LOG_LEVEL', '3'), ('TPU_WORKER_HOSTNAMES', 'localhost'),
+                      ('TPU_ACCELERATOR_TYPE', f'{kind}-1')):
+    os.environ.setdefault(name, value)
+  from jax.experimental import topologies
+  try:
+    options = {'chip_config_name': 'megacore'} if kind == 'v4' else {}  # two cores, one device, as JAX runs on it
+    if not set(shape) - set('1x'):
+      options['chips_per_host_bounds'] = [1, 1, 1]
+    return list(topologies.get_topology_desc(platform='tpu', topology_name=topology, **options).devices)
+  except Exception as error:  # no libtpu, or a shape that it does not know
+    said = ' '.join(str(error).split())[:200]
+    raise InputError(f'--topology={topology} cannot be compiled for ({said}); expected libtpu (pip install '
+                     f'"jax[tpu]") and a shape of {kind}') from error
+
+
+def plan_mesh(config: Config, topology: str):
+  """The mesh of the config on the topology; InputError where there is none, or it does not fit."""
+  devices = topology_devices(topology)
+  from letter_jax.training import sharding
+  return sharding.make_mesh(config.mesh, devices)
+
+
+def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
+  """(name, examples of a call, calls of an epoch, epochs, `jax.stages.Traced`) of each jitted step.
+
+  The data set of the workdir gives the shapes; semantic IDs and text embeddings those of the workdir, or else of the
+  config.
+  """
+  from letter_jax.collaborative.sasrec_training import sasrec_program
+  from letter_jax.generators.training import generator_evaluator, generator_program
+  from letter_jax.tokenizer.training import tokenizer_program
+  from letter_jax.training import loop
+  data = store.load_interactions(workdir / 'dataset')
+  codes, codebook_size = _semantic_ids(config, workdir, data.num_items)
+  programs = []
+  if not config.collaborative.path:
+    programs.append(('sasrec', config.collaborative.training, sasrec_program(config, data, data, mesh)))
+  if not config.semantic_ids.path:
+    text = np.zeros((data.num_items, _text_dim(config, workdir)), np.float32)
+    rows = np.zeros((data.num_items, config.tokenizer.model.latent_dim), np.float32)
+    programs.append(('tokenizer', config.tokenizer.training, tokenizer_program(
+      config.tokenizer, text, rows, config.seed, mesh, config.mesh.fully_sharded)))
+  generator = generator_program(config, data, codes, codebook_size, mesh)
+  programs.append(('generator', config.generator.training, generator))
+  found = []
+  for name, training, program in programs:
+    state = loop.abstract_state(program)
+    batch = program.batches[0] if program.batches is not None else 0
+    calls = program.steps_per_epoch // program.steps_per_call
+    unit = 'epoch' if program.steps_per_call > 1 else 'step'
+    found.append((f'{name} {unit}', program.examples_per_epoch / calls, calls, training.epochs,
+                  program.step.trace(state, *program.arguments(batch))))
+  evaluator = generator_evaluator(config, codes, codebook_size, config.evaluation.beam, mesh)
+  # As a validation: from the parameters as the training has them.
+  users, traced = evaluator.trace(loop.abstract_state(generator).params, config.data.history_length)
+  found.append(('decoding', users, -(-len(splits.test_examples(data, 1)) // users), 1, traced))
+  return found
+
+
+def _semantic_ids(config: Config, workdir: pathlib.Path, items: int) -> tuple[np.ndarray, int]:
+  path = workdir / 'semantic_ids' / 'semantic_ids.npy'
+  if path.exists():
+    report = json.loads((workdir / 'semantic_ids' / 'report.json').read_text(encoding='utf-8'))
+    return np.load(path, allow_pickle=False), report['codebook_size']
+  model = config.tokenizer.model
+  numbers = np.random.default_rng(0).permutation(min(model.codebook_size ** model.levels, 8 * items))[:items]
+  codes = numbers[:, None] // model.codebook_size ** np.arange(model.levels)[::-1] % model.codebook_size
+  return codes.astype(np.int32), model.codebook_size
+
+
+def _text_dim(config: Config, workdir: pathlib.Path) -> int:
+  for path in (config.text_embeddings.path, workdir / 'text_embeddings' / 'embeddings.npy'):
+    if path and pathlib.Path(path).exists():
+      return np.load(path, mmap_mode='r').shape[1]
+  return config.text_embeddings.dim
+
+
+def table(rows: list[dict], topology: str, chips: int, chip: Chip, mesh, config: Config) -> str:
+  """The plan as text."""
+  lines = [
+    f'plan for {topology}: {chips} chips of {chip.memory / 2**30:.0f} GB, mesh data {mesh.shape["data"]} x model '
+    f'{mesh.shape["model"]}'
+    + (', fully sharded' if config.mesh.fully_sharded else ''),
+    f'{"":<16}{"memory":>10}{"arguments":>11}{"temporary":>11}{"fits":>6}{"Gflop":>10}{"GB moved":>10}'
+    f'{"time":>11}{"examples/s":>12}{"schedule":>10}']
+  for row in rows:
+    if 'reason' in row:
+      lines.append(f'{row["step"]:<16}does not fit: {row["reason"]}')
+      continue
+    lines.append(
+      f'{row["step"]:<16}{_size(row["memory"]):>10}{_size(row["arguments"]):>11}{_size(row["temporaries"]):>11}'
+      f'{"yes" if row["fits"] else "NO":>6}{row["flops"] / 1e9:>10.3g}{row["bytes"] / 1e9:>10.3g}'
+      f'{_time(row["seconds"]):>11}{row["examples_per_second"]:>12,.0f}{_time(row["hours"] * 3600):>10}')
+    if row['collectives']:
+      lines.append(' ' * 16 + ', '.join(f'{kind} {_size(size)}' for kind, size in sorted(row['collectives'].items())))
+  lines += ['Per call and chip, as compiled; times from published rates (bfloat16), nothing of the network hidden.',
+            'Decoding is without the optimizer state that lies beside it in a validation.']
+  return '\n'.join(lines)
+
+
+def _time(seconds: float) -> str:
+  for unit, size in (('h', 3600), ('min', 60), ('s', 1), ('ms', 1e-3)):
+    if seconds >= size:
+      return f'{seconds / size:.3g} {unit}'
+  return f'{seconds * 1e6:.3g} us'
+
+
+def _size(count: float) -> str:
+  for unit in ('B', 'kB', 'MB', 'GB'):
+    if count < 1024 or unit == 'GB':
+      return f'{count:.3g} {unit}'
+    count /= 1024

@@ -1,0 +1,53 @@
+"""The plan of a small config, and topologies that are none."""
+
+import json
+
+import pytest
+
+from letter_jax import pipeline
+from letter_jax.errors import InputError
+from letter_jax.planning import plan
+from tests.small_data import config_with, run_settings
+
+
+@pytest.mark.parametrize('topology', ['v4:2x2x1', 'v5p:2x2x1', 'v6e:2x2'])
+def test_a_device_is_a_chip(topology):
+  assert len(plan.topology_devices(topology)) == 4
+
+
+@pytest.mark.parametrize('mesh_settings', [{}, {'mesh.model': 2, 'mesh.fully_sharded': True}])
+def test_the_plan_of_a_config(tmp_path, capsys, mesh_settings):
+  pipeline.run(config_with({**run_settings(), **mesh_settings}), tmp_path, 'plan', topology='v5e:2x2')
+  planned = json.loads((tmp_path / 'plan.json').read_text())
+  assert planned['chips'] == 4
+  assert [row['step'] for row in planned['steps']] == ['sasrec step', 'tokenizer epoch', 'generator step', 'decoding']
+  for row in planned['steps']:
+    assert row['fits'] and row['flops'] > 0 and row['seconds'] > 0 and row['memory'] >= row['arguments']
+    assert ('all-reduce' in row['collectives']) == (row['step'] != 'decoding') or mesh_settings
+  said = capsys.readouterr().out
+  assert 'plan for v5e:2x2: 4 chips of 16 GB' in said and 'generator step' in said
+  # A data set is all that it needs and leaves.
+  assert {path.name for path in tmp_path.iterdir()} == {'dataset', 'plan.json'}
+
+
+@pytest.mark.parametrize('topology, said', [
+  ('', 'expected v4, v5e, v5p, v6e, a colon and a shape'), ('v9:2x2', 'expected v4, v5e'), ('v5e:many', 'such as'),
+  ('v5e:3x5', 'cannot be compiled for'), ('v5e:4x4x4', 'v4 and v5p have three axes'), ('v4:2x2', 'three axes'),
+  ('v5e:0x4', 'such as')])
+def test_no_such_topology(tmp_path, topology, said):
+  with pytest.raises(InputError, match=said):
+    pipeline.run(config_with(run_settings()), tmp_path, 'plan', topology=topology)
+  assert not (tmp_path / 'dataset').exists()
+
+
+def test_a_mesh_that_does_not_fit(tmp_path):
+  with pytest.raises(InputError, match='expected a product of 4'):
+    pipeline.run(config_with({**run_settings(), 'mesh.model': 3}), tmp_path, 'plan', topology='v5e:2x2')
+
+
+def test_what_does_not_fit_is_said_and_the_rest_goes_on(tmp_path, capsys):
+  huge = {'generator.model.d_model': 8192, 'generator.model.d_ff': 65536, 'generator.model.layers': 8}
+  pipeline.run(config_with({**run_settings(), **huge}), tmp_path, 'plan', topology='v5e:1x1')
+  rows = {row['step']: row for row in json.loads((tmp_path / 'plan.json').read_text())['steps']}
+  assert rows['sasrec step']['fits'] and not rows['generator step']['fits']
+  assert 'generator step' in capsys.readouterr().out
