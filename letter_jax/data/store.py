@@ -47,7 +47,8 @@ def save(data: Dataset, directory: pathlib.Path) -> None:
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS says that it downloads, even where there is nothing to
         LetterDataset(dataset=data, config=table, data_dir=directory / 'tfds').download_and_prepare()
     shutil.rmtree(directory / 'tfds' / 'downloads', ignore_errors=True)  # empty
-  _write_summary(directory, data.summary(), *_inspect(directory, data.summary()))
+  summary = data.summary()
+  _write_summary(directory, summary, *_inspect(directory, summary))
 
 
 def adopt(prepared: pathlib.Path, directory: pathlib.Path) -> None:

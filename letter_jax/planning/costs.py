@@ -167,7 +167,6 @@ class _Program:
         moved, once = moved + part[0], once + part[1]
     return moved, once
 
-
   def _sent(self, shape: str, kind: str, rest: str) -> list[tuple[str, float]]:
     """(collective, bytes) of an instruction; a TPU has them in fusions, too."""
     family = kind.removesuffix('-start')

@@ -30,7 +30,6 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
   """
   import jax
   chip, mesh = CHIPS[topology.partition(':')[0]], plan_mesh(config, topology)
-  chips = mesh.size
   rows = []
   for name, examples, calls_an_epoch, epochs, traced in steps(config, workdir, mesh):
     try:
@@ -45,8 +44,8 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
     rows.append({
       'step': name, **dataclasses.asdict(cost), 'fits': cost.memory < chip.memory, 'seconds': seconds,
       'examples_per_second': examples / seconds, 'hours': seconds * calls_an_epoch * epochs / 3600})
-  artifacts.write_json(workdir / 'plan.json', {'topology': topology, 'chips': chips, 'steps': rows})
-  print(table(rows, topology, chips, chip, mesh, config))
+  artifacts.write_json(workdir / 'plan.json', {'topology': topology, 'chips': mesh.size, 'steps': rows})
+  print(table(rows, topology, chip, mesh, config))
 
 
 def topology_devices(topology: str) -> list:
@@ -136,10 +135,10 @@ def _text_dim(config: Config, workdir: pathlib.Path) -> int:
   return config.text_embeddings.dim
 
 
-def table(rows: list[dict], topology: str, chips: int, chip: Chip, mesh, config: Config) -> str:
+def table(rows: list[dict], topology: str, chip: Chip, mesh, config: Config) -> str:
   """The plan as text."""
   lines = [
-    f'plan for {topology}: {chips} chips of {chip.memory / 2**30:.0f} GB, mesh data {mesh.shape["data"]} x model '
+    f'plan for {topology}: {mesh.size} chips of {chip.memory / 2**30:.0f} GB, mesh data {mesh.shape["data"]} x model '
     f'{mesh.shape["model"]}'
     + (', fully sharded' if config.mesh.fully_sharded else ''),
     f'{"":<16}{"memory":>10}{"arguments":>11}{"temporary":>11}{"fits":>6}{"Gflop":>10}{"GB moved":>10}'
