@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from letter_jax.collaborative.full_ranking import full_ranking
 from letter_jax.collaborative.sasrec import SASRec
-from letter_jax.configuration import Config
+from letter_jax.configuration import Config, SASRecConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.input_pipeline import PackedEpochs
@@ -21,18 +21,16 @@ def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
   mesh, recent, length = sharding.make_mesh(config.mesh), data.recent(), config.data.history_length
   program = sasrec_program(config, data, recent, mesh)
   params, _ = loop.train(program, config.collaborative.training, directory, 'sasrec', config.checkpoints)
-  rank = full_ranking(functools.partial(scores, sasrec(config, data.num_items)), mesh)
+  rank = _ranking(config.collaborative.model, data.num_items, length, mesh)
   return params, {'validation': program.evaluate(params),
                   'test': rank(params, splits.test_examples(recent, length), length)}
 
 
-def sasrec(config: Config, num_items: int) -> SASRec:
-  return SASRec(config.collaborative.model, num_items, config.data.history_length)
-
-
-def scores(model: SASRec, params, user_B, history_BxT, target_B) -> jax.Array:
-  """Float32 [B, N], for `full_ranking`."""
-  return model.apply({'params': params}, history_BxT, method=SASRec.scores)
+@functools.lru_cache(maxsize=1)
+def _ranking(model: SASRecConfig, num_items: int, length: int, mesh: jax.sharding.Mesh):
+  """The `full_ranking` of a SASRec: one compiled program for its validations and its test."""
+  return full_ranking(lambda params, user_B, history_BxT, target_B: SASRec(model, num_items, length).apply(
+    {'params': params}, history_BxT, method=SASRec.scores), mesh)
 
 
 def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: jax.sharding.Mesh) -> loop.Program:
@@ -41,7 +39,7 @@ def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: ja
   training, length = settings.training, config.data.history_length
   layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
   part, parts = sharding.data_part(mesh)
-  model = sasrec(config, data.num_items)
+  model = SASRec(settings.model, data.num_items, length)
   batches = PackedEpochs(data, functools.partial(splits.training_windows, length=length), max(length, 32),
                          training.batch_size, config.seed, training.epochs, training.accumulation_steps,
                          mesh.shape['data'], part, parts)
@@ -60,7 +58,7 @@ def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: ja
     wanted = {name: batch[name] for name in ('items_BxC', 'next_BxC', 'segments_BxC')}
     return (sharding.put_batch(wanted, mesh, training.accumulation_steps),)
 
-  rank = full_ranking(functools.partial(scores, model), mesh)
+  rank = _ranking(settings.model, data.num_items, length, mesh)
   validation = splits.validation_examples(recent, length)
   return loop.Program(
     init=init, layout=layout, step=step, arguments=arguments, steps_per_call=1,
