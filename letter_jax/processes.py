@@ -21,6 +21,7 @@ from letter_jax.errors import InputError, Preempted
 HEARTBEAT_SECONDS = 30  # silence after which a process counts as dead
 _LONG = 10 * 24 * 3600 * 1000  # ms; who waits is ended by whoever fails
 _GRACE_SECONDS = 10.0  # in which the others are to have read why it failed
+_LAST_WORDS_SECONDS = 3.0  # by which process 0 outlives them: when its service is gone, the runtime aborts who is left
 _FAILURE = 'letter_jax/failure'
 
 _client = None  # of JAX's coordination service
@@ -139,6 +140,8 @@ def _tell(error: BaseException) -> None:
   for index in others:
     with contextlib.suppress(Exception):
       _client.blocking_key_value_get(f'{_FAILURE}_read/{index}', int(_GRACE_SECONDS * 1000 / len(others)))
+  if _index == 0:
+    time.sleep(_LAST_WORDS_SECONDS)
 
 
 def _watch() -> None:
@@ -154,6 +157,7 @@ def _watch() -> None:
 
 _left = threading.Event()
 _watcher = threading.Thread(target=_watch, daemon=True)
+_ending = threading.Lock()  # never released: the first thread that comes ends the process
 
 
 def _end() -> None:
@@ -164,7 +168,10 @@ def _end() -> None:
     return
   if index == _index:
     return
+  _ending.acquire()
+  print(f'letter_jax: error: process {index} failed: {said}', file=sys.stderr, flush=True)
   with contextlib.suppress(Exception):
     _client.key_value_set(f'{_FAILURE}_read/{_index}', '')
-  print(f'letter_jax: error: process {index} failed: {said}', file=sys.stderr, flush=True)
+  if _index == 0:
+    time.sleep(_LAST_WORDS_SECONDS)
   os._exit(status)

@@ -122,15 +122,19 @@ def test_a_process_that_is_told_to_stop_saves_with_the_others(uninterrupted, tmp
 
 
 UNREADABLE = """
-import sys
-from letter_jax import stages
+import sys, time
+from absl import app
+from letter_jax import command_line, main, stages
 from letter_jax.errors import InputError
 if '--process=1' in sys.argv:
   def unreadable(directory):
     raise InputError(f'{directory}: its disk does not answer')
   stages.store.load_interactions = unreadable
-from absl import app
-from letter_jax import main, command_line
+  fail = main.fail
+  def slow(message):
+    time.sleep(1)  # on a busy machine: process 0 is to outlive it all the same
+    fail(message)
+  main.fail = slow
 app.run(main.main, flags_parser=command_line.parse)
 """
 
