@@ -1,0 +1,129 @@
+"""Training of LETTER-TIGER's T5 beside Hugging Face's: examples a second, and the share of the machine's matmul rate.
+
+    python -m tests.benchmarks.generator_training --data=FOLDER [--json=FILE]
+
+Both take as many examples an optimizer step. Ours is what the program runs: packed batches from Grain, the ranking-guided
+loss, AdamW. The peer pads each batch to its longest history, as the reference does, in float32 and with bfloat16 autocast.
+"""
+
+import argparse
+import itertools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from letter_jax.configuration import Config, MeshConfig, from_config_dict, default_config
+from letter_jax.data import splits
+from letter_jax.generators.training import generator_program
+from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.planning.costs import matrix_flops
+from letter_jax.training import sharding
+from letter_jax.training.loop import PREFETCH
+from tests.benchmarks import hugging_face, inputs, table
+
+
+def matmul_rate(size: int = 3072) -> float:
+  """Float32 flops a second of a large matrix product, the best of several."""
+  a = jnp.ones((size, size))
+  product = jax.jit(jnp.matmul)
+  product(a, a).block_until_ready()
+  seconds = []
+  for _ in range(5):
+    start = time.perf_counter()
+    product(a, a).block_until_ready()
+    seconds.append(time.perf_counter() - start)
+  return 2 * size**3 / min(seconds)
+
+
+class Ours:
+  """The program's own training."""
+
+  def __init__(self, config: Config, data, codes_NxL: np.ndarray):
+    self.program = generator_program(config, data, codes_NxL, inputs.CODES, sharding.make_mesh(MeshConfig()))
+    self._batches = iter(self.program.batches.to_iter_dataset(PREFETCH))
+    self._state = jax.jit(self.program.init)(*self.program.init_arguments)
+    self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self._state.params))
+    self.examples = self.program.examples_per_epoch / self.program.steps_per_epoch
+    self.flops = matrix_flops(self.program.step.trace(
+      self._state, *self.program.arguments(next(self._batches))).jaxpr.jaxpr)[0]
+
+  def rate(self, steps: int) -> float:
+    start = time.perf_counter()
+    for batch in itertools.islice(self._batches, steps):
+      self._state, metrics = self.program.step(self._state, *self.program.arguments(batch))
+    jax.block_until_ready(metrics)
+    return steps * self.examples / (time.perf_counter() - start)
+
+
+class Peer:
+  """Hugging Face T5 on the same examples, in random order."""
+
+  def __init__(self, config: Config, data, codes_NxL: np.ndarray, examples: int, bfloat16: bool):
+    vocabulary = Vocabulary(codes_NxL.shape[1], inputs.CODES)
+    self._training = hugging_face.Training(config.generator.model, vocabulary.size, config.generator.temperature,
+                                           bfloat16)
+    self._examples, self._size = splits.training_examples(data, config.data.history_length), examples
+    self._tokens = lambda items: np.asarray(vocabulary.item_tokens(jnp.asarray(items), codes_NxL))
+    self._random = np.random.default_rng(0)
+    self.parameters = sum(parameter.numel() for parameter in self._training.model.parameters())
+
+  def rate(self, steps: int) -> float:
+    seconds = 0.0
+    for _ in range(steps):
+      chosen = self._examples.take(self._random.choice(len(self._examples), self._size, replace=False))
+      tokens = self._tokens(chosen.histories(int(chosen.lengths.max())))
+      targets = self._tokens(chosen.targets[:, None])
+      start = time.perf_counter()
+      self._training.step(tokens, targets)
+      seconds += time.perf_counter() - start
+    return steps * self._size / seconds
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  inputs.add_arguments(parser, 'Instruments')
+  parser.add_argument('--examples', type=int, default=256, help='an optimizer step')
+  parser.add_argument('--steps', type=int, default=8, help='of ours that are timed together; of the peer, a quarter')
+  parser.add_argument('--repeats', type=int, default=3)
+  parser.add_argument('--ours', action='store_true', help='without the peer')
+  table.add_arguments(parser)
+  arguments = parser.parse_args()
+  data = inputs.dataset(arguments).interactions
+  codes_NxL = inputs.semantic_ids(arguments, data.num_items)
+  recipe = default_config()
+  recipe.generator.temperature = 0.7
+  recipe.generator.training.batch_size = arguments.examples
+  config = from_config_dict(recipe)
+
+  machine = matmul_rate()
+  ours = Ours(config, data, codes_NxL)
+  ours.rate(2)
+  examples = round(ours.examples)
+  print(f'{ours.parameters:,} parameters, {examples} examples a step, {jax.devices()[0].device_kind}')
+  rows, rates = [], []
+
+  def measure():
+    rates.append(ours.rate(arguments.steps))
+    return rates[-1]
+
+  if arguments.ours:
+    rows.append(table.compare('T5 training', 'examples/s', measure, None, arguments.repeats))
+  else:
+    for kind, bfloat16 in (('float32', False), ('bfloat16 autocast', True)):
+      peer = Peer(config, data, codes_NxL, examples, bfloat16)
+      if peer.parameters != ours.parameters:
+        raise SystemExit(f'the peer has {peer.parameters:,} parameters, ours {ours.parameters:,}')
+      peer.rate(1)
+      rows.append(table.compare(f'T5 training; peer: Hugging Face, {kind}', 'examples/s', measure,
+                                lambda peer=peer: peer.rate(max(arguments.steps // 4, 1)), arguments.repeats))
+  achieved = float(np.median(rates)) / ours.examples * ours.flops
+  rows += [{'name': 'matrix products of the training', 'unit': 'GFLOP/s', 'ours': achieved / 1e9},
+           {'name': 'one matrix product of 3072 x 3072 x 3072', 'unit': 'GFLOP/s', 'ours': machine / 1e9},
+           {'name': 'share of it', 'unit': '', 'ours': achieved / machine}]
+  table.report(rows, arguments)
+
+
+if __name__ == '__main__':
+  main()
