@@ -7,7 +7,7 @@ import signal
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from letter_jax import configuration, pipeline, processes
+from letter_jax import configuration, host_memory, pipeline, processes
 from letter_jax.command_line import drop_noise, fail, parse
 from letter_jax.errors import InputError, Preempted
 
@@ -26,10 +26,10 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def main(_) -> None:
+  host_memory.keep()
   logging.set_verbosity(logging.FATAL)  # Orbax logs a lot; what matters it raises
   drop_noise()
   import jax  # after the flags: --help and their errors need not wait for it
-
   cache = pathlib.Path.home() / '.cache' / 'letter_jax' / 'compiled'
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', str(cache))

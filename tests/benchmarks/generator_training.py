@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.generator_training --data=FOLDER [--json=FILE]
 
-Both take as many examples an optimizer step. Ours is what the program runs: packed batches from Grain, the ranking-guided
-loss, AdamW. The peer pads each batch to its longest history, as the reference does, in float32 and with bfloat16 autocast.
+Both take as many examples an optimizer step. Ours is what the program runs: packed batches from Grain in two
+micro-batches, the ranking-guided loss, AdamW. The peer pads each batch to its longest history, as the reference does,
+in float32 and with bfloat16 autocast.
 """
 
 import argparse
@@ -14,14 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax.configuration import Config, MeshConfig, from_config_dict, default_config
+from letter_jax import host_memory
+from letter_jax.configuration import Config, MeshConfig, default_config, from_config_dict
 from letter_jax.data import splits
 from letter_jax.generators.training import generator_program
 from letter_jax.generators.vocabulary import Vocabulary
 from letter_jax.planning.costs import matrix_flops
 from letter_jax.training import sharding
 from letter_jax.training.loop import PREFETCH
-from tests.benchmarks import hugging_face, inputs, table
+from tests.benchmarks import inputs, table
+from tests.benchmarks.apart import Apart
 
 
 def matmul_rate(size: int = 3072) -> float:
@@ -61,20 +64,24 @@ class Peer:
   """Hugging Face T5 on the same examples, in random order."""
 
   def __init__(self, config: Config, data, codes_NxL: np.ndarray, examples: int, bfloat16: bool):
+    from tests.benchmarks import hugging_face  # with --ours it need not be installed
     vocabulary = Vocabulary(codes_NxL.shape[1], inputs.CODES)
     self._training = hugging_face.Training(config.generator.model, vocabulary.size, config.generator.temperature,
                                            bfloat16)
     self._examples, self._size = splits.training_examples(data, config.data.history_length), examples
-    self._tokens = lambda items: np.asarray(vocabulary.item_tokens(jnp.asarray(items), codes_NxL))
+    self._item_tokens = hugging_face.item_tokens(vocabulary, codes_NxL)
     self._random = np.random.default_rng(0)
-    self.parameters = sum(parameter.numel() for parameter in self._training.model.parameters())
+    self.rate(1)
+
+  def parameters(self) -> int:
+    return sum(parameter.numel() for parameter in self._training.model.parameters())
 
   def rate(self, steps: int) -> float:
     seconds = 0.0
     for _ in range(steps):
       chosen = self._examples.take(self._random.choice(len(self._examples), self._size, replace=False))
-      tokens = self._tokens(chosen.histories(int(chosen.lengths.max())))
-      targets = self._tokens(chosen.targets[:, None])
+      tokens = self._item_tokens(chosen.histories(int(chosen.lengths.max())))
+      targets = self._item_tokens(chosen.targets[:, None])
       start = time.perf_counter()
       self._training.step(tokens, targets)
       seconds += time.perf_counter() - start
@@ -85,16 +92,18 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   inputs.add_arguments(parser, 'Instruments')
   parser.add_argument('--examples', type=int, default=256, help='an optimizer step')
-  parser.add_argument('--steps', type=int, default=8, help='of ours that are timed together; of the peer, a quarter')
-  parser.add_argument('--repeats', type=int, default=3)
+  parser.add_argument('--steps', type=int, default=12, help='of ours that are timed together; of the peer, a quarter')
+  parser.add_argument('--repeats', type=int, default=5)
   parser.add_argument('--ours', action='store_true', help='without the peer')
   table.add_arguments(parser)
   arguments = parser.parse_args()
+  host_memory.keep()  # as the program does
   data = inputs.dataset(arguments).interactions
   codes_NxL = inputs.semantic_ids(arguments, data.num_items)
   recipe = default_config()
   recipe.generator.temperature = 0.7
   recipe.generator.training.batch_size = arguments.examples
+  recipe.generator.training.accumulation_steps = 2
   config = from_config_dict(recipe)
 
   machine = matmul_rate()
@@ -112,12 +121,12 @@ def main() -> None:
     rows.append(table.compare('T5 training', 'examples/s', measure, None, arguments.repeats))
   else:
     for kind, bfloat16 in (('float32', False), ('bfloat16 autocast', True)):
-      peer = Peer(config, data, codes_NxL, examples, bfloat16)
-      if peer.parameters != ours.parameters:
-        raise SystemExit(f'the peer has {peer.parameters:,} parameters, ours {ours.parameters:,}')
-      peer.rate(1)
+      peer = Apart(Peer, config, data, codes_NxL, examples, bfloat16)
+      if peer.call('parameters') != ours.parameters:
+        raise SystemExit(f'the peer has {peer.call("parameters"):,} parameters, ours {ours.parameters:,}')
       rows.append(table.compare(f'T5 training; peer: Hugging Face, {kind}', 'examples/s', measure,
-                                lambda peer=peer: peer.rate(max(arguments.steps // 4, 1)), arguments.repeats))
+                                lambda peer=peer: peer.call('rate', max(arguments.steps // 4, 1)), arguments.repeats))
+      peer.close()
   achieved = float(np.median(rates)) / ours.examples * ours.flops
   rows += [{'name': 'matrix products of the training', 'unit': 'GFLOP/s', 'ours': achieved / 1e9},
            {'name': 'one matrix product of 3072 x 3072 x 3072', 'unit': 'GFLOP/s', 'ours': machine / 1e9},

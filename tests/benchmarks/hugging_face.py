@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from letter_jax.configuration import T5Config
-from letter_jax.generators.vocabulary import PAD
+from letter_jax.generators.vocabulary import PAD, Vocabulary
 
 
 def t5(config: T5Config, vocabulary_size: int, tensors: dict[str, np.ndarray] | None = None):
@@ -23,6 +23,13 @@ def t5(config: T5Config, vocabulary_size: int, tensors: dict[str, np.ndarray] | 
     model.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()}, strict=False)
     model.tie_weights()
   return model
+
+
+def item_tokens(vocabulary: Vocabulary, codes_NxL: np.ndarray):
+  """A function from items int [..., C], negative on padding, to tokens int64 [..., C * L]; all on the host."""
+  first = np.array([vocabulary.level(level).start for level in range(vocabulary.levels)])
+  table_NxL = np.vstack([codes_NxL + first, np.full((1, vocabulary.levels), PAD)]).astype(np.int64)
+  return lambda items: table_NxL[np.maximum(items, -1)].reshape(*items.shape[:-1], -1)
 
 
 class Training:
