@@ -71,7 +71,7 @@ class Peer:
     self._examples, self._size = splits.training_examples(data, config.data.history_length), examples
     self._item_tokens = hugging_face.item_tokens(vocabulary, codes_NxL)
     self._random = np.random.default_rng(0)
-    self.rate(1)
+    self.rate(4)  # it gets faster for a few steps
 
   def parameters(self) -> int:
     return sum(parameter.numel() for parameter in self._training.model.parameters())
