@@ -19,6 +19,7 @@ import numpy as np
 from letter_jax.configuration import RQVAEConfig
 from letter_jax.errors import InputError
 from letter_jax.tokenizer.diagnostics import id_groups
+from letter_jax.tokenizer.extremes import argmin
 from letter_jax.tokenizer.quantizer import quantize, squared_distances
 from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
 
@@ -223,7 +224,7 @@ def _nearest_of_batch(latent_Bxd, codebooks_LxKxd):
 def _nearest_and_margin(residual_Bxd, codebook_Kxd):
   """Nearest code and how much farther the second nearest is, side by side as float32 (exact for codes < 2**24)."""
   distances_BxK = squared_distances(residual_Bxd, codebook_Kxd)
-  nearest_B = jnp.argmin(distances_BxK, axis=1)
+  nearest_B = argmin(distances_BxK, axis=1)
   others_BxK = jnp.where(nearest_B[:, None] == jnp.arange(codebook_Kxd.shape[0]), jnp.inf, distances_BxK)
   return jnp.stack([nearest_B.astype(jnp.float32), others_BxK.min(axis=1) - distances_BxK.min(axis=1)], axis=1)
 

@@ -19,6 +19,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from letter_jax.tokenizer.extremes import argmin
 from letter_jax.tokenizer.quantizer import squared_distances
 
 _PRICED_ITERATIONS = 14
@@ -51,7 +52,7 @@ def start_codebooks(key, latent_Nxd, levels: int, codebook_size: int):
   def level(residual_Nxd, key):
     centers_Kxd, _ = balanced_kmeans(key, residual_Nxd, codebook_size)
     # The nearest center and not the balanced label: it is what the quantizer will choose.
-    nearest_N = jnp.argmin(squared_distances(residual_Nxd, centers_Kxd), axis=1)
+    nearest_N = argmin(squared_distances(residual_Nxd, centers_Kxd), axis=1)
     return residual_Nxd - centers_Kxd[nearest_N], centers_Kxd
 
   return jax.lax.scan(level, latent_Nxd, jax.random.split(key, levels))[1]
@@ -102,7 +103,7 @@ def _one_start(key, greedy, x_Nxd, clusters: int):
   def priced(_, state):
     centers_Kxd, price_K, _ = state
     cost_NxK = squared_distances(x_Nxd, centers_Kxd) + price_K
-    labels_N = jnp.argmin(cost_NxK, axis=1).astype(jnp.int32)
+    labels_N = argmin(cost_NxK, axis=1)
     count_K = jnp.bincount(labels_N, length=clusters)
     unit = jnp.mean(jnp.min(cost_NxK, axis=1) - price_K[labels_N])  # the mean squared distance to a center
     excess_K = (count_K - jnp.clip(count_K, smallest, largest)) * (clusters / points)
@@ -182,7 +183,7 @@ def _move(cost_NxK, labels_N, spare_K, room_K, only_gains: bool = False):
   clusters = cost_NxK.shape[1]
   open_NxK = (room_K > 0) & (labels_N[:, None] != jnp.arange(clusters))
   closed_cost_NxK = jnp.where(open_NxK, cost_NxK, jnp.inf)
-  target_N = jnp.argmin(closed_cost_NxK, axis=1).astype(jnp.int32)
+  target_N = argmin(closed_cost_NxK, axis=1)
   place_N = jnp.arange(labels_N.shape[0])
   loss_N = closed_cost_NxK[place_N, target_N] - cost_NxK[place_N, labels_N]
   may_N = jnp.isfinite(loss_N) & (loss_N < 0 if only_gains else True)

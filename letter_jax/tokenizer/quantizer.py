@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from letter_jax.tokenizer.extremes import argmin
 from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
 
 
@@ -59,7 +60,7 @@ def quantize(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None = None, weig
       centered_NxK = center_distances(distances_NxK, weight_N)
       codes_N = sinkhorn_codes(centered_NxK, sinkhorn.epsilon, sinkhorn.iterations, weight_N)
     else:
-      codes_N = jnp.argmin(distances_NxK, axis=1).astype(jnp.int32)
+      codes_N = argmin(distances_NxK, axis=1)
     vector_Nxd = codebook_Kxd[codes_N]
     through_Nxd = residual_Nxd + jax.lax.stop_gradient(vector_Nxd - residual_Nxd)
     codes.append(codes_N)

@@ -12,6 +12,8 @@ Shapes: B rows (items of the batch), K columns (codes).
 import jax
 import jax.numpy as jnp
 
+from letter_jax.tokenizer.extremes import argmax
+
 # Stands for log(0) of a padded row: finite, so that a batch of padding alone gives numbers and not NaN.
 _LOG_ZERO = -1e30
 _TINY = 1e-30
@@ -66,7 +68,7 @@ def sinkhorn_codes(centered_BxK, epsilon: float, iterations: int, weight_B=None)
   """
   logits_BxK = _scaled_rows(centered_BxK, epsilon, iterations, weight_B)
   largest_K = jnp.max(logits_BxK, axis=0)
-  is_first_BxK = jnp.arange(len(logits_BxK))[:, None] == jnp.argmax(logits_BxK, axis=0)
+  is_first_BxK = jnp.arange(len(logits_BxK))[:, None] == argmax(logits_BxK, axis=0)
   # log(1 - p) loses nothing where p <= 1/2; only the largest entry of a column needs the sum of the others. (Of two
   # that are equally large, each has the other among its others: the sum is the same for both. They are not compared
   # by ==, because a compiler may compute the two sides apart and round them differently.)
@@ -75,7 +77,7 @@ def sinkhorn_codes(centered_BxK, epsilon: float, iterations: int, weight_B=None)
   is_largest_BxK = logits_BxK >= largest_K - _ROUNDING
   share_BxK = jnp.where(is_largest_BxK, 0., jnp.exp(logits_BxK - all_K))
   odds_BxK = logits_BxK - jnp.where(is_largest_BxK, others_K, all_K + jnp.log1p(-share_BxK))
-  return jnp.argmax(odds_BxK - _ROUNDING * centered_BxK, axis=1).astype(jnp.int32)
+  return argmax(odds_BxK - _ROUNDING * centered_BxK, axis=1)
 
 
 def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):

@@ -39,3 +39,26 @@ def semantic_ids(arguments: argparse.Namespace, items: int) -> np.ndarray:
   random = np.random.default_rng(0)
   codes = np.unique((CODES * random.random((2 * items, LEVELS)) ** 1.5).astype(np.int32), axis=0)
   return random.permutation(codes)[:items]
+
+
+def embeddings(arguments: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarray, str]]:
+  """(text float32 [items, 384 or 768], collaborative float32 [items, 32], what it is).
+
+  The folder's NAME.emb.npy and NAME.cf.npy where they are there. What is made: clumps, as of products of some kinds.
+  """
+  found = []
+  folder, items = pathlib.Path(arguments.data), SIZES.get(arguments.name, SIZES['Beauty'])[1]
+  given = folder / f'{arguments.name}.emb.npy'
+  if arguments.data and given.is_file():
+    text_NxT = np.load(given).astype(np.float32)
+    found.append((text_NxT, f'{arguments.name}, {text_NxT.shape[1]}-d'))
+    items = len(text_NxT)
+  for width in (768,) if found else (384, 768):
+    random = np.random.default_rng(width)
+    centers = random.standard_normal((200, width), np.float32)
+    text_NxT = centers[random.integers(200, size=items)] + 0.7 * random.standard_normal((items, width), np.float32)
+    found.append((text_NxT, f'{items:,} generated rows, {width}-d'))
+  rows = folder / f'{arguments.name}.cf.npy'
+  collaborative_Nxd = (np.load(rows).astype(np.float32) if arguments.data and rows.is_file() else
+                       0.3 * np.random.default_rng(1).standard_normal((items, 32), np.float32))
+  return [(text_NxT, collaborative_Nxd, name) for text_NxT, name in found]
