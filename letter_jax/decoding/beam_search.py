@@ -66,33 +66,51 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, r
   node_BxW = jnp.zeros((batch, 1), jnp.int32)
   score_BxW = jnp.zeros((batch, 1), jnp.float32)
   code_BxW = None
-  for level, branching in enumerate(trie.branching):
+  for level in range(trie.levels):
     log_probs_BxWxK, cache = step(level, code_BxW, cache)
     width = node_BxW.shape[1]
     if log_probs_BxWxK.shape[:2] != (batch, width) or log_probs_BxWxK.shape[2] < trie.codebook_size:
       raise ValueError(f'step returned log-probabilities {log_probs_BxWxK.shape} at level {level}, expected '
                        f'({batch}, {width}, at least {trie.codebook_size})')
-    child_BxWxC, child_code_BxWxC, valid_BxWxC = item_trie.children(trie, level, node_BxW)
-    log_prob_BxWxC = jnp.take_along_axis(log_probs_BxWxK, child_code_BxWxC, axis=2, mode='promise_in_bounds')
-    if renormalise:
-      possible_BxWxC = valid_BxWxC & jnp.isfinite(log_prob_BxWxC)
-      log_prob_BxWxC = jax.nn.log_softmax(jnp.where(possible_BxWxC, log_prob_BxWxC, -jnp.inf), axis=-1)
-    total_BxWxC = score_BxW[..., None] + log_prob_BxWxC
-    total_BxWxC = jnp.where(valid_BxWxC & jnp.isfinite(total_BxWxC), total_BxWxC, -jnp.inf)
-
-    beams = min(beam, trie.nodes[level + 1], width * branching)
-    score_BxV, index_BxV = top_k(total_BxWxC.reshape(batch, -1), beams)
-    alive_BxV = score_BxV > -jnp.inf
-    node_BxW = jnp.where(alive_BxV, _take(child_BxWxC.reshape(batch, -1), index_BxV), -1)
-    code_BxW = jnp.where(alive_BxV, _take(child_code_BxWxC.reshape(batch, -1), index_BxV), 0)
-    score_BxW = score_BxV
+    node_BxW, code_BxW, score_BxW, parent_BxW = extend(trie, level, node_BxW, score_BxW, log_probs_BxWxK, beam,
+                                                       renormalise)
     if level + 1 < trie.levels:
-      cache = jax.tree.map(lambda leaf, parent_BxV=index_BxV // branching: _take(leaf, parent_BxV), cache)
+      cache = jax.tree.map(lambda leaf, parent_BxW=parent_BxW: _take(leaf, parent_BxW), cache)
 
   missing = ((0, 0), (0, beam - node_BxW.shape[1]))
   leaves_BxW = jnp.pad(node_BxW, missing, constant_values=-1)
   return Beams(items_BxW=item_trie.items_of_leaves(trie, leaves_BxW), leaves_BxW=leaves_BxW,
                scores_BxW=jnp.pad(score_BxW, missing, constant_values=-jnp.inf))
+
+
+def extend(trie: ItemTrie, level: int, node_BxW: jax.Array, score_BxW: jax.Array, log_probs_BxWxK: jax.Array, beam: int,
+           renormalise: bool = False) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+  """One level of the search: the best children of all beams of each user. The size of the catalogue does not matter.
+
+  Args:
+    level: static; see `beam_search` for it and the others.
+    node_BxW, score_BxW: int32 nodes of the level, -1 where there is none, and float32 scores.
+
+  Returns:
+    node_BxV, code_BxV, score_BxV: the new beams, best first; -1, 0 and -inf where there is none.
+    parent_BxV: int32, the beam that each extends.
+  """
+  batch, width = node_BxW.shape
+  child_BxWxC, child_code_BxWxC, valid_BxWxC = item_trie.children(trie, level, node_BxW)
+  log_prob_BxWxC = jnp.take_along_axis(log_probs_BxWxK, child_code_BxWxC, axis=2, mode='promise_in_bounds')
+  if renormalise:
+    possible_BxWxC = valid_BxWxC & jnp.isfinite(log_prob_BxWxC)
+    log_prob_BxWxC = jax.nn.log_softmax(jnp.where(possible_BxWxC, log_prob_BxWxC, -jnp.inf), axis=-1)
+  total_BxWxC = score_BxW[..., None] + log_prob_BxWxC
+  total_BxWxC = jnp.where(valid_BxWxC & jnp.isfinite(total_BxWxC), total_BxWxC, -jnp.inf)
+
+  branching = trie.branching[level]
+  beams = min(beam, trie.nodes[level + 1], width * branching)
+  score_BxV, index_BxV = top_k(total_BxWxC.reshape(batch, -1), beams)
+  alive_BxV = score_BxV > -jnp.inf
+  node_BxV = jnp.where(alive_BxV, _take(child_BxWxC.reshape(batch, -1), index_BxV), -1)
+  code_BxV = jnp.where(alive_BxV, _take(child_code_BxWxC.reshape(batch, -1), index_BxV), 0)
+  return node_BxV, code_BxV, score_BxV, index_BxV // branching
 
 
 def expand(beams: Beams, trie: ItemTrie, k: int) -> tuple[jax.Array, jax.Array]:
