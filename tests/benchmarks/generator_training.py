@@ -40,6 +40,15 @@ def matmul_rate(size: int = 3072) -> float:
   return 2 * size**3 / min(seconds)
 
 
+def recipe(examples: int) -> Config:
+  """The paper's generator, with so many examples an optimizer step."""
+  config = default_config()
+  config.generator.temperature = 0.7
+  config.generator.training.batch_size = examples
+  config.generator.training.accumulation_steps = 2
+  return from_config_dict(config)
+
+
 class Ours:
   """The program's own training."""
 
@@ -100,12 +109,7 @@ def main() -> None:
   host_memory.keep()  # as the program does
   data = inputs.dataset(arguments).interactions
   codes_NxL = inputs.semantic_ids(arguments, data.num_items)
-  recipe = default_config()
-  recipe.generator.temperature = 0.7
-  recipe.generator.training.batch_size = arguments.examples
-  recipe.generator.training.accumulation_steps = 2
-  config = from_config_dict(recipe)
-
+  config = recipe(arguments.examples)
   machine = matmul_rate()
   ours = Ours(config, data, codes_NxL)
   ours.rate(2)
