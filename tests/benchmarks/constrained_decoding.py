@@ -31,7 +31,7 @@ class Peer:
   """`generate` for some users' histories."""
 
   def __init__(self, config: Config, tensors, codes_NxL: np.ndarray, bfloat16: bool):
-    from tests.benchmarks import hugging_face  # with --ours it need not be installed
+    from tests.benchmarks import hugging_face
     vocabulary = Vocabulary(codes_NxL.shape[1], inputs.CODES)
     self._item_tokens = hugging_face.item_tokens(vocabulary, codes_NxL)
     model = hugging_face.t5(config.generator.model, vocabulary.size, tensors)
@@ -54,9 +54,7 @@ def main() -> None:
   inputs.add_arguments(parser, 'Instruments')
   parser.add_argument('--users', type=int, default=4096, help='of ours in a repeat')
   parser.add_argument('--peer-users', type=int, default=64, help='of the peer in a repeat')
-  parser.add_argument('--repeats', type=int, default=5)
-  parser.add_argument('--ours', action='store_true', help='without the peer')
-  table.add_arguments(parser)
+  table.add_peer_arguments(parser)
   arguments = parser.parse_args()
   host_memory.keep()  # as the program does
   data = inputs.dataset(arguments).interactions

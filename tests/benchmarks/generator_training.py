@@ -73,7 +73,7 @@ class Peer:
   """Hugging Face T5 on the same examples, in random order."""
 
   def __init__(self, config: Config, data, codes_NxL: np.ndarray, examples: int, bfloat16: bool):
-    from tests.benchmarks import hugging_face  # with --ours it need not be installed
+    from tests.benchmarks import hugging_face
     vocabulary = Vocabulary(codes_NxL.shape[1], inputs.CODES)
     self._training = hugging_face.Training(config.generator.model, vocabulary.size, config.generator.temperature,
                                            bfloat16)
@@ -102,9 +102,7 @@ def main() -> None:
   inputs.add_arguments(parser, 'Instruments')
   parser.add_argument('--examples', type=int, default=256, help='an optimizer step')
   parser.add_argument('--steps', type=int, default=12, help='of ours that are timed together; of the peer, a quarter')
-  parser.add_argument('--repeats', type=int, default=5)
-  parser.add_argument('--ours', action='store_true', help='without the peer')
-  table.add_arguments(parser)
+  table.add_peer_arguments(parser)
   arguments = parser.parse_args()
   host_memory.keep()  # as the program does
   data = inputs.dataset(arguments).interactions

@@ -11,6 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--json', type=pathlib.Path, help='file to write the table to')
 
 
+def add_peer_arguments(parser: argparse.ArgumentParser, repeats: int = 5) -> None:
+  add_arguments(parser)
+  parser.add_argument('--repeats', type=int, default=repeats)
+  parser.add_argument('--ours', action='store_true', help='without the peer, which then need not be installed')
+
+
 def compare(name: str, unit: str, ours: Callable[[], float], peer: Callable[[], float] | None, repeats: int,
             lower_is_better: bool = False) -> dict:
   """A row of both, measured in turn so that what else the machine does hits them alike.

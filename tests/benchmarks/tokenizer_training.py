@@ -134,9 +134,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   inputs.add_arguments(parser, 'Beauty')
   parser.add_argument('--epochs', type=int, default=5, help='that are timed together')
-  parser.add_argument('--repeats', type=int, default=5)
-  parser.add_argument('--ours', action='store_true', help='without the peers')
-  table.add_arguments(parser)
+  table.add_peer_arguments(parser)
   arguments = parser.parse_args()
   host_memory.keep()  # as the program does
   config, rows = Config(), []
