@@ -1,7 +1,5 @@
 """The peer of the generators: Hugging Face's T5, trained and searched as LETTER-TIGER's users do it."""
 
-import contextlib
-
 import numpy as np
 import torch
 import transformers
@@ -27,9 +25,9 @@ def t5(config: T5Config, vocabulary_size: int, tensors: dict[str, np.ndarray] | 
 
 def item_tokens(vocabulary: Vocabulary, codes_NxL: np.ndarray):
   """A function from items int [..., C], negative on padding, to tokens int64 [..., C * L]; all on the host."""
-  first = np.array([vocabulary.level(level).start for level in range(vocabulary.levels)])
-  table_NxL = np.vstack([codes_NxL + first, np.full((1, vocabulary.levels), PAD)]).astype(np.int64)
-  return lambda items: table_NxL[np.maximum(items, -1)].reshape(*items.shape[:-1], -1)
+  # Row 0 is that of padding.
+  tokens = np.asarray(vocabulary.item_tokens(np.arange(-1, len(codes_NxL))[:, None], codes_NxL), np.int64)
+  return lambda items: tokens[np.maximum(items, -1) + 1].reshape(*items.shape[:-1], -1)
 
 
 class Training:
@@ -43,7 +41,7 @@ class Training:
   def step(self, tokens: np.ndarray, targets: np.ndarray) -> float:
     """tokens int [B, R], PAD behind each history; targets int [B, L]."""
     tokens, targets = torch.as_tensor(tokens).long(), torch.as_tensor(targets).long()
-    with torch.autocast('cpu', torch.bfloat16) if self._bfloat16 else contextlib.nullcontext():
+    with torch.autocast('cpu', torch.bfloat16, enabled=self._bfloat16):
       logits = self.model(input_ids=tokens, attention_mask=tokens != PAD, labels=targets).logits / self._temperature
       loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
     self._optimizer.zero_grad()
@@ -68,8 +66,7 @@ class Search:
   def __call__(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Token sequences [B, beam, L] and their log-likelihoods [B, beam] for histories int [B, R]."""
     tokens = torch.as_tensor(tokens).long()
-    with torch.inference_mode(), (
-        torch.autocast('cpu', torch.bfloat16) if self._bfloat16 else contextlib.nullcontext()):
+    with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=self._bfloat16):
       found = self._model.generate(
         input_ids=tokens, attention_mask=(tokens != PAD).long(), max_new_tokens=self._levels,
         min_new_tokens=self._levels, num_beams=self._beam, num_return_sequences=self._beam, do_sample=False,

@@ -13,11 +13,10 @@ import pathlib
 import tempfile
 import time
 
-from letter_jax.configuration import DataConfig, SyntheticConfig
-from letter_jax.data import sources, splits, store
+from letter_jax.data import splits, store
 from letter_jax.data.input_pipeline import PackedEpochs
 from letter_jax.training.loop import PREFETCH
-from tests.benchmarks import table
+from tests.benchmarks import inputs, table
 
 
 def measure(data, batch_size: int, epochs: int) -> float:
@@ -36,18 +35,14 @@ def measure(data, batch_size: int, epochs: int) -> float:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--data', default='')
-  parser.add_argument('--name', default='')
+  inputs.add_arguments(parser, 'Beauty')
   parser.add_argument('--epochs', type=int, default=5)
   table.add_arguments(parser)
   arguments = parser.parse_args()
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-  config = (DataConfig(path=arguments.data, name=arguments.name) if arguments.data else
-            DataConfig(source='synthetic',
-                       synthetic=SyntheticConfig(num_users=22_363, num_items=12_101, mean_length=8.9)))
   with tempfile.TemporaryDirectory() as directory:
     directory = pathlib.Path(directory)
-    store.save(sources.read_dataset(config, 0), directory)
+    store.save(inputs.dataset(arguments), directory)
     users = store.load_summary(directory)['users']
     kinds = {'in memory': store.load_interactions(directory)}
     for windows in (1, 4):

@@ -21,12 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
   parser.add_argument('--name', default=name)
 
 
-def dataset(arguments: argparse.Namespace) -> Dataset:
+def data_config(arguments: argparse.Namespace) -> DataConfig:
   if arguments.data:
-    return sources.read_dataset(DataConfig(path=arguments.data, name=arguments.name), 0)
+    return DataConfig(path=arguments.data, name=arguments.name)
   users, items, length = SIZES[arguments.name]
-  synthetic = SyntheticConfig(num_users=users, num_items=items, mean_length=length)
-  return sources.read_dataset(DataConfig(source='synthetic', synthetic=synthetic), 0)
+  return DataConfig(source='synthetic',
+                    synthetic=SyntheticConfig(num_users=users, num_items=items, mean_length=length))
+
+
+def dataset(arguments: argparse.Namespace) -> Dataset:
+  return sources.read_dataset(data_config(arguments), 0)
 
 
 def semantic_ids(arguments: argparse.Namespace, items: int) -> np.ndarray:

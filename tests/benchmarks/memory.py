@@ -28,18 +28,17 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 def stage_rows(arguments: argparse.Namespace, workdir: str) -> list[dict]:
-  users, items, length = inputs.SIZES['Beauty']
-  synthetic = {'source': "'synthetic'", 'synthetic.num_users': users, 'synthetic.num_items': items,
-               'synthetic.mean_length': length}
-  given = {'source': "'letter'", 'path': f"'{arguments.data}'", 'name': f"'{arguments.name}'"}
-  settings = [f'--config.data.{key}={value}' for key, value in (given if arguments.data else synthetic).items()]
+  data = inputs.data_config(arguments)
+  settings = [f'--config.data.{key}={getattr(data, key)}' for key in ('source', 'path', 'name')]
+  settings += [f'--config.data.synthetic.{key}={getattr(data.synthetic, key)}'
+               for key in ('num_users', 'num_items', 'mean_length')]
   settings += [f'--config.{section}.training.epochs=1' for section in ('collaborative', 'tokenizer', 'generator')]
   settings += ['--config.generator.training.accumulation_steps=4']
   rows = []
   for stage in pipeline.STAGES:
     process = subprocess.Popen(
       [sys.executable, '-m', 'letter_jax.main', '--config=configs/letter_tiger_paper.py:beauty',
-       f'--workdir={workdir}', f'--stage={stage}', *(setting.replace("'", '') for setting in settings)],
+       f'--workdir={workdir}', f'--stage={stage}', *settings],
       cwd=ROOT, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:

@@ -7,6 +7,7 @@ chip's published rates imply: the larger of computing and moving. A bound, not a
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import runpy
@@ -26,15 +27,9 @@ def main() -> None:
   recipe = runpy.run_path('configs/letter_tiger_paper.py')['get_config']('instruments')
   recipe.generator.compute_dtype = 'bfloat16'
   recipe.evaluation.batch_size = 512
-  if arguments.data:
-    recipe.data.path, recipe.data.name = arguments.data, arguments.name
-  else:
-    users, items, length = inputs.SIZES['Instruments']
-    recipe.data.source = 'synthetic'
-    recipe.data.synthetic.num_users, recipe.data.synthetic.num_items = users, items
-    recipe.data.synthetic.mean_length = length
+  config = dataclasses.replace(from_config_dict(recipe), data=inputs.data_config(arguments))
   with tempfile.TemporaryDirectory() as workdir:
-    pipeline.run(from_config_dict(recipe), pathlib.Path(workdir), 'plan', topology=arguments.topology)
+    pipeline.run(config, pathlib.Path(workdir), 'plan', topology=arguments.topology)
     planned = json.loads((pathlib.Path(workdir) / 'plan.json').read_text())
   rows = []
   for step in planned['steps']:

@@ -61,11 +61,11 @@ def masked_by_binary_search(last_N, low_BxW, high_BxW, score_BxW, log_probs_BxWx
   return first_BxV, index_BxV % codes, score_BxV, index_BxV // codes
 
 
-def timed(function, *arguments, calls: int = 1) -> float:
+def timed(function, calls: int = 1) -> float:
   """Milliseconds of a call."""
   start = time.perf_counter()
   for _ in range(calls):
-    result = function(*arguments)
+    result = function()
   jax.block_until_ready(result)
   return (time.perf_counter() - start) / calls * 1e3
 
@@ -92,8 +92,12 @@ def step_row(items: int, levels: int, codes: int, repeats: int, calls: int) -> d
                        lambda: timed(step, calls=calls), lambda: timed(peer), repeats, lower_is_better=True)
 
 
+def random_ids(items: int, levels: int, codes: int) -> np.ndarray:
+  return np.random.default_rng(0).integers(codes, size=(items, levels), dtype=np.int32)
+
+
 def building_rows(items: int, levels: int, codes: int) -> list[dict]:
-  codes_NxL = np.random.default_rng(0).integers(codes, size=(items, levels), dtype=np.int32)
+  codes_NxL = random_ids(items, levels, codes)
   start = time.perf_counter()
   trie = jax.block_until_ready(item_trie.build(codes_NxL))
   seconds = time.perf_counter() - start
@@ -105,14 +109,15 @@ def building_rows(items: int, levels: int, codes: int) -> list[dict]:
 
 def search_row(items: int, repeats: int) -> dict:
   levels, codes = SHAPES[0]
-  codes_NxL = np.random.default_rng(0).integers(codes, size=(items, levels), dtype=np.int32)
+  codes_NxL = random_ids(items, levels, codes)
   vocabulary, trie = Vocabulary(levels, codes), item_trie.build(codes_NxL)
   model = T5(Config().generator.model, vocabulary.size)
   tokens = jnp.zeros((1, levels), jnp.int32)
   params = model.init(jax.random.key(0), tokens, tokens, tokens[:, None])['params']
   search = jax.jit(functools.partial(search_items, model, vocabulary, softmax='vocabulary', beam=20))
   histories_BxC = jnp.asarray(np.random.default_rng(1).integers(items, size=(USERS, 10)), jnp.int32)
-  run = lambda: search(params, histories_BxC, jnp.asarray(codes_NxL), trie)
+  device_codes_NxL = jnp.asarray(codes_NxL)
+  run = lambda: search(params, histories_BxC, device_codes_NxL, trie)
   jax.block_until_ready(run())
   return table.compare(f'whole search, {items:,} items', 'users/s', lambda: USERS / timed(run) * 1e3, None, repeats)
 
