@@ -58,4 +58,4 @@ def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, va
     logits_BxWxV, cache = decode()
     return jax.nn.log_softmax(logits_BxWxV, axis=-1)[..., columns], cache
 
-  return step, [None] * model.config.layers
+  return step, [()] * model.config.layers

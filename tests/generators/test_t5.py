@@ -148,7 +148,7 @@ def test_cached_steps_give_the_teacher_forced_logits(params):
   def cached(targets_BxWxT):
     encoded = MODEL.apply(variables, tokens, valid.astype(jnp.int32), method=T5.encode)
     cross = MODEL.apply(variables, encoded, method=T5.cross_keys_values)
-    cache, logits = [None] * CONFIG.layers, []
+    cache, logits = [()] * CONFIG.layers, []
     for position in range(3):
       inputs = targets_BxWxT[..., position - 1] if position else jnp.full((2, 4), PAD, jnp.int32)
       step_logits, cache = MODEL.apply(variables, inputs, position, cache, cross, valid, method=T5.decode_step)
@@ -156,7 +156,7 @@ def test_cached_steps_give_the_teacher_forced_logits(params):
     return jnp.stack(logits, axis=2), cache
 
   logits, cache = cached(targets_BxWxT)
-  assert all(leaf.shape == (2, 4, 3, CONFIG.heads, CONFIG.d_kv) for leaf in jax.tree.leaves(cache))
+  assert [leaf.shape for leaf in jax.tree.leaves(cache)] == [(2, 4, CONFIG.heads, CONFIG.d_kv)] * CONFIG.layers * 3 * 2
   expected = np.asarray(teacher_forced(targets_BxWxT)).reshape(logits.shape)
   for position in range(3):
     assert relative_error(logits[:, :, position], expected[:, :, position]) < 1e-5
