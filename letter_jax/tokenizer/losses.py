@@ -58,41 +58,53 @@ def tokenizer_losses(config: RQVAEConfig, output: RQVAEOutput, codebooks_LxKxd, 
     r_Nxd, q_Nxd = quantized.residuals_LxNxd[level], quantized.vectors_LxNxd[level]
     codebook.append(_mean(jnp.mean((q_Nxd - jax.lax.stop_gradient(r_Nxd))**2, axis=1), weight_N))
     commitment.append(_mean(jnp.mean((jax.lax.stop_gradient(q_Nxd) - r_Nxd)**2, axis=1), weight_N))
-    diversity.append(_diversity(q_Nxd, codebook_Kxd, quantized.codes_NxL[:, level], positives_NxL[:, level], weight_N))
+    diversity.append(_diversity(codebook_Kxd, quantized.codes_NxL[:, level], positives_NxL[:, level], weight_N))
   codebook_L, commitment_L, diversity_L = jnp.stack(codebook), jnp.stack(commitment), jnp.stack(diversity)
   quantizer = jnp.mean(codebook_L + config.commitment * commitment_L + config.beta * diversity_L)
   total = reconstruction + quantizer + config.alpha * contrastive
   return TokenizerLosses(total, reconstruction, contrastive, quantizer, codebook_L, commitment_L, diversity_L)
 
 
-def sample_positives(key, codes_NxL, cluster_labels_LxK):
+class CodeClusters(NamedTuple):
+  """Clusters of codes, ready to be drawn from: of each code its place among the codes sorted by cluster, where its
+  cluster begins there, and how many codes that has."""
+
+  sorted_LxK: jax.Array  # int32 codes, cluster by cluster
+  place_LxK: jax.Array
+  first_LxK: jax.Array
+  size_LxK: jax.Array
+
+  @classmethod
+  def of(cls, labels_LxK: jax.Array) -> 'CodeClusters':
+    """Of int32 labels in 0..K-1."""
+    def of_level(labels_K):
+      sorted_K = jnp.argsort(labels_K).astype(jnp.int32)
+      place_K = jnp.argsort(sorted_K).astype(jnp.int32)
+      size_C = jnp.zeros(len(labels_K), jnp.int32).at[labels_K].add(1)
+      return cls(sorted_K, place_K, (jnp.cumsum(size_C) - size_C)[labels_K], size_C[labels_K])
+
+    return jax.vmap(of_level)(labels_LxK)
+
+
+def sample_positives(key, codes_NxL, clusters: CodeClusters):
   """For every item and level, a code drawn uniformly from the other codes of its code's cluster.
 
   Args:
     key: PRNG key.
     codes_NxL: int32 codes of the batch.
-    cluster_labels_LxK: int32 cluster of every code, in 0..K-1.
 
   Returns:
     positives_NxL, int32; NO_POSITIVE where the cluster holds no other code.
   """
-  codes = cluster_labels_LxK.shape[1]
-
-  def of_level(key, codes_N, labels_K):
-    # Codes sorted by cluster: a cluster is a run [first, first + size), and drawing from it is drawing an offset.
-    sorted_K = jnp.argsort(labels_K)
-    place_K = jnp.zeros(codes, jnp.int32).at[sorted_K].set(jnp.arange(codes, dtype=jnp.int32))
-    size_C = jnp.zeros(codes, jnp.int32).at[labels_K].add(1)
-    first_C = jnp.cumsum(size_C) - size_C
-    cluster_N = labels_K[codes_N]
-    size_N, first_N = size_C[cluster_N], first_C[cluster_N]
+  def of_level(key, codes_N, clusters):
+    size_N, first_N = clusters.size_LxK[codes_N], clusters.first_LxK[codes_N]
     offset_N = jax.random.randint(key, codes_N.shape, 0, jnp.maximum(size_N - 1, 1))
-    offset_N += offset_N >= place_K[codes_N] - first_N  # step over the item's own code
-    drawn_N = sorted_K[jnp.minimum(first_N + offset_N, codes - 1)]
+    offset_N += offset_N >= clusters.place_LxK[codes_N] - first_N  # step over the item's own code
+    drawn_N = clusters.sorted_LxK[jnp.minimum(first_N + offset_N, len(clusters.sorted_LxK) - 1)]
     return jnp.where(size_N > 1, drawn_N, NO_POSITIVE).astype(jnp.int32)
 
   keys_L = jax.random.split(key, codes_NxL.shape[1])
-  return jax.vmap(of_level, in_axes=(0, 1, 0), out_axes=1)(keys_L, codes_NxL, cluster_labels_LxK)
+  return jax.vmap(of_level, in_axes=(0, 1, 0), out_axes=1)(keys_L, codes_NxL, clusters)
 
 
 def _mean(values_N, weight_N):
@@ -108,10 +120,13 @@ def _contrastive(z_Nxd, collaborative_Nxd, weight_N):
   return _mean(losses_N, weight_N)
 
 
-def _diversity(q_Nxd, codebook_Kxd, codes_N, positives_N, weight_N):
-  """Cross-entropy of the positive under the softmax of q . e_k over all codes but the item's own."""
-  logits_NxK = jnp.matmul(q_Nxd, codebook_Kxd.T, precision=_HIGHEST)
-  own_NxK = codes_N[:, None] == jnp.arange(codebook_Kxd.shape[0])
-  losses_N = optax.softmax_cross_entropy_with_integer_labels(
-    jnp.where(own_NxK, _EXCLUDED, logits_NxK), jnp.maximum(positives_N, 0))
+def _diversity(codebook_Kxd, codes_N, positives_N, weight_N):
+  """Cross-entropy of the positive under the softmax of q . e_k over all codes but the item's own.
+
+  Items of one code have one softmax, and q is that code: K of them are enough, whatever the batch.
+  """
+  logits_KxK = jnp.matmul(codebook_Kxd, codebook_Kxd.T, precision=_HIGHEST)
+  own_KxK = jnp.eye(len(codebook_Kxd), dtype=bool)
+  log_probs_KxK = jax.nn.log_softmax(jnp.where(own_KxK, _EXCLUDED, logits_KxK), axis=1)
+  losses_N = -log_probs_KxK[codes_N, jnp.maximum(positives_N, 0)]
   return _mean(losses_N, weight_N * (positives_N != NO_POSITIVE))

@@ -9,6 +9,8 @@ a logit of 333 alone would be 3e-5).
 Shapes: B rows (items of the batch), K columns (codes).
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +20,7 @@ from letter_jax.tokenizer.extremes import argmax
 _LOG_ZERO = -1e30
 _TINY = 1e-30
 _ROUNDING = 1e-4  # of log odds whose terms reach 1 / epsilon
-_PLAIN_ITERATIONS = 2
+_PLAIN_RANGE = 1e29  # that an entry of the kernel may grow by before it is made anew
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -91,9 +93,11 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
   column_K = -jax.nn.logsumexp(logits_BxK + row_B[:, None], axis=0) - jnp.log(columns)
 
   # One iteration in the log domain is enough to bring all sums between 1/BK and 1, and they stay there: a row scaled
-  # to 1/B shrinks a column B-fold at most, and the other way round. So a few iterations at a time can be plain
-  # products with the kernel exp(logits + row + column), far cheaper than as many exponentials; what underflows in
-  # that kernel is too small to matter before it is made anew.
+  # to 1/B shrinks a column B-fold at most, and the other way round, so that an entry grows BK-fold in an iteration at
+  # most. So a few iterations at a time can be plain products with the kernel exp(logits + row + column), far cheaper
+  # than as many exponentials; what underflows in that kernel (1e-38) is too small to matter before it is made anew.
+  at_once = max(int(math.log(_PLAIN_RANGE) / math.log(rows * columns)), 1)
+
   def plain_iterations(potentials, number: int):
     row_B, column_K = potentials
     kernel_BxK = jnp.exp(logits_BxK + row_B[:, None] + column_K)
@@ -107,8 +111,8 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
     u_B, v_K = jax.lax.fori_loop(0, number, iterate, (jnp.ones(rows), jnp.ones(columns)))
     return row_B + jnp.log(u_B), column_K + jnp.log(v_K)
 
-  rounds, rest = divmod(iterations - 1, _PLAIN_ITERATIONS)
+  rounds, rest = divmod(iterations - 1, at_once)
   potentials = jax.lax.fori_loop(
-    0, rounds, lambda _, potentials: plain_iterations(potentials, _PLAIN_ITERATIONS), (row_B, column_K))
+    0, rounds, lambda _, potentials: plain_iterations(potentials, at_once), (row_B, column_K))
   row_B, _ = plain_iterations(potentials, rest)
   return logits_BxK + row_B[:, None]

@@ -82,13 +82,14 @@ def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collabora
     shuffle_key, cluster_key = jax.random.split(epoch_key)
     order = jnp.pad(jax.random.permutation(shuffle_key, items), (0, steps_per_epoch * batch - items))
     weight = (jnp.arange(steps_per_epoch * batch) < items).astype(jnp.float32)
-    labels_LxK = clustering.cluster_codes(cluster_key, state.params['codebooks'], settings.clusters)
+    clusters = losses.CodeClusters.of(
+      clustering.cluster_codes(cluster_key, state.params['codebooks'], settings.clusters))
 
     def loss_sum(params, index_and_weight, key):
       index_B, weight_B = over_data(index_and_weight)
       x_BxT = scaled_NxT[index_B]
       output = model.apply({'params': params}, x_BxT, training=True, weight_N=weight_B)
-      positives = losses.sample_positives(key, output.quantized.codes_NxL, labels_LxK)
+      positives = losses.sample_positives(key, output.quantized.codes_NxL, clusters)
       terms = losses.tokenizer_losses(settings, output, params['codebooks'], x_BxT, collaborative_Nxd[index_B],
                                       positives, weight_B)
       count = weight_B.sum()

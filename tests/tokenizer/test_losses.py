@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from letter_jax.configuration import RQVAEConfig
-from letter_jax.tokenizer.losses import NO_POSITIVE, TokenizerLosses, sample_positives, tokenizer_losses
+from letter_jax.tokenizer.losses import NO_POSITIVE, CodeClusters, TokenizerLosses, sample_positives, tokenizer_losses
 from letter_jax.tokenizer.rqvae import RQVAE
 
 CONFIG = RQVAEConfig(hidden=(10,), latent_dim=4, levels=3, codebook_size=6, commitment=0.25, alpha=0.3, beta=0.2)
@@ -124,7 +124,8 @@ def test_items_without_a_positive_are_left_out_of_diversity():
 def test_positives_are_uniform_over_the_other_codes_of_the_cluster():
   labels_LxK = np.array([[0, 1, 0, 2, 0, 1], [5, 5, 5, 5, 5, 5]], np.int32)
   codes_NxL = np.tile(np.array([[2, 3], [1, 0], [3, 5]], np.int32), (4000, 1))
-  positives_NxL = np.asarray(jax.jit(sample_positives)(jax.random.key(1), codes_NxL, labels_LxK))
+  clusters = jax.jit(CodeClusters.of)(labels_LxK)
+  positives_NxL = np.asarray(jax.jit(sample_positives)(jax.random.key(1), codes_NxL, clusters))
   assert positives_NxL.dtype == np.int32
   shares = lambda item, level: np.bincount(positives_NxL[item::3, level], minlength=6) / 4000
   np.testing.assert_allclose(shares(0, 0), [.5, 0, 0, 0, .5, 0], atol=0.04)
