@@ -28,6 +28,9 @@ _SEED_TRIALS = 8
 # Small problems, the clusters of codes among them, are run from several seeds: the fewer the points, the more the
 # result hangs on them, and the less a run costs.
 _SMALL, _SMALL_STARTS = 2**17, 4
+# So many points are ranked by comparing all pairs, which is quicker than sorting them (of a codebook's 256 codes, a
+# whole clustering takes 6 instead of 15 ms on two CPU cores).
+_COMPARED = 1024
 # Against the points' root mean square. Equal points would else all make the same choice, round after round.
 _JITTER = 1e-4
 
@@ -195,6 +198,10 @@ def _move(cost_NxK, labels_N, spare_K, room_K, only_gains: bool = False):
 def _rank(group_N, key_N, counts_N, groups: int):
   """Place of every point by ascending key among the points of its group that count (others: of no meaning)."""
   points = group_N.shape[0]
+  if points <= _COMPARED:
+    place_N = jnp.arange(points)
+    before_NxN = (key_N[:, None] < key_N) | ((key_N[:, None] == key_N) & (place_N[:, None] < place_N))
+    return jnp.sum(before_NxN & counts_N[:, None] & (group_N[:, None] == group_N), axis=0, dtype=place_N.dtype)
   group_N = jnp.where(counts_N, group_N, groups)
   order_N = jnp.lexsort((key_N, group_N))
   sorted_N = group_N[order_N]

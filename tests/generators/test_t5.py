@@ -12,7 +12,7 @@ from letter_jax.configuration import T5Config
 from letter_jax.data import packing, splits
 from letter_jax.data.splits import PAD_ITEM
 from letter_jax.generators.losses import ranking_guided_loss
-from letter_jax.generators.t5 import T5, dense, relative_buckets
+from letter_jax.generators.t5 import T5, relative_buckets
 from letter_jax.generators.vocabulary import PAD, Vocabulary
 from tests.small_data import TINY_T5, cyclic_interactions, distinct_codes, relative_error
 
@@ -204,19 +204,6 @@ def test_the_default_model_has_the_papers_number_of_parameters():
   tokens = jnp.zeros((1, 4), jnp.int32)
   shapes = jax.eval_shape(T5(T5Config(), 1026).init, jax.random.key(0), tokens, tokens, tokens[:, None])
   assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 4_590_976
-
-
-@pytest.mark.parametrize('inputs, outputs', [(24, 3), (3, 24), (5, 5)])
-def test_dense_is_a_matrix_product_with_its_gradients(inputs, outputs):
-  random = np.random.default_rng(3)
-  x, kernel, weights = (jnp.asarray(random.normal(size=shape), jnp.float32)
-                        for shape in ((2, 7, inputs), (inputs, outputs), (2, 7, outputs)))
-  np.testing.assert_allclose(dense(x, kernel), x @ kernel, rtol=1e-5, atol=1e-5)
-  gradients = jax.jit(lambda product: jax.grad(lambda *args: jnp.sum(product(*args) * weights), (0, 1))(x, kernel),
-                      static_argnums=0)
-  ours, expected = gradients(dense), gradients(jnp.matmul)
-  for one, other in zip(ours, expected):
-    assert relative_error(one, other) < 1e-5
 
 
 def test_dropout_acts_in_training_alone(params, logits):

@@ -1,9 +1,11 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from letter_jax.tokenizer import clustering
 from letter_jax.tokenizer.clustering import balanced_kmeans, cluster_codes, size_bounds, start_codebooks
 
 
@@ -110,3 +112,14 @@ def test_codes_are_clustered_codebook_by_codebook():
 def test_more_clusters_than_codes():
   labels_LxK = np.asarray(cluster_codes(jax.random.key(0), normal(6)[None], 10))
   np.testing.assert_array_equal(np.sort(labels_LxK), np.arange(6)[None])
+
+
+def test_ranks_by_comparing_are_those_of_sorting(monkeypatch):
+  random = np.random.default_rng(5)
+  points = 300
+  arguments = (jnp.asarray(random.integers(0, 7, points), jnp.int32), jnp.asarray(random.integers(0, 40, points) / 8.),
+               jnp.asarray(random.random(points) < 0.8))
+  compared = clustering._rank(*arguments, 7)
+  monkeypatch.setattr(clustering, '_COMPARED', 0)
+  counts_N = np.asarray(arguments[2])
+  np.testing.assert_array_equal(np.asarray(compared)[counts_N], np.asarray(clustering._rank(*arguments, 7))[counts_N])
