@@ -202,19 +202,76 @@ class T5Config:
 
 
 @dataclasses.dataclass(frozen=True)
+class LlamaConfig:
+  """Sizes of a LLaMA that starts from nothing; with `generator.base` the base's own count."""
+
+  text_vocabulary: int = setting(4096, "tokens of the BPE made of the items' text, at most", minimum=259)
+  d_model: int = setting(128, 'width of the residual stream', minimum=2)
+  d_ff: int = setting(384, 'width of the feed-forward layers', minimum=1)
+  layers: int = setting(4, 'layers', minimum=1)
+  heads: int = setting(4, 'attention heads', minimum=1)
+  kv_heads: int = setting(4, 'heads of keys and values, a divisor of `heads`', minimum=1)
+  d_head: int = setting(32, 'width of an attention head, even', minimum=2)
+
+
+LORA_TARGETS = ('query', 'key', 'value', 'out', 'gate', 'up', 'down')
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRAConfig:
+  """Low-rank adapters on the linear layers of a base model."""
+
+  rank: int = setting(8, 'of the update a @ b; 0: no adapters, everything is trained', minimum=0)
+  alpha: float = setting(32.0, 'the update is multiplied by alpha / rank', above=0)
+  dropout: float = setting(0.05, 'dropout rate on the input of the adapters', minimum=0, below=1)
+  targets: tuple[str, ...] = setting(LORA_TARGETS, 'linear layers that get one', choices=LORA_TARGETS)
+
+  @property
+  def factor(self) -> float:
+    return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureConfig:
+  """Examples of each task in an epoch, relative to how many there are; 0 leaves a task out (`generators/prompts.py`).
+
+  Histories of titles are long: on Scientific (Amazon 2018) a quarter of the fused examples has half as many tokens as
+  all sequential ones. Search and preference need `generator.user_texts`.
+  """
+
+  sequential: float = setting(1.0, 'history of semantic IDs -> semantic ID of the next item', minimum=0)
+  item_to_id: float = setting(1.0, 'title, description -> semantic ID', minimum=0)
+  id_to_item: float = setting(1.0, 'semantic ID -> title', minimum=0)
+  fused: float = setting(0.25, 'history of titles -> semantic ID, of semantic IDs -> title', minimum=0)
+  search: float = setting(0.0, 'what a user looks for -> semantic ID', minimum=0)
+  preference: float = setting(0.0, 'history of semantic IDs -> what the user likes', minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
 class GeneratorConfig:
+  architecture: str = setting('t5', "'t5': LETTER-TIGER, an encoder-decoder of `model`; 'llama': LETTER-LC-Rec, a "
+                              'language model', choices=('t5', 'llama'))
+  base: str = setting('', "Hugging Face folder of the language model; '': one of the sizes `llama`, from nothing")
+  llama: LlamaConfig = section(LlamaConfig)
+  lora: LoRAConfig = section(LoRAConfig)
+  mixture: MixtureConfig = section(MixtureConfig)
+  user_texts: str = setting('', "LC-Rec's NAME.user.json: what users look for and what they like")
+  base_dtype: str = setting('auto', "of the base's weights, where they are not trained; 'auto': as `compute_dtype`",
+                            choices=('auto', 'float32', 'bfloat16', 'int8'))
+  remat: bool = setting(False, "compute a language model's activations again in the backward pass: less memory")
+  row_tokens: int = setting(512, 'tokens that one packed row of a language model holds', minimum=16)
   model: T5Config = section(T5Config)
   partition: Partition = setting((
     ('embedding', ('model', 'data')),
     ('(query|key|value|wi)', ('data', 'model')),
-    ('(out|wo)', ('model', 'data'))), 'how the parameters of the T5 lie on the mesh')
+    ('(out|wo)', ('model', 'data'))), 'how the parameters of the generator lie on the mesh')
   initial_weights: str = setting('', 'Hugging Face T5 .safetensors to start from (same sizes and vocabulary)')
   temperature: float = setting(1.0, 'tau of the ranking-guided loss, not of the search; 1 is plain TIGER', above=0)
   softmax: str = setting('vocabulary', "'vocabulary': over all tokens (paper); 'catalogue': over codes that continue a "
                          "real item's semantic ID, in training and search", choices=('vocabulary', 'catalogue'))
   compute_dtype: str = setting('auto', "of activations; 'auto': bfloat16 on GPU and TPU, float32 on CPU",
                                choices=('auto', 'float32', 'bfloat16'))
-  row_items: int = setting(24, 'history items that one packed row holds', minimum=1)
+  row_items: int = setting(24, 'history items that one packed row of a T5 holds', minimum=1)
   validation_beam: int = setting(20, 'beams of the constrained search in validation', minimum=10)
   validation_users: int = setting(2000, 'users of the fixed validation sample (all, if fewer)', minimum=1)
   training: TrainingConfig = section(
@@ -254,6 +311,28 @@ def from_config_dict(config) -> Config:
   return built
 
 
+def _check_generator(config: Config) -> None:
+  generator, llama = config.generator, config.generator.llama
+  if generator.architecture == 't5':
+    for name in ('base', 'user_texts'):
+      if getattr(generator, name):
+        raise InputError(f"config.generator.{name} is given and config.generator.architecture is 't5'; expected "
+                         "'llama'")
+    return
+  if generator.initial_weights:
+    raise InputError("config.generator.initial_weights is of a T5 and config.generator.architecture is 'llama'; "
+                     'expected config.generator.base')
+  if llama.heads % llama.kv_heads or llama.d_head % 2:
+    raise InputError(f'config.generator.llama has {llama.heads} heads, {llama.kv_heads} kv_heads and d_head '
+                     f'{llama.d_head}; expected kv_heads to divide heads, and an even d_head')
+  if not generator.base and generator.lora.rank:
+    raise InputError(f'config.generator.lora.rank is {generator.lora.rank} without config.generator.base; expected a '
+                     'base to adapt, or rank 0')
+  if config.data.window_users:
+    raise InputError(f"config.data.window_users is {config.data.window_users} and config.generator.architecture is "
+                     "'llama'; expected 0: its examples are in memory")
+
+
 def _check_together(config: Config) -> None:
   """What no key shows alone."""
   dates = config.data.preparation
@@ -263,6 +342,7 @@ def _check_together(config: Config) -> None:
   if config.text_embeddings.path and config.text_embeddings.model:
     raise InputError(f'config.text_embeddings.model is {config.text_embeddings.model!r} beside '
                      f'config.text_embeddings.path, {config.text_embeddings.path!r}; expected one of the two')
+  _check_generator(config)
   if config.mesh.data == 0:
     raise InputError('config.mesh.data is 0; expected at least 1, or -1 for as many as devices are left')
   for section_name in ('generator', 'tokenizer', 'collaborative'):

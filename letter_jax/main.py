@@ -14,8 +14,8 @@ from letter_jax.errors import InputError, Preempted
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
 flags.DEFINE_string('workdir', None, 'folder for every result; the same folder resumes')
-flags.DEFINE_enum('stage', 'all', ('all', *pipeline.STAGES, pipeline.PLAN),
-                  'run one stage, or all of them in order; plan: what they would need on --topology')
+flags.DEFINE_enum('stage', 'all', ('all', *pipeline.STAGES, pipeline.EXPORT, pipeline.PLAN),
+                  'one stage, or all in order; export: for transformers; plan: what they would need on --topology')
 flags.DEFINE_string('topology', '', 'TPU to plan for, such as v5e:2x4')
 flags.DEFINE_bool('overwrite', False, 'do a stage whose settings or input changed once more, and those after it')
 flags.DEFINE_bool('distributed', False, 'one of several processes, as a TPU pod or Slurm says')

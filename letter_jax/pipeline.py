@@ -81,7 +81,7 @@ def graph(config: Config) -> list[Stage]:
           lambda config: _given('semantic_ids.path', config.semantic_ids.path)),
     Stage('generator', ('dataset', 'semantic_ids'),
           ('seed', 'data.history_length', 'data.window_users', 'generator'), ('generator.json',), stages.generator,
-          lambda config: _given('generator.initial_weights', config.generator.initial_weights),
+          stages.generator_files,
           trainings=('generator',)),
     Stage('evaluate', ('dataset', 'collaborative', 'semantic_ids', 'generator'), ('data.history_length', 'evaluation'),
           ('metrics.json', 'predictions.jsonl'), stages.evaluate, folder='evaluation'),
@@ -91,7 +91,8 @@ def graph(config: Config) -> list[Stage]:
 
 
 STAGES = tuple(stage.name for stage in graph(Config()))
-PLAN = 'plan'  # beside the graph: it leaves nothing that a stage reads
+# Beside the graph: they leave nothing that a stage reads.
+PLAN, EXPORT = 'plan', 'export'
 
 
 def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bool = False, topology: str = '') -> None:
@@ -110,6 +111,13 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
     plan_mesh(config, topology)
     run(config, workdir, 'dataset', overwrite)
     processes.first(lambda: plan(config, workdir, topology))
+    return
+  if stage == EXPORT:
+    by_name = {each.name: each for each in order}
+    for name in ('semantic_ids', 'generator'):
+      processes.first(functools.partial(_require_complete, by_name[name], stage, by_name, config, workdir))
+    stages.check_devices(config)
+    stages.export(config, workdir)
     return
   if stage != 'all' and stage not in [each.name for each in order]:
     raise InputError(f'--stage={stage} has nothing to do: config.semantic_ids.path gives the semantic IDs from outside')

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from letter_jax import artifacts
+from letter_jax import artifacts, processes
 from letter_jax.configuration import RAW_SOURCES, Config
 from letter_jax.data import letter_format, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows
@@ -25,6 +25,15 @@ def text_embeddings_files(config: Config) -> dict[str, pathlib.Path]:
   from letter_jax.data.language_models import model_files
   folder = pathlib.Path(config.text_embeddings.model)
   return {f'text_embeddings.model/{path.relative_to(folder).as_posix()}': path for path in model_files(str(folder))}
+
+
+def generator_files(config: Config) -> dict[str, pathlib.Path]:
+  """The weights and texts that the generator starts from."""
+  if config.generator.architecture == 't5':
+    weights = config.generator.initial_weights
+    return {'generator.initial_weights': pathlib.Path(weights)} if weights else {}
+  from letter_jax.generators.base_model import files
+  return files(config.generator)
 
 
 def _interactions(config: Config, workdir: pathlib.Path) -> Windows:
@@ -51,6 +60,9 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
     raise InputError(f'config.evaluation.beam is {beam}; expected at most the number of items, {items}')
   if beam < min(20, items):
     raise InputError(f'config.evaluation.beam is {beam}; expected at least {min(20, items)}, as metrics go to rank 20')
+  if config.generator.architecture == 'llama':
+    from letter_jax.generators import base_model
+    base_model.check(config.generator)
   if config.semantic_ids.path:
     letter_format.read_index(pathlib.Path(config.semantic_ids.path), items)
   else:
@@ -161,29 +173,49 @@ def generator(config: Config, workdir: pathlib.Path) -> None:
   data = _interactions(config, workdir)
   codes, codebook_size = _semantic_ids(workdir)
   directory = workdir / 'generator'
+  base = None
+  if config.generator.architecture == 'llama':
+    from letter_jax.generators import base_model
+    texts = store.load_texts(workdir / 'dataset')
+    base = processes.first(lambda: base_model.begin(config.generator, texts, codes.shape[1] * codebook_size, directory))
   description = {'config': dataclasses.asdict(config), 'codebook_size': codebook_size}
   # Written before the training too: its best checkpoint can be used while it runs.
   artifacts.write_json(directory / 'generator.json', description)
-  _, progress = train_generator(config, data, codes, codebook_size, directory)
+  _, progress = train_generator(config, data, codes, codebook_size, directory, base)
   artifacts.write_json(directory / 'generator.json', {
     **description, 'best_step': progress.best_step, 'steps': progress.step, 'best_metrics': progress.best_metrics})
 
 
+def _base_again(config: Config, workdir: pathlib.Path, codes: int):
+  """The base of the language model that was trained; None for a T5."""
+  if config.generator.architecture == 't5':
+    return None
+  from letter_jax.generators import base_model
+  return base_model.again(config.generator, codes, workdir / 'generator')
+
+
 def evaluate(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.evaluation import metrics, popularity
-  from letter_jax.generators.training import generator_evaluator
+  from letter_jax.generators.training import generator_evaluator, whole_params
   from letter_jax.training import checkpoints, sharding
   data = _interactions(config, workdir)
   mesh = sharding.make_mesh(config.mesh)
   restored = checkpoints.restore_generator(workdir, sharding.Layout(mesh))
-  evaluator = generator_evaluator(config, restored.semantic_ids, restored.codebook_size, config.evaluation.beam, mesh)
+  base = _base_again(config, workdir, restored.semantic_ids.shape[1] * restored.codebook_size)
+  params = whole_params(config, restored.params, mesh, base)
+  evaluator = generator_evaluator(config, restored.semantic_ids, restored.codebook_size, config.evaluation.beam, mesh,
+                                  base)
   directory = workdir / 'evaluation'
   result, baselines = {}, {'popularity': {}}
   counts = popularity.training_counts(data)
   data = data.recent()
   for split, of_split in (('validation', splits.validation_examples), ('test', splits.test_examples)):
     examples = of_split(data, config.data.history_length)
-    found = evaluator.evaluate(restored.params, examples, label=f'evaluate {split}')
+    shortened = evaluator.shortened(examples)
+    if shortened:
+      print(f'evaluate: {shortened:,} of {len(examples):,} histories lose their oldest items: the context of the model '
+            'has no room for them', flush=True)
+    found = evaluator.evaluate(params, examples, label=f'evaluate {split}')
     result[split] = found.metrics
     if evaluator.has_collisions:
       result[f'{split}_string_match'] = found.string_match
@@ -195,13 +227,35 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     'generator_step': restored.step})
 
 
+GENERATORS = {'t5': 'LETTER-TIGER', 'llama': 'LETTER-LC-Rec'}
+
+
+def export(config: Config, workdir: pathlib.Path) -> None:
+  """The trained generator as Hugging Face's: a folder of `export/`."""
+  from letter_jax.training import checkpoints, sharding
+  mesh = sharding.make_mesh(config.mesh)
+  restored = checkpoints.restore_generator(workdir, sharding.Layout(mesh))
+  directory = workdir / 'export' / 'hugging_face'
+  if config.generator.architecture == 't5':
+    from letter_jax.generators import t5_weights
+    directory.mkdir(parents=True, exist_ok=True)
+    artifacts.write(directory / 'model.safetensors',
+                    lambda path: t5_weights.write(path, restored.params, config.generator.model))
+  else:
+    from letter_jax.generators.llama_training import write_hugging_face
+    levels = restored.semantic_ids.shape[1]
+    base = _base_again(config, workdir, levels * restored.codebook_size)
+    write_hugging_face(directory, config, base, restored.params, levels, restored.codebook_size, mesh)
+  print(f'export: {GENERATORS[config.generator.architecture]} for transformers, in {directory}', flush=True)
+
+
 def print_results(config: Config, workdir: pathlib.Path) -> None:
   """The final table and where each result lies."""
   from letter_jax.reporting.results_table import results_table
   metrics = json.loads((workdir / 'evaluation' / 'metrics.json').read_text(encoding='utf-8'))
   labels = {'sasrec': f'SASRec ({config.collaborative.model.loss.replace("_", " ")})', 'lightgcn': 'LightGCN',
             'popularity': 'popularity'}
-  rows = {'LETTER-TIGER': metrics['test']}
+  rows = {GENERATORS[config.generator.architecture]: metrics['test']}
   rows.update({label: metrics['baselines'][name]['test'] for name, label in labels.items()
                if name in metrics['baselines']})
   print(f'\n{results_table(rows)}\n{metrics["users"]:,} users, full ranking, beam {metrics["beam"]}\n')

@@ -41,8 +41,14 @@ class Evaluation:
 class GeneratorEvaluator:
   """Beams and metrics of a generator for any users' histories."""
 
-  def __init__(self, search: Search, semantic_ids: np.ndarray, beam: int, batch_size: int, mesh: jax.sharding.Mesh):
-    """`search` is the model's part, compiled once per bucket; `semantic_ids` is int32 [items, L]."""
+  def __init__(self, search: Search, semantic_ids: np.ndarray, beam: int, batch_size: int, mesh: jax.sharding.Mesh,
+               longest: int | None = None):
+    """`search` is the model's part, compiled once per width; `semantic_ids` is int32 [items, L].
+
+    Args:
+      longest: items that the model has room for; of longer histories the latest are taken.
+    """
+    self._longest = longest
     self._batch = sharding.round_up(batch_size, mesh.size)
     trie = item_trie.build(semantic_ids)
     self._leaf_of_item = item_trie.leaves_of_items(trie)
@@ -63,18 +69,22 @@ class GeneratorEvaluator:
 
   def beams(self, params, examples: Examples, label: str = '') -> Iterator[tuple[np.ndarray, np.ndarray, Beams]]:
     """(indices into examples, weights that are 0 on padded rows, beams on the device), shortest histories first."""
-    widths = np.array(sorted({*(width for width in BUCKETS if width < examples.lengths.max()),
-                              int(examples.lengths.max())}))
+    longest = min(int(examples.lengths.max()), self._longest or int(examples.lengths.max()))
+    widths = np.array(sorted({*(width for width in BUCKETS if width < longest), longest}))
     bar = tqdm(total=len(examples), desc=label, unit='user', disable=None if label else True, dynamic_ncols=True)
     by_length = np.argsort(examples.lengths, kind='stable')
     for first in range(0, len(examples), self._batch):
       chosen = by_length[first:first + self._batch]
-      width = widths[np.searchsorted(widths, examples.lengths[chosen[-1]])]
+      width = widths[np.searchsorted(widths, min(examples.lengths[chosen[-1]], longest))]
       indices, weights = sharding.padded_rows(chosen, self._batch)
       histories = sharding.put(examples.take(indices).histories(width), self._users)
       yield indices, weights, self._search(params, histories, self._codes, self.trie)
       bar.update(len(chosen))
     bar.close()
+
+  def shortened(self, examples: Examples) -> int:
+    """Histories that lose their oldest items, for want of room."""
+    return 0 if self._longest is None else int((examples.lengths > self._longest).sum())
 
   def trace(self, params, width: int) -> tuple[int, jax.stages.Traced]:
     """Users of a batch and the search for histories of `width` items, to be compiled."""

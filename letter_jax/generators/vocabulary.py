@@ -1,4 +1,7 @@
-"""Tokens of the generators: 0 pad and start, 1 end (never generated), then code c of level l is 2 + l * K + c."""
+"""Tokens of the codes: code c of level l is first_code + l * K + c.
+
+Before them a T5 has 0, pad and start, and 1, end (never generated); a language model has its text's tokens.
+"""
 
 import dataclasses
 
@@ -12,23 +15,24 @@ FIRST_CODE = 2
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-  """Attributes: levels L; codebook_size K."""
+  """Attributes: levels L; codebook_size K; first_code, the tokens before the codes."""
 
   levels: int
   codebook_size: int
+  first_code: int = FIRST_CODE
 
   @property
   def size(self) -> int:
-    return FIRST_CODE + self.levels * self.codebook_size
+    return self.first_code + self.levels * self.codebook_size
 
   def level(self, level: int) -> slice:
     """Where the K codes of a level stand."""
-    first = FIRST_CODE + level * self.codebook_size
+    first = self.first_code + level * self.codebook_size
     return slice(first, first + self.codebook_size)
 
   def tokens(self, codes: jax.Array) -> jax.Array:
     """int32 [..., L] codes -> tokens."""
-    return codes + FIRST_CODE + jnp.arange(self.levels) * self.codebook_size
+    return codes + self.first_code + jnp.arange(self.levels) * self.codebook_size
 
   def item_tokens(self, items: jax.Array, codes_NxL: jax.Array) -> jax.Array:
     """int32 [..., C] items -> [..., C * L] tokens; negative items become PAD."""

@@ -87,7 +87,7 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   config.
   """
   from letter_jax.collaborative.sasrec_training import sasrec_program
-  from letter_jax.generators.training import generator_evaluator, generator_program
+  from letter_jax.generators.training import generator_evaluator, generator_program, whole_params
   from letter_jax.tokenizer.training import tokenizer_program
   from letter_jax.training import loop
   data = store.load_interactions(workdir / 'dataset')
@@ -100,7 +100,12 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
     rows = np.zeros((data.num_items, config.tokenizer.model.latent_dim), np.float32)
     programs.append(('tokenizer', config.tokenizer.training, tokenizer_program(
       config.tokenizer, text, rows, config.seed, mesh, config.mesh.fully_sharded)))
-  generator = generator_program(config, data, codes, codebook_size, mesh)
+  base = None
+  if config.generator.architecture == 'llama':
+    from letter_jax.generators import base_model
+    base = base_model.begin(config.generator, store.load_texts(workdir / 'dataset'), codes.shape[1] * codebook_size,
+                            workdir / 'plan')
+  generator = generator_program(config, data, codes, codebook_size, mesh, base)
   programs.append(('generator', config.generator.training, generator))
   found = []
   for name, training, program in programs:
@@ -110,9 +115,10 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
     unit = 'epoch' if program.steps_per_call > 1 else 'step'
     found.append((f'{name} {unit}', program.examples_per_epoch / calls, calls, training.epochs,
                   program.step.trace(state, *program.arguments(batch))))
-  evaluator = generator_evaluator(config, codes, codebook_size, config.evaluation.beam, mesh)
+  evaluator = generator_evaluator(config, codes, codebook_size, config.evaluation.beam, mesh, base)
   # As a validation: from the parameters as the training has them.
-  users, traced = evaluator.trace(loop.abstract_state(generator).params, config.data.history_length)
+  params = whole_params(config, loop.abstract_state(generator).params, mesh, base)
+  users, traced = evaluator.trace(params, config.data.history_length)
   found.append(('decoding', users, -(-len(splits.test_examples(data, 1)) // users), 1, traced))
   return found
 

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -94,6 +95,12 @@ class Layout:
     """The same tree, laid out as `of` says. Inside jit."""
     return jax.lax.with_sharding_constraint(tree, self.of(tree))
 
+  def limited_to(self, params) -> 'Layout':
+    """With those of the rules alone that fit one of the parameters."""
+    names = [name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    fitting = tuple(rule for rule in self.rules if any(_fits(rule[0], name) for name in names))
+    return dataclasses.replace(self, rules=fitting)
+
   def require_matches(self, params) -> None:
     """Raises InputError for a rule that fits no parameter."""
     names = [name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
@@ -160,6 +167,13 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, accumulation_steps: int)
 def is_planned(mesh: Mesh) -> bool:
   """Whether its devices are of a topology that programs are only compiled for."""
   return mesh.devices.flat[0] not in jax.devices()
+
+
+def compute_dtype(name: str, mesh: Mesh) -> np.dtype:
+  """'auto' is bfloat16 where the hardware gains from it (GPU, TPU) and float32 on CPU."""
+  if name == 'auto':
+    name = 'float32' if mesh.devices.flat[0].platform == 'cpu' else 'bfloat16'
+  return jnp.dtype(name)
 
 
 def round_up(count: int, multiple: int) -> int:

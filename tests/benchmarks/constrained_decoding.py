@@ -18,7 +18,8 @@ from letter_jax.configuration import Config, MeshConfig
 from letter_jax.data import splits
 from letter_jax.data.splits import Examples
 from letter_jax.generators import t5_weights
-from letter_jax.generators.training import generator_evaluator, generator_model
+from letter_jax.generators.t5_training import t5_model
+from letter_jax.generators.training import generator_evaluator
 from letter_jax.generators.vocabulary import Vocabulary
 from letter_jax.training import sharding
 from tests.benchmarks import inputs, table
@@ -61,7 +62,7 @@ def main() -> None:
   codes_NxL = inputs.semantic_ids(arguments, data.num_items)
   config, mesh = Config(), sharding.make_mesh(MeshConfig())
   vocabulary = Vocabulary(codes_NxL.shape[1], inputs.CODES)
-  model = generator_model(config, vocabulary, mesh)
+  model = t5_model(config, vocabulary, mesh)
   tokens = np.zeros((1, vocabulary.levels), np.int32)
   params = sharding.put(model.init(jax.random.key(0), tokens, tokens, tokens[:, None])['params'],
                         sharding.replicated(mesh))

@@ -1,0 +1,79 @@
+"""LETTER-LC-Rec: a language model with LoRA that speaks semantic IDs, on data in LETTER's format.
+
+    python -m letter_jax.main --config=configs/letter_lcrec.py:beauty --config.data.path=FOLDER \
+        --config.generator.base=BASE --workdir=DIR
+
+BASE is the Hugging Face folder of a LLaMA, Qwen2 or Qwen3. `letter_lcrec.py:tiny` needs none, and no data: a small
+LLaMA from nothing, with a tokenizer made of the items' texts, on the built-in store.
+"""
+
+import pathlib
+import runpy
+
+from letter_jax.configuration import default_config
+from letter_jax.errors import InputError
+
+NAMES = ('beauty', 'instruments', 'scientific', 'yelp')
+# Stacked over layers; adapters are split like the kernels that they stand beside.
+PARTITION = (
+  ('(embedding|new_embedding|new_head)', ('model', 'data')),
+  ('head', ('data', 'model')),
+  ('(query|key|value|gate|up)/kernel', ('', 'data', 'model')),
+  ('(out|down)/kernel', ('', 'model', 'data')),
+  ('(query|key|value|gate|up)/lora_a', ('', 'data', '')),
+  ('(query|key|value|gate|up)/lora_b', ('', '', 'model')),
+  ('(out|down)/lora_a', ('', 'model', '')),
+  ('(out|down)/lora_b', ('', '', 'data')))
+
+
+def get_config(name: str = ''):
+  if name == 'tiny':
+    return _tiny()
+  if name not in NAMES:
+    raise InputError(f'configs/letter_lcrec.py:{name} is no data set; expected tiny, {", ".join(NAMES)} after the '
+                     'colon')
+  config = default_config()
+  config.data.source = 'yelp' if name == 'yelp' else 'letter'
+  config.data.name = name.capitalize()
+  if name == 'beauty':
+    config.collaborative.model.dropout = 0.5
+
+  generator = config.generator
+  generator.architecture = 'llama'
+  generator.partition = PARTITION
+  generator.temperature = 0.7
+  generator.remat = True
+  generator.row_tokens = 1024
+
+  training = generator.training
+  training.epochs = 4
+  training.batch_size = 128
+  training.learning_rate = 1e-4
+  training.evaluate_every_epochs = 1
+  training.gradient_clip = 1.0
+  return config
+
+
+def _tiny():
+  quickstart = runpy.run_path(str(pathlib.Path(__file__).with_name('quickstart.py')))
+  config = quickstart['get_config']()
+  generator = config.generator
+  generator.architecture = 'llama'
+  generator.partition = PARTITION
+  generator.lora.rank = 0
+  generator.llama.text_vocabulary = 2048
+  generator.llama.d_model = 96
+  generator.llama.d_ff = 256
+  generator.llama.layers = 3
+  generator.llama.heads = 4
+  generator.llama.kv_heads = 2
+  generator.llama.d_head = 24
+  generator.row_tokens = 256
+
+  training = generator.training
+  training.epochs = 4
+  training.batch_size = 128
+  training.accumulation_steps = 1
+  training.learning_rate = 2e-3
+  training.relative_updates = False
+  return config
