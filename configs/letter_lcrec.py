@@ -10,7 +10,6 @@ LLaMA from nothing, with a tokenizer made of the items' texts, on the built-in s
 import pathlib
 import runpy
 
-from letter_jax.configuration import default_config
 from letter_jax.errors import InputError
 
 NAMES = ('beauty', 'instruments', 'scientific', 'yelp')
@@ -28,38 +27,42 @@ PARTITION = (
 
 def get_config(name: str = ''):
   if name == 'tiny':
-    return _tiny()
-  if name not in NAMES:
-    raise InputError(f'configs/letter_lcrec.py:{name} is no data set; expected tiny, {", ".join(NAMES)} after the '
-                     'colon')
-  config = default_config()
-  config.data.source = 'yelp' if name == 'yelp' else 'letter'
-  config.data.name = name.capitalize()
-  if name == 'beauty':
-    config.collaborative.model.dropout = 0.5
-
+    return _from_nothing(_recipe('quickstart'))
+  data, _, tiny = name.partition('_')
+  if data not in NAMES or tiny not in ('', 'tiny'):
+    raise InputError(f'configs/letter_lcrec.py:{name} is no data set; expected tiny, DATASET or DATASET_tiny after the '
+                     f'colon, where DATASET is {", ".join(NAMES)}')
+  config = _recipe('letter_tiger', data)
+  if tiny:
+    return _from_nothing(config)
   generator = config.generator
   generator.architecture = 'llama'
   generator.partition = PARTITION
+  generator.softmax = 'vocabulary'
   generator.temperature = 0.7
   generator.remat = True
   generator.row_tokens = 1024
 
   training = generator.training
   training.epochs = 4
-  training.batch_size = 128
-  training.learning_rate = 1e-4
   training.evaluate_every_epochs = 1
-  training.gradient_clip = 1.0
+  training.batch_size = 128
+  training.accumulation_steps = 1
+  training.learning_rate = 1e-4
+  training.relative_updates = False
   return config
 
 
-def _tiny():
-  quickstart = runpy.run_path(str(pathlib.Path(__file__).with_name('quickstart.py')))
-  config = quickstart['get_config']()
+def _recipe(name: str, *argument: str):
+  """What comes before the generator is LETTER-TIGER's."""
+  return runpy.run_path(str(pathlib.Path(__file__).with_name(f'{name}.py')))['get_config'](*argument)
+
+
+def _from_nothing(config):
   generator = config.generator
   generator.architecture = 'llama'
   generator.partition = PARTITION
+  generator.softmax = 'catalogue'
   generator.lora.rank = 0
   generator.llama.text_vocabulary = 2048
   generator.llama.d_model = 96

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from letter_jax.configuration import RQVAEConfig
 from letter_jax.tokenizer.rqvae import RQVAEOutput
@@ -115,9 +114,10 @@ def _mean(values_N, weight_N):
 def _contrastive(z_Nxd, collaborative_Nxd, weight_N):
   """Cross-entropy of the diagonal of z @ cf^T: raw dot products, from text to collaborative only."""
   logits_NxN = jnp.matmul(z_Nxd, collaborative_Nxd.T, precision=_HIGHEST)
-  logits_NxN = jnp.where(weight_N > 0, logits_NxN, _EXCLUDED)
-  losses_N = optax.softmax_cross_entropy_with_integer_labels(logits_NxN, jnp.arange(z_Nxd.shape[0]))
-  return _mean(losses_N, weight_N)
+  excluded_N = jnp.where(weight_N > 0, 0., _EXCLUDED)
+  # The diagonal by itself: to take it from the logits, its gradient would be put back among all of theirs.
+  own_N = jnp.sum(z_Nxd * collaborative_Nxd, axis=1)
+  return _mean(jax.nn.logsumexp(logits_NxN + excluded_N, axis=1) - own_N, weight_N)
 
 
 def _diversity(codebook_Kxd, codes_N, positives_N, weight_N):

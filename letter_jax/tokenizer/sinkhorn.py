@@ -21,6 +21,7 @@ _LOG_ZERO = -1e30
 _TINY = 1e-30
 _ROUNDING = 1e-4  # of log odds whose terms reach 1 / epsilon
 _PLAIN_RANGE = 1e29  # that an entry of the kernel may grow by before it is made anew
+_MANY = 4  # items for each code
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -66,9 +67,23 @@ def sinkhorn_codes(centered_BxK, epsilon: float, iterations: int, weight_B=None)
 
   With fewer items than codes an item has several columns nearly to itself, and in float32 their entries are equal:
   1 - 1e-9 is 1. So the entries p (as shares of their column) are compared by their log odds, log p - log(1 - p), which
-  tell them apart and have the same order. What even they leave equal, as for items alike, goes to the nearest code.
+  tell them apart and have the same order. With many items for each code no share comes near to 1, and log p will do.
+  What even they leave equal, as for items alike, goes to the nearest code.
   """
+  rows, columns = centered_BxK.shape
   logits_BxK = _scaled_rows(centered_BxK, epsilon, iterations, weight_B)
+  if rows < _MANY * columns:
+    return _largest_odds(logits_BxK, centered_BxK)
+  if weight_B is None:
+    return _largest_share(logits_BxK, centered_BxK)
+  return jax.lax.cond(jnp.sum(weight_B > 0) >= _MANY * columns, _largest_share, _largest_odds, logits_BxK, centered_BxK)
+
+
+def _largest_share(logits_BxK, centered_BxK):
+  return argmax(jax.nn.log_softmax(logits_BxK, axis=0) - _ROUNDING * centered_BxK, axis=1)
+
+
+def _largest_odds(logits_BxK, centered_BxK):
   largest_K = jnp.max(logits_BxK, axis=0)
   is_first_BxK = jnp.arange(len(logits_BxK))[:, None] == argmax(logits_BxK, axis=0)
   # log(1 - p) loses nothing where p <= 1/2; only the largest entry of a column needs the sum of the others. (Of two

@@ -87,7 +87,7 @@ def test_codes_where_entries_are_equal_in_any_precision():
   assert max(most) > 1
 
 
-@pytest.mark.parametrize('rows, columns', [(60, 24), (24, 60)])
+@pytest.mark.parametrize('rows, columns', [(60, 24), (24, 60), (200, 24)])
 def test_codes_are_the_largest_entries_of_the_plan(rows, columns):
   centered_BxK = np.asarray(center_distances(distances(rows, columns)))
   codes_B = codes_of(centered_BxK, 0.05, 50)
@@ -98,3 +98,11 @@ def test_items_alike_take_their_nearest_code_together():
   distances_BxK = np.repeat(distances(1, 9), 5, axis=0)
   codes_B = codes_of(center_distances(distances_BxK), 0.003, 50)
   np.testing.assert_array_equal(codes_B, distances_BxK.argmin(axis=1))
+
+
+@pytest.mark.parametrize('real', [180, 20])
+def test_codes_of_a_padded_batch_are_those_of_its_rows(real):
+  centered_BxK = np.asarray(center_distances(distances(real, 24)))
+  padded_BxK = np.concatenate([centered_BxK, np.zeros((200 - real, 24), np.float32)])
+  found = codes_of(padded_BxK, 0.003, 50, (np.arange(200) < real).astype(np.float32))
+  np.testing.assert_array_equal(found[:real], codes_of(centered_BxK, 0.003, 50))
