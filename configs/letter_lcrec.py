@@ -34,7 +34,10 @@ def get_config(name: str = ''):
                      f'colon, where DATASET is {", ".join(NAMES)}')
   config = _recipe('letter_tiger', data)
   if tiny:
-    return _from_nothing(config)
+    config = _from_nothing(config)
+    config.generator.training.epochs = 16
+    config.generator.training.evaluate_every_epochs = 2
+    return config
   generator = config.generator
   generator.architecture = 'llama'
   generator.partition = PARTITION

@@ -171,7 +171,8 @@ def llama_evaluator(config: Config, base: BaseModel, semantic_ids: np.ndarray, c
                      f'{len(prompt.prefix) + len(prompt.suffix) + 2 * vocabulary.levels} tokens at least')
   search = functools.partial(search_items, llama_model(config, base, mesh), vocabulary, prompt,
                              softmax=config.generator.softmax)
-  return GeneratorEvaluator(search, semantic_ids, beam, config.evaluation.batch_size, mesh, longest)
+  return GeneratorEvaluator(search, semantic_ids, beam, config.evaluation.batch_size, mesh, longest,
+                            tensor_parallel=mesh.shape['model'] > 1)
 
 
 def write_hugging_face(directory: pathlib.Path, config: Config, base: BaseModel, trained: dict, levels: int,
