@@ -326,8 +326,8 @@ def _check_generator(config: Config) -> None:
     raise InputError(f'config.generator.llama has {llama.heads} heads, {llama.kv_heads} kv_heads and d_head '
                      f'{llama.d_head}; expected kv_heads to divide heads, and an even d_head')
   if not generator.base and generator.lora.rank:
-    raise InputError(f'config.generator.lora.rank is {generator.lora.rank} without config.generator.base; expected a '
-                     'base to adapt, or rank 0')
+    raise InputError("config.generator.base is ''; expected the folder of a Hugging Face model to adapt, or "
+                     'config.generator.lora.rank=0 to train one from nothing')
   if config.data.window_users:
     raise InputError(f"config.data.window_users is {config.data.window_users} and config.generator.architecture is "
                      "'llama'; expected 0: its examples are in memory")

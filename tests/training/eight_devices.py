@@ -1,22 +1,33 @@
 """Every training on meshes of eight devices against one: run by `test_meshes.py` in a process that has so many.
 
-    JAX_NUM_CPU_DEVICES=8 python -m tests.training.eight_devices {tokenizer,sasrec,generator,decoding,restored FOLDER}
+    JAX_NUM_CPU_DEVICES=8 python -m tests.training.eight_devices {tokenizer,sasrec,generator,language}
+    ... tests.training.eight_devices decoding {generator,language}
+    ... tests.training.eight_devices restored FOLDER
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
+import runpy
 import sys
+import tempfile
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from letter_jax.collaborative.sasrec_training import sasrec_program
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
-from letter_jax.generators.training import generator_evaluator, generator_program
+from letter_jax.generators import base_model, llama_weights
+from letter_jax.generators.llama import Architecture, Llama
+from letter_jax.generators.text_tokenizer import TextTokenizer
+from letter_jax.generators.training import generator_evaluator, generator_program, whole_params
 from letter_jax.tokenizer.training import tokenizer_program
-from letter_jax.training import loop, sharding
+from letter_jax.training import loop, optimizers, sharding
 from letter_jax.training.checkpoints import Checkpoints, Progress
 from tests.small_data import config_with, cyclic_interactions, distinct_codes, relative_error, run_settings
 
@@ -36,11 +47,45 @@ CONFIG = config_with(run_settings(
   collaborative__model__heads=2, collaborative__training__batch_size=50, tokenizer__training__batch_size=29))
 TEXT, COLLABORATIVE = (np.random.default_rng(seed).normal(size=(60, width)).astype(np.float32)
                        for seed, width in ((0, 24), (1, 8)))
+# Adapters on a base, with the recipe's partition rules.
+LANGUAGE = config_with(run_settings(
+  data__history_length=8, generator__architecture='llama', generator__base='FOLDER', generator__row_tokens=192,
+  generator__mixture__fused=0.0, generator__mixture__id_to_item=0.3, generator__training__accumulation_steps=2,
+  generator__partition=runpy.run_path(str(pathlib.Path(__file__).parents[2] / 'configs/letter_lcrec.py'))['PARTITION']))
+ITEM_TEXTS = tuple({'title': f'number {item}', 'brand': '', 'categories': '', 'description': ''} for item in range(30))
+
+
+@functools.cache
+def language_base() -> tuple[base_model.BaseModel, str]:
+  """A small LLaMA in a folder, whose widths divide by eight."""
+  folder = pathlib.Path(tempfile.mkdtemp())
+  tokenizer = TextTokenizer.train([text['title'] for text in ITEM_TEXTS], 264)
+  tokenizer.write(folder)
+  sizes = Architecture(text_vocabulary=tokenizer.size, new_tokens=1, d_model=16, d_ff=32, layers=2, heads=8, kv_heads=8,
+                       d_head=4, context=512)
+  tokens = jnp.zeros((1, 1), jnp.int32)
+  llama_weights.write(folder, jax.jit(Llama(sizes).init)(jax.random.key(1), tokens, tokens, tokens)['params'], sizes,
+                      None)
+  settings = dataclasses.replace(LANGUAGE.generator, base=str(folder))
+  return base_model.begin(settings, ITEM_TEXTS, 24, folder), str(folder)
+
+
+def language(config, mesh) -> loop.Program:
+  base, folder = language_base()
+  generator = dataclasses.replace(LANGUAGE.generator, base=folder)
+  config = dataclasses.replace(LANGUAGE, mesh=config.mesh, generator=generator)
+  # With Adam's own epsilon, 1e-8, adapters make steps of full size out of rounding errors: they start at zero.
+  coarse = lambda training, steps: optax.adamw(optimizers.learning_rate(training, steps), eps=1e-3)
+  with mock.patch.object(optimizers, 'adamw', coarse):
+    return generator_program(config, DATA, CODES, 8, mesh, base)
+
+
 PROGRAMS = {
   'tokenizer': lambda config, mesh: tokenizer_program(
     config.tokenizer, TEXT, COLLABORATIVE, config.seed, mesh, config.mesh.fully_sharded),
   'sasrec': lambda config, mesh: sasrec_program(config, DATA, DATA, mesh),
   'generator': lambda config, mesh: generator_program(config, DATA, CODES, 8, mesh),
+  'language': language,
 }
 
 
@@ -73,12 +118,16 @@ def compare(name: str, expected, axes: tuple[int, int], fully_sharded: bool) -> 
   return {**errors, 'share': share}
 
 
-def decoded(mesh):
+def decoded(mesh, name: str):
   """Best items of every user and their scores, with the parameters that a generator starts with."""
-  program = PROGRAMS['generator'](CONFIG, sharding.make_mesh(MeshConfig(), jax.devices()[:1]))
+  config, base = CONFIG, None
+  if name == 'language':
+    base, folder = language_base()
+    config = dataclasses.replace(LANGUAGE, generator=dataclasses.replace(LANGUAGE.generator, base=folder))
+  program = PROGRAMS[name](config, sharding.make_mesh(MeshConfig(), jax.devices()[:1]))
   params = jax.device_get(jax.jit(program.init)(*program.init_arguments).params)
-  found = generator_evaluator(CONFIG, CODES, 8, 20, mesh).evaluate(
-    sharding.put(params, sharding.replicated(mesh)), splits.test_examples(DATA, 8), '')
+  params = whole_params(config, sharding.put(params, sharding.replicated(mesh)), mesh, base)
+  found = generator_evaluator(config, CODES, 8, 20, mesh, base).evaluate(params, splits.test_examples(DATA, 8), '')
   return found.items_UxK, found.scores_UxK, found.metrics
 
 
@@ -116,9 +165,9 @@ def main(name: str, folder: str = '') -> None:
     return
   one = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
   if name == 'decoding':
-    items, scores, metrics = decoded(one)
+    items, scores, metrics = decoded(one, folder)
     for axes in MESHES:
-      found = decoded(sharding.make_mesh(MeshConfig(*axes)))
+      found = decoded(sharding.make_mesh(MeshConfig(*axes)), folder)
       print(json.dumps({'mesh': axes, 'other_items': int((items != found[0]).sum()),
                         'scores': relative_error(found[1], scores),
                         'metrics': max(abs(found[2][key] - metrics[key]) for key in metrics)}))
