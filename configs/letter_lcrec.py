@@ -20,8 +20,8 @@ PARTITION = (
   ('(query|key|value|gate|up)/kernel', ('', 'data', 'model')),
   ('(out|down)/kernel', ('', 'model', 'data')),
   ('(query|key|value|gate|up)/lora_a', ('', 'data', '')),
-  ('(query|key|value|gate|up)/lora_b', ('', '', 'model')),
-  ('(out|down)/lora_a', ('', 'model', '')),
+  ('(query|key|value|gate|up)/lora_b', ('', 'data', 'model')),
+  ('(out|down)/lora_a', ('', 'model', 'data')),
   ('(out|down)/lora_b', ('', '', 'data')))
 
 
