@@ -28,8 +28,8 @@ PARTITION = (
 def get_config(name: str = ''):
   if name == 'tiny':
     return _from_nothing(_recipe('quickstart'))
-  data, _, tiny = name.partition('_')
-  if data not in NAMES or tiny not in ('', 'tiny'):
+  data, tiny = name.removesuffix('_tiny'), name.endswith('_tiny')
+  if data not in NAMES:
     raise InputError(f'configs/letter_lcrec.py:{name} is no data set; expected tiny, DATASET or DATASET_tiny after the '
                      f'colon, where DATASET is {", ".join(NAMES)}')
   config = _recipe('letter_tiger', data)

@@ -255,7 +255,8 @@ class GeneratorConfig:
   llama: LlamaConfig = section(LlamaConfig)
   lora: LoRAConfig = section(LoRAConfig)
   mixture: MixtureConfig = section(MixtureConfig)
-  user_texts: str = setting('', "LC-Rec's NAME.user.json: what users look for and what they like")
+  user_texts: str = setting('', "LC-Rec's NAME.user.json: what users look for and what they like; the latter as "
+                             'of the training interactions, or held-out items leak')
   base_dtype: str = setting('auto', "of the base's weights, where they are not trained; 'auto': as `compute_dtype`",
                             choices=('auto', 'float32', 'bfloat16', 'int8'))
   remat: bool = setting(False, "compute a language model's activations again in the backward pass: less memory")
@@ -328,6 +329,9 @@ def _check_generator(config: Config) -> None:
   if not generator.base and generator.lora.rank:
     raise InputError("config.generator.base is ''; expected the folder of a Hugging Face model to adapt, or "
                      'config.generator.lora.rank=0 to train one from nothing')
+  if generator.base_dtype != 'auto' and not (generator.base and generator.lora.rank):
+    raise InputError(f'config.generator.base_dtype is {generator.base_dtype!r} and nothing is frozen; expected a '
+                     "config.generator.base with a config.generator.lora.rank above 0, or 'auto'")
   if config.data.window_users:
     raise InputError(f"config.data.window_users is {config.data.window_users} and config.generator.architecture is "
                      "'llama'; expected 0: its examples are in memory")

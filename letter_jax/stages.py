@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from letter_jax import artifacts, processes
+from letter_jax import artifacts
 from letter_jax.configuration import RAW_SOURCES, Config
 from letter_jax.data import letter_format, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows
@@ -62,7 +62,8 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
     raise InputError(f'config.evaluation.beam is {beam}; expected at least {min(20, items)}, as metrics go to rank 20')
   if config.generator.architecture == 'llama':
     from letter_jax.generators import base_model
-    base_model.check(config.generator)
+    texts = store.load_summary(workdir / 'dataset')['items_without_text'] is not None
+    base_model.check(config.generator, texts, model.levels, model.codebook_size)
   if config.semantic_ids.path:
     letter_format.read_index(pathlib.Path(config.semantic_ids.path), items)
   else:
@@ -177,13 +178,21 @@ def generator(config: Config, workdir: pathlib.Path) -> None:
   if config.generator.architecture == 'llama':
     from letter_jax.generators import base_model
     texts = store.load_texts(workdir / 'dataset')
-    base = processes.first(lambda: base_model.begin(config.generator, texts, codes.shape[1] * codebook_size, directory))
+    base = base_model.begin(config.generator, texts, codes.shape[1] * codebook_size, directory)
   description = {'config': dataclasses.asdict(config), 'codebook_size': codebook_size}
   # Written before the training too: its best checkpoint can be used while it runs.
   artifacts.write_json(directory / 'generator.json', description)
   _, progress = train_generator(config, data, codes, codebook_size, directory, base)
   artifacts.write_json(directory / 'generator.json', {
     **description, 'best_step': progress.best_step, 'steps': progress.step, 'best_metrics': progress.best_metrics})
+
+
+def _generator_layout(config: Config, mesh):
+  """A T5 is whole on every device; a language model lies as it is trained."""
+  from letter_jax.training import sharding
+  if config.generator.architecture == 't5':
+    return sharding.Layout(mesh)
+  return sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
 
 
 def _base_again(config: Config, workdir: pathlib.Path, codes: int):
@@ -200,7 +209,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.training import checkpoints, sharding
   data = _interactions(config, workdir)
   mesh = sharding.make_mesh(config.mesh)
-  restored = checkpoints.restore_generator(workdir, sharding.Layout(mesh))
+  restored = checkpoints.restore_generator(workdir, _generator_layout(config, mesh))
   base = _base_again(config, workdir, restored.semantic_ids.shape[1] * restored.codebook_size)
   params = whole_params(config, restored.params, mesh, base)
   evaluator = generator_evaluator(config, restored.semantic_ids, restored.codebook_size, config.evaluation.beam, mesh,
@@ -234,7 +243,7 @@ def export(config: Config, workdir: pathlib.Path) -> None:
   """The trained generator as Hugging Face's: a folder of `export/`."""
   from letter_jax.training import checkpoints, sharding
   mesh = sharding.make_mesh(config.mesh)
-  restored = checkpoints.restore_generator(workdir, sharding.Layout(mesh))
+  restored = checkpoints.restore_generator(workdir, _generator_layout(config, mesh))
   directory = workdir / 'export' / 'hugging_face'
   if config.generator.architecture == 't5':
     from letter_jax.generators import t5_weights

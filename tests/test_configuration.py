@@ -58,7 +58,9 @@ def test_an_integer_will_do_for_a_number():
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 RECIPES = [('quickstart', ''), *(('letter_tiger', name) for name in ('scientific', 'beauty', 'instruments', 'yelp')),
-           *(('letter_tiger_paper', name) for name in ('instruments', 'beauty', 'yelp'))]
+           *(('letter_tiger_paper', name) for name in ('instruments', 'beauty', 'yelp')),
+           ('letter_lcrec', 'tiny'), *(('letter_lcrec', name) for name in (
+             'scientific_tiny', 'beauty_tiny', 'instruments_tiny', 'yelp_tiny'))]
 
 
 def test_every_recipe_is_in_this_list():
@@ -68,6 +70,22 @@ def test_every_recipe_is_in_this_list():
 @pytest.mark.parametrize('name, argument', RECIPES)
 def test_recipes_are_valid(name, argument):
   config = from_config_dict(runpy.run_path(str(CONFIGS / f'{name}.py'))['get_config'](*[argument] * bool(argument)))
-  assert config.data.name == argument.capitalize()
+  assert config.data.name == argument.removesuffix('tiny').removesuffix('_').capitalize()
   if name == 'letter_tiger_paper':
     assert config.generator == GeneratorConfig(temperature=0.7)
+
+
+def test_a_language_model_wants_a_base_or_to_start_from_nothing():
+  recipe = runpy.run_path(str(CONFIGS / 'letter_lcrec.py'))['get_config']
+  config = recipe('beauty')
+  with pytest.raises(InputError, match="config.generator.base is ''; expected the folder of a Hugging Face model"):
+    from_config_dict(config)
+  config.generator.base = 'FOLDER'
+  assert from_config_dict(config).generator.lora.rank == 8
+  config.generator.lora.rank = 0
+  config.generator.base_dtype = 'int8'
+  with pytest.raises(InputError, match="config.generator.base_dtype is 'int8' and nothing is frozen"):
+    from_config_dict(config)
+  for name in ('nowhere', 'beauty_', 'beauty_small'):
+    with pytest.raises(InputError, match=f'letter_lcrec.py:{name} is no data set'):
+      recipe(name)

@@ -67,7 +67,7 @@ class PackedEpochs:
                for of_length in counts]
     self._batches_W = np.array(batches).reshape(data.num_windows, data.parts).max(axis=1)
     self.per_epoch = int(self._batches_W.sum())
-    self._wanted_AxB = _share(self._part_rows, micro_batches, devices // data.parts, *(
+    self._wanted_AxB = share(self._part_rows, micro_batches, devices // data.parts, *(
       (process, processes) if data.parts == 1 else (0, 1)))
     self._part = process if data.parts > 1 else 0
     self._lock = threading.Lock()
@@ -116,7 +116,7 @@ class PackedEpochs:
     return packing.PackedBatches(examples, plan, self._part_rows, self._seed, (window, self._part))
 
 
-def _share(rows: int, micro_batches: int, devices: int, process: int, processes: int) -> np.ndarray:
+def share(rows: int, micro_batches: int, devices: int, process: int, processes: int) -> np.ndarray:
   """int64 [micro-batches, rows of a process in each]: rows of the batch, -1 where one only fills up."""
   micro_rows = rows // micro_batches
   rows_AxB = np.arange(rows).reshape(micro_batches, micro_rows)

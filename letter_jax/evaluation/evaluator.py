@@ -42,13 +42,13 @@ class GeneratorEvaluator:
   """Beams and metrics of a generator for any users' histories."""
 
   def __init__(self, search: Search, semantic_ids: np.ndarray, beam: int, batch_size: int, mesh: jax.sharding.Mesh,
-               longest: int | None = None, tensor_parallel: bool = False):
+               longest: int | None = None, in_pieces: bool = False):
     """`search` is the model's part, compiled once per width; `semantic_ids` is int32 [items, L].
 
     Args:
       longest: items that the model has room for; of longer histories the latest are taken.
-      tensor_parallel: parameters stay in pieces over 'model', for those that no device has room for, and users are
-        split over 'data'; else every device has all parameters and its own users.
+      in_pieces: parameters stay in pieces, for those that no device has room for, and XLA adds the communication; else
+        every device has all of them and its own users.
     """
     self._longest = longest
     self._batch = sharding.round_up(batch_size, mesh.size)
@@ -60,14 +60,17 @@ class GeneratorEvaluator:
     self.has_collisions = trie.num_leaves < len(semantic_ids)
     self._beam = beam
     self._expand = jax.jit(functools.partial(expand, k=beam), out_shardings=sharding.replicated(mesh))
-    whole, self._users = PartitionSpec(), sharding.split(mesh) if tensor_parallel else sharding.everywhere(mesh)
-    # Users are independent. Left to jit, the top-k of the search would gather all of them on every device.
+    whole, self._users = PartitionSpec(), sharding.split(mesh) if in_pieces else sharding.everywhere(mesh)
     local = functools.partial(search, beam=beam)
-    if mesh.devices.flat[0].platform == 'cpu' and self._batch // mesh.size % 2 == 0:
+    if mesh.devices.flat[0].platform == 'cpu' and self._batch // mesh.size % 2 == 0 and not in_pieces:
       local = functools.partial(_in_halves, local)
-    self._search = jax.jit(jax.shard_map(
-      local, mesh=mesh, in_specs=(whole, self._users.spec, whole, whole), out_specs=self._users.spec, check_vma=False,
-      axis_names={'data'} if tensor_parallel else frozenset(mesh.axis_names)))
+    if in_pieces:
+      self._search = jax.jit(local, out_shardings=self._users)
+    else:
+      # Users are independent. Left to jit, the top-k of the search would gather all of them on every device.
+      self._search = jax.jit(jax.shard_map(
+        local, mesh=mesh, in_specs=(whole, self._users.spec, whole, whole), out_specs=self._users.spec,
+        check_vma=False))
     self._sums = jax.jit(self._metric_sums)
 
   def beams(self, params, examples: Examples, label: str = '') -> Iterator[tuple[np.ndarray, np.ndarray, Beams]]:

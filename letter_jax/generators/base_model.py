@@ -4,11 +4,12 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
+from letter_jax import processes
 from letter_jax.configuration import GeneratorConfig
 from letter_jax.errors import InputError
 from letter_jax.generators import llama_weights, prompts
 from letter_jax.generators.llama import Architecture
-from letter_jax.generators.text_tokenizer import TextTokenizer
+from letter_jax.generators.text_tokenizer import SPECIAL_TOKEN_FILES, TextTokenizer
 
 TOKENIZER = 'tokenizer'  # folder under that of the generator
 
@@ -32,7 +33,7 @@ class BaseModel:
 
 def begin(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, codes: int,
           directory: pathlib.Path) -> BaseModel:
-  """What a training needs; a tokenizer that is made of the texts is written under `directory`.
+  """What a training needs; a tokenizer that is made of the texts is written under `directory`, once.
 
   Args:
     texts: of the items.
@@ -41,16 +42,20 @@ def begin(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, codes
   Raises:
     InputError: a folder that is no model, one that cannot be computed here, or files that are not what they should be.
   """
-  if config.base:
-    tokenizer = TextTokenizer.read(pathlib.Path(config.base))
-  else:
-    words = [text[field] for text in texts or () for field in ('title', 'description') if text[field]]
-    wording = [fragment for task in prompts.TEMPLATES for template in prompts.templates_of(task)
-               for fragment in template.fragments]
-    tokenizer = TextTokenizer.train([*wording, *words], config.llama.text_vocabulary)
-    tokenizer.write(directory / TOKENIZER)
+  if not config.base:
+    processes.first(lambda: _make_tokenizer(config, texts, directory / TOKENIZER))
   user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
-  return dataclasses.replace(_of(config, tokenizer, codes), texts=texts, user_texts=user_texts)
+  return dataclasses.replace(again(config, codes, directory), texts=texts, user_texts=user_texts)
+
+
+def _make_tokenizer(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, folder: pathlib.Path) -> None:
+  # That of an interrupted training goes on with its checkpoints.
+  if (folder / 'tokenizer_config.json').exists():
+    return
+  words = [text[field] for text in texts or () for field in ('title', 'description') if text[field]]
+  wording = [fragment for task in prompts.TEMPLATES for template in prompts.templates_of(task)
+             for fragment in template.fragments]
+  TextTokenizer.train([*wording, *words], config.llama.text_vocabulary).write(folder)
 
 
 def again(config: GeneratorConfig, codes: int, directory: pathlib.Path) -> BaseModel:
@@ -60,24 +65,32 @@ def again(config: GeneratorConfig, codes: int, directory: pathlib.Path) -> BaseM
 
 
 def _of(config: GeneratorConfig, tokenizer: TextTokenizer, codes: int) -> BaseModel:
+  folder = pathlib.Path(config.base) if config.base else None
+  if folder:
+    architecture = llama_weights.read_architecture(folder, codes, tokenizer.size)
+  else:
+    sizes = {**dataclasses.asdict(config.llama), 'text_vocabulary': tokenizer.size}
+    architecture = Architecture(**sizes, new_tokens=codes, tied=True)
+  if config.row_tokens > architecture.context:
+    raise InputError(f'config.generator.row_tokens is {config.row_tokens}; expected at most {architecture.context}, '
+                     'the context of the model')
+  return BaseModel(folder, architecture, tokenizer)
+
+
+def check(config: GeneratorConfig, texts: bool, levels: int, codebook_size: int) -> None:
+  """Raises InputError for what can be known to be wrong before anything is trained.
+
+  Args:
+    texts: whether the data set has texts of its items.
+  """
+  user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
+  weights = {task: weight for task, weight in dataclasses.asdict(config.mixture).items() if weight}
+  prompts.check_texts(weights, texts or None, user_texts)
   if config.base:
     folder = pathlib.Path(config.base)
-    architecture = llama_weights.read_architecture(folder, codes, tokenizer.size)
-    if config.row_tokens > architecture.context:
-      raise InputError(f'config.generator.row_tokens is {config.row_tokens}; expected at most {architecture.context}, '
-                       f'the context of {folder}')
-    return BaseModel(folder, architecture, tokenizer)
-  sizes = dataclasses.asdict(config.llama)
-  return BaseModel(None, Architecture(**{**sizes, 'text_vocabulary': tokenizer.size}, new_tokens=codes, tied=True),
-                   tokenizer)
-
-
-def check(config: GeneratorConfig) -> None:
-  """Raises InputError for what can be known to be wrong with the base before anything is trained."""
-  if config.base:
-    _of(config, TextTokenizer.read(pathlib.Path(config.base)), codes=1)
-  if config.user_texts:
-    prompts.read_user_texts(pathlib.Path(config.user_texts))
+    tokenizer = TextTokenizer.read(folder)
+    tokenizer.with_codes(levels, codebook_size)
+    llama_weights.check(folder, _of(config, tokenizer, levels * codebook_size).architecture)
 
 
 def files(config: GeneratorConfig) -> dict[str, pathlib.Path]:
@@ -85,7 +98,8 @@ def files(config: GeneratorConfig) -> dict[str, pathlib.Path]:
   found = {'generator.user_texts': pathlib.Path(config.user_texts)} if config.user_texts else {}
   if config.base:
     folder = pathlib.Path(config.base)
-    paths = [folder / 'config.json', folder / 'tokenizer.json', *sorted(folder.glob('*.safetensors'))]
-    found.update({f'generator.base/{path.name}': path for path in paths if folder.is_dir()})
     found['generator.base'] = folder
+    paths = [folder / 'tokenizer.json', *(folder / name for name in SPECIAL_TOKEN_FILES),
+             *llama_weights.weight_files(folder)]
+    found.update({f'generator.base/{path.name}': path for path in paths if path.exists()})
   return found

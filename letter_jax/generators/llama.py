@@ -286,6 +286,14 @@ class Llama(nn.Module):
     new_logits = product('...d,vd->...v', hidden, new[first:last].astype(hidden.dtype))
     return jnp.concatenate([text_logits, new_logits], axis=-1)  # of which one may have no columns
 
+  def code_log_probs(self, hidden: jax.Array, columns: slice) -> jax.Array:
+    """Log-probabilities of some new tokens, normalised over all V + N, float32 [..., columns]."""
+    V, sizes = self.architecture.text_vocabulary, self.architecture
+    # Of the other tokens the sum alone is wanted.
+    others = jnp.logaddexp(jax.nn.logsumexp(self.logits(hidden, slice(0, V)), axis=-1),
+                           jax.nn.logsumexp(self.logits(hidden, slice(V, sizes.vocabulary)), axis=-1))
+    return self.logits(hidden, columns) - others[..., None]
+
   def prefill(self, tokens_BxT, valid_BxT, positions_BxT) -> tuple[jax.Array, Any]:
     """The hidden state of the last place [B, D] and the prompt's keys and values, which all beams of a user share.
 

@@ -43,9 +43,7 @@ def search_items(model: Llama, vocabulary: Vocabulary, prompt: DecodingPrompt, p
                                         method=Llama.decode_step)
     if softmax == 'catalogue':
       return model.apply(variables, hidden_BxWxD, vocabulary.level(level), method=Llama.logits), cache
-    # Normalised over the whole vocabulary, of which the codes alone are kept.
-    logits_BxWxV = model.apply(variables, hidden_BxWxD, method=Llama.logits)
-    return jax.nn.log_softmax(logits_BxWxV, axis=-1)[..., vocabulary.level(level)], cache
+    return model.apply(variables, hidden_BxWxD, vocabulary.level(level), method=Llama.code_log_probs), cache
 
   return beam_search(step, None, trie, beam, len(items_BxC), renormalise=softmax == 'catalogue')
 

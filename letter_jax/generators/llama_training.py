@@ -93,7 +93,8 @@ def llama_program(config: Config, data: Windows, base: BaseModel, semantic_ids: 
 
   layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
   layout.require_matches(_all_parameters(base))
-  layout = layout.limited_to(jax.eval_shape(init, frozen, given).params)
+  # Of stacked layers a scan takes one after the other: they are not to be gathered all at once.
+  layout = dataclasses.replace(layout.limited_to(jax.eval_shape(init, frozen, given).params), gathers=False)
 
   @functools.partial(jax.jit, donate_argnums=0)
   def step(state, batch, catalogue, frozen):
@@ -172,7 +173,7 @@ def llama_evaluator(config: Config, base: BaseModel, semantic_ids: np.ndarray, c
   search = functools.partial(search_items, llama_model(config, base, mesh), vocabulary, prompt,
                              softmax=config.generator.softmax)
   return GeneratorEvaluator(search, semantic_ids, beam, config.evaluation.batch_size, mesh, longest,
-                            tensor_parallel=mesh.shape['model'] > 1)
+                            in_pieces=mesh.shape['model'] > 1 or config.mesh.fully_sharded)
 
 
 def write_hugging_face(directory: pathlib.Path, config: Config, base: BaseModel, trained: dict, levels: int,
@@ -180,8 +181,11 @@ def write_hugging_face(directory: pathlib.Path, config: Config, base: BaseModel,
   """The whole model as a folder that transformers loads: adapters merged, codes among the tokenizer's tokens."""
   params = lora.join(trained, frozen_params(config, base, mesh))
   if config.generator.lora.rank:
-    params = jax.jit(functools.partial(lora.merge, lora=config.generator.lora))(params)
-  source = json.loads((base.folder / 'config.json').read_text(encoding='utf-8')) if base.folder else None
+    layout = sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
+    merge = functools.partial(lora.merge, lora=config.generator.lora)
+    params = jax.jit(merge, out_shardings=layout.of(jax.eval_shape(merge, params)), donate_argnums=0)(params)
+  source = json.loads((base.folder / 'config.json').read_text(encoding='utf-8')) if base.folder else {
+    'bos_token_id': base.tokenizer.bos, 'eos_token_id': base.tokenizer.eos}
   llama_weights.write(directory, params, base.architecture, source)
   base.tokenizer.with_codes(levels, codebook_size).write(directory)
 

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from letter_jax import artifacts
+from letter_jax import artifacts, processes
 from letter_jax.errors import InputError
 from letter_jax.generators import lora
 from letter_jax.generators.llama import Architecture, Llama, RopeScaling
@@ -47,25 +47,38 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
   """
   path = folder / 'config.json'
   given = _read_json(path, 'the folder of a Hugging Face model')
-  kind = next(iter(given.get('architectures') or ()), None)
-  if kind not in DEFAULTS:
+  kinds = given.get('architectures')
+  kind = kinds[0] if isinstance(kinds, list) and kinds else kinds
+  if not isinstance(kind, str) or kind not in DEFAULTS:
     raise InputError(f'{path}: architecture {kind}; expected one of {", ".join(DEFAULTS)}')
   config = {**DEFAULTS[kind], **{name: value for name, value in given.items() if value is not None}}
   # The models of these kinds that are in use have none of it.
   for name, expected in (('hidden_act', 'silu'), ('attention_bias', False), ('mlp_bias', False),
-                         ('use_sliding_window', False)):
+                         ('use_sliding_window', False), ('quantization_config', None)):
     if config.get(name, expected) != expected:
       raise InputError(f'{path}: {name} is {config[name]!r}; expected {expected!r}')
+  config.setdefault('num_key_value_heads', config['num_attention_heads'])
+  for name in ('vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads',
+               'num_key_value_heads', 'max_position_embeddings', 'head_dim'):
+    if type(config.get(name, 1)) is not int or config.get(name, 1) < 1:
+      raise InputError(f'{path}: {name} is {config[name]!r}; expected an integer of at least 1')
+  for name in ('rms_norm_eps', 'rope_theta'):
+    if not isinstance(config[name], int | float) or not config[name] > 0:
+      raise InputError(f'{path}: {name} is {config[name]!r}; expected a number above 0')
   heads, rows = config['num_attention_heads'], config['vocab_size']
   text_vocabulary = rows if text_vocabulary is None else text_vocabulary
   if text_vocabulary > rows:
     raise InputError(f'{path}: vocab_size is {rows}, and the tokenizer has {text_vocabulary} tokens; expected the '
                      'tokenizer of this model')
+  d_head = config.get('head_dim', config['hidden_size'] // heads)
+  if heads % config['num_key_value_heads'] or d_head % 2 or not d_head:
+    raise InputError(f'{path}: {heads} heads, {config["num_key_value_heads"]} of keys and values, of width {d_head}; '
+                     'expected a divisor of the heads, and an even width')
   theta, scaling = _rope(path, config)
   return Architecture(
     text_vocabulary=text_vocabulary, new_tokens=new_tokens, d_model=config['hidden_size'],
     d_ff=config['intermediate_size'], layers=config['num_hidden_layers'], heads=heads,
-    kv_heads=config.get('num_key_value_heads', heads), d_head=config.get('head_dim', config['hidden_size'] // heads),
+    kv_heads=config['num_key_value_heads'], d_head=d_head,
     norm_epsilon=config['rms_norm_eps'], rope_theta=theta, rope_scaling=scaling,
     qkv_bias=kind == 'Qwen2ForCausalLM', qk_norm=kind == 'Qwen3ForCausalLM',
     tied=config.get('tie_word_embeddings', False), context=config['max_position_embeddings'])
@@ -74,18 +87,20 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
 def _rope(path: pathlib.Path, config: dict) -> tuple[float, RopeScaling | None]:
   """(theta, scaling): in 'rope_parameters' since transformers 5, before in 'rope_theta' and 'rope_scaling'."""
   rope = config.get('rope_parameters') or config.get('rope_scaling') or {}
-  theta = float(rope.get('rope_theta', config['rope_theta']))
-  kind = rope.get('rope_type', rope.get('type', 'default'))
   try:
+    theta = float(rope.get('rope_theta', config['rope_theta']))
+    kind = rope.get('rope_type', rope.get('type', 'default'))
     if kind == 'default':
       return theta, None
     if kind == 'linear':
       return theta, RopeScaling('linear', float(rope['factor']))
     if kind == 'llama3':
       return theta, RopeScaling('llama3', float(rope['factor']), float(rope['low_freq_factor']),
-                                float(rope['high_freq_factor']), rope['original_max_position_embeddings'])
+                                float(rope['high_freq_factor']), int(rope['original_max_position_embeddings']))
   except KeyError as error:
     raise InputError(f'{path}: positions are scaled as {kind!r} without {error}; expected a number') from error
+  except (AttributeError, TypeError, ValueError) as error:
+    raise InputError(f'{path}: positions are scaled by {rope!r} ({error}); expected numbers') from error
   raise InputError(f"{path}: positions are scaled as {kind!r}; expected 'default', 'linear' or 'llama3'")
 
 
@@ -154,26 +169,36 @@ def read(folder: pathlib.Path, architecture: Architecture, shardings: dict, dtyp
     return jax.tree_util.tree_map_with_path(array, shapes(architecture, dtype), shardings)
 
 
+def check(folder: pathlib.Path, architecture: Architecture) -> None:
+  """Raises InputError where `read` would, for want of a file or a tensor; reads no weights."""
+  with contextlib.ExitStack() as stack:
+    _require(folder, architecture, _open(folder, stack))
+
+
+def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The safetensors files of a model; InputError where its index is none."""
+  index = folder / INDEX
+  if not index.exists() or (folder / 'model.safetensors').exists():
+    return [folder / 'model.safetensors']
+  weight_map = _read_json(index, 'an index of safetensors files').get('weight_map')
+  if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+    raise InputError(f"{index} has no 'weight_map'; expected an index of safetensors files")
+  return [folder / file for file in sorted(set(weight_map.values()))]
+
+
 def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict[str, Any]:
   """Slices of all tensors, by name; nothing is read yet."""
-  index = folder / INDEX
-  if index.exists() and not (folder / 'model.safetensors').exists():
-    weight_map = _read_json(index, 'an index of safetensors files').get('weight_map')
-    if not isinstance(weight_map, dict):
-      raise InputError(f"{index} has no 'weight_map'; expected an index of safetensors files")
-    files = sorted(set(weight_map.values()))
-  else:
-    files = ['model.safetensors']
-  missing = [file for file in files if not (folder / file).is_file()]
+  files = weight_files(folder)
+  missing = [path.name for path in files if not path.is_file()]
   if missing:
     raise InputError(f'{folder}: {", ".join(missing)} missing; expected the weights of a Hugging Face model, as '
                      'safetensors')
   tensors = {}
   for file in files:
     try:
-      opened = stack.enter_context(safetensors.safe_open(str(folder / file), framework='np'))
+      opened = stack.enter_context(safetensors.safe_open(str(file), framework='np'))
     except (OSError, safetensors.SafetensorError) as error:
-      raise InputError(f'{folder / file} cannot be read ({error}); expected a .safetensors file') from error
+      raise InputError(f'{file} cannot be read ({error}); expected a .safetensors file') from error
     tensors.update({name: opened.get_slice(name) for name in opened.keys()})  # noqa: SIM118, it is no dict
   return tensors
 
@@ -191,6 +216,8 @@ def _require(folder: pathlib.Path, architecture: Architecture, tensors: dict[str
       full = name.format(layer)
       if full not in tensors:
         raise InputError(f'{folder}: tensor {full} is missing; expected one of shape {shape}')
+      if tensors[full].get_dtype() not in ('F64', 'F32', 'F16', 'BF16'):
+        raise InputError(f'{folder}: tensor {full} is of {tensors[full].get_dtype()}; expected floating-point weights')
       found = list(tensors[full].get_shape())
       # The vocabulary may have more rows than the tokenizer has tokens.
       fits = found[1:] == shape[1:] and found[0] >= shape[0] if ours in ('embedding', 'head') else found == shape
@@ -264,8 +291,10 @@ def write(folder: pathlib.Path, params: dict, architecture: Architecture, source
     total += sum(size for _, size, _ in tensors)
   if len(files) > 1:
     artifacts.write_json(folder / INDEX, {'metadata': {'total_size': total}, 'weight_map': weight_map})
-  # What an earlier model left must not be taken for a part of this one.
-  (folder / (INDEX if len(files) == 1 else 'model.safetensors')).unlink(missing_ok=True)
+  if processes.is_first():  # what an earlier model left must not be taken for a part of this one
+    kept = {*weight_map.values(), *([INDEX] if len(files) > 1 else [])}
+    for path in (path for path in folder.glob('model*.safetensors*') if path.name not in kept):
+      path.unlink()
   artifacts.write_json(folder / 'config.json', _config(architecture, params['embedding'].dtype.name, source_config))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from letter_jax.configuration import MixtureConfig
 from letter_jax.data.dataset import Interactions
-from letter_jax.data.input_pipeline import _share
+from letter_jax.data.input_pipeline import share
 from letter_jax.errors import InputError
 from letter_jax.generators import prompts
 from letter_jax.generators.prompts import KINDS, Instructions, UserTexts
@@ -42,7 +42,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Told:
   """How M examples are told by a template each; all int64 but `shortened_M`.
 
   Attributes:
@@ -109,7 +109,7 @@ class InstructionPool:
                                    for field in dataclasses.fields(Instructions)))
     self._check_room(list(weights))
 
-  def lay_out(self, examples: Instructions, template_M: np.ndarray) -> Layout:
+  def lay_out(self, examples: Instructions, template_M: np.ndarray) -> Told:
     """Where the pieces of examples lie and how long they are; no token is looked at."""
     kind_MxP = self._table.kind_GxP[template_M]
     slot_MxP = self._slot_pieces(kind_MxP, examples)
@@ -135,9 +135,9 @@ class InstructionPool:
       needed_M[chosen] += cost_I[end] - cost_I[end - 1] - separator
     pieces_MxPx2 = np.stack([self._table.fragment_GxP[template_M], slot_MxP], axis=2)
     pieces_Mx2P = pieces_MxPx2.reshape(len(slot_MxP), 2 * slot_MxP.shape[1])
-    return Layout(pieces_Mx2P, start_M, shortened_M, prompt_M + fed_M, prompt_M, words_M, needed_M)
+    return Told(pieces_Mx2P, start_M, shortened_M, prompt_M + fed_M, prompt_M, words_M, needed_M)
 
-  def tokens_of(self, examples: Instructions, template_M: np.ndarray, layout: Layout) -> np.ndarray:
+  def tokens_of(self, examples: Instructions, template_M: np.ndarray, layout: Told) -> np.ndarray:
     """int32 [sum of length_M], one example after the other."""
     length_Mx2P = self._length[layout.pieces_Mx2P]
     length_Mx2P[:, -1] -= layout.words_M == 0
@@ -158,7 +158,7 @@ class InstructionPool:
     length[first + number_H - 1] -= separator_H
     return self._pieces.tokens[prompts.ranges(start, length)]
 
-  def words_of(self, layout: Layout, chosen: np.ndarray) -> np.ndarray:
+  def words_of(self, layout: Told, chosen: np.ndarray) -> np.ndarray:
     """int32 [sum of words_M[chosen]], text responses with their ends."""
     words = layout.words_M[chosen]
     # What stands behind a text in the pool, at least a fragment, gives way to the end.
@@ -241,10 +241,10 @@ class InstructionEpochs:
       raise InputError('the weights of config.generator.mixture leave no example in an epoch; expected larger ones')
     self._lock, self._kept = threading.Lock(), {}
     self._plan()
-    share = max(round(batch_size * self._all_rows / self.examples), 1)
-    self.rows = -(-min(share, self._all_rows) // micro_batches) * micro_batches
+    rows = max(round(batch_size * self._all_rows / self.examples), 1)
+    self.rows = -(-min(rows, self._all_rows) // micro_batches) * micro_batches
     self.per_epoch = -(-self._all_rows // self.rows)
-    self._wanted_AxB = _share(self.rows, micro_batches, devices, process, processes)
+    self._wanted_AxB = share(self.rows, micro_batches, devices, process, processes)
 
   def __len__(self) -> int:
     return self._epochs * self.per_epoch
@@ -323,7 +323,7 @@ class InstructionEpochs:
     self._all_rows, self.responses, self.words = rows, int(max(responses)), int(max(words))
     self.density = used / (rows * self.row_tokens)
 
-  def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray, Layout]:
+  def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray, Told]:
     """int64 [M], the examples of an epoch, and their templates. A task's come all before one comes again."""
     examples, templates = [], []
     for number, task in enumerate(self._pool.tasks):

@@ -13,6 +13,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
+from letter_jax import artifacts
 from letter_jax.data.letter_format import level_letter
 from letter_jax.errors import InputError
 
@@ -141,13 +142,12 @@ class TextTokenizer:
   def write(self, folder: pathlib.Path) -> None:
     """tokenizer.json and tokenizer_config.json, which `read` and transformers' AutoTokenizer read."""
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    self.backend.save(str(folder / 'tokenizer.json'))
+    artifacts.write(folder / 'tokenizer.json', lambda path: self.backend.save(str(path)))
     bos, eos = (None if token is None else self.backend.id_to_token(token) for token in (self.bos, self.eos))
     settings = {'tokenizer_class': 'PreTrainedTokenizerFast', 'bos_token': bos, 'eos_token': eos,
                 'pad_token': eos if self.backend.token_to_id(PAD) is None else PAD,
                 'clean_up_tokenization_spaces': False}
-    (folder / 'tokenizer_config.json').write_text(json.dumps(settings, indent=2) + '\n', encoding='utf-8')
+    artifacts.write_json(folder / 'tokenizer_config.json', settings)
 
 
 def _special_token(folder: pathlib.Path, backend: tokenizers.Tokenizer, which: str) -> int | None:

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 
 import numpy as np
 
@@ -103,8 +104,9 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   base = None
   if config.generator.architecture == 'llama':
     from letter_jax.generators import base_model
-    base = base_model.begin(config.generator, store.load_texts(workdir / 'dataset'), codes.shape[1] * codebook_size,
-                            workdir / 'plan')
+    with tempfile.TemporaryDirectory() as folder:  # for a tokenizer
+      base = base_model.begin(config.generator, store.load_texts(workdir / 'dataset'), codes.shape[1] * codebook_size,
+                              pathlib.Path(folder))
   generator = generator_program(config, data, codes, codebook_size, mesh, base)
   programs.append(('generator', config.generator.training, generator))
   found = []

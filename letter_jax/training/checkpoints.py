@@ -197,10 +197,11 @@ class RestoredGenerator:
   """A trained generator.
 
   Attributes:
-    params: parameters of `letter_jax.generators.t5.T5`, float32.
-    config: the whole configuration of its run; `config.generator.model` has the sizes.
+    params: what was trained, float32: all parameters of `generators.t5.T5`, or of a language model those beside its
+      base (`generators.training.whole_params` has both).
+    config: the whole configuration of its run; `config.generator` has the sizes.
     semantic_ids: int32 [items, L], row i is item i.
-    codebook_size: K, codes per level; the vocabulary has 2 + L * K tokens.
+    codebook_size: K, codes per level.
     step: optimizer step of the parameters.
     validation: metrics that selected them, e.g. {'ndcg@10': ...}.
   """

@@ -77,11 +77,13 @@ class Layout:
   Attributes:
     rules: (pattern, axes) pairs; an axis is 'data', 'model' or ''.
     fully_sharded: whether 'data' counts.
+    gathers: whether parameters are gathered whole along 'data' before a step; else XLA gathers what it needs, when.
   """
 
   mesh: Mesh
   rules: Partition = ()
   fully_sharded: bool = False
+  gathers: bool = True
 
   def of(self, tree) -> Any:
     """A sharding for each array (or shape) of a tree of parameters, or of a state that has them as subtrees."""
@@ -89,7 +91,9 @@ class Layout:
 
   def gathered(self, params):
     """Parameters as they are used: whole along 'data'. Inside jit; gradients go back as they are stored."""
-    return jax.lax.with_sharding_constraint(params, self._shardings(params, False)) if self.fully_sharded else params
+    if not (self.fully_sharded and self.gathers):
+      return params
+    return jax.lax.with_sharding_constraint(params, self._shardings(params, False))
 
   def constrain(self, tree):
     """The same tree, laid out as `of` says. Inside jit."""

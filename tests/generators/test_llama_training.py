@@ -168,7 +168,7 @@ def test_what_is_exported_computes_the_same(tmp_path, base_folder):
 
 
 @pytest.mark.parametrize('changes, message', [
-  ({'row_tokens': 512}, 'config.generator.row_tokens is 512; expected at most 256, the context of'),
+  ({'row_tokens': 512}, 'config.generator.row_tokens is 512; expected at most 256, the context of the model'),
   ({'mixture__search': 1.0}, 'config.generator.mixture.search is 1.0 and there are no texts of users'),
   ({'row_tokens': 16}, 'config.generator.row_tokens is 16; expected at least'),
   ({'partition': (('nothing', ('', '')),)}, "the partition rule 'nothing' fits no parameter"),

@@ -7,8 +7,9 @@ from letter_jax.configuration import MeshConfig
 from letter_jax.planning import plan
 from letter_jax.training import sharding
 from tests.small_data import config_with, run_settings
+from tests.test_lcrec import LANGUAGE
 
-STEPS = ('sasrec step', 'tokenizer epoch', 'generator step', 'decoding')
+STEPS = ('sasrec step', 'tokenizer epoch', 'generator step', 'decoding', 'language generator step', 'language decoding')
 
 
 @pytest.fixture(scope='module')
@@ -16,11 +17,13 @@ def traced(tmp_path_factory):
   """(softmax, name of the step) -> what was traced, in bfloat16."""
   workdir = tmp_path_factory.mktemp('lowering')
   found = {}
-  for softmax in ('vocabulary', 'catalogue'):
-    config = config_with({**run_settings(), 'generator.compute_dtype': 'bfloat16', 'generator.softmax': softmax})
+  for kind, softmax in (('', 'vocabulary'), ('', 'catalogue'), ('language ', 'vocabulary'), ('language ', 'catalogue')):
+    settings = LANGUAGE if kind else {}
+    config = config_with({**run_settings(**settings), 'generator.compute_dtype': 'bfloat16',
+                          'generator.softmax': softmax})
     pipeline.run(config, workdir, 'dataset')
     steps = plan.steps(config, workdir, sharding.make_mesh(MeshConfig(data=1)))
-    found.update({(softmax, name): step for name, _, _, _, step in steps})
+    found.update({(softmax, kind + name): step for name, _, _, _, step in steps if not kind or name in STEPS[2:4]})
   return found
 
 
@@ -32,7 +35,7 @@ def test_each_step_lowers(traced, step, softmax, platform):
   assert 'func.func public @main' in text
   # Nothing goes back to Python in a step.
   assert 'callback' not in text
-  if step in ('generator step', 'decoding'):
+  if step.endswith(('generator step', 'decoding')):
     assert 'bf16' in text
 
 
