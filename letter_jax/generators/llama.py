@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal, variance_scaling
 
 from letter_jax.configuration import LoRAConfig
+from letter_jax.generators.norms import RMSNorm
 from letter_jax.training.dense import dense
 from letter_jax.training.dropout import Dropout
 
@@ -98,17 +99,6 @@ def _rotate(x, rotation):
   cos, sin = (part[..., None, :] for part in rotation)
   first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
-class RMSNorm(nn.Module):
-  epsilon: float
-
-  @nn.compact
-  def __call__(self, x):
-    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
-    wide = x.astype(jnp.float32)
-    normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
-    return (normed * scale).astype(x.dtype)
 
 
 class Linear(nn.Module):

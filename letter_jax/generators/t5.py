@@ -17,6 +17,7 @@ import numpy as np
 from jax.nn.initializers import normal
 
 from letter_jax.configuration import T5Config
+from letter_jax.generators.norms import RMSNorm
 from letter_jax.generators.vocabulary import PAD
 from letter_jax.training.dense import dense
 from letter_jax.training.dropout import Dropout
@@ -40,15 +41,6 @@ def relative_buckets(queries: int, keys: int, bidirectional: bool, buckets: int,
   ratio = nearness / np.float32(math.log(distance / exact))
   logarithmic = np.minimum(exact + (ratio * np.float32(buckets - exact)).astype(np.int32), buckets - 1)
   return first + np.where(relative < exact, relative, logarithmic)
-
-
-class RMSNorm(nn.Module):
-  @nn.compact
-  def __call__(self, x):
-    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
-    wide = x.astype(jnp.float32)
-    normed = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + 1e-6)
-    return (normed * scale).astype(x.dtype)
 
 
 class Attention(nn.Module):
