@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -55,3 +56,13 @@ def fingerprint(path: pathlib.Path) -> str:
     return content.hexdigest()
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def remove(paths: list[pathlib.Path]) -> None:
+  """Removes files and folders, as far as they are there."""
+  if processes.is_first():
+    for path in paths:
+      if path.is_dir():
+        shutil.rmtree(path)
+      else:
+        path.unlink(missing_ok=True)

@@ -182,7 +182,12 @@ def generator(config: Config, workdir: pathlib.Path) -> None:
   description = {'config': dataclasses.asdict(config), 'codebook_size': codebook_size}
   # Written before the training too: its best checkpoint can be used while it runs.
   artifacts.write_json(directory / 'generator.json', description)
-  _, progress = train_generator(config, data, codes, codebook_size, directory, base)
+  try:
+    _, progress = train_generator(config, data, codes, codebook_size, directory, base)
+  except InputError:
+    if not (directory / 'metrics.jsonl').exists():  # nothing was trained: what was prepared for it binds nobody
+      artifacts.remove([directory / 'generator.json', directory / 'tokenizer'])
+    raise
   artifacts.write_json(directory / 'generator.json', {
     **description, 'best_step': progress.best_step, 'steps': progress.step, 'best_metrics': progress.best_metrics})
 
@@ -195,22 +200,15 @@ def _generator_layout(config: Config, mesh):
   return sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
 
 
-def _base_again(config: Config, workdir: pathlib.Path, codes: int):
-  """The base of the language model that was trained; None for a T5."""
-  if config.generator.architecture == 't5':
-    return None
-  from letter_jax.generators import base_model
-  return base_model.again(config.generator, codes, workdir / 'generator')
-
-
 def evaluate(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.evaluation import metrics, popularity
+  from letter_jax.generators import base_model
   from letter_jax.generators.training import generator_evaluator, whole_params
   from letter_jax.training import checkpoints, sharding
   data = _interactions(config, workdir)
   mesh = sharding.make_mesh(config.mesh)
   restored = checkpoints.restore_generator(workdir, _generator_layout(config, mesh))
-  base = _base_again(config, workdir, restored.semantic_ids.shape[1] * restored.codebook_size)
+  base = base_model.of_workdir(config.generator, workdir, restored.semantic_ids.shape[1] * restored.codebook_size)
   params = whole_params(config, restored.params, mesh, base)
   evaluator = generator_evaluator(config, restored.semantic_ids, restored.codebook_size, config.evaluation.beam, mesh,
                                   base)
@@ -251,10 +249,16 @@ def export(config: Config, workdir: pathlib.Path) -> None:
     artifacts.write(directory / 'model.safetensors',
                     lambda path: t5_weights.write(path, restored.params, config.generator.model))
   else:
+    from letter_jax.generators import base_model, prompts
     from letter_jax.generators.llama_training import write_hugging_face
     levels = restored.semantic_ids.shape[1]
-    base = _base_again(config, workdir, levels * restored.codebook_size)
+    base = base_model.of_workdir(config.generator, workdir, levels * restored.codebook_size)
     write_hugging_face(directory, config, base, restored.params, levels, restored.codebook_size, mesh)
+    # What a server needs beside the model: how a prompt is written, what an item is called, which codes compete.
+    artifacts.write_json(directory / 'letter.json', {
+      'prompt': prompts.TEMPLATES['sequential'][0].removesuffix('{id}'), 'separator': prompts.ID_SEPARATOR,
+      'softmax': config.generator.softmax,
+      'items': json.loads((workdir / 'semantic_ids' / 'index.json').read_text(encoding='utf-8'))})
   print(f'export: {GENERATORS[config.generator.architecture]} for transformers, in {directory}', flush=True)
 
 

@@ -15,6 +15,7 @@ from letter_jax.errors import InputError
 from letter_jax.generators import llama_weights
 from letter_jax.generators.llama import Architecture, Llama
 from letter_jax.generators.text_tokenizer import TextTokenizer
+from letter_jax.generators.trained import search_of
 from tests import several_processes
 from tests.small_data import config_with, run_settings, write_recipe
 
@@ -46,6 +47,24 @@ def test_a_language_model_is_trained_evaluated_and_exported(finished, capsys):
   assert config['vocab_size'] == tokenizer.size == 300 + 3 * 8
   assert (config['bos_token_id'], config['eos_token_id']) == (tokenizer.bos, tokenizer.eos)
   assert llama_weights.read_architecture(folder, 1).layers == 1
+  letter = json.loads((folder / 'letter.json').read_text())
+  ids = np.load(finished / 'semantic_ids/semantic_ids.npy')
+  prompt = letter['prompt'].replace('{history_ids}', letter['separator'].join(''.join(letter['items'][str(item)])
+                                                                              for item in (3, 5)))
+  tokens = tokenizer.backend.encode(prompt).ids
+  assert tokens[0] == tokenizer.bos
+  codes = [300 + level * 8 + int(code) for item in (3, 5) for level, code in enumerate(ids[item])]
+  assert [token for token in tokens if token >= 300] == codes
+
+
+def test_a_user_searches_with_it(finished):
+  predictions = [json.loads(line) for line in (finished / 'evaluation/predictions.jsonl').read_text().splitlines()]
+  width = max(len(user['history']) for user in predictions[:8])
+  histories = np.array([user['history'] + [-1] * (width - len(user['history'])) for user in predictions[:8]])
+  found = search_of(finished, beam=20)(histories)
+  for user, items, scores in zip(predictions, np.asarray(found.items_BxW), np.asarray(found.scores_BxW)):
+    np.testing.assert_allclose(scores, user['scores'], rtol=1e-4)
+    assert items[0] == user['items'][0]
 
 
 def test_a_t5_is_exported(tmp_path, capsys):
@@ -133,6 +152,14 @@ def test_tasks_without_texts_are_named_before_anything_is_trained(tmp_path):
   with pytest.raises(InputError, match='config.generator.mixture.search is 1.0 and there are no texts of users'):
     pipeline.run(config_with(run_settings(**LANGUAGE, generator__mixture__search=1.0)), tmp_path / 'workdir')
   assert not (tmp_path / 'workdir/collaborative').exists()
+
+
+def test_what_failed_before_it_began_binds_nobody(tmp_path, finished):
+  workdir = shutil.copytree(finished, tmp_path / 'workdir', ignore=lambda where, names: (
+    {'generator', 'evaluation', 'export'} if where == str(finished) else ()))
+  with pytest.raises(InputError, match='row_tokens is 64; expected at least'):
+    pipeline.run(config_with(run_settings(**{**LANGUAGE, 'generator__row_tokens': 64})), workdir, 'generator')
+  pipeline.run(config_with(run_settings(**LANGUAGE, generator__training__epochs=1)), workdir, 'generator')
 
 
 def test_another_base_is_another_generator(base, tmp_path, finished):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from letter_jax import processes
 from letter_jax.configuration import GeneratorConfig
 from letter_jax.errors import InputError
-from letter_jax.generators import llama_weights, prompts
+from letter_jax.generators import llama_search, llama_weights, prompts
 from letter_jax.generators.llama import Architecture
 from letter_jax.generators.text_tokenizer import SPECIAL_TOKEN_FILES, TextTokenizer
 
@@ -64,6 +64,21 @@ def again(config: GeneratorConfig, codes: int, directory: pathlib.Path) -> BaseM
   return _of(config, TextTokenizer.read(folder), codes)
 
 
+def of_workdir(config: GeneratorConfig, workdir: pathlib.Path, codes: int) -> BaseModel | None:
+  """The base of the language model of a workdir; None where its generator is a T5."""
+  return again(config, codes, workdir / 'generator') if config.architecture == 'llama' else None
+
+
+def longest_history(base: BaseModel, levels: int) -> int:
+  """Items that a prompt of the search has room for; InputError where it has none."""
+  prompt, context = prompts.decoding_prompt(base.tokenizer), base.architecture.context
+  longest = llama_search.longest_history(prompt, levels, context)
+  if longest < 1:
+    raise InputError(f'the context of the model is {context} tokens; expected room for a prompt, of '
+                     f'{len(prompt.prefix) + len(prompt.suffix) + 2 * levels} tokens at least')
+  return longest
+
+
 def _of(config: GeneratorConfig, tokenizer: TextTokenizer, codes: int) -> BaseModel:
   folder = pathlib.Path(config.base) if config.base else None
   if folder:
@@ -90,7 +105,9 @@ def check(config: GeneratorConfig, texts: bool, levels: int, codebook_size: int)
     folder = pathlib.Path(config.base)
     tokenizer = TextTokenizer.read(folder)
     tokenizer.with_codes(levels, codebook_size)
-    llama_weights.check(folder, _of(config, tokenizer, levels * codebook_size).architecture)
+    base = _of(config, tokenizer, levels * codebook_size)
+    longest_history(base, levels)
+    llama_weights.check(folder, base.architecture)
 
 
 def files(config: GeneratorConfig) -> dict[str, pathlib.Path]:

@@ -15,12 +15,11 @@ import numpy as np
 from letter_jax.configuration import Config, LoRAConfig
 from letter_jax.data.dataset import Windows
 from letter_jax.decoding import item_trie
-from letter_jax.errors import InputError
-from letter_jax.evaluation.evaluator import GeneratorEvaluator
-from letter_jax.generators import llama_weights, lora, prompts
+from letter_jax.evaluation.evaluator import GeneratorEvaluator, Search
+from letter_jax.generators import base_model, llama_weights, lora, prompts
 from letter_jax.generators.base_model import BaseModel
 from letter_jax.generators.llama import Llama
-from letter_jax.generators.llama_search import longest_history, search_items
+from letter_jax.generators.llama_search import search_items
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 from letter_jax.generators.prompt_batches import InstructionEpochs
 from letter_jax.generators.vocabulary import Vocabulary
@@ -38,7 +37,7 @@ def llama_program(config: Config, data: Windows, base: BaseModel, semantic_ids: 
   """
   settings = config.generator
   training = settings.training
-  vocabulary = code_vocabulary(base, semantic_ids, codebook_size)
+  vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size, base.architecture.text_vocabulary)
   model = llama_model(config, base, mesh)
   part, parts = sharding.data_part(mesh)
   batches = InstructionEpochs(
@@ -93,8 +92,9 @@ def llama_program(config: Config, data: Windows, base: BaseModel, semantic_ids: 
 
   layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
   layout.require_matches(_all_parameters(base))
-  # Of stacked layers a scan takes one after the other: they are not to be gathered all at once.
-  layout = dataclasses.replace(layout.limited_to(jax.eval_shape(init, frozen, given).params), gathers=False)
+  # Adapters are small. Of a whole model's stacked layers the scan takes one after the other: not all at once.
+  layout = dataclasses.replace(layout.limited_to(jax.eval_shape(init, frozen, given).params),
+                               gathers=bool(settings.lora.rank))
 
   @functools.partial(jax.jit, donate_argnums=0)
   def step(state, batch, catalogue, frozen):
@@ -121,10 +121,6 @@ def llama_model(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> Lla
   settings = config.generator
   return Llama(base.architecture, settings.lora if settings.lora.rank else None,
                sharding.compute_dtype(settings.compute_dtype, mesh), settings.remat)
-
-
-def code_vocabulary(base: BaseModel, semantic_ids: np.ndarray, codebook_size: int) -> Vocabulary:
-  return Vocabulary(semantic_ids.shape[1], codebook_size, base.architecture.text_vocabulary)
 
 
 def frozen_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> dict:
@@ -165,15 +161,16 @@ def llama_evaluator(config: Config, base: BaseModel, semantic_ids: np.ndarray, c
   Raises:
     InputError: the context has no room for a single item.
   """
-  vocabulary, prompt = code_vocabulary(base, semantic_ids, codebook_size), prompts.decoding_prompt(base.tokenizer)
-  longest = longest_history(prompt, vocabulary.levels, base.architecture.context)
-  if longest < 1:
-    raise InputError(f'the context of the model is {base.architecture.context} tokens; expected room for a prompt, of '
-                     f'{len(prompt.prefix) + len(prompt.suffix) + 2 * vocabulary.levels} tokens at least')
-  search = functools.partial(search_items, llama_model(config, base, mesh), vocabulary, prompt,
-                             softmax=config.generator.softmax)
+  longest = base_model.longest_history(base, semantic_ids.shape[1])
+  search = llama_search(config, base, semantic_ids.shape[1], codebook_size, mesh)
   return GeneratorEvaluator(search, semantic_ids, beam, config.evaluation.batch_size, mesh, longest,
                             in_pieces=mesh.shape['model'] > 1 or config.mesh.fully_sharded)
+
+
+def llama_search(config: Config, base: BaseModel, levels: int, codebook_size: int, mesh: jax.sharding.Mesh) -> Search:
+  vocabulary = Vocabulary(levels, codebook_size, base.architecture.text_vocabulary)
+  return functools.partial(search_items, llama_model(config, base, mesh), vocabulary,
+                           prompts.decoding_prompt(base.tokenizer), softmax=config.generator.softmax)
 
 
 def write_hugging_face(directory: pathlib.Path, config: Config, base: BaseModel, trained: dict, levels: int,
@@ -183,11 +180,11 @@ def write_hugging_face(directory: pathlib.Path, config: Config, base: BaseModel,
   if config.generator.lora.rank:
     layout = sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
     merge = functools.partial(lora.merge, lora=config.generator.lora)
-    params = jax.jit(merge, out_shardings=layout.of(jax.eval_shape(merge, params)), donate_argnums=0)(params)
+    params = jax.jit(merge, out_shardings=layout.of(jax.eval_shape(merge, params)))(params)
   source = json.loads((base.folder / 'config.json').read_text(encoding='utf-8')) if base.folder else {
     'bos_token_id': base.tokenizer.bos, 'eos_token_id': base.tokenizer.eos}
   llama_weights.write(directory, params, base.architecture, source)
-  base.tokenizer.with_codes(levels, codebook_size).write(directory)
+  base.tokenizer.with_codes(levels, codebook_size).beginning_as_trained().write(directory)
 
 
 def _take(hidden_BxTxD, places):

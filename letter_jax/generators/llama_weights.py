@@ -285,8 +285,7 @@ def write(folder: pathlib.Path, params: dict, architecture: Architecture, source
   for number, tensors in enumerate(files, 1):
     file = f'model-{number:05}-of-{len(files):05}.safetensors' if len(files) > 1 else 'model.safetensors'
     content = {name: tensor() for name, _, tensor in tensors}
-    artifacts.write(folder / file, lambda path, content=content: safetensors.numpy.save_file(
-      content, str(path), metadata={'format': 'pt'}))
+    artifacts.write(folder / file, functools.partial(_save, content))
     weight_map.update(dict.fromkeys(content, file))
     total += sum(size for _, size, _ in tensors)
   if len(files) > 1:
@@ -296,6 +295,11 @@ def write(folder: pathlib.Path, params: dict, architecture: Architecture, source
     for path in (path for path in folder.glob('model*.safetensors*') if path.name not in kept):
       path.unlink()
   artifacts.write_json(folder / 'config.json', _config(architecture, params['embedding'].dtype.name, source_config))
+
+
+def _save(content: dict[str, np.ndarray], path: pathlib.Path) -> None:
+  safetensors.numpy.save_file(content, str(path), metadata={'format': 'pt'})
+  path.chmod(0o644)  # like the other files; safetensors leaves it to the owner alone
 
 
 def _config(architecture: Architecture, dtype: str, source_config: dict | None) -> dict:

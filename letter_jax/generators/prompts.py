@@ -157,6 +157,9 @@ class UserTexts:
 def texts_by_slot(interactions: Interactions, texts: UserTexts | None) -> dict[str, tuple[np.ndarray, list[str]]]:
   """slot -> int64 [texts], the user of each, and the texts; those of users without interactions are left out."""
   number = {user: number for number, user in enumerate(interactions.users)}
+  if texts is not None and not number.keys() & (texts.intentions.keys() | texts.preferences.keys()):
+    raise InputError('config.generator.user_texts names none of the users; expected names like '
+                     f'{", ".join(map(repr, interactions.users[:3]))}')
   found = {}
   for slot, table in (('intention', texts and texts.intentions), ('preference', texts and texts.preferences)):
     pairs = [(number[user], text) for user, said in (table or {}).items() if user in number for text in said]

@@ -139,6 +139,17 @@ class TextTokenizer:
       raise ValueError(f'{names[0]} has number {backend.token_to_id(names[0])}, not {self.size}')
     return dataclasses.replace(self, backend=backend)
 
+  def beginning_as_trained(self) -> 'TextTokenizer':
+    """Another one, for those who read it elsewhere: a text begins with bos exactly if training's texts do."""
+    backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+    backend.encode_special_tokens = True
+    if backend.encode('a').ids != [*([] if self.bos is None else [self.bos]), *backend.encode(
+        'a', add_special_tokens=False).ids]:
+      bos = None if self.bos is None else backend.id_to_token(self.bos)
+      backend.post_processor = processors.TemplateProcessing(
+        single='$A' if bos is None else f'{bos}:0 $A:0', special_tokens=[] if bos is None else [(bos, self.bos)])
+    return dataclasses.replace(self, backend=backend)
+
   def write(self, folder: pathlib.Path) -> None:
     """tokenizer.json and tokenizer_config.json, which `read` and transformers' AutoTokenizer read."""
     folder = pathlib.Path(folder)

@@ -12,7 +12,7 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.data import splits
 from letter_jax.data.dataset import Windows
-from letter_jax.evaluation.evaluator import GeneratorEvaluator
+from letter_jax.evaluation.evaluator import GeneratorEvaluator, Search
 from letter_jax.generators.base_model import BaseModel
 from letter_jax.training import loop, sharding
 
@@ -58,6 +58,16 @@ def generator_evaluator(config: Config, semantic_ids: np.ndarray, codebook_size:
     return t5_evaluator(config, semantic_ids, codebook_size, beam, mesh)
   from letter_jax.generators.llama_training import llama_evaluator
   return llama_evaluator(config, base, semantic_ids, codebook_size, beam, mesh)
+
+
+def generator_search(config: Config, levels: int, codebook_size: int, mesh: jax.sharding.Mesh,
+                     base: BaseModel | None = None) -> Search:
+  """The constrained search of a generator; it wants `whole_params`."""
+  if base is None:
+    from letter_jax.generators.t5_training import t5_search
+    return t5_search(config, levels, codebook_size, mesh)
+  from letter_jax.generators.llama_training import llama_search
+  return llama_search(config, base, levels, codebook_size, mesh)
 
 
 def whole_params(config: Config, trained: dict, mesh: jax.sharding.Mesh, base: BaseModel | None = None) -> dict:

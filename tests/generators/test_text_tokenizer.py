@@ -1,11 +1,12 @@
 """The tokenizer of a language model: a trained one, and those of Hugging Face folders."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import tokenizers
-from tokenizers import models, pre_tokenizers
+from tokenizers import models, pre_tokenizers, processors
 
 from letter_jax.data import letter_format
 from letter_jax.errors import InputError
@@ -167,3 +168,15 @@ def test_byte_level_texts_keep_their_spaces(tokenizer):
   assert not tokenizer.prefixes_space
   assert not isinstance(tokenizer.backend.pre_tokenizer, pre_tokenizers.Metaspace)
   assert tokenizer.encode([' ruler'])[0].tolist() != tokenizer.encode(['ruler'])[0].tolist()
+
+
+def test_who_reads_it_elsewhere_begins_a_text_as_training_does(tmp_path):
+  trained = TextTokenizer.train(['a few words'], 300)
+  without = tokenizers.Tokenizer.from_str(trained.backend.to_str())
+  without.post_processor = processors.ByteLevel()
+  bare = dataclasses.replace(trained, backend=without)
+  assert bare.backend.encode('few').ids[0] != trained.bos
+  for bos, expected in ((trained.bos, [trained.bos]), (None, [])):
+    for one in (bare, trained):
+      found = dataclasses.replace(one, bos=bos).beginning_as_trained()
+      assert found.backend.encode('few').ids == expected + trained.encode(['few'])[0].tolist()
