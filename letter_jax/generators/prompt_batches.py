@@ -196,7 +196,7 @@ class InstructionPool:
     most, name = max(needed)
     if most > self._row_tokens:
       raise InputError(f'config.generator.row_tokens is {self._row_tokens}; expected at least {most}, which an example '
-                       f'of {name} needs with the newest item alone for a history; or config.generator.mixture.{name} 0')
+                       f'of {name} needs with the newest item alone for a history; or mixture.{name} 0')
 
 
 class InstructionEpochs:
