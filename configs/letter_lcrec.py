@@ -4,14 +4,14 @@
         --config.generator.base=BASE --workdir=DIR
 
 BASE is the Hugging Face folder of a LLaMA, Qwen2 or Qwen3; everything before the generator is letter_tiger.py's. Not
-measured here with a base: no weights could be fetched. `DATASET_tiny` trains a small LLaMA from nothing, with a tokenizer
-made of the items' texts; `tiny` does so on the built-in store. Measured with seed 42 on two cores of an AMD EPYC (family
-26, AVX-512), shared with other work; test Recall@10 / NDCG@10:
+measured here with a base: no weights could be fetched. `DATASET_tiny` trains a small LLaMA from nothing, with a
+tokenizer made of the items' texts; `tiny` does so on the built-in store. Measured with seed 42 on two cores of an AMD
+EPYC (family 26, AVX-512), shared with other work; test Recall@10 / NDCG@10:
 
     tiny               LETTER-LC-Rec .2107 / .1134   SASRec .2368 / .1417   popularity .0365 / .0184
         8 min, 6 of them the generator's 4 epochs
     scientific_tiny    LETTER-LC-Rec .0848 / .0539   SASRec .0938 / .0643   popularity .0231 / .0162
-        47 min, 42 of them the generator's 16 epochs (best of the validation at epoch 12)
+        47 min, 42 of them the generator's 16 epochs (best of the validation at the last)
 """
 
 import pathlib
