@@ -35,7 +35,7 @@ def check(config: 'Config') -> None:
   if sasrec.dim % sasrec.heads:
     raise InputError(f'config.collaborative.model.heads is {sasrec.heads}; expected a divisor of '
                      f'config.collaborative.model.dim, {sasrec.dim}')
-  if config.generator.row_items < history:
+  if config.generator.architecture == 't5' and config.generator.row_items < history:
     raise InputError(f'config.generator.row_items is {config.generator.row_items}; expected at least '
                      f'config.data.history_length, {history}')
   t5 = config.generator.model
@@ -74,6 +74,9 @@ def _check_generator(config: 'Config') -> None:
   if generator.base_dtype != 'auto' and not (generator.base and generator.lora.rank):
     raise InputError(f'config.generator.base_dtype is {generator.base_dtype!r} and nothing is frozen; expected a '
                      "config.generator.base with a config.generator.lora.rank above 0, or 'auto'")
+  if generator.user_texts and not generator.mixture.search and not generator.mixture.preference:
+    raise InputError('config.generator.user_texts is given and no task reads it; expected '
+                     'config.generator.mixture.search or config.generator.mixture.preference above 0')
   if config.data.window_users:
     raise InputError(f"config.data.window_users is {config.data.window_users} and config.generator.architecture is "
                      "'llama'; expected 0: its examples are in memory")

@@ -60,12 +60,10 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
     raise InputError(f'config.evaluation.beam is {beam}; expected at most the number of items, {items}')
   if beam < min(20, items):
     raise InputError(f'config.evaluation.beam is {beam}; expected at least {min(20, items)}, as metrics go to rank 20')
-  if config.generator.architecture == 'llama':
-    from letter_jax.generators import base_model
-    texts = store.load_summary(workdir / 'dataset')['items_without_text'] is not None
-    base_model.check(config.generator, texts, model.levels, model.codebook_size)
+  levels, codebook_size = model.levels, model.codebook_size
   if config.semantic_ids.path:
-    letter_format.read_index(pathlib.Path(config.semantic_ids.path), items)
+    given = letter_format.read_index(pathlib.Path(config.semantic_ids.path), items)
+    levels, codebook_size = given.shape[1], int(given.max()) + 1
   else:
     if config.semantic_ids.collisions == 'resolve' and items > model.codebook_size ** model.levels:
       raise InputError(f'{items} items cannot have semantic IDs of their own: {model.levels} levels of '
@@ -77,6 +75,10 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
       if dim != model.latent_dim:
         raise InputError(f'{config.collaborative.path} has {dim} columns; expected config.tokenizer.model.latent_dim, '
                          f'{model.latent_dim}')
+  if config.generator.architecture == 'llama':
+    from letter_jax.generators import base_model
+    texts = store.load_summary(workdir / 'dataset')['items_without_text'] is not None
+    base_model.check(config.generator, texts, levels, codebook_size)
 
 
 def _given_collaborative(config: Config, items: int) -> np.ndarray:
@@ -175,14 +177,14 @@ def generator(config: Config, workdir: pathlib.Path) -> None:
   codes, codebook_size = _semantic_ids(workdir)
   directory = workdir / 'generator'
   base = None
-  if config.generator.architecture == 'llama':
-    from letter_jax.generators import base_model
-    texts = store.load_texts(workdir / 'dataset')
-    base = base_model.begin(config.generator, texts, codes.shape[1] * codebook_size, directory)
   description = {'config': dataclasses.asdict(config), 'codebook_size': codebook_size}
-  # Written before the training too: its best checkpoint can be used while it runs.
-  artifacts.write_json(directory / 'generator.json', description)
   try:
+    if config.generator.architecture == 'llama':
+      from letter_jax.generators import base_model
+      texts = store.load_texts(workdir / 'dataset')
+      base = base_model.begin(config.generator, texts, codes.shape[1] * codebook_size, directory)
+    # Written before the training too: its best checkpoint can be used while it runs.
+    artifacts.write_json(directory / 'generator.json', description)
     _, progress = train_generator(config, data, codes, codebook_size, directory, base)
   except InputError:
     if not (directory / 'metrics.jsonl').exists():  # nothing was trained: what was prepared for it binds nobody

@@ -44,6 +44,19 @@ def begin(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, codes
   """
   if not config.base:
     processes.first(lambda: _make_tokenizer(config, texts, directory / TOKENIZER))
+  return _with_texts(config, texts, codes, directory)
+
+
+def begin_alone(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, codes: int,
+                directory: pathlib.Path) -> BaseModel:
+  """`begin` where process 0 runs by itself."""
+  if not config.base:
+    _make_tokenizer(config, texts, directory / TOKENIZER)
+  return _with_texts(config, texts, codes, directory)
+
+
+def _with_texts(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, codes: int,
+                directory: pathlib.Path) -> BaseModel:
   user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
   return dataclasses.replace(again(config, codes, directory), texts=texts, user_texts=user_texts)
 
@@ -86,10 +99,14 @@ def _of(config: GeneratorConfig, tokenizer: TextTokenizer, codes: int) -> BaseMo
   else:
     sizes = {**dataclasses.asdict(config.llama), 'text_vocabulary': tokenizer.size}
     architecture = Architecture(**sizes, new_tokens=codes, tied=True)
-  if config.row_tokens > architecture.context:
-    raise InputError(f'config.generator.row_tokens is {config.row_tokens}; expected at most {architecture.context}, '
-                     'the context of the model')
+  _require_context(config, architecture.context)
   return BaseModel(folder, architecture, tokenizer)
+
+
+def _require_context(config: GeneratorConfig, context: int) -> None:
+  if config.row_tokens > context:
+    raise InputError(f'config.generator.row_tokens is {config.row_tokens}; expected at most {context}, the context of '
+                     'the model')
 
 
 def check(config: GeneratorConfig, texts: bool, levels: int, codebook_size: int) -> None:
@@ -101,7 +118,9 @@ def check(config: GeneratorConfig, texts: bool, levels: int, codebook_size: int)
   user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
   weights = {task: weight for task, weight in dataclasses.asdict(config.mixture).items() if weight}
   prompts.check_texts(weights, texts or None, user_texts)
-  if config.base:
+  if not config.base:
+    _require_context(config, Architecture.context)
+  else:
     folder = pathlib.Path(config.base)
     tokenizer = TextTokenizer.read(folder)
     tokenizer.with_codes(levels, codebook_size)

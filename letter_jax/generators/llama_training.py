@@ -136,7 +136,7 @@ def frozen_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> d
   shapes = jax.eval_shape(lora.quantize, whole)
   if sharding.is_planned(mesh):
     return _laid_out(shapes, layout)
-  return jax.jit(lora.quantize, out_shardings=layout.of(shapes), donate_argnums=0)(whole)
+  return jax.jit(lora.quantize, out_shardings=layout.of(shapes))(whole)
 
 
 def _base_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh, dtype) -> dict:

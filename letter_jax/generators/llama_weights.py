@@ -1,7 +1,7 @@
 """Folders of Hugging Face (config.json and safetensors) in and out, for models of the LLaMA family.
 
 A model is read straight onto the mesh: each device's part of each array is cut out of the files, so that no host ever
-holds the whole; it is written tensor by tensor, in files of at most 5 GB.
+holds the whole; it is written file by file, of at most 5 GB.
 """
 
 import contextlib
@@ -298,7 +298,10 @@ def write(folder: pathlib.Path, params: dict, architecture: Architecture, source
 
 
 def _save(content: dict[str, np.ndarray], path: pathlib.Path) -> None:
-  safetensors.numpy.save_file(content, str(path), metadata={'format': 'pt'})
+  try:
+    safetensors.numpy.save_file(content, str(path), metadata={'format': 'pt'})
+  except safetensors.SafetensorError as error:  # a full disk, for one
+    raise OSError(str(error)) from error
   path.chmod(0o644)  # like the other files; safetensors leaves it to the owner alone
 
 

@@ -143,6 +143,8 @@ class TextTokenizer:
     """Another one, for those who read it elsewhere: a text begins with bos exactly if training's texts do."""
     backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
     backend.encode_special_tokens = True
+    if isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace) and backend.pre_tokenizer.prepend_scheme == 'first':
+      backend.pre_tokenizer.prepend_scheme = 'always'  # training's fragments are each the first of a text
     if backend.encode('a').ids != [*([] if self.bos is None else [self.bos]), *backend.encode(
         'a', add_special_tokens=False).ids]:
       bos = None if self.bos is None else backend.id_to_token(self.bos)

@@ -21,7 +21,7 @@ def search_of(workdir, beam: int = 20) -> Callable[[np.ndarray], Beams]:
 
   Returns:
     A function of histories, int [B, C] item ids, oldest first, negative behind the last of each row. It is compiled
-    anew for every shape.
+    anew for every shape. Of histories that a language model's context has no room for, the latest items count.
 
   Raises:
     InputError: the folder has no generator checkpoint, or one that cannot be read.
@@ -35,4 +35,13 @@ def search_of(workdir, beam: int = 20) -> Callable[[np.ndarray], Beams]:
   trie = item_trie.build(codes_NxL)
   search = jax.jit(functools.partial(
     generator_search(config, codes_NxL.shape[1], restored.codebook_size, mesh, base), beam=beam))
-  return lambda histories_BxC: search(params, np.asarray(histories_BxC, np.int32), codes_NxL, trie)
+  longest = base_model.longest_history(base, codes_NxL.shape[1]) if base else None
+  return lambda histories_BxC: search(params, _latest(np.asarray(histories_BxC, np.int32), longest), codes_NxL, trie)
+
+
+def _latest(histories_BxC: np.ndarray, longest: int | None) -> np.ndarray:
+  """The latest `longest` items of each row, flush left."""
+  if longest is None or histories_BxC.shape[1] <= longest:
+    return histories_BxC
+  start_B = np.maximum((histories_BxC >= 0).sum(axis=1) - longest, 0)
+  return np.take_along_axis(histories_BxC, start_B[:, None] + np.arange(longest), axis=1)
