@@ -18,10 +18,9 @@ from letter_jax.tokenizer.extremes import argmax
 
 # Stands for log(0) of a padded row: finite, so that a batch of padding alone gives numbers and not NaN.
 _LOG_ZERO = -1e30
-_TINY = 1e-6  # of sums in the units of the kernel
+_TINY = 1e-30
 _ROUNDING = 1e-4  # of log odds whose terms reach 1 / epsilon
-_KERNEL_SCALE = 1e30
-_PLAIN_RANGE = 1e55  # that an entry of the kernel may grow by before it is made anew
+_PLAIN_RANGE = 1e29  # that an entry of the kernel may grow by before it is made anew
 _MANY = 4  # items for each code
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -111,18 +110,17 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
   # One iteration in the log domain is enough to bring all sums between 1/BK and 1, and they stay there: a row scaled
   # to 1/B shrinks a column B-fold at most, and the other way round, so that an entry grows BK-fold in an iteration at
   # most. So a few iterations at a time can be plain products with the kernel exp(logits + row + column), far cheaper
-  # than as many exponentials. The kernel is held 1e30 times too large: what underflows even then is too small to
-  # matter before it is made anew.
+  # than as many exponentials; what underflows in that kernel (1e-38) is too small to matter before it is made anew.
   at_once = max(int(math.log(_PLAIN_RANGE) / math.log(rows * columns)), 1)
 
   def plain_iterations(potentials, number: int):
     row_B, column_K = potentials
-    kernel_BxK = jnp.exp(logits_BxK + row_B[:, None] + (column_K + math.log(_KERNEL_SCALE)))
+    kernel_BxK = jnp.exp(logits_BxK + row_B[:, None] + column_K)
 
     def iterate(_, scales):
       _, v_K = scales
-      u_B = (_KERNEL_SCALE / count) / jnp.maximum(jnp.matmul(kernel_BxK, v_K, precision=_HIGHEST), _TINY)
-      v_K = (_KERNEL_SCALE / columns) / jnp.maximum(jnp.matmul(u_B, kernel_BxK, precision=_HIGHEST), _TINY)
+      u_B = 1 / (count * jnp.maximum(jnp.matmul(kernel_BxK, v_K, precision=_HIGHEST), _TINY))
+      v_K = 1 / (columns * jnp.maximum(jnp.matmul(u_B, kernel_BxK, precision=_HIGHEST), _TINY))
       return u_B, v_K
 
     u_B, v_K = jax.lax.fori_loop(0, number, iterate, (jnp.ones(rows), jnp.ones(columns)))

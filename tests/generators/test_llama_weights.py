@@ -273,7 +273,7 @@ def read_on_eight_devices(folder: pathlib.Path) -> None:
 
   class Spied:
     def __init__(self, tensor):
-      self.tensor, self.get_shape = tensor, tensor.get_shape
+      self.tensor, self.get_shape, self.get_dtype = tensor, tensor.get_shape, tensor.get_dtype
 
     def __getitem__(self, index):
       part = self.tensor[index]

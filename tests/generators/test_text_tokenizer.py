@@ -94,17 +94,6 @@ def test_what_was_written_is_read_again(tokenizer, tmp_path):
   assert again.encode([text])[0].tolist() == known.encode([text])[0].tolist()
 
 
-def test_transformers_reads_what_was_written(tokenizer, tmp_path):
-  transformers = pytest.importorskip('transformers')
-  known = tokenizer.with_codes(2, 3)
-  known.write(tmp_path)
-  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-  assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (0, 1, 2)
-  assert len(theirs) == tokenizer.size + 6
-  text = 'A ruler <a_2><b_0>, steel'
-  assert theirs(text)['input_ids'] == [tokenizer.bos, *known.encode([text])[0].tolist()]
-
-
 @pytest.mark.parametrize('files,bos,eos', [
   ({'tokenizer_config': {'bos_token': BOS, 'eos_token': EOS}}, 0, 1),
   ({'tokenizer_config': {'bos_token': {'content': BOS}, 'eos_token': {'content': EOS}}}, 0, 1),
@@ -180,3 +169,15 @@ def test_who_reads_it_elsewhere_begins_a_text_as_training_does(tmp_path):
     for one in (bare, trained):
       found = dataclasses.replace(one, bos=bos).beginning_as_trained()
       assert found.backend.encode('few').ids == expected + trained.encode(['few'])[0].tolist()
+
+
+def test_a_space_before_the_first_word_alone_becomes_one_before_every_fragment():
+  trained = TextTokenizer.train(['a few words'], 300)
+  backend = tokenizers.Tokenizer(models.BPE({'<s>': 0, '▁': 1, 'a': 2, ',': 3, '<b>': 4}, []))
+  backend.add_special_tokens(['<s>'])
+  backend.add_tokens([tokenizers.AddedToken('<b>', normalized=False, special=False)])
+  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme='first')
+  known = dataclasses.replace(trained, size=5, bos=None, backend=backend).beginning_as_trained()
+  fragments = [token for fragment in ('a', ',') for token in backend.encode(fragment).ids]
+  whole = known.backend.encode('a<b>,').ids
+  assert [token for token in whole if token != 4] == fragments
