@@ -40,38 +40,36 @@ def get_config(name: str = ''):
     raise InputError(f'configs/letter_lcrec.py:{name} is no data set; expected tiny, DATASET or DATASET_tiny after the '
                      f'colon, where DATASET is {", ".join(NAMES)}')
   config = _recipe('letter_tiger', data)
+  generator, training = config.generator, config.generator.training
   if tiny:
-    config = _from_nothing(config)
-    config.generator.training.epochs = 16
-    config.generator.training.evaluate_every_epochs = 2
+    _from_nothing(config)
+    training.epochs = 16
+    training.evaluate_every_epochs = 2
     return config
-  generator = config.generator
-  generator.architecture = 'llama'
-  generator.partition = PARTITION
   generator.softmax = 'vocabulary'
   generator.temperature = 0.7
   generator.remat = True
   generator.row_tokens = 1024
-
-  training = generator.training
-  training.epochs = 4
   training.evaluate_every_epochs = 1
-  training.batch_size = 128
-  training.accumulation_steps = 1
   training.learning_rate = 1e-4
-  training.relative_updates = False
   return config
 
 
 def _recipe(name: str, *argument: str):
-  """What comes before the generator is LETTER-TIGER's."""
-  return runpy.run_path(str(pathlib.Path(__file__).with_name(f'{name}.py')))['get_config'](*argument)
+  """LETTER-TIGER's, for what comes before the generator, and what all language models here have."""
+  config = runpy.run_path(str(pathlib.Path(__file__).with_name(f'{name}.py')))['get_config'](*argument)
+  config.generator.architecture = 'llama'
+  config.generator.partition = PARTITION
+  training = config.generator.training
+  training.epochs = 4
+  training.batch_size = 128
+  training.accumulation_steps = 1
+  training.relative_updates = False
+  return config
 
 
 def _from_nothing(config):
   generator = config.generator
-  generator.architecture = 'llama'
-  generator.partition = PARTITION
   generator.softmax = 'catalogue'
   generator.lora.rank = 0
   generator.llama.text_vocabulary = 2048
@@ -82,11 +80,5 @@ def _from_nothing(config):
   generator.llama.kv_heads = 2
   generator.llama.d_head = 24
   generator.row_tokens = 256
-
-  training = generator.training
-  training.epochs = 4
-  training.batch_size = 128
-  training.accumulation_steps = 1
-  training.learning_rate = 2e-3
-  training.relative_updates = False
+  generator.training.learning_rate = 2e-3
   return config

@@ -54,7 +54,8 @@ def check_devices(config: Config) -> None:
 
 def check_inputs(config: Config, workdir: pathlib.Path) -> None:
   """Raises InputError for what is given from outside and cannot fit the data set."""
-  items = store.load_summary(workdir / 'dataset')['items']
+  summary = store.load_summary(workdir / 'dataset')
+  items = summary['items']
   model, beam = config.tokenizer.model, config.evaluation.beam
   if beam > items:
     raise InputError(f'config.evaluation.beam is {beam}; expected at most the number of items, {items}')
@@ -77,8 +78,7 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
                          f'{model.latent_dim}')
   if config.generator.architecture == 'llama':
     from letter_jax.generators import base_model
-    texts = store.load_summary(workdir / 'dataset')['items_without_text'] is not None
-    base_model.check(config.generator, texts, levels, codebook_size)
+    base_model.check(config.generator, summary['items_without_text'] is not None, levels, codebook_size)
 
 
 def _given_collaborative(config: Config, items: int) -> np.ndarray:
@@ -196,10 +196,11 @@ def generator(config: Config, workdir: pathlib.Path) -> None:
 
 def _generator_layout(config: Config, mesh):
   """A T5 is whole on every device; a language model lies as it is trained."""
-  from letter_jax.training import sharding
   if config.generator.architecture == 't5':
+    from letter_jax.training import sharding
     return sharding.Layout(mesh)
-  return sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
+  from letter_jax.generators.llama_training import llama_layout
+  return llama_layout(config, mesh)
 
 
 def evaluate(config: Config, workdir: pathlib.Path) -> None:

@@ -75,7 +75,7 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, r
     node_BxW, code_BxW, score_BxW, parent_BxW = extend(trie, level, node_BxW, score_BxW, log_probs_BxWxK, beam,
                                                        renormalise)
     if level + 1 < trie.levels:
-      cache = jax.tree.map(lambda leaf, parent_BxW=parent_BxW: _take(leaf, parent_BxW), cache)
+      cache = jax.tree.map(lambda leaf, parent_BxW=parent_BxW: take(leaf, parent_BxW), cache)
 
   missing = ((0, 0), (0, beam - node_BxW.shape[1]))
   leaves_BxW = jnp.pad(node_BxW, missing, constant_values=-1)
@@ -108,8 +108,8 @@ def extend(trie: ItemTrie, level: int, node_BxW: jax.Array, score_BxW: jax.Array
   beams = min(beam, trie.nodes[level + 1], width * branching)
   score_BxV, index_BxV = top_k(total_BxWxC.reshape(batch, -1), beams)
   alive_BxV = score_BxV > -jnp.inf
-  node_BxV = jnp.where(alive_BxV, _take(child_BxWxC.reshape(batch, -1), index_BxV), -1)
-  code_BxV = jnp.where(alive_BxV, _take(child_code_BxWxC.reshape(batch, -1), index_BxV), 0)
+  node_BxV = jnp.where(alive_BxV, take(child_BxWxC.reshape(batch, -1), index_BxV), -1)
+  code_BxV = jnp.where(alive_BxV, take(child_code_BxWxC.reshape(batch, -1), index_BxV), 0)
   return node_BxV, code_BxV, score_BxV, index_BxV // branching
 
 
@@ -127,9 +127,9 @@ def expand(beams: Beams, trie: ItemTrie, k: int) -> tuple[jax.Array, jax.Array]:
   exists_BxK = beam_BxK < width
   beam_BxK = jnp.minimum(beam_BxK, width - 1)
   taken_BxK = jnp.where(passed_BxWxK, last_BxW[:, :, None], 0).max(axis=1)
-  leaves_BxK = jnp.where(exists_BxK, _take(beams.leaves_BxW, beam_BxK), -1)
+  leaves_BxK = jnp.where(exists_BxK, take(beams.leaves_BxW, beam_BxK), -1)
   items_BxK = item_trie.items_of_leaves(trie, leaves_BxK, place_K - taken_BxK)
-  return items_BxK, jnp.where(exists_BxK, _take(beams.scores_BxW, beam_BxK), -jnp.inf)
+  return items_BxK, jnp.where(exists_BxK, take(beams.scores_BxW, beam_BxK), -jnp.inf)
 
 
 def top_k(values_BxN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -146,10 +146,10 @@ def top_k(values_BxN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
   values_BxGxM = padded_BxN.reshape(batch, groups, TOP_K_GROUP)
   _, best_BxK = jax.lax.top_k(values_BxGxM.max(axis=2), k)
   best_BxK = jnp.sort(best_BxK, axis=1)
-  top_BxK, index_BxK = jax.lax.top_k(_take(values_BxGxM, best_BxK).reshape(batch, k * TOP_K_GROUP), k)
-  return top_BxK, _take(best_BxK, index_BxK // TOP_K_GROUP) * TOP_K_GROUP + index_BxK % TOP_K_GROUP
+  top_BxK, index_BxK = jax.lax.top_k(take(values_BxGxM, best_BxK).reshape(batch, k * TOP_K_GROUP), k)
+  return top_BxK, take(best_BxK, index_BxK // TOP_K_GROUP) * TOP_K_GROUP + index_BxK % TOP_K_GROUP
 
 
-def _take(array_BxW: jax.Array, index_BxV: jax.Array) -> jax.Array:
+def take(array_BxW: jax.Array, index_BxV: jax.Array) -> jax.Array:
   """array[b, index[b, v]] for arrays [B, W, ...]."""
   return jax.vmap(lambda row, index: row.at[index].get(mode='promise_in_bounds'))(array_BxW, index_BxV)

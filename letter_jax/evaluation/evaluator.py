@@ -62,11 +62,11 @@ class GeneratorEvaluator:
     self._expand = jax.jit(functools.partial(expand, k=beam), out_shardings=sharding.replicated(mesh))
     whole, self._users = PartitionSpec(), sharding.split(mesh) if in_pieces else sharding.everywhere(mesh)
     local = functools.partial(search, beam=beam)
-    if mesh.devices.flat[0].platform == 'cpu' and self._batch // mesh.size % 2 == 0 and not in_pieces:
-      local = functools.partial(_in_halves, local)
     if in_pieces:
       self._search = jax.jit(local, out_shardings=self._users)
     else:
+      if mesh.devices.flat[0].platform == 'cpu' and self._batch // mesh.size % 2 == 0:
+        local = functools.partial(_in_halves, local)
       # Users are independent. Left to jit, the top-k of the search would gather all of them on every device.
       self._search = jax.jit(jax.shard_map(
         local, mesh=mesh, in_specs=(whole, self._users.spec, whole, whole), out_specs=self._users.spec,
@@ -75,7 +75,9 @@ class GeneratorEvaluator:
 
   def beams(self, params, examples: Examples, label: str = '') -> Iterator[tuple[np.ndarray, np.ndarray, Beams]]:
     """(indices into examples, weights that are 0 on padded rows, beams on the device), shortest histories first."""
-    longest = min(int(examples.lengths.max()), self._longest or int(examples.lengths.max()))
+    longest = int(examples.lengths.max())
+    if self._longest is not None:
+      longest = min(longest, self._longest)
     widths = np.array(sorted({*(width for width in BUCKETS if width < longest), longest}))
     bar = tqdm(total=len(examples), desc=label, unit='user', disable=None if label else True, dynamic_ncols=True)
     by_length = np.argsort(examples.lengths, kind='stable')

@@ -1,6 +1,7 @@
 """The language model that LETTER-LC-Rec starts from: a Hugging Face folder, or sizes and a tokenizer made here."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -31,32 +32,21 @@ class BaseModel:
   user_texts: prompts.UserTexts | None = None
 
 
-def begin(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, codes: int,
-          directory: pathlib.Path) -> BaseModel:
+def begin(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, codes: int, directory: pathlib.Path,
+          alone: bool = False) -> BaseModel:
   """What a training needs; a tokenizer that is made of the texts is written under `directory`, once.
 
   Args:
     texts: of the items.
     codes: L * K.
+    alone: whether process 0 runs by itself; else all processes call it.
 
   Raises:
     InputError: a folder that is no model, one that cannot be computed here, or files that are not what they should be.
   """
+  make = functools.partial(_make_tokenizer, config, texts, directory / TOKENIZER)
   if not config.base:
-    processes.first(lambda: _make_tokenizer(config, texts, directory / TOKENIZER))
-  return _with_texts(config, texts, codes, directory)
-
-
-def begin_alone(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, codes: int,
-                directory: pathlib.Path) -> BaseModel:
-  """`begin` where process 0 runs by itself."""
-  if not config.base:
-    _make_tokenizer(config, texts, directory / TOKENIZER)
-  return _with_texts(config, texts, codes, directory)
-
-
-def _with_texts(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, codes: int,
-                directory: pathlib.Path) -> BaseModel:
+    make() if alone else processes.first(make)
   user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
   return dataclasses.replace(again(config, codes, directory), texts=texts, user_texts=user_texts)
 

@@ -15,6 +15,7 @@ import numpy as np
 from letter_jax.configuration import Config, LoRAConfig
 from letter_jax.data.dataset import Windows
 from letter_jax.decoding import item_trie
+from letter_jax.decoding.beam_search import take
 from letter_jax.evaluation.evaluator import GeneratorEvaluator, Search
 from letter_jax.generators import base_model, llama_weights, lora, prompts
 from letter_jax.generators.base_model import BaseModel
@@ -75,7 +76,7 @@ def llama_program(config: Config, data: Windows, base: BaseModel, semantic_ids: 
     codes_NxL, nodes_NxL, trie = catalogue
     targets_BxS = batch['items_BxS']
     places_BxSxL = batch['item_places_BxS'][..., None] + jnp.arange(vocabulary.levels)
-    hidden_BxSxLxD = _take(hidden_BxTxD, places_BxSxL)
+    hidden_BxSxLxD = take(hidden_BxTxD, places_BxSxL)
     if settings.softmax == 'catalogue':
       by_level = [logits(hidden_BxSxLxD[:, :, level], vocabulary.level(level)) for level in range(vocabulary.levels)]
       return catalogue_loss(by_level, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
@@ -87,10 +88,10 @@ def llama_program(config: Config, data: Windows, base: BaseModel, semantic_ids: 
     targets_BxQ = batch['text_targets_BxQ']
     if not targets_BxQ.shape[1]:
       return jnp.zeros(()), jnp.zeros(())
-    hidden_BxQxD = _take(hidden_BxTxD, batch['text_places_BxQ'])
+    hidden_BxQxD = take(hidden_BxTxD, batch['text_places_BxQ'])
     return ranking_guided_loss(logits(hidden_BxQxD), targets_BxQ, (targets_BxQ >= 0).astype(jnp.float32), 1.0)
 
-  layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
+  layout = llama_layout(config, mesh)
   layout.require_matches(_all_parameters(base))
   # Adapters are small. Of a whole model's stacked layers the scan takes one after the other: not all at once.
   layout = dataclasses.replace(layout.limited_to(jax.eval_shape(init, frozen, given).params),
@@ -123,6 +124,11 @@ def llama_model(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> Lla
                sharding.compute_dtype(settings.compute_dtype, mesh), settings.remat)
 
 
+def llama_layout(config: Config, mesh: jax.sharding.Mesh) -> sharding.Layout:
+  """How the parameters lie, trained or not."""
+  return sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
+
+
 def frozen_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> dict:
   """The base's weights where adapters are trained, on the mesh; only their shapes where it is to be planned for."""
   settings = config.generator
@@ -132,7 +138,7 @@ def frozen_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> d
   if dtype != 'int8':
     return _base_params(config, base, mesh, sharding.compute_dtype(dtype, mesh))
   whole = _base_params(config, base, mesh, sharding.compute_dtype(settings.compute_dtype, mesh))
-  layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
+  layout = llama_layout(config, mesh)
   shapes = jax.eval_shape(lora.quantize, whole)
   if sharding.is_planned(mesh):
     return _laid_out(shapes, layout)
@@ -142,7 +148,7 @@ def frozen_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> d
 def _base_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh, dtype) -> dict:
   if base.folder is None:
     return {}
-  layout = sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
+  layout = llama_layout(config, mesh)
   shapes = llama_weights.shapes(base.architecture, dtype)
   if sharding.is_planned(mesh):
     return _laid_out(shapes, layout)
@@ -178,15 +184,10 @@ def write_hugging_face(directory: pathlib.Path, config: Config, base: BaseModel,
   """The whole model as a folder that transformers loads: adapters merged, codes among the tokenizer's tokens."""
   params = lora.join(trained, frozen_params(config, base, mesh))
   if config.generator.lora.rank:
-    layout = sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
+    layout = llama_layout(config, mesh)
     merge = functools.partial(lora.merge, lora=config.generator.lora)
     params = jax.jit(merge, out_shardings=layout.of(jax.eval_shape(merge, params)))(params)
   source = json.loads((base.folder / 'config.json').read_text(encoding='utf-8')) if base.folder else {
     'bos_token_id': base.tokenizer.bos, 'eos_token_id': base.tokenizer.eos}
   llama_weights.write(directory, params, base.architecture, source)
   base.tokenizer.with_codes(levels, codebook_size).beginning_as_trained().write(directory)
-
-
-def _take(hidden_BxTxD, places):
-  """hidden[b, places[b, ...]]."""
-  return jax.vmap(lambda row, index: row.at[index].get(mode='promise_in_bounds'))(hidden_BxTxD, places)

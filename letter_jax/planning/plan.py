@@ -105,8 +105,8 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   if config.generator.architecture == 'llama':
     from letter_jax.generators import base_model
     with tempfile.TemporaryDirectory() as folder:  # for a tokenizer
-      base = base_model.begin_alone(config.generator, store.load_texts(workdir / 'dataset'),
-                                    codes.shape[1] * codebook_size, pathlib.Path(folder))
+      base = base_model.begin(config.generator, store.load_texts(workdir / 'dataset'), codes.shape[1] * codebook_size,
+                              pathlib.Path(folder), alone=True)
   generator = generator_program(config, data, codes, codebook_size, mesh, base)
   programs.append(('generator', config.generator.training, generator))
   found = []
