@@ -14,6 +14,7 @@ from letter_jax.configuration import RAW_SOURCES, Config
 from letter_jax.data import letter_format, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.errors import InputError
+from letter_jax.evaluation import ranks
 
 
 def text_embeddings_files(config: Config) -> dict[str, pathlib.Path]:
@@ -120,15 +121,15 @@ def collaborative(config: Config, workdir: pathlib.Path) -> None:
   data = _interactions(config, workdir)
   directory = workdir / 'collaborative'
   wanted = 'given' if config.collaborative.path else config.collaborative.method
-  items, metrics = {}, {}
+  items, metrics, of_test = {}, {}, {}
   if wanted == 'sasrec' or config.collaborative.baseline:
     from letter_jax.collaborative.sasrec_training import train_sasrec
-    params, metrics['sasrec'] = train_sasrec(config, data, directory)
+    params, metrics['sasrec'], of_test['sasrec'] = train_sasrec(config, data, directory)
     items['sasrec'] = sharding.fetch(params['item_embeddings'])
   if wanted == 'lightgcn':
     from letter_jax.collaborative.lightgcn_training import train_lightgcn
     whole = store.load_interactions(workdir / 'dataset')  # the graph is on the device
-    (_, rows), metrics['lightgcn'] = train_lightgcn(config, whole, directory / 'lightgcn')
+    (_, rows), metrics['lightgcn'], of_test['lightgcn'] = train_lightgcn(config, whole, directory / 'lightgcn')
     items['lightgcn'] = sharding.fetch(rows)
   if wanted == 'given':
     rows = _given_collaborative(config, data.num_items)
@@ -136,6 +137,7 @@ def collaborative(config: Config, workdir: pathlib.Path) -> None:
     from letter_jax.collaborative.embeddings import collaborative_rows
     rows = collaborative_rows(items[wanted], config.tokenizer.model.latent_dim)
   artifacts.write_npy(directory / 'embeddings.npy', rows)
+  ranks.write(directory / ranks.FILE, of_test)
   artifacts.write_json(directory / 'metrics.json', metrics)
 
 
@@ -229,9 +231,14 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     result[split] = found.metrics
     if evaluator.has_collisions:
       result[f'{split}_string_match'] = found.string_match
-    baselines['popularity'][split] = metrics.summarize(popularity.popularity_metrics(counts, examples.targets))
+    of_popularity, popularity_ranks = popularity.popularity_metrics(counts, examples.targets)
+    baselines['popularity'][split] = metrics.summarize(of_popularity)
   artifacts.write(directory / 'predictions.jsonl', lambda path: _write_predictions(path, data, examples, found))
   baselines.update(_collaborative_metrics(workdir))
+  of_collaborative = workdir / 'collaborative' / ranks.FILE  # workdirs of the first versions have none
+  ranks.write(directory / ranks.FILE, {
+    ranks.GENERATOR: found.ranks_3xU, **(ranks.read(of_collaborative) if of_collaborative.exists() else {}),
+    'popularity': popularity_ranks})
   artifacts.write_json(directory / 'metrics.json', {
     **result, 'baselines': baselines, 'users': len(data.lengths), 'beam': config.evaluation.beam,
     'generator_step': restored.step})

@@ -1,9 +1,11 @@
 """Full-ranking evaluation of the models that score the whole catalogue, every user once, data parallel."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.data.splits import Examples
@@ -13,26 +15,32 @@ from letter_jax.training import sharding
 EVALUATION_BATCH = 512
 
 
-def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> Callable[[Any, Examples, int], dict]:
-  """A function (params, examples, width) -> {'recall@10': ...}; `width`: latest items of a history that are passed.
+def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh
+                 ) -> Callable[[Any, Examples, int], tuple[dict[str, float], np.ndarray]]:
+  """A function (params, examples, width) -> ({'recall@10': ...}, ranks int32 [3, U] as in `evaluation/ranks.py`).
+
+  `width`: latest items of a history that are passed.
 
   Args:
     scores: (params, user_B int32, history_BxT int32 with T = width, target_B int32) -> float32 [B, N]; -inf takes an
       item out of the ranking. Histories are flush left, negative behind the last item.
   """
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
   def evaluate(params, user_B, history_BxT, target_B, weight_B):
-    return metrics.full_ranking_metrics(scores(params, user_B, history_BxT, target_B), target_B, weight_B)
+    rank = metrics.rank_in_scores(scores(params, user_B, history_BxT, target_B), target_B)
+    return metrics.expected_metrics(*rank, weight_B), jnp.stack([part.astype(jnp.int32) for part in rank])
 
-  def evaluate_all(params, examples: Examples, width: int) -> dict[str, float]:
+  def evaluate_all(params, examples: Examples, width: int) -> tuple[dict[str, float], np.ndarray]:
     size = sharding.round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
-    sums = []
+    found = []
     for first in range(0, len(examples), size):
       indices, weights = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
       chosen = examples.take(indices)
       rows = (chosen.user, chosen.histories(width), chosen.targets, weights)
-      sums.append(evaluate(params, *sharding.put(rows, sharding.split(mesh))))
-    return metrics.summarize(metrics.merge(sums))
+      found.append(evaluate(params, *sharding.put(rows, sharding.split(mesh))))
+    sums, ranks = zip(*found)
+    ranks_3xU = np.concatenate(jax.device_get(ranks), axis=1)[:, :len(examples)]
+    return metrics.summarize(metrics.merge(sums)), ranks_3xU
 
   return evaluate_all

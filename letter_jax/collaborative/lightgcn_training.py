@@ -18,8 +18,8 @@ def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
   """Trains, or resumes, under `directory`.
 
   Returns:
-    (users float32 [U, D], items float32 [N, D]) of the best validation, propagated, and {'validation': metrics,
-    'test': metrics}.
+    (users float32 [U, D], items float32 [N, D]) of the best validation, propagated; {'validation': metrics, 'test':
+    metrics}; ranks of the test, int32 [3, users].
   """
   settings, training = config.collaborative.lightgcn, config.collaborative.lightgcn.training
   mesh = sharding.make_mesh(config.mesh)
@@ -51,10 +51,11 @@ def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
     init=init, init_arguments=(graph,), layout=layout,
     step=jitted_epoch, arguments=lambda first_step: (graph,), steps_per_call=steps_per_epoch,
     steps_per_epoch=steps_per_epoch, examples_per_epoch=edges,
-    evaluate=lambda params: rank(final(params, graph), validation, longest))
+    evaluate=lambda params: rank(final(params, graph), validation, longest)[0])
   params, _ = loop.train(program, training, directory, 'lightgcn', config.checkpoints)
   found = final(params, graph)
-  return found, {'validation': rank(found, validation, longest), 'test': rank(found, test, longest)}
+  of_test, ranks_3xU = rank(found, test, longest)
+  return found, {'validation': rank(found, validation, longest)[0], 'test': of_test}, ranks_3xU
 
 
 def bpr_sum(config: LightGCNConfig, graph: lightgcn.Graph):

@@ -17,13 +17,17 @@ from letter_jax.training.state import TrainState, make_step
 
 
 def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
-  """Trains, or resumes, under `directory`; returns (parameters, {'validation': metrics, 'test': metrics})."""
+  """Trains, or resumes, under `directory`.
+
+  Returns:
+    parameters; {'validation': metrics, 'test': metrics}; ranks of the test, int32 [3, users].
+  """
   mesh, recent, length = sharding.make_mesh(config.mesh), data.recent(), config.data.history_length
   program = sasrec_program(config, data, recent, mesh)
   params, _ = loop.train(program, config.collaborative.training, directory, 'sasrec', config.checkpoints)
   rank = _ranking(config.collaborative.model, data.num_items, length, mesh)
-  return params, {'validation': program.evaluate(params),
-                  'test': rank(params, splits.test_examples(recent, length), length)}
+  test, ranks_3xU = rank(params, splits.test_examples(recent, length), length)
+  return params, {'validation': program.evaluate(params), 'test': test}, ranks_3xU
 
 
 @functools.lru_cache(maxsize=1)
@@ -64,7 +68,7 @@ def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: ja
     init=init, layout=layout, step=step, arguments=arguments, steps_per_call=1,
     steps_per_epoch=batches.per_epoch, examples_per_epoch=batches.items, batches=batches.dataset(),
     data_parts=batches.parts,
-    evaluate=lambda params: rank(params, validation, length))
+    evaluate=lambda params: rank(params, validation, length)[0])
 
 
 def cross_entropy_sum(model: SASRec):

@@ -41,7 +41,12 @@ class Beams:
   scores_BxW: jax.Array
 
 
-def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, renormalise: bool = False) -> Beams:
+# (level, child_BxWxC) -> bool [B, W, C]: which of these nodes of level + 1 may be taken; -1 is none.
+Allowed = Callable[[int, jax.Array], jax.Array]
+
+
+def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, renormalise: bool = False,
+                allowed: Allowed | None = None) -> Beams:
   """The `beam` best items for each of `batch` users. Pure; to be called under jit, where the L steps are unrolled.
 
   Users do not depend on each other: over several devices call it inside `jax.shard_map` (left to itself XLA may gather
@@ -59,6 +64,7 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, r
     batch: B.
     renormalise: normalise the log-probabilities (or logits: it makes no difference) over the children of each node, so
       that the scores of all semantic IDs are those of one distribution. For models trained with `catalogue_loss`.
+    allowed: rules candidates out (`candidates.still_allowed`) without a change of the others' scores.
 
   Returns:
     Beams, [B, beam]. Among equal scores the better parent comes first, then the lower code.
@@ -73,7 +79,7 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, r
       raise ValueError(f'step returned log-probabilities {log_probs_BxWxK.shape} at level {level}, expected '
                        f'({batch}, {width}, at least {trie.codebook_size})')
     node_BxW, code_BxW, score_BxW, parent_BxW = extend(trie, level, node_BxW, score_BxW, log_probs_BxWxK, beam,
-                                                       renormalise)
+                                                       renormalise, allowed)
     if level + 1 < trie.levels:
       cache = jax.tree.map(lambda leaf, parent_BxW=parent_BxW: take(leaf, parent_BxW), cache)
 
@@ -84,7 +90,8 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, r
 
 
 def extend(trie: ItemTrie, level: int, node_BxW: jax.Array, score_BxW: jax.Array, log_probs_BxWxK: jax.Array, beam: int,
-           renormalise: bool = False) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+           renormalise: bool = False,
+           allowed: Allowed | None = None) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
   """One level of the search: the best children of all beams of each user. The size of the catalogue does not matter.
 
   Args:
@@ -102,7 +109,8 @@ def extend(trie: ItemTrie, level: int, node_BxW: jax.Array, score_BxW: jax.Array
     possible_BxWxC = valid_BxWxC & jnp.isfinite(log_prob_BxWxC)
     log_prob_BxWxC = jax.nn.log_softmax(jnp.where(possible_BxWxC, log_prob_BxWxC, -jnp.inf), axis=-1)
   total_BxWxC = score_BxW[..., None] + log_prob_BxWxC
-  total_BxWxC = jnp.where(valid_BxWxC & jnp.isfinite(total_BxWxC), total_BxWxC, -jnp.inf)
+  taken_BxWxC = valid_BxWxC if allowed is None else valid_BxWxC & allowed(level, child_BxWxC)
+  total_BxWxC = jnp.where(taken_BxWxC & jnp.isfinite(total_BxWxC), total_BxWxC, -jnp.inf)
 
   branching = trie.branching[level]
   beams = min(beam, trie.nodes[level + 1], width * branching)

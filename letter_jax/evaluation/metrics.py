@@ -70,20 +70,21 @@ def string_match(leaves_BxW: jax.Array, target_leaf_B: jax.Array) -> tuple[jax.A
   return position_B, jnp.ones_like(position_B), found_B
 
 
-def full_ranking_metrics(scores_BxN: jax.Array, target_B: jax.Array, weight_B: jax.Array,
-                         ks: tuple[int, ...] = KS) -> Sums:
-  """Metrics of a model that scores the whole catalogue.
+def rank_in_scores(scores_BxN: jax.Array, target_B: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Where the target is when a model scores the whole catalogue.
 
   Args:
     scores_BxN: float32, higher is better; items with equal scores share a place. A score of -inf or NaN takes an item
       out of the list.
     target_B: int32, item ids.
-    weight_B: 1 for a user, 0 for a padded row.
+
+  Returns:
+    ahead_B int32, group_B int32 and found_B bool, for `expected_metrics`.
   """
   target_score_Bx1 = jnp.take_along_axis(scores_BxN, target_B[:, None], axis=1)
   ahead_B = (scores_BxN > target_score_Bx1).sum(axis=1)
   group_B = (scores_BxN == target_score_Bx1).sum(axis=1)
-  return expected_metrics(ahead_B, group_B, target_score_Bx1[:, 0] > -jnp.inf, weight_B, ks)
+  return ahead_B, group_B, target_score_Bx1[:, 0] > -jnp.inf
 
 
 def merge(batches: Iterable[Sums]) -> Sums:

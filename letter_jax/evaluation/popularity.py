@@ -15,11 +15,17 @@ def training_counts(data: Windows) -> np.ndarray:
   return counts_N
 
 
-def popularity_metrics(counts_N: np.ndarray, target_B: np.ndarray, ks: tuple[int, ...] = metrics.KS) -> metrics.Sums:
-  """Metrics of ranking all items by their counts for each of B targets; items with equal counts share a place."""
+def popularity_metrics(counts_N: np.ndarray, target_B: np.ndarray,
+                       ks: tuple[int, ...] = metrics.KS) -> tuple[metrics.Sums, np.ndarray]:
+  """Of ranking all items by their counts for each of B targets; items with equal counts share a place.
+
+  Returns:
+    the metrics, and the ranks int32 [3, B] as in `ranks.py`.
+  """
   sorted_N = np.sort(counts_N)
   not_ahead_B = np.searchsorted(sorted_N, counts_N[target_B], side='right')
   ahead_B = len(counts_N) - not_ahead_B
   group_B = not_ahead_B - np.searchsorted(sorted_N, counts_N[target_B], side='left')
   everybody_B = np.ones(len(target_B), bool)
-  return metrics.expected_metrics(ahead_B.astype(np.int32), group_B.astype(np.int32), everybody_B, everybody_B, ks)
+  ranks_3xB = np.stack([ahead_B, group_B, everybody_B]).astype(np.int32)
+  return metrics.expected_metrics(*ranks_3xB[:2], everybody_B, everybody_B, ks), ranks_3xB

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax.decoding.beam_search import Beams, beam_search
+from letter_jax.decoding.beam_search import Allowed, Beams, beam_search
 from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.generators.llama import Llama
 from letter_jax.generators.prompts import DecodingPrompt
@@ -18,7 +18,8 @@ from letter_jax.generators.vocabulary import Vocabulary
 
 
 def search_items(model: Llama, vocabulary: Vocabulary, prompt: DecodingPrompt, params, items_BxC: jax.Array,
-                 codes_NxL: jax.Array, trie: ItemTrie, beam: int, softmax: str) -> Beams:
+                 codes_NxL: jax.Array, trie: ItemTrie, beam: int, softmax: str,
+                 allowed: Allowed | None = None) -> Beams:
   """The `beam` best next items for each history; pure. With the first three arguments given it is a `Search`.
 
   Args:
@@ -26,6 +27,7 @@ def search_items(model: Llama, vocabulary: Vocabulary, prompt: DecodingPrompt, p
     items_BxC: int32, one history a row, negative behind its last item.
     codes_NxL: int32, the semantic IDs that the trie was built from.
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
+    allowed: as in `beam_search`.
   """
   if softmax not in ('vocabulary', 'catalogue'):
     raise ValueError(f"softmax is {softmax!r}; expected 'vocabulary' or 'catalogue', as the model was trained")
@@ -45,7 +47,8 @@ def search_items(model: Llama, vocabulary: Vocabulary, prompt: DecodingPrompt, p
       return model.apply(variables, hidden_BxWxD, vocabulary.level(level), method=Llama.logits), cache
     return model.apply(variables, hidden_BxWxD, vocabulary.level(level), method=Llama.code_log_probs), cache
 
-  return beam_search(step, None, trie, beam, len(items_BxC), renormalise=softmax == 'catalogue')
+  return beam_search(step, None, trie, beam, len(items_BxC), renormalise=softmax == 'catalogue',
+                     allowed=allowed)
 
 
 def prompt_tokens(prompt: DecodingPrompt, vocabulary: Vocabulary, items_BxC: jax.Array,

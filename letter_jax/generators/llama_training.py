@@ -16,8 +16,8 @@ from letter_jax.configuration import Config, LoRAConfig
 from letter_jax.data.dataset import Windows
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import take
-from letter_jax.evaluation.evaluator import GeneratorEvaluator, Search
-from letter_jax.generators import base_model, llama_weights, lora, prompts
+from letter_jax.decoding.user_search import Search
+from letter_jax.generators import llama_weights, lora, prompts
 from letter_jax.generators.base_model import BaseModel
 from letter_jax.generators.llama import Llama
 from letter_jax.generators.llama_search import search_items
@@ -158,19 +158,6 @@ def _base_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh, dtype
 def _laid_out(shapes, layout: sharding.Layout):
   return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
                       shapes, layout.of(shapes))
-
-
-def llama_evaluator(config: Config, base: BaseModel, semantic_ids: np.ndarray, codebook_size: int, beam: int,
-                    mesh: jax.sharding.Mesh) -> GeneratorEvaluator:
-  """The evaluator of a language model; it wants the whole parameters, `lora.join` of both parts.
-
-  Raises:
-    InputError: the context has no room for a single item.
-  """
-  longest = base_model.longest_history(base, semantic_ids.shape[1])
-  search = llama_search(config, base, semantic_ids.shape[1], codebook_size, mesh)
-  return GeneratorEvaluator(search, semantic_ids, beam, config.evaluation.batch_size, mesh, longest,
-                            in_pieces=mesh.shape['model'] > 1 or config.mesh.fully_sharded)
 
 
 def llama_search(config: Config, base: BaseModel, levels: int, codebook_size: int, mesh: jax.sharding.Mesh) -> Search:

@@ -5,27 +5,30 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from letter_jax.decoding.beam_search import Beams, beam_search
+from letter_jax.decoding.beam_search import Allowed, Beams, beam_search
 from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.generators.t5 import T5
 from letter_jax.generators.vocabulary import PAD, Vocabulary
 
 
 def search_items(model: T5, vocabulary: Vocabulary, params, items_BxC: jax.Array, codes_NxL: jax.Array,
-                 trie: ItemTrie, beam: int, softmax: str) -> Beams:
+                 trie: ItemTrie, beam: int, softmax: str,
+                 allowed: Allowed | None = None) -> Beams:
   """The `beam` best next items for each history; pure. `functools.partial` of model and vocabulary is a `Search`.
 
   Args:
     items_BxC: int32, one history a row, negative where there is no item.
     codes_NxL: int32, the semantic IDs that the trie was built from.
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
+    allowed: as in `beam_search`.
   """
   if softmax not in ('vocabulary', 'catalogue'):
     raise ValueError(f"softmax is {softmax!r}; expected 'vocabulary' or 'catalogue', as the model was trained")
   tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
   valid_BxR = jnp.repeat(items_BxC >= 0, vocabulary.levels, axis=1)
   step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax)
-  return beam_search(step, cache, trie, beam, len(items_BxC), renormalise=softmax == 'catalogue')
+  return beam_search(step, cache, trie, beam, len(items_BxC), renormalise=softmax == 'catalogue',
+                     allowed=allowed)
 
 
 def t5_step(model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, valid_BxR: jax.Array,

@@ -12,7 +12,7 @@ from letter_jax.data import splits
 from letter_jax.data.dataset import Windows
 from letter_jax.data.input_pipeline import PackedEpochs
 from letter_jax.decoding import item_trie
-from letter_jax.evaluation.evaluator import GeneratorEvaluator, Search
+from letter_jax.decoding.user_search import Search
 from letter_jax.generators import t5_weights
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 from letter_jax.generators.t5 import T5
@@ -83,13 +83,6 @@ def t5_program(config: Config, data: Windows, semantic_ids: np.ndarray, codebook
 
 def t5_model(config: Config, vocabulary: Vocabulary, mesh: jax.sharding.Mesh) -> T5:
   return T5(config.generator.model, vocabulary.size, sharding.compute_dtype(config.generator.compute_dtype, mesh))
-
-
-def t5_evaluator(config: Config, semantic_ids: np.ndarray, codebook_size: int, beam: int,
-                 mesh: jax.sharding.Mesh) -> GeneratorEvaluator:
-  """The evaluator of a T5 with these semantic IDs."""
-  search = t5_search(config, semantic_ids.shape[1], codebook_size, mesh)
-  return GeneratorEvaluator(search, semantic_ids, beam, config.evaluation.batch_size, mesh)
 
 
 def t5_search(config: Config, levels: int, codebook_size: int, mesh: jax.sharding.Mesh) -> Search:

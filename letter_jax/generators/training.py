@@ -12,7 +12,9 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.data import splits
 from letter_jax.data.dataset import Windows
-from letter_jax.evaluation.evaluator import GeneratorEvaluator, Search
+from letter_jax.decoding.user_search import Search, UserSearch
+from letter_jax.evaluation.evaluator import GeneratorEvaluator
+from letter_jax.generators import base_model
 from letter_jax.generators.base_model import BaseModel
 from letter_jax.training import loop, sharding
 
@@ -53,11 +55,21 @@ def generator_program(config: Config, data: Windows, semantic_ids: np.ndarray, c
 def generator_evaluator(config: Config, semantic_ids: np.ndarray, codebook_size: int, beam: int,
                         mesh: jax.sharding.Mesh, base: BaseModel | None = None) -> GeneratorEvaluator:
   """The evaluator of a generator with these semantic IDs; it wants `whole_params`."""
-  if base is None:
-    from letter_jax.generators.t5_training import t5_evaluator
-    return t5_evaluator(config, semantic_ids, codebook_size, beam, mesh)
-  from letter_jax.generators.llama_training import llama_evaluator
-  return llama_evaluator(config, base, semantic_ids, codebook_size, beam, mesh)
+  return GeneratorEvaluator(user_search(config, semantic_ids, codebook_size, beam, mesh, base))
+
+
+def user_search(config: Config, semantic_ids: np.ndarray, codebook_size: int, beam: int, mesh: jax.sharding.Mesh,
+                base: BaseModel | None = None) -> UserSearch:
+  """The search of a generator for batches of users; it wants `whole_params`.
+
+  Raises:
+    InputError: the context of a language model has no room for a single item.
+  """
+  levels = semantic_ids.shape[1]
+  search = generator_search(config, levels, codebook_size, mesh, base)
+  longest = base_model.longest_history(base, levels) if base else None
+  in_pieces = base is not None and (mesh.shape['model'] > 1 or config.mesh.fully_sharded)
+  return UserSearch(search, semantic_ids, beam, config.evaluation.batch_size, mesh, longest, in_pieces)
 
 
 def generator_search(config: Config, levels: int, codebook_size: int, mesh: jax.sharding.Mesh,

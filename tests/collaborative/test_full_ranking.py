@@ -29,13 +29,15 @@ def test_metrics_are_those_of_all_users(users):
   data = interactions(random.integers(ITEMS, size=(users, 5)), ITEMS)
   table_UxN = random.random((users, ITEMS)).astype(np.float32)
   examples = splits.test_examples(data, 20)
-  found = full_ranking(scores, sharding.make_mesh(MeshConfig()))(table_UxN, examples, WIDTH)
+  found, ranks_3xU = full_ranking(scores, sharding.make_mesh(MeshConfig()))(table_UxN, examples, WIDTH)
   adjusted_UxN = table_UxN.copy()
   for user, latest in enumerate(data.items.reshape(users, 5)[:, 2:4]):
     np.subtract.at(adjusted_UxN[user], latest, 1)
   target_U = examples.targets
   rank_U = (adjusted_UxN > adjusted_UxN[np.arange(users), target_U][:, None]).sum(axis=1)
   rank_U[0] = 0
+  np.testing.assert_array_equal(ranks_3xU[0], rank_U)
+  assert ranks_3xU.shape == (3, users) and (ranks_3xU[2] == 1).all()
   for k in (1, 5, 10, 20):
     assert found[f'recall@{k}'] == pytest.approx(np.mean(rank_U < k))
     assert found[f'ndcg@{k}'] == pytest.approx(np.sum((rank_U < k) / np.log2(rank_U + 2)) / users, rel=1e-5)

@@ -9,7 +9,8 @@ import pytest
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from letter_jax.decoding.beam_search import beam_search
-from letter_jax.evaluation.evaluator import BUCKETS, GeneratorEvaluator
+from letter_jax.decoding.user_search import BUCKETS, UserSearch
+from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.training import sharding
 from tests.small_data import distinct_codes, interactions
 
@@ -52,7 +53,7 @@ def examples():
 
 
 def evaluator_of(codes_NxL, batch_size=8, beam=20):
-  return GeneratorEvaluator(search, codes_NxL, beam, batch_size, sharding.make_mesh(MeshConfig()))
+  return GeneratorEvaluator(UserSearch(search, codes_NxL, beam, batch_size, sharding.make_mesh(MeshConfig())))
 
 
 def histories_and_targets(examples):

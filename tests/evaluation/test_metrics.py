@@ -103,11 +103,15 @@ def test_full_ranking_gives_ties_their_mean_and_masks_padded_rows():
   scores_BxN = np.concatenate([scores_BxN, np.full((2, 40), np.nan, np.float32)])
   target_B = np.append(target_B, [-1, 99])
   weight_B = np.append(np.ones(30), [0, 0])
-  assert_sums_are(jax.jit(metrics.full_ranking_metrics)(scores_BxN, target_B, weight_B), expected)
+  assert_sums_are(jax.jit(metrics_of_scores)(scores_BxN, target_B, weight_B), expected)
+
+
+def metrics_of_scores(scores_BxN, target_B, weight_B, ks=metrics.KS):
+  return metrics.expected_metrics(*metrics.rank_in_scores(scores_BxN, target_B), weight_B, ks)
 
 
 def test_other_ks_can_be_asked_for():
-  sums = metrics.full_ranking_metrics(jnp.array([[3.0, 2.0, 1.0]]), jnp.array([1]), jnp.ones(1), ks=(2, 3))
+  sums = metrics_of_scores(jnp.array([[3.0, 2.0, 1.0]]), jnp.array([1]), jnp.ones(1), ks=(2, 3))
   assert metrics.summarize(sums) == pytest.approx({name: 1.0 if name[0] == 'r' else 1 / math.log2(3)
                                                    for name in ('recall@2', 'recall@3', 'ndcg@2', 'ndcg@3')})
 

@@ -1,0 +1,47 @@
+"""The rank of every test user's target, by model: what confidence intervals, groups and comparisons are made of.
+
+A file of ranks, `evaluation/ranks.npz`, holds an int32 array [3, U] for each model: items ahead of the target, items
+that share its place, and whether the target is in the list (see `metrics.py`); users in the order of the data set.
+"""
+
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from letter_jax import artifacts
+from letter_jax.errors import InputError
+
+FILE = 'ranks.npz'
+GENERATOR = 'generator'
+
+
+def write(path: pathlib.Path, ranks: Mapping[str, np.ndarray]) -> None:
+  def save(temporary: pathlib.Path):
+    with temporary.open('wb') as file:
+      np.savez(file, **ranks)
+  artifacts.write(path, save)
+
+
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Model -> int32 [3, U]; InputError where the file is not there or damaged."""
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      found = {name: file[name] for name in file.files}
+    if any(each.ndim != 2 or len(each) != 3 for each in found.values()):
+      raise ValueError('its arrays are not [3, users]')
+    return found
+  except (OSError, ValueError, EOFError) as error:
+    raise InputError(f'{path} cannot be read ({error}); expected the ranks that the stage evaluate writes') from error
+
+
+def gains(ranks_3xU: np.ndarray, metric: str) -> np.ndarray:
+  """float64 [U], what every user adds to a metric such as 'recall@10' or 'ndcg@10'; its mean is the metric."""
+  name, _, at = metric.partition('@')
+  ahead_U, group_U, found_U = ranks_3xU
+  place_K = np.arange(int(at))
+  value_K = np.ones(len(place_K)) if name == 'recall' else 1 / np.log2(place_K + 2)
+  # The sum of the values of the places ahead .. ahead + group - 1, as far as they are among the first k.
+  total_K = np.concatenate([np.zeros(1), np.cumsum(value_K)])
+  first_U, last_U = (np.minimum(place_U, len(place_K)) for place_U in (ahead_U, ahead_U + group_U))
+  return np.where(found_U > 0, (total_K[last_U] - total_K[first_U]) / np.maximum(group_U, 1), 0.0)
