@@ -1,15 +1,50 @@
 """What the commands share: absl's flags and a recipe, and one line on stderr for a wrong input."""
 
+import contextlib
+import dataclasses
+import errno
 import os
 import pathlib
 import re
+import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import NoReturn
 
 from absl import flags
 
-from letter_jax.errors import InputError
+from letter_jax import pipeline, processes
+from letter_jax.commands import COMMANDS, PLAN, Options
+from letter_jax.errors import InputError, Preempted
+
+
+def define_flags() -> None:
+  """All but --config and those of several processes."""
+  flags.DEFINE_string('workdir', None, 'folder for every result; the same folder resumes')
+  flags.DEFINE_enum('stage', 'all', ('all', *pipeline.STAGES, *COMMANDS),
+                    'one stage, or all in order; or something to do with their results: recommend, export, compare '
+                    '(which need no --config); or plan: what they would need on --topology')
+  flags.DEFINE_bool('overwrite', False, 'do a stage whose settings or input changed once more, and those after it')
+  defaults = Options()
+  flags.DEFINE_string('topology', defaults.topology, 'plan: the TPU, such as v5e:2x4')
+  flags.DEFINE_string('input', defaults.input, 'recommend: users, {"user": ..., "history": [items]} a line; -: stdin')
+  flags.DEFINE_string('output', defaults.output, 'recommend: file for the recommendations, a line a user; -: stdout')
+  flags.DEFINE_integer('k', defaults.k, 'recommend: items for each user, at most --beam')
+  flags.DEFINE_integer('beam', defaults.beam, 'recommend, export: beams of the search')
+  flags.DEFINE_bool('exclude_history', defaults.exclude_history, 'recommend: no item that the history has')
+  flags.DEFINE_string('allow', defaults.allow, 'recommend: file of the only items that may come out, a raw id a line')
+  flags.DEFINE_string('deny', defaults.deny, 'recommend: file of items that may not, a raw id a line')
+  flags.DEFINE_string('cold_items', defaults.cold_items,
+                      'recommend: file of items that came after the training, a {"id": ..., "title": ...} a line')
+  flags.DEFINE_list('platforms', ['cpu', 'cuda', 'tpu'], 'export: what the search is lowered for')
+  flags.DEFINE_list('workdirs', [], 'compare: the runs, the first is the one that the others are compared with')
+
+
+def options() -> Options:
+  """The flags of the commands."""
+  values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Options)}
+  return Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def parse(arguments: list[str]) -> list[str]:
@@ -19,7 +54,7 @@ def parse(arguments: list[str]) -> list[str]:
   if recipe and not pathlib.Path(recipe.partition(':')[0]).is_file():
     fail(f'--config={recipe} is not there; expected a recipe such as configs/letter_tiger.py:beauty')
   try:
-    return flags.FLAGS(arguments)
+    rest = flags.FLAGS(arguments)
   except InputError as error:
     fail(str(error))
   except flags.Error as error:
@@ -40,6 +75,36 @@ def parse(arguments: list[str]) -> list[str]:
                                            'expected a key of letter_jax/configuration.py'))
   except Exception as error:  # a recipe is code: whatever it raises is a wrong input
     fail(f'--config={recipe} raised {type(error).__name__}: {error}')
+  needed = ['workdir'] if flags.FLAGS.stage in COMMANDS and flags.FLAGS.stage != PLAN else ['config', 'workdir']
+  for name in needed:
+    if not flags.FLAGS[name].value:
+      fail(f'--{name} is missing; expected ' + ('a folder for every result' if name == 'workdir' else
+                                                'a recipe such as configs/letter_tiger.py:beauty'))
+  return rest
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+  """What a user can act on ends the program with one line and a status of its own."""
+  import jax
+
+  from letter_jax.training.loop import TrainingDiverged
+  try:
+    yield
+  except (InputError, TrainingDiverged) as error:
+    fail(str(error))
+  except Preempted as error:
+    fail(f'{error}; the same command resumes', status=128 + signal.SIGTERM)
+  except jax.errors.JaxRuntimeError as error:
+    if processes.count() == 1:
+      raise
+    fail(f'{" ".join(str(error).split())[:300]} (another process may have ended; its output says why)', status=1)
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+      raise
+    fail(f'{error}; what is complete is kept, and the same command goes on from it')
+  except KeyboardInterrupt:
+    fail('interrupted; the same command resumes')
 
 
 def drop_noise() -> None:

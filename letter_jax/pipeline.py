@@ -84,41 +84,25 @@ def graph(config: Config) -> list[Stage]:
           stages.generator_files,
           trainings=('generator',)),
     Stage('evaluate', ('dataset', 'collaborative', 'semantic_ids', 'generator'), ('data.history_length', 'evaluation'),
-          ('metrics.json', 'predictions.jsonl'), stages.evaluate, folder='evaluation'),
+          ('metrics.json', 'predictions.jsonl', 'ranks.npz'), stages.evaluate, folder='evaluation'),
   ]
   unneeded = () if learned_ids else ('text_embeddings', 'tokenizer')
   return [stage for stage in all_stages if stage.name not in unneeded]
 
 
 STAGES = tuple(stage.name for stage in graph(Config()))
-# Beside the graph: they leave nothing that a stage reads.
-PLAN, EXPORT = 'plan', 'export'
 
 
-def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bool = False, topology: str = '') -> None:
+def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bool = False) -> None:
   """Runs one stage, or all in order.
 
   Args:
-    topology: what the stage 'plan' plans for; it needs the data set and makes it where it is not there.
     overwrite: redo what changed and what follows from it; of a stage that is named, redo it in any case.
 
   Raises:
     InputError: a wrong input; a stage that changed since it ran (without `overwrite`); an input that is not there yet.
   """
   order = graph(config)
-  if stage == PLAN:
-    from letter_jax.planning.plan import plan, plan_mesh
-    plan_mesh(config, topology)
-    run(config, workdir, 'dataset', overwrite)
-    processes.first(lambda: plan(config, workdir, topology))
-    return
-  if stage == EXPORT:
-    by_name = {each.name: each for each in order}
-    for name in ('semantic_ids', 'generator'):
-      processes.first(functools.partial(_require_complete, by_name[name], stage, by_name, config, workdir))
-    stages.check_devices(config)
-    stages.export(config, workdir)
-    return
   if stage != 'all' and stage not in [each.name for each in order]:
     raise InputError(f'--stage={stage} has nothing to do: config.semantic_ids.path gives the semantic IDs from outside')
   processes.first(lambda: _require_files(order, config, workdir))

@@ -53,6 +53,14 @@ def check_devices(config: Config) -> None:
   sharding.data_part(sharding.make_mesh(config.mesh))
 
 
+def devices() -> str:
+  """Such as '8 TPU v5e devices'."""
+  import jax
+  found = jax.devices()
+  kind = 'CPU' if found[0].platform == 'cpu' else found[0].device_kind
+  return f'{len(found)} {kind} device' + 's' * (len(found) > 1)
+
+
 def check_inputs(config: Config, workdir: pathlib.Path) -> None:
   """Raises InputError for what is given from outside and cannot fit the data set."""
   summary = store.load_summary(workdir / 'dataset')
@@ -107,13 +115,16 @@ def _download_manager(config: Config):
 
 
 def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
+  directory = workdir / 'text_embeddings'
   if config.text_embeddings.path:
     num_items = store.load_summary(workdir / 'dataset')['items']
     rows = letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), num_items, 'text embeddings')
   else:
-    from letter_jax.data.text_embeddings import embed_texts
-    rows = embed_texts(store.load_texts(workdir / 'dataset'), config.text_embeddings, config.seed)
-  artifacts.write_npy(workdir / 'text_embeddings' / 'embeddings.npy', rows)
+    from letter_jax.data.text_embeddings import PROJECTION, embed_texts
+    rows, projection = embed_texts(store.load_texts(workdir / 'dataset'), config.text_embeddings, config.seed)
+    if projection:  # for items that come after the training
+      artifacts.write(directory / PROJECTION, projection.write)
+  artifacts.write_npy(directory / 'embeddings.npy', rows)
 
 
 def collaborative(config: Config, workdir: pathlib.Path) -> None:
@@ -196,23 +207,14 @@ def generator(config: Config, workdir: pathlib.Path) -> None:
     **description, 'best_step': progress.best_step, 'steps': progress.step, 'best_metrics': progress.best_metrics})
 
 
-def _generator_layout(config: Config, mesh):
-  """A T5 is whole on every device; a language model lies as it is trained."""
-  if config.generator.architecture == 't5':
-    from letter_jax.training import sharding
-    return sharding.Layout(mesh)
-  from letter_jax.generators.llama_training import llama_layout
-  return llama_layout(config, mesh)
-
-
 def evaluate(config: Config, workdir: pathlib.Path) -> None:
   from letter_jax.evaluation import metrics, popularity
   from letter_jax.generators import base_model
-  from letter_jax.generators.training import generator_evaluator, whole_params
+  from letter_jax.generators.training import generator_evaluator, generator_layout, whole_params
   from letter_jax.training import checkpoints, sharding
   data = _interactions(config, workdir)
   mesh = sharding.make_mesh(config.mesh)
-  restored = checkpoints.restore_generator(workdir, _generator_layout(config, mesh))
+  restored = checkpoints.restore_generator(workdir, generator_layout(config, mesh))
   base = base_model.of_workdir(config.generator, workdir, restored.semantic_ids.shape[1] * restored.codebook_size)
   params = whole_params(config, restored.params, mesh, base)
   evaluator = generator_evaluator(config, restored.semantic_ids, restored.codebook_size, config.evaluation.beam, mesh,
@@ -245,31 +247,6 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
 
 
 GENERATORS = {'t5': 'LETTER-TIGER', 'llama': 'LETTER-LC-Rec'}
-
-
-def export(config: Config, workdir: pathlib.Path) -> None:
-  """The trained generator as Hugging Face's: a folder of `export/`."""
-  from letter_jax.training import checkpoints, sharding
-  mesh = sharding.make_mesh(config.mesh)
-  restored = checkpoints.restore_generator(workdir, _generator_layout(config, mesh))
-  directory = workdir / 'export' / 'hugging_face'
-  if config.generator.architecture == 't5':
-    from letter_jax.generators import t5_weights
-    directory.mkdir(parents=True, exist_ok=True)
-    artifacts.write(directory / 'model.safetensors',
-                    lambda path: t5_weights.write(path, restored.params, config.generator.model))
-  else:
-    from letter_jax.generators import base_model, prompts
-    from letter_jax.generators.llama_training import write_hugging_face
-    levels = restored.semantic_ids.shape[1]
-    base = base_model.of_workdir(config.generator, workdir, levels * restored.codebook_size)
-    write_hugging_face(directory, config, base, restored.params, levels, restored.codebook_size, mesh)
-    # What a server needs beside the model: how a prompt is written, what an item is called, which codes compete.
-    artifacts.write_json(directory / 'letter.json', {
-      'prompt': prompts.TEMPLATES['sequential'][0].removesuffix('{id}'), 'separator': prompts.ID_SEPARATOR,
-      'softmax': config.generator.softmax,
-      'items': json.loads((workdir / 'semantic_ids' / 'index.json').read_text(encoding='utf-8'))})
-  print(f'export: {GENERATORS[config.generator.architecture]} for transformers, in {directory}', flush=True)
 
 
 def print_results(config: Config, workdir: pathlib.Path) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from letter_jax import pipeline
+import letter_jax
+from letter_jax import commands, pipeline
 from letter_jax.errors import InputError
 from letter_jax.generators import llama_weights
 from letter_jax.generators.llama import Architecture, Llama
 from letter_jax.generators.text_tokenizer import TextTokenizer
-from letter_jax.generators.trained import search_of
 from tests import several_processes
 from tests.small_data import config_with, run_settings, write_recipe
 
@@ -40,7 +40,7 @@ def test_a_language_model_is_trained_evaluated_and_exported(finished, capsys):
   pipeline.run(config_with(run_settings(**LANGUAGE)), finished)
   said = capsys.readouterr().out
   assert 'generator: done before' in said and 'LETTER-LC-Rec' in said
-  pipeline.run(config_with(run_settings(**LANGUAGE)), finished, 'export')
+  commands.run('export', finished, commands.Options(platforms=('cpu',)))
   folder = finished / 'export/hugging_face'
   tokenizer = TextTokenizer.read(folder)
   config = json.loads((folder / 'config.json').read_text())
@@ -57,28 +57,13 @@ def test_a_language_model_is_trained_evaluated_and_exported(finished, capsys):
   assert [token for token in tokens if token >= 300] == codes
 
 
-def test_a_user_searches_with_it(finished):
+def test_it_recommends_what_the_evaluation_found(finished):
   predictions = [json.loads(line) for line in (finished / 'evaluation/predictions.jsonl').read_text().splitlines()]
-  width = max(len(user['history']) for user in predictions[:8])
-  histories = np.array([user['history'] + [-1] * (width - len(user['history'])) for user in predictions[:8]])
-  found = search_of(finished, beam=20)(histories)
-  for user, items, scores in zip(predictions, np.asarray(found.items_BxW), np.asarray(found.scores_BxW)):
+  recommender = letter_jax.Recommender.from_workdir(finished)
+  found = recommender.recommend([user['history'] for user in predictions[:8]], k=20, exclude_history=False)
+  for user, items, scores in zip(predictions, found.items_UxK, found.scores_UxK):
     np.testing.assert_allclose(scores, user['scores'], rtol=1e-4)
     assert items[0] == user['items'][0]
-
-
-def test_a_t5_is_exported(tmp_path, capsys):
-  config = config_with(run_settings(generator__training__epochs=1, tokenizer__training__epochs=2))
-  pipeline.run(config, tmp_path)
-  pipeline.run(config, tmp_path, 'export')
-  tensors = safetensors.numpy.load_file(tmp_path / 'export/hugging_face/model.safetensors')
-  assert tensors['shared.weight'].shape == (2 + 3 * 8, 16)
-  assert 'LETTER-TIGER for transformers' in capsys.readouterr().out
-
-
-def test_an_export_needs_a_generator(tmp_path):
-  with pytest.raises(InputError, match='stage export needs semantic_ids, which is not complete'):
-    pipeline.run(config_with(run_settings(**LANGUAGE)), tmp_path, 'export')
 
 
 def test_two_processes_give_the_metrics_of_one(finished, tmp_path):

@@ -190,11 +190,12 @@ def _read_texts(path: pathlib.Path) -> tuple[dict[str, str], ...]:
     fields = table[str(item)]
     if not isinstance(fields, dict):
       raise InputError(f'{path}: item {item} is {_shown(fields)}; expected an object with {", ".join(TEXT_FIELDS)}')
-    texts.append({field: _field_text(path, item, field, fields.get(field)) for field in TEXT_FIELDS})
+    texts.append({field: field_text(f'{path}: item {item}', field, fields.get(field)) for field in TEXT_FIELDS})
   return tuple(texts)
 
 
-def _field_text(path: pathlib.Path, item: int, field: str, value) -> str:
+def field_text(where: str, field: str, value) -> str:
+  """One line of text of a field of an item; InputError, which begins with `where`, if it is none."""
   if value is None:
     return ''
   if isinstance(value, str):
@@ -205,7 +206,7 @@ def _field_text(path: pathlib.Path, item: int, field: str, value) -> str:
   elif isinstance(value, list) and all(isinstance(part, str) for part in value):
     value = (CATEGORY_SEPARATOR if field == 'categories' else ' ').join(value)
   else:
-    raise InputError(f'{path}: item {item} has {field} {_shown(value)}; expected a string or a list of strings')
+    raise InputError(f'{where} has {field} {_shown(value)}; expected a string or a list of strings')
   return _encodable(' '.join(value.split()))
 
 

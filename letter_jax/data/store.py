@@ -171,12 +171,17 @@ def load_summary(directory: pathlib.Path, expected: str = REDO) -> dict:
     return {**summary, **{name: int(summary[name]) for name in ('users', 'items', 'interactions')}}
 
 
-def load_texts(directory: pathlib.Path) -> tuple[dict[str, str], ...] | None:
-  """The texts of all items, or None where the source had none; InputError where they are damaged."""
+def load_items(directory: pathlib.Path) -> tuple[tuple[str, ...] | None, tuple[dict[str, str], ...] | None]:
+  """Names and texts of all items, each None where the source had none; InputError where they are damaged."""
   summary = load_summary(directory)
   with _named_damage(directory):
-    texts = _read_items(directory / TABLES['items'], summary['items'])[1]
-    return None if summary['items_without_text'] is None else texts
+    names, texts = _read_items(directory / TABLES['items'], summary['items'])
+    return names if any(names) else None, None if summary['items_without_text'] is None else texts
+
+
+def load_texts(directory: pathlib.Path) -> tuple[dict[str, str], ...] | None:
+  """The texts of all items, or None where the source had none; InputError where they are damaged."""
+  return load_items(directory)[1]
 
 
 def load_interactions(directory: pathlib.Path) -> Interactions:

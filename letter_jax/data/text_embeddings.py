@@ -3,6 +3,8 @@
 Or a language model, if the config names one (`language_models.py`).
 """
 
+import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,21 +17,63 @@ from letter_jax.errors import InputError
 # made both worse.
 FIELD_REPEATS = {'title': 4, 'brand': 2, 'categories': 2, 'description': 1}
 
+PROJECTION = 'tf_idf.npz'  # beside the rows
 
-def embed_texts(texts: Sequence[Mapping[str, str]] | None, config: TextEmbeddingsConfig, seed: int) -> np.ndarray:
+Texts = Sequence[Mapping[str, str]]  # dataset.TEXT_FIELDS of every item
+
+
+@dataclasses.dataclass(frozen=True)
+class TextProjection:
+  """TF-IDF and truncated SVD as they were fitted to a catalogue, for items that come later.
+
+  Attributes:
+    words: V, the vocabulary.
+    idf_V: float32.
+    directions_DxV: float32, right singular vectors.
+  """
+
+  words: tuple[str, ...]
+  idf_V: np.ndarray
+  directions_DxV: np.ndarray
+
+  def rows(self, texts: Texts) -> np.ndarray:
+    """float32 [items, D]: where the items would be among those that it was fitted to; zeros without a known word."""
+    vectorizer = _vectorizer(vocabulary=self.words)
+    vectorizer.idf_ = self.idf_V
+    return _of_unit_length(vectorizer.transform(_documents(texts)) @ self.directions_DxV.T)
+
+  def write(self, path: pathlib.Path) -> None:
+    with path.open('wb') as file:
+      np.savez(file, words=np.frombuffer('\n'.join(self.words).encode('utf-8'), np.uint8), idf=self.idf_V,
+               directions=self.directions_DxV)
+
+  @classmethod
+  def read(cls, path: pathlib.Path) -> 'TextProjection':
+    """Raises InputError where it is not there or damaged."""
+    try:
+      with np.load(path, allow_pickle=False) as file:
+        return cls(tuple(file['words'].tobytes().decode('utf-8').split('\n')), file['idf'], file['directions'])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+      raise InputError(f'{path} cannot be read ({error}); expected what the stage text_embeddings writes beside its '
+                       'rows, where they are TF-IDF') from error
+
+
+def embed_texts(texts: Texts | None, config: TextEmbeddingsConfig,
+                seed: int) -> tuple[np.ndarray, TextProjection | None]:
   """Embeds the items' texts.
 
   Of TF-IDF: English stop words are dropped, and words that only one item has unless fewer than `config.dim` would be
   left.
 
   Args:
-    texts: a mapping of dataset.TEXT_FIELDS to strings for every item; None if the data set has no texts.
+    texts: of every item; None if the data set has no texts.
     config: `dim` and `max_features`; with `model`, the settings of `language_models.embed_items`.
     seed: of the randomised SVD.
 
   Returns:
     float32 [items, dim'], rows of unit length, with dim' = min(config.dim, items, words): a small catalogue has fewer
     dimensions than asked for. Items without a known word have a row of zeros. With `model`, its rows as they come.
+    And what embeds later items; None with `model`, which embeds them itself.
 
   Raises:
     InputError: no item has text; with `model`, what `language_models.embed_items` raises.
@@ -39,31 +83,42 @@ def embed_texts(texts: Sequence[Mapping[str, str]] | None, config: TextEmbedding
                      'or rows from outside (config.text_embeddings.path)')
   if config.model:
     from letter_jax.data.language_models import embed_items
-    return embed_items(texts, config)
+    return embed_items(texts, config), None
   from sklearn.utils.extmath import randomized_svd  # takes a second to import
 
-  weights_NxV = _tf_idf([' '.join(' '.join([text[field]] * times) for field, times in FIELD_REPEATS.items())
-                         for text in texts], config)
+  vectorizer, weights_NxV = _tf_idf(_documents(texts), config)
   dim = min(config.dim, *weights_NxV.shape)
-  left_NxD, singular_D, _ = randomized_svd(weights_NxV, dim, n_iter=5, random_state=seed)
-  rows_NxD = (left_NxD * singular_D).astype(np.float32)
+  left_NxD, singular_D, directions_DxV = randomized_svd(weights_NxV, dim, n_iter=5, random_state=seed)
+  projection = TextProjection(tuple(vectorizer.get_feature_names_out()), vectorizer.idf_.astype(np.float32),
+                              directions_DxV.astype(np.float32))
+  return _of_unit_length(left_NxD * singular_D), projection
+
+
+def _of_unit_length(rows_NxD: np.ndarray) -> np.ndarray:
+  rows_NxD = np.asarray(rows_NxD, np.float32)
   # Under the rounding error of the SVD a row is one of zeros.
   length_N = np.linalg.norm(rows_NxD, axis=1, keepdims=True)
   return np.where(length_N > 1e-5, rows_NxD / np.maximum(length_N, 1e-5), 0).astype(np.float32)
 
 
-def _tf_idf(documents: list[str], config: TextEmbeddingsConfig):
-  """Sparse float32 [items, words], rows of unit length."""
-  from sklearn.feature_extraction.text import TfidfVectorizer
+def _documents(texts: Texts) -> list[str]:
+  return [' '.join(' '.join([text[field]] * times) for field, times in FIELD_REPEATS.items()) for text in texts]
 
+
+def _vectorizer(**settings):
+  from sklearn.feature_extraction.text import TfidfVectorizer
+  return TfidfVectorizer(sublinear_tf=True, stop_words='english', strip_accents='unicode', dtype=np.float32, **settings)
+
+
+def _tf_idf(documents: list[str], config: TextEmbeddingsConfig):
+  """The fitted vectorizer, and sparse float32 [items, words], rows of unit length."""
   for min_items in (2, 1):
-    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=min_items, stop_words='english', strip_accents='unicode',
-                                 max_features=config.max_features, dtype=np.float32)
+    vectorizer = _vectorizer(min_df=min_items, max_features=config.max_features)
     try:
       weights_NxV = vectorizer.fit_transform(documents)
     except ValueError:  # no word is left
       continue
     if min_items == 1 or weights_NxV.shape[1] >= min(config.dim, config.max_features):
-      return weights_NxV
+      return vectorizer, weights_NxV
   raise InputError('no item has a word to embed, only stop words and single characters; '
                    'expected rows from outside (config.text_embeddings.path)')

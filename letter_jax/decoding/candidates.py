@@ -79,8 +79,9 @@ def still_allowed(paths: Paths, candidates: Candidates, had_BxH: jax.Array):
 
   def allowed(level: int, child_BxWxC: jax.Array) -> jax.Array:
     below_BxWxC = candidates.below[level].at[jnp.maximum(child_BxWxC, 0)].get(mode='promise_in_bounds')
-    had_BxWxC = sum((child_BxWxC == had_nodes_BxHxL[:, place, level, None, None]).astype(jnp.int32)
-                    for place in range(had_BxH.shape[1]))
+    count = lambda had_BxWxC, node_B: (had_BxWxC + (child_BxWxC == node_B[:, None, None]), None)
+    had_BxWxC, _ = jax.lax.scan(count, jnp.zeros_like(child_BxWxC), had_nodes_BxHxL[..., level].T,
+                                unroll=16 if isinstance(had_BxH.shape[1], int) else 1)  # jax.export leaves H open
     return (child_BxWxC >= 0) & (below_BxWxC > had_BxWxC)
 
   return allowed

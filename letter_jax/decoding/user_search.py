@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import Beams
 from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
+from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.training import sharding
 
 # Histories are padded to the next of these widths (in items), one compiled program each. Of eight users' test histories
@@ -20,6 +21,15 @@ BUCKETS = (4, 5, 6, 8, 11, 15, 20)
 # (params, items_BxC, codes_NxL, trie, beam[, allowed]) -> Beams, pure; items are padded with negative numbers, and
 # `allowed` is `beam_search`'s.
 Search = Callable[..., Beams]
+
+
+def search_candidates(search: Search, beam: int, params, items_BxC: jax.Array, had_BxH: jax.Array,
+                      codes_NxL: jax.Array, trie: ItemTrie, paths: Paths,
+                      candidates: Candidates) -> tuple[jax.Array, jax.Array]:
+  """The best items that may come out: int32 and float32 [B, beam], -1 and -inf where there are fewer; pure."""
+  allowed = still_allowed(paths, candidates, had_BxH)
+  beams = search(params, items_BxC, codes_NxL, trie, beam=beam, allowed=allowed)
+  return best_items(beams, trie, paths, candidates, had_BxH)
 
 
 class UserSearch:
@@ -44,13 +54,7 @@ class UserSearch:
     self.users = sharding.split(mesh) if in_pieces else sharding.everywhere(mesh)
     self._in_pieces = in_pieces
     self._beams = self._over_users(functools.partial(search, beam=beam), 1, self.users)
-
-    def items(params, items_BxC, had_BxH, codes_NxL, trie, paths, candidates):
-      allowed = still_allowed(paths, candidates, had_BxH)
-      beams = search(params, items_BxC, codes_NxL, trie, beam=beam, allowed=allowed)
-      return best_items(beams, trie, paths, candidates, had_BxH)
-
-    self._items = self._over_users(items, 2, self.users)
+    self._items = self._over_users(functools.partial(search_candidates, search, beam), 2, self.users)
     self._candidates = jax.jit(Candidates.of, out_shardings=self._whole)
 
   def __call__(self, params, items_BxC: np.ndarray) -> Beams:
@@ -59,7 +63,9 @@ class UserSearch:
 
   def items(self, params, items_BxC: np.ndarray, had_BxH: np.ndarray,
             candidates: Candidates) -> tuple[jax.Array, jax.Array]:
-    """Items int32 and scores float32 [batch, beam] on the devices, best first; -1 and -inf where there are fewer.
+    """Items int32 and scores float32 [B, beam] on the devices, best first; -1 and -inf where there are fewer.
+
+    B is any number that the devices divide; each is compiled for itself.
 
     Args:
       items_BxC: int32, histories as the model sees them, negative behind the last item.
@@ -70,6 +76,10 @@ class UserSearch:
 
   def candidates(self, allowed_N: np.ndarray) -> Candidates:
     return self._candidates(self.trie, allowed_N)
+
+  def rows(self, users: int) -> int:
+    """Of a batch for so many users: a power of two that the devices divide, up to the whole batch."""
+    return min(self.batch, sharding.round_up(1 << max(users - 1, 0).bit_length(), self.mesh.size))
 
   def widths(self, longest: int) -> np.ndarray:
     """The widths that histories of up to `longest` items are padded to."""
@@ -90,7 +100,7 @@ class UserSearch:
     """`local` (params, arrays of users, arrays for all) over all devices."""
     if self._in_pieces:
       return jax.jit(local, out_shardings=out)
-    if self.mesh.devices.flat[0].platform == 'cpu' and self.batch // self.mesh.size % 2 == 0:
+    if self.mesh.devices.flat[0].platform == 'cpu':
       local = functools.partial(_in_halves, local, of_users)
 
     # Users are independent. Left to jit, the top-k of the search would gather all of them on every device.
@@ -105,6 +115,8 @@ class UserSearch:
 def _in_halves(search, of_users: int, params, *arrays):
   """The same search for both halves of the users, of which none waits for the other: XLA's CPU runs what is ready, so
   that one half's matrix products fill the pauses of the other (measured: 5 to 10% more users a second)."""
+  if len(arrays[0]) % 2:
+    return search(params, *arrays)
   halves = zip(*(jnp.split(array, 2) for array in arrays[:of_users]))
   found = [search(params, *half, *arrays[of_users:]) for half in halves]
   return jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)

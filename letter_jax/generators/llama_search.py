@@ -47,7 +47,7 @@ def search_items(model: Llama, vocabulary: Vocabulary, prompt: DecodingPrompt, p
       return model.apply(variables, hidden_BxWxD, vocabulary.level(level), method=Llama.logits), cache
     return model.apply(variables, hidden_BxWxD, vocabulary.level(level), method=Llama.code_log_probs), cache
 
-  return beam_search(step, None, trie, beam, len(items_BxC), renormalise=softmax == 'catalogue',
+  return beam_search(step, None, trie, beam, items_BxC.shape[0], renormalise=softmax == 'catalogue',
                      allowed=allowed)
 
 

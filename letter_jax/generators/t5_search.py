@@ -27,7 +27,7 @@ def search_items(model: T5, vocabulary: Vocabulary, params, items_BxC: jax.Array
   tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
   valid_BxR = jnp.repeat(items_BxC >= 0, vocabulary.levels, axis=1)
   step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax)
-  return beam_search(step, cache, trie, beam, len(items_BxC), renormalise=softmax == 'catalogue',
+  return beam_search(step, cache, trie, beam, items_BxC.shape[0], renormalise=softmax == 'catalogue',
                      allowed=allowed)
 
 

@@ -82,6 +82,14 @@ def generator_search(config: Config, levels: int, codebook_size: int, mesh: jax.
   return llama_search(config, base, levels, codebook_size, mesh)
 
 
+def generator_layout(config: Config, mesh: jax.sharding.Mesh) -> sharding.Layout:
+  """How parameters lie that are only used: a T5 is whole on every device, a language model lies as it is trained."""
+  if config.generator.architecture == 't5':
+    return sharding.Layout(mesh)
+  from letter_jax.generators.llama_training import llama_layout
+  return llama_layout(config, mesh)
+
+
 def whole_params(config: Config, trained: dict, mesh: jax.sharding.Mesh, base: BaseModel | None = None) -> dict:
   """All parameters of a generator of which `trained` were trained."""
   if base is None:

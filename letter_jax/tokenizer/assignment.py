@@ -75,43 +75,72 @@ def assign_semantic_ids(latent_Nxd, codebooks_LxKxd, config: RQVAEConfig, collis
   return assigned_NxL, report
 
 
+def assign_later_items(latent_Mxd, codebooks_LxKxd, taken_NxL) -> np.ndarray:
+  """Semantic IDs, int32 [M, L], of items that come to a catalogue: as 'resolve' gives them, and none of `taken_NxL`.
+
+  Args:
+    latent_Mxd: float32, encoder outputs of the new items.
+    codebooks_LxKxd: float32.
+    taken_NxL: int32, IDs that stay as they are.
+
+  Raises:
+    InputError: not enough IDs are left.
+  """
+  latent_Mxd, codebooks_LxKxd = np.asarray(latent_Mxd, np.float32), np.asarray(codebooks_LxKxd, np.float32)
+  levels, codes, _ = codebooks_LxKxd.shape
+  taken_NxL = np.unique(taken_NxL, axis=0)
+  if len(taken_NxL) + len(latent_Mxd) > codes**levels:
+    raise InputError(f'{len(latent_Mxd)} new items cannot have semantic IDs of their own: {len(taken_NxL)} of '
+                     f'{codes**levels} are taken')
+  return _resolve(latent_Mxd, codebooks_LxKxd, taken_NxL)
+
+
 def nearest_codes(latent_Nxd, codebooks_LxKxd):
   """Codes [N, L] int32 (numpy) of all items, the nearest at every level, computed batch by batch."""
   codebooks_LxKxd = jnp.asarray(codebooks_LxKxd)
   return _in_batches(lambda batch_Bxd: _nearest_of_batch(batch_Bxd, codebooks_LxKxd), latent_Nxd)
 
 
-def _resolve(latent_Nxd, codebooks_LxKxd):
+def _resolve(latent_Nxd, codebooks_LxKxd, taken_TxL=None):
   levels, codes, _ = codebooks_LxKxd.shape
   items = len(latent_Nxd)
   residual_Nxd = latent_Nxd
   node_N = np.zeros(items, np.int64)  # number of the item's prefix among the prefixes in use
+  taken_TxL = np.zeros((0, levels), np.int32) if taken_TxL is None else taken_TxL
+  taken_node_T = np.zeros(len(taken_TxL), np.int64)  # of those IDs that begin with such a prefix
   moved_N = np.zeros(items, bool)
   assigned_NxL = np.empty((items, levels), np.int32)
   for level, codebook_Kxd in enumerate(codebooks_LxKxd):
-    room = min(codes**(levels - level - 1), items)
-    code_N, moved_here_N = _spread(residual_Nxd, jnp.asarray(codebook_Kxd), node_N, room, moved_N)
+    children, leaves = (node_N.max() + 1) * codes, codes**(levels - level - 1)
+    taken_child_T = taken_node_T * codes + taken_TxL[:, level]
+    room_C = np.broadcast_to(np.int64(min(leaves, items)), children)  # without taken IDs, one number
+    if len(taken_TxL):
+      taken_C = np.bincount(taken_child_T, minlength=children)
+      room_C = np.minimum(min(leaves, items + len(taken_TxL)) - taken_C, items)
+    code_N, moved_here_N = _spread(residual_Nxd, jnp.asarray(codebook_Kxd), node_N, room_C, moved_N)
     moved_N |= moved_here_N
     assigned_NxL[:, level] = code_N
     # As in `quantizer.quantize`, rounding included, so that items that need not move get the quantizer's codes.
     residual_Nxd = residual_Nxd - (residual_Nxd + (codebook_Kxd[code_N] - residual_Nxd))
-    node_N = np.unique(node_N * codes + code_N, return_inverse=True)[1]
+    in_use, node_N = np.unique(node_N * codes + code_N, return_inverse=True)
+    place_T = np.minimum(np.searchsorted(in_use, taken_child_T), len(in_use) - 1)
+    stays_T = in_use[place_T] == taken_child_T
+    taken_TxL, taken_node_T = taken_TxL[stays_T], place_T[stays_T]
   return assigned_NxL
 
 
-def _spread(residual_Nxd, codebook_Kxd, node_N, room: int, moved_N):
-  """A code for every item, near its residual, with at most `room` items of a node on one code; and who had to move."""
+def _spread(residual_Nxd, codebook_Kxd, node_N, room_C, moved_N):
+  """A code for every item, near its residual, with at most room_C[node * K + code] items on one; and who moved."""
   codes = codebook_Kxd.shape[0]
   best_Nx2 = _in_batches(lambda batch_Bxd: _nearest_and_margin(batch_Bxd, codebook_Kxd), residual_Nxd)
   code_N, margin_N = best_Nx2[:, 0].astype(np.int64), best_Nx2[:, 1]
   child_N = node_N * codes + code_N
-  children = (node_N.max() + 1) * codes
   # Those with the most to lose stay, among equals the first item; who came from a full prefix goes after all others.
-  moves_N = _rank(child_N, np.where(moved_N, 1 / (1 + margin_N), -margin_N)) >= room
+  moves_N = _rank(child_N, np.where(moved_N, 1 / (1 + margin_N), -margin_N)) >= room_C[child_N]
   movers_U = np.flatnonzero(moves_N)
   if not movers_U.size:
     return code_N, moves_N
-  taken_C = np.minimum(np.bincount(child_N, minlength=children), room)
+  left_C = room_C - np.minimum(np.bincount(child_N, minlength=len(room_C)), room_C)
   distances_UxK = _in_batches(lambda batch_Bxd: _distances(batch_Bxd, codebook_Kxd), residual_Nxd[movers_U])
   choices_UxK = np.argsort(distances_UxK, axis=1, kind='stable').astype(np.int32)
 
@@ -124,9 +153,9 @@ def _spread(residual_Nxd, codebook_Kxd, node_N, room: int, moved_N):
     asked_W = choices_UxK[waiting_W, choice]
     child_W = first_child_U[waiting_W] + asked_W
     distance_W = distances_UxK[waiting_W, asked_W]
-    accepted_W = _rank(child_W, distance_W) < room - taken_C[child_W]
+    accepted_W = _rank(child_W, distance_W) < left_C[child_W]
     code_N[movers_U[waiting_W[accepted_W]]] = asked_W[accepted_W]
-    taken_C += np.bincount(child_W[accepted_W], minlength=children)
+    left_C -= np.bincount(child_W[accepted_W], minlength=len(left_C))
     waiting_W = waiting_W[~accepted_W]
     if not waiting_W.size:
       break

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from tqdm import tqdm
 
@@ -214,32 +215,53 @@ class RestoredGenerator:
   validation: dict[str, float]
 
 
+@dataclasses.dataclass(frozen=True)
+class GeneratorDescription:
+  """What is known of a generator without its parameters; see `RestoredGenerator`."""
+
+  config: configuration.Config
+  semantic_ids: np.ndarray
+  codebook_size: int
+
+
+def describe_generator(workdir) -> GeneratorDescription:
+  """Of a workdir whose generator stage has begun; InputError where it has not."""
+  workdir = pathlib.Path(workdir)
+  record = workdir / 'generator' / 'generator.json'
+  try:
+    description = json.loads(record.read_text(encoding='utf-8'))
+    semantic_ids = np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False)
+    return GeneratorDescription(configuration.from_config_dict(description['config']), semantic_ids,
+                                description['codebook_size'])
+  except (OSError, ValueError, KeyError) as error:
+    raise InputError(f'{workdir} has no generator to restore ({error}); '
+                     'expected a workdir whose generator stage has run') from error
+
+
 def restore_generator(workdir, layout: Layout | None = None) -> RestoredGenerator:
   """The best generator of a finished (or running) `--workdir`, laid out so or on the default device.
 
   Raises:
     InputError: the folder has no generator checkpoint, or one that cannot be read.
   """
-  workdir = pathlib.Path(workdir)
-  record = workdir / 'generator' / 'generator.json'
-  try:
-    description = json.loads(record.read_text(encoding='utf-8'))
-    config, codebook_size = configuration.from_config_dict(description['config']), description['codebook_size']
-    semantic_ids = np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False)
-  except (OSError, ValueError, KeyError) as error:
-    raise InputError(f'{workdir} has no generator to restore ({error}); '
-                     'expected a workdir whose generator stage has run') from error
-  params, progress = read_best(folder(config.checkpoints, workdir / 'generator', 'generator'),
+  workdir, described = pathlib.Path(workdir), describe_generator(workdir)
+  params, progress = read_best(folder(described.config.checkpoints, workdir / 'generator', 'generator'),
                                layout or on_one_device())
-  return RestoredGenerator(params, config, semantic_ids, codebook_size, progress.step, progress.best_metrics)
+  return RestoredGenerator(params, described.config, described.semantic_ids, described.codebook_size, progress.step,
+                           progress.best_metrics)
 
 
 def read_best(directory: epath.PathLike, layout: Layout) -> tuple[Any, Progress]:
   """`Checkpoints.restore_best` of a training that is not going on here; writes nothing."""
   if not (epath.Path(directory) / 'best').is_dir():
     raise InputError(f'{directory} holds no checkpoint; expected those of a stage that has run')
-  checkpoints = Checkpoints(directory, read_only=True)
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)  # Orbax warns that what is only to be read is read only
   try:
-    return checkpoints.restore_best(layout)
+    checkpoints = Checkpoints(directory, read_only=True)
+    try:
+      return checkpoints.restore_best(layout)
+    finally:
+      checkpoints.close()
   finally:
-    checkpoints.close()
+    logging.set_verbosity(before)

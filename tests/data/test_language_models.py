@@ -227,7 +227,7 @@ def test_the_config_names_the_model_and_the_cache_lies_where_the_user_wants_it(t
   monkeypatch.setattr(language_models, 'load_model', lambda *asked_for: asked.append(asked_for) or model_of(encode))
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   config = configuration.TextEmbeddingsConfig(model='some/model', max_tokens=7, batch_size=3)
-  assert embed_texts(ITEMS, config, seed=0).shape == (10, 5)
+  assert embed_texts(ITEMS, config, seed=0)[0].shape == (10, 5)
   assert asked == [('some/model', 7)] and [len(batch) for batch in encode.batches] == [3, 3, 3, 1]
   assert len(shards_of(tmp_path / 'letter_jax' / 'text_embeddings')) == 1
   monkeypatch.setenv('XDG_CACHE_HOME', '')

@@ -4,10 +4,14 @@ import json
 
 import pytest
 
-from letter_jax import pipeline
+from letter_jax import commands
 from letter_jax.errors import InputError
 from letter_jax.planning import plan
 from tests.small_data import config_with, run_settings
+
+
+def plan_for(config, workdir, topology):
+  commands.run('plan', workdir, commands.Options(topology=topology), config)
 
 
 @pytest.mark.parametrize('topology', ['v4:2x2x1', 'v5p:2x2x1', 'v6e:2x2'])
@@ -17,7 +21,7 @@ def test_a_device_is_a_chip(topology):
 
 @pytest.mark.parametrize('mesh_settings', [{}, {'mesh.model': 2, 'mesh.fully_sharded': True}])
 def test_the_plan_of_a_config(tmp_path, capsys, mesh_settings):
-  pipeline.run(config_with({**run_settings(), **mesh_settings}), tmp_path, 'plan', topology='v5e:2x2')
+  plan_for(config_with({**run_settings(), **mesh_settings}), tmp_path, 'v5e:2x2')
   planned = json.loads((tmp_path / 'plan.json').read_text())
   assert planned['chips'] == 4
   assert [row['step'] for row in planned['steps']] == ['sasrec step', 'tokenizer epoch', 'generator step', 'decoding']
@@ -36,18 +40,18 @@ def test_the_plan_of_a_config(tmp_path, capsys, mesh_settings):
   ('v5e:0x4', 'such as')])
 def test_no_such_topology(tmp_path, topology, said):
   with pytest.raises(InputError, match=said):
-    pipeline.run(config_with(run_settings()), tmp_path, 'plan', topology=topology)
+    plan_for(config_with(run_settings()), tmp_path, topology)
   assert not (tmp_path / 'dataset').exists()
 
 
 def test_a_mesh_that_does_not_fit(tmp_path):
   with pytest.raises(InputError, match='expected a product of 4'):
-    pipeline.run(config_with({**run_settings(), 'mesh.model': 3}), tmp_path, 'plan', topology='v5e:2x2')
+    plan_for(config_with({**run_settings(), 'mesh.model': 3}), tmp_path, 'v5e:2x2')
 
 
 def test_what_does_not_fit_is_said_and_the_rest_goes_on(tmp_path, capsys):
   huge = {'generator.model.d_model': 8192, 'generator.model.d_ff': 65536, 'generator.model.layers': 8}
-  pipeline.run(config_with({**run_settings(), **huge}), tmp_path, 'plan', topology='v5e:1x1')
+  plan_for(config_with({**run_settings(), **huge}), tmp_path, 'v5e:1x1')
   rows = {row['step']: row for row in json.loads((tmp_path / 'plan.json').read_text())['steps']}
   assert rows['sasrec step']['fits'] and not rows['generator step']['fits']
   assert 'generator step' in capsys.readouterr().out

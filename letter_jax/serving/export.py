@@ -1,0 +1,129 @@
+"""A trained generator as files that need nothing of this program: to serve, or to go on with elsewhere.
+
+    FOLDER/search_PLATFORM.stablehlo   the whole search, by `jax.export`, for any number of users
+    FOLDER/arrays.safetensors          weights, semantic IDs and trie, which are its first argument
+    FOLDER/items.json                  raw ids, titles, semantic IDs; `beam`, `history_length`
+    FOLDER/recommend.py                reads them (`exported_recommend.py`)
+    FOLDER/index.json                  semantic IDs in LETTER's format
+    FOLDER/hugging_face/               the generator for transformers
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jax import export as jax_export
+from safetensors.flax import save_file
+
+from letter_jax import artifacts
+from letter_jax.decoding import item_trie
+from letter_jax.decoding.candidates import Candidates, Paths
+from letter_jax.decoding.item_trie import ItemTrie
+from letter_jax.decoding.user_search import search_candidates
+from letter_jax.errors import InputError
+from letter_jax.generators.training import generator_search
+from letter_jax.serving import exported_recommend
+from letter_jax.serving.trained import TrainedGenerator
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+
+
+def require_platforms(platforms: Sequence[str]) -> None:
+  """Raises InputError for one that nothing can be exported for."""
+  if not platforms or not set(platforms) <= set(PLATFORMS):
+    raise InputError(f'--platforms={",".join(platforms)}; expected some of {",".join(PLATFORMS)}')
+
+
+def export_search(folder: pathlib.Path, generator: TrainedGenerator, beam: int, platforms: Sequence[str]) -> None:
+  """Writes the search, its arrays, the items and what reads them; `beam`: items of a list."""
+  config, catalogue = generator.config, generator.catalogue
+  trie = item_trie.build(catalogue.codes_NxL)
+  arrays = _named({'params': generator.params, 'codes': catalogue.codes_NxL, 'nodes': Paths.of(trie).nodes_NxL,
+                   'trie': _arrays_of(trie)})
+  folder.mkdir(parents=True, exist_ok=True)
+  artifacts.write(folder / 'arrays.safetensors', lambda path: _save(path, arrays))
+  for platform in platforms:
+    settings = dataclasses.replace(config, generator=dataclasses.replace(
+      config.generator, compute_dtype=_compute_dtype(config.generator.compute_dtype, platform)))
+    search = generator_search(settings, catalogue.codes_NxL.shape[1], generator.codebook_size, generator.mesh,
+                              generator.base)
+    run = _self_contained(search, trie, beam)
+    exported = _export(run, arrays, len(catalogue), config.data.history_length, platform)
+    artifacts.write(folder / f'search_{platform}.stablehlo',
+                    lambda path, exported=exported: path.write_bytes(exported.serialize()))
+  artifacts.write_json(folder / 'items.json', {
+    'beam': beam, 'history_length': config.data.history_length,
+    'items': [{'id': raw_id, 'title': title, 'semantic_id': catalogue.semantic_id(item)}
+              for item, (raw_id, title) in enumerate(zip(catalogue.raw_ids, catalogue.titles))]})
+  artifacts.write(folder / 'recommend.py', lambda path: shutil.copyfile(exported_recommend.__file__, path))
+
+
+def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
+  save_file({name: jnp.asarray(leaf) for name, leaf in arrays.items()}, path)
+  path.chmod(0o644)  # it makes files that nobody else can read
+
+
+def export_hugging_face(folder: pathlib.Path, generator: TrainedGenerator, index: str) -> None:
+  """The generator for transformers; `index`: the semantic IDs, in LETTER's format."""
+  config, levels = generator.config.generator, generator.catalogue.codes_NxL.shape[1]
+  if generator.base is None:
+    from letter_jax.generators import t5_weights
+    artifacts.write(folder / 'model.safetensors',
+                    lambda path: t5_weights.write(path, generator.trained, config.model))
+    return
+  from letter_jax.generators import prompts
+  from letter_jax.generators.llama_training import write_hugging_face
+  write_hugging_face(folder, generator.config, generator.base, generator.trained, levels, generator.codebook_size,
+                     generator.mesh)
+  # What a server needs beside the model: how a prompt is written, what an item is called, which codes compete.
+  artifacts.write_json(folder / 'letter.json', {
+    'prompt': prompts.TEMPLATES['sequential'][0].removesuffix('{id}'), 'separator': prompts.ID_SEPARATOR,
+    'softmax': config.softmax, 'items': json.loads(index)})
+
+
+def _compute_dtype(name: str, platform: str) -> str:
+  return ('float32' if platform == 'cpu' else 'bfloat16') if name == 'auto' else name
+
+
+def _self_contained(search, trie: ItemTrie, beam: int) -> Callable:
+  """(arrays, items_BxC, had_BxH, allowed_N) -> (items, scores), of arrays alone: no type of this program."""
+  paths = Paths.of(trie)
+
+  def run(arrays: dict[str, jax.Array], items_BxC, had_BxH, allowed_N):
+    tree = traverse_util.unflatten_dict(arrays, sep='/')
+    read_trie = _trie_of(tree['trie'], trie)
+    return search_candidates(search, beam, tree['params'], items_BxC, had_BxH, tree['codes'], read_trie,
+                             dataclasses.replace(paths, nodes_NxL=tree['nodes']), Candidates.of(read_trie, allowed_N))
+
+  return run
+
+
+def _export(run: Callable, arrays: dict[str, Any], items: int, history_length: int, platform: str):
+  users, had = jax_export.symbolic_shape('users, had')
+  of_shape = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype)
+  return jax_export.export(jax.jit(run), platforms=[platform])(
+    jax.tree.map(lambda leaf: of_shape(leaf.shape, leaf.dtype), arrays), of_shape((users, history_length), np.int32),
+    of_shape((users, had), np.int32), of_shape((items,), np.bool_))
+
+
+def _named(tree: dict) -> dict[str, Any]:
+  return traverse_util.flatten_dict(tree, sep='/')
+
+
+def _arrays_of(trie: ItemTrie) -> dict[str, Any]:
+  levels = {f'{name}_{level}': array for name in ('code', 'first_edge')
+            for level, array in enumerate(getattr(trie, name)) if array is not None}
+  return {'item': trie.item, **levels, **({} if trie.first_item is None else {'first_item': trie.first_item})}
+
+
+def _trie_of(arrays: dict[str, jax.Array], like: ItemTrie) -> ItemTrie:
+  by_level = lambda name: tuple(arrays.get(f'{name}_{level}') for level in range(like.levels))
+  return dataclasses.replace(like, item=arrays['item'], first_item=arrays.get('first_item'), code=by_level('code'),
+                             first_edge=by_level('first_edge'))

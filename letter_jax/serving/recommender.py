@@ -1,0 +1,158 @@
+"""A trained generator as a recommender: histories in, items out."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from letter_jax.configuration import MeshConfig
+from letter_jax.decoding.candidates import Candidates, distinct
+from letter_jax.errors import InputError
+from letter_jax.generators.training import user_search
+from letter_jax.serving.catalogue import Catalogue, Item
+from letter_jax.serving.cold_items import with_cold_items
+from letter_jax.serving.trained import TrainedGenerator
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendations:
+  """For U histories, best first.
+
+  Attributes:
+    items_UxK: int32, numbers of items; -1 where fewer than K may come out.
+    scores_UxK: float32, log-likelihoods of their semantic IDs; -inf there.
+    skipped_U: int32, items of each history that are unknown.
+  """
+
+  items_UxK: np.ndarray
+  scores_UxK: np.ndarray
+  skipped_U: np.ndarray
+
+
+class Recommender:
+  """The best generator of a finished workdir, on all devices of this process.
+
+  Attributes:
+    catalogue: the items, with their raw ids, titles and semantic IDs.
+    beam: beams of the search; the most items that can be asked for.
+    batch: users that are searched at once.
+  """
+
+  def __init__(self, search, params, catalogue: Catalogue, history_length: int):
+    """`search`: a `decoding.user_search.UserSearch` over the catalogue's semantic IDs; `params`: the generator's."""
+    self._search, self._params, self.catalogue = search, params, catalogue
+    self.beam, self.batch = search.beam, search.batch
+    self._widths = search.widths(history_length)
+    self._all = search.candidates(np.ones(len(catalogue), bool))
+
+  @classmethod
+  def from_workdir(cls, workdir, beam: int = 20, cold_items: Sequence[Mapping] = (),
+                   mesh: MeshConfig | None = None) -> 'Recommender':
+    """The recommender of a `--workdir` whose generator stage has run; a T5 or a language model.
+
+    Args:
+      beam: a wider search finds better items in more time.
+      cold_items: items that came after the training, each a mapping with 'id' (a new raw id) and its texts 'title',
+        'brand', 'categories', 'description', or, where the training was given text embeddings, its row 'embedding'. The
+        trained tokenizer gives them semantic IDs that no other item has.
+      mesh: how the devices are arranged; by default each has the whole generator and a share of the users.
+
+    Raises:
+      InputError: no generator there, or one that cannot be read; a cold item that cannot be tokenised.
+    """
+    workdir = pathlib.Path(workdir)
+    generator = TrainedGenerator.of_workdir(workdir, mesh or MeshConfig())
+    catalogue = generator.catalogue
+    if cold_items:
+      catalogue = with_cold_items(catalogue, cold_items, generator.config, workdir)
+    generator.require_beam(beam, len(catalogue))
+    search = user_search(generator.config, catalogue.codes_NxL, generator.codebook_size, beam, generator.mesh,
+                         generator.base)
+    return cls(search, generator.params, catalogue, generator.config.data.history_length)
+
+  def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = ()) -> Candidates:
+    """What `recommend` is to choose from: all items, or those of `allow`, without those of `deny`.
+
+    Takes milliseconds and compiles nothing: stock, region or age may be another for every call.
+
+    Raises:
+      InputError: an item that is unknown; no item is left.
+    """
+    return self._search.candidates(self.catalogue.allowed(allow, deny))
+
+  def recommend(self, histories: Sequence[Sequence[Item]], k: int = 10, exclude_history: bool = True,
+                among: Candidates | None = None) -> Recommendations:
+    """The `k` best next items for each of U histories.
+
+    Args:
+      histories: numbers or raw ids of items, the oldest first; the latest count, as many as in the training
+        (`config.data.history_length`). Those that are unknown are skipped and counted. One may be empty.
+      k: at most `beam`.
+      exclude_history: whether items of the history (all of it) are ruled out.
+      among: of `Recommender.among`.
+
+    Raises:
+      InputError: `k` is out of range.
+    """
+    self.require(k)
+    known, skipped_U = self._known(histories)
+    items_UxK = np.full((len(known), k), -1, np.int32)
+    scores_UxK = np.full((len(known), k), -np.inf, np.float32)
+    for users, found in self.searches(known, exclude_history, among):
+      items_UxK[users], scores_UxK[users] = (np.asarray(part)[:len(users), :k] for part in found)
+    return Recommendations(items_UxK, scores_UxK, skipped_U)
+
+  def require(self, k: int) -> None:
+    if not 1 <= k <= self.beam:
+      raise InputError(f'k is {k}; expected 1 to {self.beam}, the beams of the search')
+
+  def searches(self, known: Sequence[Sequence[int]], exclude_history: bool = True, among: Candidates | None = None,
+               rows: int = 0) -> Iterator[tuple[np.ndarray, tuple[jax.Array, jax.Array]]]:
+    """Histories in batches of like lengths, each begun before the one before is given back.
+
+    Args:
+      rows: of a batch; 0: few rows for few histories, which is quicker but compiled for itself.
+
+    Yields:
+      indices of the batch's users, and its (items int32, scores float32 [rows, beam]) on the devices, of which rows
+      behind the users' do not count.
+    """
+    lengths_U = np.array([len(history) for history in known], np.int64)
+    rows = rows or self._search.rows(len(known))
+    order_U, begun = np.argsort(lengths_U, kind='stable'), None
+    for first in range(0, len(known), rows):
+      users = order_U[first:first + rows]
+      longest = int(lengths_U[users[-1]])
+      width = int(self._widths[np.searchsorted(self._widths, min(longest, self._widths[-1]))])
+      latest_BxC = _padded([known[user][-width:] for user in users.tolist()], rows, width)
+      had_BxH = np.zeros((rows, 0), np.int32)
+      if exclude_history:
+        had = [known[user] for user in users.tolist()]
+        had_BxH = _padded(had, rows, width if longest <= width else _power_of_two(longest))
+      before, begun = begun, (users, self._search.items(self._params, latest_BxC, distinct(had_BxH),
+                                                        among or self._all))
+      if before:
+        yield before
+    if begun:
+      yield begun
+
+  def _known(self, histories: Sequence[Sequence[Item]]) -> tuple[list[list[int]], np.ndarray]:
+    known = [[number for item in history if (number := self.catalogue.number(item)) is not None]
+             for history in histories]
+    skipped_U = np.array([len(history) - len(found) for history, found in zip(histories, known)], np.int32)
+    return known, skipped_U
+
+
+def _padded(histories: list[Sequence[int]], rows: int, width: int) -> np.ndarray:
+  """int32 [rows, width], -1 behind each history."""
+  padded = np.full((rows, width), -1, np.int32)
+  for row, history in enumerate(histories):
+    padded[row, :len(history)] = history
+  return padded
+
+
+def _power_of_two(count: int) -> int:
+  """The next one."""
+  return 1 << max(count - 1, 0).bit_length()

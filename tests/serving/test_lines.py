@@ -1,0 +1,67 @@
+"""JSON lines: in order, whatever their number; bad ones are answered with what is wrong."""
+
+import itertools
+import json
+
+import pytest
+
+import letter_jax
+from letter_jax.serving import lines
+
+
+@pytest.fixture(scope='module')
+def recommender(finished):
+  return letter_jax.Recommender.from_workdir(finished, beam=20)
+
+
+def answers(recommender, requests, **settings):
+  given = [request if isinstance(request, bytes) else json.dumps(request).encode() for request in requests]
+  return [(good, json.loads(line)) for good, line in lines.recommend_lines(recommender, given, **{'k': 3, **settings})]
+
+
+def test_each_line_gets_its_answer_in_order(recommender, predictions, monkeypatch):
+  monkeypatch.setattr(lines, 'USERS_AT_ONCE', 7)
+  users = [{'user': user['user'], 'history': user['history']} for user in predictions[:20]]
+  found = answers(recommender, [*users[:9], b'\n', *users[9:]])
+  assert [answer['user'] for _, answer in found] == [user['user'] for user in users]
+  expected = recommender.recommend([user['history'] for user in users], k=3)
+  for (good, answer), items, scores in zip(found, expected.items_UxK.tolist(), expected.scores_UxK.tolist()):
+    assert good and answer['skipped'] == 0 and len(answer['recommendations']) == 3
+    for entry, item, score in zip(answer['recommendations'], items, scores):
+      assert entry == {'item': item, 'id': str(item), 'title': recommender.catalogue.titles[item],
+                       'score': pytest.approx(score, abs=1e-5), 'semantic_id': recommender.catalogue.semantic_id(item)}
+      assert entry['title'] and entry['semantic_id'].startswith('<a_')
+
+
+@pytest.mark.parametrize('line, said', [
+  (b'{', 'no JSON'), (b'\xff', 'no JSON'), (b'[1]', 'is no object'), (b'{"user": "a"}', '"history" is missing'),
+  (b'{"history": 3}', '"history" is 3'), (b'{"history": [true]}', '"history"[0] is true'),
+  (b'{"history": [1, 2.5]}', '"history"[1] is 2.5'), (b'{"user": [], "history": []}', '"user" is []'),
+  (b'[' * 100_000, 'no JSON'),
+])
+def test_a_bad_line_is_answered_and_the_rest_goes_on(recommender, line, said):
+  found = answers(recommender, [{'history': [1]}, line, {'history': [2]}])
+  assert [good for good, _ in found] == [True, False, True]
+  assert found[1][1]['line'] == 2 and said in found[1][1]['error'] and 'expected' in found[1][1]['error']
+
+
+def test_unknown_items_are_skipped_and_counted(recommender):
+  (_, found), (_, same) = answers(recommender, [{'history': ['who', 5, 10**30]}, {'history': ['5']}])
+  assert found['skipped'] == 2 and found['user'] is None
+  assert found['recommendations'] == same['recommendations']
+
+
+def test_a_stream_is_read_as_it_is_answered(recommender, monkeypatch):
+  monkeypatch.setattr(lines, 'USERS_AT_ONCE', 4)
+  read = itertools.count()
+  endless = (json.dumps({'user': number, 'history': [number % 60]}).encode() for number in read)
+  found = lines.recommend_lines(recommender, endless, 3)
+  assert [json.loads(next(found)[1])['user'] for _ in range(10)] == list(range(10))
+  assert next(read) <= 17  # no more than two chunks ahead
+
+
+def test_cold_items_are_marked(finished):
+  recommender = letter_jax.Recommender.from_workdir(finished, cold_items=[{'id': 'new', 'title': 'Watering can'}])
+  among = recommender.among(['new', '4'])
+  (_, found), = answers(recommender, [{'history': [1]}], among=among)
+  assert {entry['id']: entry.get('cold', False) for entry in found['recommendations']} == {'new': True, '4': False}

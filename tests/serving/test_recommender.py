@@ -1,0 +1,132 @@
+"""Recommendations of a finished run: the evaluation's where nothing is ruled out, and exact where something is."""
+
+import numpy as np
+import pytest
+
+import letter_jax
+from letter_jax.errors import InputError
+from letter_jax.serving.cold_items import read_cold_items
+
+ITEMS = 60
+
+
+@pytest.fixture(scope='module')
+def recommender(finished):
+  return letter_jax.Recommender.from_workdir(finished, beam=20)
+
+
+@pytest.fixture(scope='module')
+def everything(finished):
+  """With as many beams as items: its lists are full rankings."""
+  return letter_jax.Recommender.from_workdir(finished, beam=ITEMS)
+
+
+def test_the_lists_are_those_of_the_evaluation(recommender, predictions):
+  found = recommender.recommend([user['history'] for user in predictions], k=20, exclude_history=False)
+  assert found.items_UxK.shape == found.scores_UxK.shape == (len(predictions), 20)
+  assert found.items_UxK.dtype == np.int32 and found.scores_UxK.dtype == np.float32
+  assert (found.skipped_U == 0).all()
+  for user, items, scores in zip(predictions, found.items_UxK.tolist(), found.scores_UxK):
+    assert items == user['items']
+    np.testing.assert_allclose(scores, user['scores'], atol=1e-5)
+
+
+def test_a_history_is_ruled_out_of_a_full_ranking(everything, predictions):
+  histories = [user['history'] for user in predictions[:30]]
+  histories[0] = [*range(50), *histories[0]]  # all of it, not only the latest that the model sees
+  whole = everything.recommend(histories, k=ITEMS, exclude_history=False)
+  found = everything.recommend(histories, k=ITEMS)
+  for history, before, after, scores_before, scores in zip(
+      histories, whole.items_UxK.tolist(), found.items_UxK.tolist(), whole.scores_UxK, found.scores_UxK):
+    kept = [place for place, item in enumerate(before) if item not in history]
+    assert after == [before[place] for place in kept] + [-1] * (ITEMS - len(kept))
+    np.testing.assert_allclose(scores[:len(kept)], scores_before[kept], atol=1e-5)
+    assert (scores[len(kept):] == -np.inf).all()
+
+
+def test_only_some_items_may_come_out(everything, predictions):
+  histories = [user['history'] for user in predictions[:9]]
+  whole = everything.recommend(histories, k=ITEMS, exclude_history=False).items_UxK.tolist()
+  allow, deny = range(0, ITEMS, 3), ['6', 9]
+  among = everything.among(allow, deny)
+  found = everything.recommend(histories, k=10, exclude_history=False, among=among).items_UxK.tolist()
+  assert found == [[item for item in row if item % 3 == 0 and item not in (6, 9)][:10] for row in whole]
+  assert everything.recommend(histories[:1], k=3, among=everything.among(['7'])).items_UxK.tolist() == [[7, -1, -1]]
+
+
+def test_numbers_and_raw_ids_mean_the_same_and_the_unknown_is_skipped(recommender):
+  found = recommender.recommend([[3, 14, 15], ['3', '14', '15'], ['3', 'who', 14, 60, -1, '15'], [np.int64(3), 14, 15]])
+  assert found.skipped_U.tolist() == [0, 0, 3, 0]
+  assert (found.items_UxK == found.items_UxK[0]).all()
+
+
+def test_no_history_gives_what_the_model_gives_for_none(recommender):
+  found = recommender.recommend([[], ['who'], [3]], k=20)
+  assert found.items_UxK[0].tolist() == found.items_UxK[1].tolist() and (found.items_UxK[0] >= 0).all()
+  assert np.isfinite(found.scores_UxK).all() and len(set(found.items_UxK[0].tolist())) == 20
+  assert recommender.recommend([]).items_UxK.shape == (0, 10)
+
+
+def test_a_user_gets_the_same_alone_and_among_others(recommender, predictions):
+  histories = [user['history'] for user in predictions]
+  together = recommender.recommend(histories)
+  for user in (0, 17, 119):
+    alone = recommender.recommend([histories[user]])
+    assert alone.items_UxK[0].tolist() == together.items_UxK[user].tolist()
+    np.testing.assert_allclose(alone.scores_UxK[0], together.scores_UxK[user], atol=1e-5)
+
+
+def test_wrong_calls(recommender, finished, tmp_path):
+  for k in (0, 21):
+    with pytest.raises(InputError, match=f'k is {k}; expected 1 to 20'):
+      recommender.recommend([[1]], k=k)
+  with pytest.raises(InputError, match="1 of the items that are allowed are unknown, the first 'who'"):
+    recommender.among(['3', 'who'])
+  with pytest.raises(InputError, match='2 of the items that are denied are unknown, the first 60'):
+    recommender.among(deny=[60, 61])
+  with pytest.raises(InputError, match='no item is allowed'):
+    recommender.among([1], [1])
+  with pytest.raises(InputError, match='beam is 61; expected 1 to 60'):
+    letter_jax.Recommender.from_workdir(finished, beam=61)
+  with pytest.raises(InputError, match='has no generator to restore'):
+    letter_jax.Recommender.from_workdir(tmp_path)
+
+
+def test_cold_items_have_ids_of_their_own_and_can_come_out_and_go_in(finished):
+  twin = {'id': 'new-1', 'title': 'Harrowby Studio Watering can, steel, large, rust'}
+  cold = [twin, {**twin, 'id': 'new-2'}, {'id': 'new-3', 'title': 'Chess', 'categories': ['Games', 'Board']}]
+  recommender = letter_jax.Recommender.from_workdir(finished, beam=63, cold_items=cold)
+  catalogue = recommender.catalogue
+  assert len(catalogue) == 63 and catalogue.trained == 60 and catalogue.raw_ids[60:] == ('new-1', 'new-2', 'new-3')
+  assert len(np.unique(catalogue.codes_NxL, axis=0)) == 63
+  found = recommender.recommend([['new-1', 3]], k=63, exclude_history=False)
+  assert sorted(found.items_UxK[0].tolist()) == list(range(63)) and np.isfinite(found.scores_UxK).all()
+  only = recommender.recommend([['new-1', 3]], k=3, among=recommender.among(['new-1', 'new-2', 'new-3']))
+  assert sorted(only.items_UxK[0].tolist()) == [-1, 61, 62]
+  # Of two with the same text the codes part at the last level, or where a prefix is full.
+  assert (catalogue.codes_NxL[60, 0] == catalogue.codes_NxL[61, 0]) and only.skipped_U[0] == 0
+
+
+@pytest.mark.parametrize('items, said', [
+  ([{'title': 'a'}], 'cold item 1: "id" is None'),
+  ([{'id': '3', 'title': 'a'}], "cold item 1: \"id\" '3' is that of another item"),
+  ([{'id': 'x', 'title': 'a'}, {'id': 'x', 'title': 'b'}], 'cold item 2: "id" \'x\' is that of another item'),
+  ([{'id': 'x'}], 'has no text'),
+  ([{'id': 'x', 'title': 5}], 'title 5'),
+  ([[1]], 'cold item 1 is'),
+])
+def test_wrong_cold_items(finished, items, said):
+  with pytest.raises(InputError, match=said):
+    letter_jax.Recommender.from_workdir(finished, cold_items=items)
+
+
+def test_files_of_cold_items(tmp_path):
+  path = tmp_path / 'cold.jsonl'
+  path.write_text('{"id": "x", "title": "a"}\n\n{"id": "y"}\n')
+  assert [item['id'] for item in read_cold_items(path)] == ['x', 'y']
+  for content, said in ((b'\n', 'is empty'), (b'{"id": "x"}\n{', 'cold.jsonl:2 is no JSON'), (b'\xff\n', 'is no JSON')):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+      read_cold_items(path)
+  with pytest.raises(InputError, match='cannot be read'):
+    read_cold_items(tmp_path / 'nowhere.jsonl')
