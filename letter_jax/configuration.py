@@ -37,6 +37,10 @@ def section(kind, **overrides):
 Partition = tuple[tuple[str, tuple[str, ...]], ...]
 
 
+# (name, overrides): a run and its (dotted key, value) pairs; see `sweep.py`.
+Sweep = tuple[tuple[str, tuple[tuple[str, int | float | str | bool], ...]], ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
   """How the devices are arranged; what comes out does not depend on it, up to rounding."""
@@ -297,6 +301,7 @@ class Config:
   semantic_ids: SemanticIdsConfig = section(SemanticIdsConfig)
   generator: GeneratorConfig = section(GeneratorConfig)
   evaluation: EvaluationConfig = section(EvaluationConfig)
+  sweep: Sweep = setting((), '(name, ((key, value), ...)) of runs that differ in those settings; none: one run')
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -347,7 +352,8 @@ def _checked(value: Any, hint, limits, where: str):
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-    raise InputError(f'config.{where} is {value!r} ({type(value).__name__}); expected {hint.__name__}')
+    raise InputError(f'config.{where} is {value!r} ({type(value).__name__}); expected '
+                     f'{getattr(hint, "__name__", hint)}')
   if hint is float and not math.isfinite(value):
     raise InputError(f'config.{where} is {value}; expected a finite number')
   rules = (('minimum', lambda v, m: v >= m, 'at least'), ('above', lambda v, m: v > m, 'more than'),

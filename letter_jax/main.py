@@ -5,7 +5,7 @@ import pathlib
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from letter_jax import commands, configuration, host_memory, pipeline, processes
+from letter_jax import commands, configuration, host_memory, pipeline, processes, sweep
 from letter_jax.command_line import define_flags, drop_noise, options, parse, told
 
 FLAGS = flags.FLAGS
@@ -33,7 +33,8 @@ def main(_) -> None:
       if FLAGS.stage in commands.COMMANDS:
         commands.run(FLAGS.stage, pathlib.Path(FLAGS.workdir), options(), config)
       else:
-        pipeline.run(config, pathlib.Path(FLAGS.workdir), FLAGS.stage, FLAGS.overwrite)
+        run = sweep.run if config.sweep else pipeline.run
+        run(config, pathlib.Path(FLAGS.workdir), FLAGS.stage, FLAGS.overwrite)
 
 
 if __name__ == '__main__':

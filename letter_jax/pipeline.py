@@ -256,6 +256,15 @@ def _put_aside(directory: pathlib.Path) -> tuple[epath.Path, epath.Path] | None:
   return aside, directory
 
 
+def is_complete(stage: Stage, order: list[Stage], config: Config, workdir: pathlib.Path,
+                directory: pathlib.Path) -> bool:
+  """Whether `directory` holds what the stage would make of this config and of its inputs in `workdir`."""
+  record = _read_record(directory)
+  by_name = {each.name: each for each in order}
+  return (record is not None and record['complete'] and not _spoiled(record, directory)
+          and not _changes(record, _wanted(stage, by_name, config, workdir), stage))
+
+
 def _require_complete(stage: Stage, wanted_by: str, by_name, config: Config, workdir: pathlib.Path) -> None:
   directory = stage.directory(workdir)
   record = _read_record(directory)
