@@ -1,4 +1,4 @@
-"""LETTER-TIGER on data in LETTER's format.
+"""LETTER-TIGER on data in LETTER's format, or on two CSV files of one's own (`letter_tiger.py:csv`).
 
     python -m letter_jax.main --config=configs/letter_tiger.py:scientific --config.data.path=FOLDER --workdir=DIR
 
@@ -26,7 +26,7 @@ from letter_jax.configuration import default_config
 from letter_jax.errors import InputError
 
 # Epochs of the generator that three quarters of an hour of one CPU core gives.
-EPOCHS = {'scientific': 30, 'beauty': 8, 'instruments': 8, 'yelp': 6}
+EPOCHS = {'scientific': 30, 'beauty': 8, 'instruments': 8, 'yelp': 6, 'csv': 8}
 
 
 def get_config(name: str = ''):
@@ -35,6 +35,8 @@ def get_config(name: str = ''):
   config = default_config()
   config.data.source = 'letter'
   config.data.name = name.capitalize()
+  if name == 'csv':
+    config.data.source, config.data.name = 'csv', ''
   if name == 'yelp':
     config.data.source = 'yelp'
     config.data.preparation.since = '2019-01-01'

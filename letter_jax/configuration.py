@@ -91,7 +91,7 @@ class PreparationConfig:
   until: str = setting('', 'first day that no longer counts, YYYY-MM-DD (UTC)', date=True)
 
 
-RAW_SOURCES = ('amazon2014', 'amazon2018', 'amazon2023', 'movielens', 'yelp')
+RAW_SOURCES = ('csv', 'amazon2014', 'amazon2018', 'amazon2023', 'movielens', 'yelp')
 
 
 @dataclasses.dataclass(frozen=True)

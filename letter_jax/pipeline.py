@@ -108,6 +108,7 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
   processes.first(lambda: _require_files(order, config, workdir))
   if stage == 'all' or not next(each for each in order if each.name == stage).alone:
     stages.check_devices(config)
+    print(stages.header(config, workdir), flush=True)
   by_name = {each.name: each for each in order}
   for each in order:
     if stage in ('all', each.name):

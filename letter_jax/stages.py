@@ -9,12 +9,14 @@ import pathlib
 
 import numpy as np
 
-from letter_jax import artifacts
+from letter_jax import artifacts, processes
 from letter_jax.configuration import RAW_SOURCES, Config
 from letter_jax.data import letter_format, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.errors import InputError
 from letter_jax.evaluation import ranks
+
+GENERATORS = {'t5': 'LETTER-TIGER', 'llama': 'LETTER-LC-Rec'}
 
 
 def text_embeddings_files(config: Config) -> dict[str, pathlib.Path]:
@@ -51,6 +53,16 @@ def check_devices(config: Config) -> None:
   """Raises InputError where `config.mesh` does not fit the devices that are here."""
   from letter_jax.training import sharding
   sharding.data_part(sharding.make_mesh(config.mesh))
+
+
+def header(config: Config, workdir: pathlib.Path) -> str:
+  """What a run begins with; of a mesh that fits."""
+  from letter_jax.training import sharding
+  mesh = sharding.make_mesh(config.mesh)
+  over = f' of {processes.count()} processes' if processes.count() > 1 else ''
+  data, generator = f'{config.data.source} {config.data.name}'.strip(), GENERATORS[config.generator.architecture]
+  return (f'letter_jax: {generator}, data {data}, seed {config.seed}; {devices()}{over}, '
+          f'mesh data {mesh.shape["data"]} x model {mesh.shape["model"]}; {workdir}')
 
 
 def devices() -> str:
@@ -244,9 +256,6 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
   artifacts.write_json(directory / 'metrics.json', {
     **result, 'baselines': baselines, 'users': len(data.lengths), 'beam': config.evaluation.beam,
     'generator_step': restored.step})
-
-
-GENERATORS = {'t5': 'LETTER-TIGER', 'llama': 'LETTER-LC-Rec'}
 
 
 def print_results(config: Config, workdir: pathlib.Path) -> None:

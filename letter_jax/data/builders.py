@@ -147,6 +147,12 @@ class Yelp(_OfSource):
     return sources.read_dataset(dataclasses.replace(self._settings, path=folder), self._seed)
 
 
+class CsvTables(_OfSource):
+  """A catalogue of one's own, as two CSV files (`raw/tables.py`)."""
+
+  SOURCE = 'csv'
+
+
 class MovieLensSequences(_OfSource):
   """MovieLens 1M to 32M (Harper and Konstan 2015)."""
 

@@ -109,9 +109,12 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
                        'begun with, or --overwrite')
     batches.set_state(progress.data)
   progress.steps_per_epoch, progress.data_parts = program.steps_per_epoch, program.data_parts
-  writer = MetricWriter(directory, label, progress.step)
-  log = _IntervalLog(writer, program, progress.step)
+  parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  tqdm.write(f'{label}: {parameters:,} parameters to train, {program.examples_per_epoch:,} examples an epoch in '
+             f'{program.steps_per_epoch:,} steps, {config.epochs:,} epochs at most')
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=None, dynamic_ncols=True)
+  writer = MetricWriter(directory, label, progress.step, bar)
+  log = _IntervalLog(writer, program, progress.step)
   with contextlib.ExitStack() as exits:
     for closing in (batches, bar, writer):
       exits.callback(closing.close)

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from letter_jax.configuration import DataConfig
 from letter_jax.data.dataset import Dataset, Interactions
 from letter_jax.data.preparation import prepare
-from letter_jax.data.raw import amazon, movielens, yelp
+from letter_jax.data.raw import amazon, movielens, tables, yelp
 from letter_jax.data.raw.downloads import fetch, forget, require_category
 from letter_jax.data.raw.lines import DamagedFile, Problems, Span
 from letter_jax.data.raw.source import RawSource, event_table, texts_of
@@ -18,6 +18,8 @@ def find(config: DataConfig, folder: pathlib.Path) -> RawSource:
   """The raw files of `config.source` in `folder`; InputError where one is not there."""
   if not folder.is_dir():
     raise InputError(f'{folder} (config.data.path) is no folder; expected the folder with the raw files')
+  if config.source == 'csv':
+    return tables.source(folder)
   if config.source.startswith('amazon'):
     require_category(config)
     return amazon.source(folder, int(config.source.removeprefix('amazon')), config.name)

@@ -36,6 +36,8 @@ def require_addresses(config: DataConfig) -> None:
     raise InputError(
       "config.data.path is empty, and Yelp's files cannot be fetched without accepting its terms; expected a folder "
       'with yelp_academic_dataset_review.json and yelp_academic_dataset_business.json, from yelp.com/dataset')
+  if config.source == 'csv':
+    raise InputError('config.data.path is empty; expected a folder with interactions.csv and items.csv')
   if config.source == 'movielens' and config.name not in MOVIELENS_NAMES:
     raise InputError(f'config.data.path is empty and config.data.name is {config.name!r}; expected one of '
                      f'{", ".join(MOVIELENS_NAMES)} to download, or a folder with ratings and movies as '

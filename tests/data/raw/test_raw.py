@@ -95,7 +95,17 @@ def write_yelp(folder):
                 'Beauty, Bath & Body'}), json.dumps({'business_id': 'B2', 'name': 'B', 'categories': None}), '{'])
 
 
-WRITERS = {'amazon2014': write_amazon2014, 'amazon2018': write_amazon2018, 'amazon2023': write_amazon2023,
+def write_csv(folder):
+  write(folder / 'interactions.csv', ['stars,item_id,"user_id",timestamp']
+        + [f'5,{item},{user},{day * DAY}' for user, item, day in EVENTS[:5]]
+        + [f'5,{item},{user},1970-01-{1 + day:02}T00:00:00' for user, item, day in EVENTS[5:]]
+        + ['5,B1,A1', '5,B1,A1,soon', '5,B1,A1,nan', '5,,A1,3'])
+  write(folder / 'items.csv', ['title,categories,description,item_id,brand',
+                               'Soap & Water Set,Beauty > Bath &amp; Body,"It\'s', '', 'soap",B1,Acme', 'Nothing,,,B2,'])
+
+
+WRITERS = {'csv': write_csv,
+           'amazon2014': write_amazon2014, 'amazon2018': write_amazon2018, 'amazon2023': write_amazon2023,
            'movielens 1m': write_movielens1m, 'movielens 32m': write_movielens32m, 'yelp': write_yelp}
 
 
@@ -127,6 +137,8 @@ def test_events_become_histories(tmp_path, source):
                   'description': "It's soap"}),
   ('amazon2023', {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body',
                   'description': "It's soap"}),
+  ('csv', {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body',
+           'description': "It's soap"}),
   ('movielens 1m', {'title': 'Soap & Water Set (1995)', 'brand': '', 'categories': 'Beauty > Bath & Body',
                     'description': ''}),
   ('movielens 32m', {'title': 'Soap, Water (1995)', 'brand': '', 'categories': 'Beauty > Bath & Body',
@@ -167,10 +179,15 @@ def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
   problems = read_dataset(settings('movielens 1m', tmp_path)).preparation['problems']
   assert {kind: found['lines'] for kind, found in problems.items()} == {
     'not 4 fields': 1, 'timestamp is no whole number': 1}
+  write_csv(tmp_path)
+  assert read_dataset(settings('csv', tmp_path)).preparation['problems'] == {
+    'not 4 fields': {'lines': 1, 'first': 'interactions.csv:12'},
+    'timestamp is no time': {'lines': 2, 'first': 'interactions.csv:13'},
+    'an id that is no text': {'lines': 1, 'first': 'interactions.csv:15'}}
 
 
 def test_gzip_and_byte_order_marks_everywhere(tmp_path):
-  for source in ('movielens 1m', 'movielens 32m', 'yelp'):
+  for source in ('csv', 'movielens 1m', 'movielens 32m', 'yelp'):
     plain, packed = tmp_path / source / 'plain', tmp_path / source / 'packed'
     WRITERS[source](plain)
     expected = read_dataset(settings(source, plain))
@@ -214,6 +231,7 @@ def test_a_name_that_is_no_category(tmp_path, name, said):
 @pytest.mark.parametrize('source, said', [
   ('amazon2014', 'has no reviews_Beauty_5.json.gz and no reviews_Beauty_5.json and no reviews_Beauty.json.gz'),
   ('amazon2018', 'has no Beauty_5.json.gz'), ('amazon2023', 'has no Beauty.jsonl.gz'),
+  ('csv', 'interactions.csv is not there; expected a CSV file with the columns user_id, item_id, timestamp'),
   ('movielens', 'neither ratings.dat and movies.dat nor ratings.csv and movies.csv'),
   ('yelp', 'yelp_academic_dataset_review.json is not there; .* yelp.com/dataset')])
 def test_what_is_missing_is_said_by_name(tmp_path, source, said):
@@ -230,6 +248,10 @@ def test_a_category_and_a_header_are_wanted(tmp_path):
   write(tmp_path / 'movies.csv', ['movieId,title,genres'])
   with pytest.raises(InputError, match='expected the header "userId,movieId,rating,timestamp"'):
     read_dataset(settings('movielens', tmp_path))
+  write(tmp_path / 'interactions.csv', ['user_id,item_id', '1,2'])
+  write(tmp_path / 'items.csv', [])
+  with pytest.raises(InputError, match='begins with "user_id,item_id", without timestamp; expected a header with user'):
+    read_dataset(settings('csv', tmp_path))
 
 
 @pytest.mark.parametrize('raw, plain', [
