@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import glob
 import os
 import pathlib
 import re
@@ -108,7 +109,16 @@ def told() -> Iterator[None]:
 
 
 def drop_noise() -> None:
-  """No traceback for each of the writes that were under way when one of them failed; the failure itself is raised."""
+  """Silences what a user cannot act on; before JAX is imported.
+
+  No traceback for each of the writes that were under way when one of them failed; the failure itself is raised. And
+  where libtpu is installed, to plan with it, but there is no TPU, not the many lines of its search for one.
+  """
+  if not any(glob.glob(place) for place in ('/dev/accel*', '/dev/vfio/[0-9]*')):
+    for name, value in (('TPU_SKIP_MDS_QUERY', '1'), ('TPU_WORKER_HOSTNAMES', 'localhost'),
+                        ('TPU_ACCELERATOR_TYPE', 'v5e-1')):
+      os.environ.setdefault(name, value)
+
   def told(unraisable):
     if str(unraisable.exc_value) != 'Event loop is closed':
       sys.__unraisablehook__(unraisable)

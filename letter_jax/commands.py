@@ -14,7 +14,7 @@ from typing import BinaryIO, TextIO
 
 from tqdm import tqdm
 
-from letter_jax import artifacts, pipeline, processes, stages
+from letter_jax import artifacts, machine, pipeline, processes, stages
 from letter_jax.configuration import Config, MeshConfig
 from letter_jax.errors import InputError
 
@@ -79,7 +79,7 @@ def _recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> Non
     recommender = Recommender.from_workdir(workdir, options.beam, cold_items, mesh)
     among = recommender.among(allow, deny or ())
     said = f', {len(cold_items):,} of them cold' if cold_items else ''
-    tqdm.write(f'recommend: {len(recommender.catalogue):,} items{said}, beam {options.beam}, {stages.devices()}',
+    tqdm.write(f'recommend: {len(recommender.catalogue):,} items{said}, beam {options.beam}, {machine.devices()}',
                file=sys.stderr)
     answered, failed, start = 0, 0, time.perf_counter()
     with _writing(options.output, options.input) as file, tqdm(

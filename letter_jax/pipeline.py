@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-from letter_jax import artifacts, processes, stages
+from letter_jax import artifacts, machine, processes, stages
 from letter_jax.configuration import Config
 from letter_jax.data import sources
 from letter_jax.errors import InputError
@@ -85,6 +85,8 @@ def graph(config: Config) -> list[Stage]:
           trainings=('generator',)),
     Stage('evaluate', ('dataset', 'collaborative', 'semantic_ids', 'generator'), ('data.history_length', 'evaluation'),
           ('metrics.json', 'predictions.jsonl', 'ranks.npz'), stages.evaluate, folder='evaluation'),
+    Stage('report', ('collaborative', *(('text_embeddings', 'tokenizer') if learned_ids else ()), 'semantic_ids',
+                     'generator', 'evaluate'), ('seed',), ('../report.html',), stages.report, alone=True),
   ]
   unneeded = () if learned_ids else ('text_embeddings', 'tokenizer')
   return [stage for stage in all_stages if stage.name not in unneeded]
@@ -118,7 +120,7 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
     if each.name == 'dataset' and stage != 'dataset':
       # Whatever can be known to be wrong is said before anything is trained.
       processes.first(lambda: stages.check_inputs(config, workdir))
-  if stage in ('all', 'evaluate'):
+  if stage in ('all', 'evaluate', 'report'):
     processes.first(lambda: stages.print_results(config, workdir))
 
 
@@ -213,7 +215,7 @@ def _finish(attempt: _Attempt, stage: Stage, order: list[Stage], config: Config,
       _remove(_aside(place))
   outputs = {name: artifacts.fingerprint(directory / name) for name in stage.outputs}
   artifacts.write_json(directory / RECORD, {**attempt.wanted, 'complete': True, 'seconds': attempt.spent + seconds,
-                                            'outputs': outputs})
+                                            'machine': machine.describe(), 'outputs': outputs})
   print(f'{stage.name}: done in {seconds:.1f} s, in {directory}', flush=True)
 
 

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from letter_jax import artifacts, processes
+from letter_jax import artifacts, machine, processes
 from letter_jax.configuration import RAW_SOURCES, Config
 from letter_jax.data import letter_format, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows
@@ -61,16 +61,8 @@ def header(config: Config, workdir: pathlib.Path) -> str:
   mesh = sharding.make_mesh(config.mesh)
   over = f' of {processes.count()} processes' if processes.count() > 1 else ''
   data, generator = f'{config.data.source} {config.data.name}'.strip(), GENERATORS[config.generator.architecture]
-  return (f'letter_jax: {generator}, data {data}, seed {config.seed}; {devices()}{over}, '
+  return (f'letter_jax: {generator}, data {data}, seed {config.seed}; {machine.devices()}{over}, '
           f'mesh data {mesh.shape["data"]} x model {mesh.shape["model"]}; {workdir}')
-
-
-def devices() -> str:
-  """Such as '8 TPU v5e devices'."""
-  import jax
-  found = jax.devices()
-  kind = 'CPU' if found[0].platform == 'cpu' else found[0].device_kind
-  return f'{len(found)} {kind} device' + 's' * (len(found) > 1)
 
 
 def check_inputs(config: Config, workdir: pathlib.Path) -> None:
@@ -187,13 +179,19 @@ def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
                                      workdir / 'tokenizer')
     codes, report = assign_semantic_ids(latent, codebooks, config.tokenizer.model, config.semantic_ids.collisions)
     codebook_size = config.tokenizer.model.codebook_size
+    # For the report, which one process makes and which thus restores nothing.
+    artifacts.write_npy(directory / 'latents.npy', latent)
+    artifacts.write_npy(directory / 'codebooks.npy', codebooks)
   from letter_jax.tokenizer import diagnostics
   report = {**report, 'codebook_size': codebook_size, **diagnostics.diagnose(codes, codebook_size)}
   artifacts.write_npy(directory / 'semantic_ids.npy', codes)
   artifacts.write_json(directory / 'report.json', report)
   artifacts.write(directory / 'index.json', lambda path: letter_format.write_index(path, codes))
-  for name, value in report.items():
-    print(f'semantic_ids: {name:<20} ' + (f'{value:.4g}' if isinstance(value, float) else str(value)))
+  said = 'as given' if 'moved' not in report else (
+    f'{report["collided"]:,} shared their nearest ID, {report["moved"]:,} moved, {report["colliding_after"]:,} still '
+    'share theirs')
+  print(f'semantic_ids: {len(codes):,} items: {said}; codes used by level '
+        f'{", ".join(map(str, report["codes_used"]))} of {codebook_size}')
 
 
 def generator(config: Config, workdir: pathlib.Path) -> None:
@@ -258,6 +256,11 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     'generator_step': restored.step})
 
 
+def report(config: Config, workdir: pathlib.Path) -> None:
+  from letter_jax.reporting.report import write_report
+  write_report(config, workdir)
+
+
 def print_results(config: Config, workdir: pathlib.Path) -> None:
   """The final table and where each result lies."""
   from letter_jax.reporting.results_table import results_table
@@ -268,7 +271,7 @@ def print_results(config: Config, workdir: pathlib.Path) -> None:
   rows.update({label: metrics['baselines'][name]['test'] for name, label in labels.items()
                if name in metrics['baselines']})
   print(f'\n{results_table(rows)}\n{metrics["users"]:,} users, full ranking, beam {metrics["beam"]}\n')
-  for meaning, place in (('all metrics', 'evaluation/metrics.json'),
+  for meaning, place in (('report', 'report.html'), ('all metrics', 'evaluation/metrics.json'),
                          ('recommendations', 'evaluation/predictions.jsonl'),
                          ('semantic IDs', 'semantic_ids/index.json'), ('generator', 'generator/checkpoints'),
                          ('training curves', '**/tensorboard and **/metrics.jsonl')):

@@ -66,13 +66,13 @@ def test_predictions_have_every_user_once_and_give_the_metrics(finished):
 def test_a_finished_run_is_left_alone(workdir, capsys):
   before = _trees(workdir)
   pipeline.run(config_with(run_settings()), workdir)
-  assert capsys.readouterr().out.count('done before') == 7
+  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
   assert _trees(workdir) == before
 
 
 def test_settings_without_effect_may_change(workdir, capsys):
   pipeline.run(config_with(run_settings(generator__training__log_every_steps=1)), workdir)
-  assert capsys.readouterr().out.count('done before') == 7
+  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
 
 
 def test_a_changed_setting_is_named_and_nothing_is_touched(workdir):
@@ -136,7 +136,7 @@ def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
     pipeline.run(config_with(run_settings()), workdir, 'evaluate')
   pipeline.run(config_with(run_settings()), workdir)
   assert (workdir / output).read_bytes() == expected
-  assert capsys.readouterr().out.count('done before') == 6
+  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES) - 1
 
 
 def test_what_cannot_be_redone_is_kept(workdir, capsys):
@@ -146,7 +146,7 @@ def test_what_cannot_be_redone_is_kept(workdir, capsys):
     pipeline.run(broken, workdir, 'text_embeddings', overwrite=True)
   assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() == before
   pipeline.run(config_with(run_settings()), workdir)
-  assert capsys.readouterr().out.count('done before') == 7
+  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
   assert not [path for path in workdir.iterdir() if path.name.startswith('.')]
 
 
@@ -169,7 +169,7 @@ def test_what_killed_attempts_were_to_replace_is_not_lost(workdir, monkeypatch, 
   assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() == before
   capsys.readouterr()
   pipeline.run(config_with(run_settings()), workdir)
-  assert capsys.readouterr().out.count('done before') == 7
+  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
   pipeline.run(config_with(run_settings(text_embeddings__dim=5)), workdir, 'text_embeddings', overwrite=True)
   assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() != before
   assert not [path for path in workdir.iterdir() if path.name.startswith('.')]
@@ -195,7 +195,7 @@ def test_tables_that_are_made_again_change_nothing_for_later_stages(workdir, cap
     table.write_bytes(b'')
     subprocess.run([sys.executable, '-c', script], check=True, env={**os.environ, 'PYTHONHASHSEED': seed})
   pipeline.run(config_with(run_settings()), workdir)
-  assert capsys.readouterr().out.count('done before') == 7
+  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
 
 
 def test_the_time_of_a_killed_attempt_counts(workdir):
@@ -329,7 +329,7 @@ def test_everything_given_from_outside(tmp_path, finished):
 
   given = _letter_settings(folder, semantic_ids__path=str(tmp_path / 'workdir/semantic_ids/index.json'))
   assert [stage.name for stage in pipeline.graph(given)] == [
-    'dataset', 'collaborative', 'semantic_ids', 'generator', 'evaluate']
+    'dataset', 'collaborative', 'semantic_ids', 'generator', 'evaluate', 'report']
   with pytest.raises(InputError, match='--stage=tokenizer has nothing to do'):
     pipeline.run(given, tmp_path / 'other', 'tokenizer')
   for stage in ('dataset', 'semantic_ids'):
@@ -377,7 +377,7 @@ def test_checkpoints_elsewhere_belong_to_one_run(tmp_path, capsys):
   assert not list((tmp_path / 'workdir').rglob('checkpoints'))
   assert restore_generator(tmp_path / 'workdir').params
   pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
-  assert capsys.readouterr().out.count('done before') == 7
+  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
   # Another run does not take them for its own.
   with pytest.raises(InputError, match='sasrec holds checkpoints of another run'):
     pipeline.run(_elsewhere(tmp_path, seed=5), tmp_path / 'other')

@@ -19,5 +19,6 @@ def test_the_examples_of_reading_and_restoring(tmp_path):
     exec(example.replace("'workdirs/quickstart", f"'{tmp_path}"), scope)
   assert len(scope['users']) == 120 and scope['users'][0]['items'].dtype == np.int32
   found = scope['found']
-  assert found.items_BxW.shape == found.scores_BxW.shape == (2, 10)
-  assert all(len(set(row)) == 10 for row in np.asarray(found.items_BxW).tolist())
+  assert found.items_UxK.shape == found.scores_UxK.shape == (3, 10)
+  assert all(len(set(row)) == 10 for row in found.items_UxK.tolist())
+  assert scope['restored'].step > 0

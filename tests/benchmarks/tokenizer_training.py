@@ -77,14 +77,19 @@ class PeerStart:
 
 
 class Ours:
-  """The program's own training."""
+  """The program's own training, to be run in a process of its own as the program is."""
 
   def __init__(self, config: Config, scaled_NxT: np.ndarray, collaborative_Nxd: np.ndarray):
+    host_memory.keep()  # as the program does
     self._program = tokenizer_program(config.tokenizer, scaled_NxT, collaborative_Nxd, config.seed,
                                       sharding.make_mesh(MeshConfig()))
     self._state = jax.jit(self._program.init)(*self._program.init_arguments)
-    self.codebooks = np.asarray(self._state.params['codebooks'])
+    self._start = np.asarray(self._state.params['codebooks'])
     self.rate(1)
+
+  def codebooks(self) -> np.ndarray:
+    """That the training started with."""
+    return self._start
 
   def rate(self, epochs: int) -> float:
     start = time.perf_counter()
@@ -136,17 +141,19 @@ def main() -> None:
   parser.add_argument('--epochs', type=int, default=5, help='that are timed together')
   table.add_peer_arguments(parser)
   arguments = parser.parse_args()
-  host_memory.keep()  # as the program does
+  host_memory.keep()
   config, rows = Config(), []
   for text_NxT, collaborative_Nxd, name in inputs.embeddings(arguments):
     scaled_NxT = InputScale.of(text_NxT).apply(text_NxT)
-    ours = Ours(config, scaled_NxT, collaborative_Nxd)
+    ours = Apart(Ours, config, scaled_NxT, collaborative_Nxd)
     # Here and not in a process of its own: Cornac's k-means hangs in one that is not the first.
-    peer = None if arguments.ours else Peer(config.tokenizer.model, scaled_NxT, collaborative_Nxd, ours.codebooks)
+    peer = None if arguments.ours else Peer(config.tokenizer.model, scaled_NxT, collaborative_Nxd,
+                                            ours.call('codebooks'))
     rows.append(table.compare(f'tokenizer on {name}' + '; peer: Cornac' * (peer is not None), 'epochs/s',
-                              lambda ours=ours: ours.rate(arguments.epochs),
+                              lambda ours=ours: ours.call('rate', arguments.epochs),
                               peer and (lambda peer=peer: peer.rate(max(arguments.epochs // 2, 1))),
                               arguments.repeats))
+    ours.close()
   # Latents as they are before training: a random encoder's.
   latent_Nxd = np.random.default_rng(0).standard_normal((len(scaled_NxT), 32)).astype(np.float32)
   rows += start_rows(latent_Nxd, config.tokenizer.model, arguments.repeats, not arguments.ours)
