@@ -15,8 +15,7 @@ from letter_jax.data import letter_format, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.errors import InputError
 from letter_jax.evaluation import ranks
-
-GENERATORS = {'t5': 'LETTER-TIGER', 'llama': 'LETTER-LC-Rec'}
+from letter_jax.reporting.results_table import GENERATORS
 
 
 def text_embeddings_files(config: Config) -> dict[str, pathlib.Path]:

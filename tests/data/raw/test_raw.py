@@ -101,7 +101,9 @@ def write_csv(folder):
         + [f'5,{item},{user},1970-01-{1 + day:02}T00:00:00' for user, item, day in EVENTS[5:]]
         + ['5,B1,A1', '5,B1,A1,soon', '5,B1,A1,nan', '5,,A1,3'])
   write(folder / 'items.csv', ['title,categories,description,item_id,brand',
-                               'Soap & Water Set,Beauty > Bath &amp; Body,"It\'s', '', 'soap",B1,Acme', 'Nothing,,,B2,'])
+                               # A quoted field of several lines, one of them blank.
+                               'Soap & Water Set,Beauty > Bath &amp; Body,"It\'s', '', 'soap",B1,Acme',
+                               'Nothing,,,B2,'])
 
 
 WRITERS = {'csv': write_csv,

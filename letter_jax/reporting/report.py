@@ -1,0 +1,39 @@
+"""`WORKDIR/report.html`: one page on a finished run, the same for the same workdir."""
+
+import pathlib
+
+from letter_jax import artifacts
+from letter_jax.configuration import Config
+from letter_jax.reporting import (
+  accuracy,
+  code_usage,
+  item_space,
+  origin,
+  page,
+  recommendations,
+  training_curves,
+)
+from letter_jax.reporting.workdir import read_finished
+
+
+def write_report(config: Config, workdir: pathlib.Path) -> None:
+  """Reads what the stages wrote and writes the page.
+
+  Raises:
+    InputError: the evaluation is not complete, or a file is damaged.
+  """
+  run = read_finished(config, workdir)
+  sections = [
+    ('results', 'Results', accuracy.section(run)),
+    ('training', 'Training', training_curves.section(run)),
+    ('codes', 'Codes', code_usage.section(run)),
+    ('collisions', 'Collisions', code_usage.collisions(run)),
+    ('map', 'Map', item_space.map_section(run)),
+    ('neighbours', 'Neighbours', item_space.neighbours_section(run)),
+    ('users', 'Users', recommendations.section(run)),
+    ('origin', 'Settings, times, machine', origin.section(run))]
+  interactions = run.data.interactions
+  subtitle = (f'{len(interactions.users):,} users, {interactions.num_items:,} items, {len(interactions.items):,} '
+              f'interactions')
+  content = page.page(f'{run.generator_name} on {run.data.name}', subtitle, sections)
+  artifacts.write(workdir / 'report.html', lambda path: path.write_text(content, encoding='utf-8'))
