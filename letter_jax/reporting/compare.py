@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from letter_jax import artifacts
+from letter_jax.configuration import Config
 from letter_jax.errors import InputError
 from letter_jax.evaluation import ranks
 from letter_jax.reporting import figures, page, workdir
@@ -62,7 +63,7 @@ def compare(workdirs: Sequence[pathlib.Path], directory: pathlib.Path) -> str:
     'users': len(runs[0].users), 'resamples': RESAMPLES, 'seed': _SEED, 'runs': values})
   content = _page(runs, values, keys)
   artifacts.write(directory / 'compare.html', lambda path: path.write_text(content, encoding='utf-8'))
-  return _terminal(runs, values, keys)
+  return f'{_terminal(runs, values, keys)}\n\ncomparison       {directory / "compare.html"}'
 
 
 def unique_names(folders: Sequence[pathlib.Path]) -> list[str]:
@@ -96,7 +97,8 @@ def _read(folder: pathlib.Path, name: str) -> Compared:
   nearest = workdir.read_json(trained)['best_metrics'] if trained.exists() else {}
   return Compared(
     name, folder, [user for user, _ in asked], [target for _, target in asked], metrics['test'], found[ranks.GENERATOR],
-    workdir.flattened(config),
+    # A setting that came into the program after the run had its default then.
+    {**workdir.flattened(dataclasses.asdict(Config())), **workdir.flattened(config)},
     {'reconstruction': nearest.get('reconstruction'), 'collision_rate_nearest': nearest.get('collision_rate'),
      'collision_rate': ids['collision_rate'], 'perplexity': ids['perplexity']},
     {stage: record['seconds'] for stage, record in workdir.stage_records(folder).items()})

@@ -1,4 +1,6 @@
-"""Recommends from the files beside it: pip install jax safetensors; python recommend.py < users.jsonl > recs.jsonl"""
+"""Recommends from the files beside it: python recommend.py < users.jsonl > recs.jsonl
+
+pip install jax flatbuffers safetensors"""
 
 import json
 import pathlib
