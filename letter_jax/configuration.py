@@ -14,6 +14,7 @@ import difflib
 import math
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -307,6 +308,14 @@ class Config:
 def default_config() -> ml_collections.ConfigDict:
   """The defaults of `Config` as a ConfigDict that a recipe can change."""
   return ml_collections.ConfigDict(dataclasses.asdict(Config()))
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Values by dotted key: {'a': {'b': 1}} as {'a.b': 1}."""
+  flat = {}
+  for key, value in tree.items():
+    flat.update(flattened(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {f'{prefix}{key}': value})
+  return flat
 
 
 def from_config_dict(config) -> Config:

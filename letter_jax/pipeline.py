@@ -16,7 +16,7 @@ from typing import Any
 from etils import epath
 
 from letter_jax import artifacts, machine, processes, stages
-from letter_jax.configuration import Config
+from letter_jax.configuration import Config, flattened
 from letter_jax.data import sources
 from letter_jax.errors import InputError
 
@@ -293,7 +293,7 @@ def _spoiled(record: dict, directory: pathlib.Path) -> list[str]:
 def _wanted(stage: Stage, by_name, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   """What the stage's record must hold to be the result of this config."""
   files = stage.files(config)
-  flat = _flatten(dataclasses.asdict(config))
+  flat = _settings(config)
   settings = {key: value for key, value in flat.items()
               if any(key == prefix or key.startswith(f'{prefix}.') for prefix in stage.settings)
               and not key.endswith(WITHOUT_EFFECT) and key not in files}
@@ -311,7 +311,7 @@ def _changes(record: dict, wanted: dict, stage: Stage) -> list[str]:
     return [f'version of this program (which writes {", ".join(missing)})']
   changes = []
   # A setting that came into the program after the record was written had its default then.
-  then = {**_flatten(dataclasses.asdict(Config())), **record['settings']}
+  then = {**_settings(Config()), **record['settings']}
   keys = record['settings'].keys() | wanted['settings'].keys()
   if record['settings'].get('data.source') != wanted['settings'].get('data.source'):
     keys = {'data.source'}  # the settings of the one source do not exist for the other
@@ -358,15 +358,9 @@ def _descendants(stage: Stage, order: list[Stage]) -> list[Stage]:
   return [each for each in order if stage.name in _ancestors(each, by_name)]
 
 
-def _flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
+def _settings(config: Config) -> dict[str, Any]:
   """By dotted key, values as JSON gives them back."""
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      flat.update(_flatten(value, f'{prefix}{key}.'))
-    else:
-      flat[f'{prefix}{key}'] = json.loads(json.dumps(value))
-  return flat
+  return {key: json.loads(json.dumps(value)) for key, value in flattened(dataclasses.asdict(config)).items()}
 
 
 def _given(key: str, path: str) -> dict[str, pathlib.Path]:

@@ -26,7 +26,7 @@ class Compared:
   Attributes:
     name: that no other run has.
     ranks_3xU: int32, of the generator (`evaluation/ranks.py`).
-    config: flattened, of the stage generator.
+    config: by dotted key, of the stage generator.
     tokenizer: `reconstruction`, `collision_rate_nearest`, `collision_rate`, `perplexity` (by level); None: unknown.
   """
 
@@ -98,7 +98,7 @@ def _read(folder: pathlib.Path, name: str) -> Compared:
   return Compared(
     name, folder, [user for user, _ in asked], [target for _, target in asked], metrics['test'], found[ranks.GENERATOR],
     # A setting that came into the program after the run had its default then.
-    {**workdir.flattened(dataclasses.asdict(Config())), **workdir.flattened(config)},
+    {**workdir.settings(dataclasses.asdict(Config())), **workdir.settings(config)},
     {'reconstruction': nearest.get('reconstruction'), 'collision_rate_nearest': nearest.get('collision_rate'),
      'collision_rate': ids['collision_rate'], 'perplexity': ids['perplexity']},
     {stage: record['seconds'] for stage, record in workdir.stage_records(folder).items()})

@@ -10,14 +10,13 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.reporting import page
 from letter_jax.reporting.page import Html
-from letter_jax.reporting.workdir import Finished, duration, flattened, stage_records, training_log
+from letter_jax.reporting.workdir import Finished, duration, settings, stage_records, training_log
 
 _PACKAGES = ('letter_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
-_SPEEDS = {'collaborative': 'collaborative', 'tokenizer': 'tokenizer', 'generator': 'generator'}
 
 
 def section(run: Finished) -> Html:
-  ours, defaults = flattened(dataclasses.asdict(run.config)), flattened(dataclasses.asdict(Config()))
+  ours, defaults = settings(dataclasses.asdict(run.config)), settings(dataclasses.asdict(Config()))
   changed = [(key, str(value), str(defaults[key])) for key, value in ours.items() if value != defaults[key]]
   return page.section(
     'origin', 'Where this comes from',
@@ -62,4 +61,4 @@ def versions() -> str:
 def _data(run: Finished) -> list[tuple[str, str]]:
   summary = {key: value for key, value in run.data.summary().items() if value is not None}
   return [(key.replace('_', ' '), f'{value:,}' if isinstance(value, int) else str(value))
-          for key, value in flattened(summary).items()]
+          for key, value in settings(summary).items()]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from letter_jax.configuration import Config
+from letter_jax.configuration import Config, flattened
 from letter_jax.data import splits, store
 from letter_jax.data.dataset import Dataset
 from letter_jax.errors import InputError
@@ -160,15 +160,9 @@ def duration(seconds: float | None) -> str:
   return f'{minutes} min {rest:02} s' if minutes < 60 else f'{minutes // 60} h {minutes % 60:02} min'
 
 
-def flattened(values: Mapping, prefix: str = '') -> dict[str, Any]:
-  """{'a': {'b': 1}} as {'a.b': 1}; lists as tuples, as in a config."""
-  found = {}
-  for key, value in values.items():
-    if isinstance(value, Mapping):
-      found.update(flattened(value, f'{prefix}{key}.'))
-    else:
-      found[f'{prefix}{key}'] = _frozen(value)
-  return found
+def settings(config: Mapping) -> dict[str, Any]:
+  """A config's values by dotted key, lists as tuples."""
+  return {key: _frozen(value) for key, value in flattened(config).items()}
 
 
 def _frozen(value: Any) -> Any:
