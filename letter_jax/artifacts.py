@@ -6,7 +6,9 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,22 @@ def write_npy(path: pathlib.Path, array: np.ndarray) -> None:
   def save(temporary: pathlib.Path):
     with temporary.open('wb') as file:
       np.save(file, array, allow_pickle=False)
+  write(path, save)
+
+
+def read_npz(path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
+  """All arrays of an .npz file; InputError, which ends with `expected`, where it is not there or damaged."""
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return {name: file[name] for name in file.files}
+  except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    raise InputError(f'{path} cannot be read ({error}); expected {expected}') from error
+
+
+def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  def save(temporary: pathlib.Path):
+    with temporary.open('wb') as file:
+      np.savez(file, **arrays)
   write(path, save)
 
 

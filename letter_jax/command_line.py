@@ -36,6 +36,7 @@ def define_flags() -> None:
   flags.DEFINE_bool('exclude_history', defaults.exclude_history, 'recommend: no item that the history has')
   flags.DEFINE_string('allow', defaults.allow, 'recommend: file of the only items that may come out, a raw id a line')
   flags.DEFINE_string('deny', defaults.deny, 'recommend: file of items that may not, a raw id a line')
+  flags.DEFINE_bool('skip_unknown', defaults.skip_unknown, 'recommend: pass over items of --allow that are unknown')
   flags.DEFINE_string('cold_items', defaults.cold_items,
                       'recommend: file of items that came after the training, a {"id": ..., "title": ...} a line')
   flags.DEFINE_list('platforms', ['cpu', 'cuda', 'tpu'], 'export: what the search is lowered for')

@@ -5,18 +5,21 @@ All but 'plan' take the settings from the workdir's own record; a recipe is only
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
 from tqdm import tqdm
 
-from letter_jax import artifacts, machine, pipeline, processes, stages
+from letter_jax import artifacts, machine, pipeline, processes
 from letter_jax.configuration import Config, MeshConfig
+from letter_jax.data import letter_format
 from letter_jax.errors import InputError
+from letter_jax.reporting.results_table import GENERATORS
 
 RECOMMEND, EXPORT, COMPARE, PLAN = COMMANDS = 'recommend', 'export', 'compare', 'plan'
 STANDARD = '-'
@@ -35,6 +38,7 @@ class Options:
   exclude_history: bool = True
   allow: str = ''
   deny: str = ''
+  skip_unknown: bool = False
   cold_items: str = ''
   platforms: tuple[str, ...] = ()
   workdirs: tuple[str, ...] = ()
@@ -64,34 +68,48 @@ def _plan(config: Config, workdir: pathlib.Path, options: Options) -> None:
 
 def _compare(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   from letter_jax.reporting.compare import compare
-  print(compare([pathlib.Path(each) for each in options.workdirs], workdir))
+  folders = [pathlib.Path(each) for each in options.workdirs]
+  for folder in folders:
+    pipeline.require_whole(folder, 'evaluate')
+  print(compare(folders, workdir))
 
 
 def _recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
+  from letter_jax.serving import lines as json_lines
   from letter_jax.serving.cold_items import read_cold_items
-  from letter_jax.serving.lines import recommend_lines
   from letter_jax.serving.recommender import Recommender
   if not 1 <= options.k <= options.beam:
     raise InputError(f'--k={options.k}; expected 1 to {options.beam}, the value of --beam')
+  pipeline.require_whole(workdir, 'semantic_ids', 'generator')
   allow, deny = (_item_list(path) for path in (options.allow, options.deny))
   cold_items = read_cold_items(pathlib.Path(options.cold_items)) if options.cold_items else ()
-  with _reading(options.input) as (lines, count):
+  with _reading(options.input) as (lines, count), _writing(options.output, options.input) as write:
     recommender = Recommender.from_workdir(workdir, options.beam, cold_items, mesh)
-    among = recommender.among(allow, deny or ())
+    among = recommender.among(allow, deny or (), options.skip_unknown)
     said = f', {len(cold_items):,} of them cold' if cold_items else ''
-    tqdm.write(f'recommend: {len(recommender.catalogue):,} items{said}, beam {options.beam}, {machine.devices()}',
-               file=sys.stderr)
+    _say(f'{len(recommender.catalogue):,} items{said}, beam {options.beam}, {machine.devices()}')
+    for what, items in (('--allow', allow), ('--deny', deny)):
+      unknown = sum(recommender.catalogue.number(item) is None for item in items or ())
+      if unknown:
+        _say(f'{unknown:,} of the {len(items):,} items of {what} are unknown')
+    chunks = json_lines.ready_chunks(lines) if count is None else json_lines.whole_chunks(lines)
     answered, failed, start = 0, 0, time.perf_counter()
-    with _writing(options.output, options.input) as file, tqdm(
-        total=count, desc='recommend', unit='user', disable=None, dynamic_ncols=True) as bar:
-      for good, line in recommend_lines(recommender, lines, options.k, options.exclude_history, among):
-        file.write(f'{line}\n')
-        answered, failed = answered + good, failed + (not good)
-        bar.update()
+    with tqdm(total=count, desc=RECOMMEND, unit='user', disable=None, dynamic_ncols=True) as bar:
+      for answers in json_lines.recommend_lines(recommender, chunks, options.k, options.exclude_history, among):
+        if not write(''.join(f'{line}\n' for _, line in answers)):
+          break
+        good = sum(good for good, _ in answers)
+        answered, failed = answered + good, failed + len(answers) - good
+        bar.update(len(answers))
   rate = answered / max(time.perf_counter() - start, 1e-9)
   lines_failed = f'{failed:,} line' + 's' * (failed != 1)
   wrong = f'; {lines_failed} could not be used, with an "error" in the output' if failed else ''
-  tqdm.write(f'recommend: {answered:,} users, {rate:,.0f} a second{wrong}', file=sys.stderr)
+  _say(f'{answered:,} users, {rate:,.0f} a second{wrong}')
+
+
+def _say(what: str) -> None:
+  """On the standard error: the standard output may be the recommendations."""
+  tqdm.write(f'{RECOMMEND}: {what}', file=sys.stderr)
 
 
 def _item_list(path: str) -> list[str] | None:
@@ -99,9 +117,10 @@ def _item_list(path: str) -> list[str] | None:
   if not path:
     return None
   try:
-    found = [line.strip() for line in pathlib.Path(path).read_text(encoding='utf-8').splitlines() if line.strip()]
+    text = pathlib.Path(path).read_text(encoding='utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(f'{path} cannot be read ({error}); expected one raw id of an item a line') from error
+  found = [line.strip() for line in text.split('\n') if line.strip()]
   if not found:
     raise InputError(f'{path} names no item; expected one raw id of an item a line')
   return found
@@ -114,47 +133,60 @@ def _reading(path: str) -> Iterator[tuple[BinaryIO, int | None]]:
     yield sys.stdin.buffer, None
     return
   try:
-    count = sum(1 for line in open(path, 'rb') if line.strip()) if pathlib.Path(path).is_file() else None  # noqa: SIM115
-    with open(path, 'rb') as file:
-      yield file, count
+    file = open(path, 'rb')  # noqa: SIM115, closed below
   except OSError as error:
-    if error.filename != path:
-      raise
     raise InputError(f'--input={path} cannot be read ({error}); expected a file of JSON lines, or - for the standard '
                      'input') from error
+  with file:
+    count = None
+    if file.seekable():  # for the progress bar
+      count = sum(1 for line in file if line.strip())
+      file.seek(0)
+    yield file, count
 
 
 @contextlib.contextmanager
-def _writing(path: str, read: str) -> Iterator[TextIO]:
+def _writing(path: str, read: str) -> Iterator[Callable[[str], bool]]:
+  """What writes and says whether anybody still reads."""
   if path == STANDARD:
-    try:
-      # Half of a surrogate pair, which JSON can hold, is written as JSON escapes it.
-      sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
-      yield sys.stdout
-      sys.stdout.flush()
-    except BrokenPipeError:  # who reads has enough
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # Half of a surrogate pair, which JSON can hold, is written as JSON escapes it.
+    sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
+    yield functools.partial(_write, sys.stdout, path)
     return
   if read != STANDARD and pathlib.Path(path).exists() and os.path.samefile(path, read):
     raise InputError(f'--output={path} is the input; expected another file')
   try:
-    with open(path, 'w', encoding='utf-8', errors='backslashreplace') as file:
-      yield file
+    file = open(path, 'w', encoding='utf-8', errors='backslashreplace')  # noqa: SIM115, closed below
   except OSError as error:
-    raise InputError(f'--output={path} cannot be written ({error}); expected a file on a disk with room; what was '
-                     'written stays') from error
+    raise InputError(f'--output={path} cannot be written ({error}); expected a file in a folder that is there'
+                     ) from error
+  with file:
+    yield functools.partial(_write, file, path)
+
+
+def _write(file: TextIO, path: str, text: str) -> bool:
+  try:
+    file.write(text)
+    file.flush()
+    return True
+  except BrokenPipeError:  # who reads has enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+    return False
+  except OSError as error:
+    raise InputError(f'--output={path} cannot be written ({error}); expected a disk with room; what was written '
+                     'stays') from error
 
 
 def _export(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   from letter_jax.serving import export
   from letter_jax.serving.trained import TrainedGenerator
   export.require_platforms(options.platforms)
+  pipeline.require_whole(workdir, 'semantic_ids', 'generator')
   generator, folder = TrainedGenerator.of_workdir(workdir, mesh), workdir / 'export'
   generator.require_beam(options.beam, len(generator.catalogue))
-  index = (workdir / 'semantic_ids' / 'index.json').read_text(encoding='utf-8')
-  artifacts.write(folder / 'index.json', lambda path: path.write_text(index, encoding='utf-8'))
-  export.export_hugging_face(folder / 'hugging_face', generator, index)
-  print(f'export: {stages.GENERATORS[generator.config.generator.architecture]} for transformers, in '
+  artifacts.write(folder / 'index.json', lambda path: letter_format.write_index(path, generator.catalogue.codes_NxL))
+  export.export_hugging_face(folder / 'hugging_face', generator)
+  print(f'export: {GENERATORS[generator.config.generator.architecture]} for transformers, in '
         f'{folder / "hugging_face"}', flush=True)
   export.export_search(folder, generator, options.beam, options.platforms)
   print(f'export: its search for {", ".join(options.platforms)}, in {folder}; try: python {folder / "recommend.py"} < '

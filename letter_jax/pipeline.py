@@ -259,6 +259,20 @@ def _put_aside(directory: pathlib.Path) -> tuple[epath.Path, epath.Path] | None:
   return aside, directory
 
 
+def require_whole(workdir: pathlib.Path, *names: str) -> None:
+  """Raises InputError unless these stages are complete in `workdir`, as they were written; whatever their settings."""
+  by_name = {each.name: each for each in graph(Config())}
+  for name in names:
+    directory = by_name[name].directory(workdir)
+    record = _read_record(directory)
+    if record is None or not record['complete']:
+      raise InputError(f'{workdir} has no finished {name}; expected the workdir of a run that is complete')
+    spoiled = _spoiled(record, directory)
+    if spoiled:
+      raise InputError(f'{", ".join(spoiled)} missing or not as it was written; expected what the stage {name} wrote: '
+                       'run it again')
+
+
 def is_complete(stage: Stage, order: list[Stage], config: Config, workdir: pathlib.Path,
                 directory: pathlib.Path) -> bool:
   """Whether `directory` holds what the stage would make of this config and of its inputs in `workdir`."""
@@ -293,16 +307,20 @@ def _spoiled(record: dict, directory: pathlib.Path) -> list[str]:
 def _wanted(stage: Stage, by_name, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
   """What the stage's record must hold to be the result of this config."""
   files = stage.files(config)
-  flat = _settings(config)
-  settings = {key: value for key, value in flat.items()
-              if any(key == prefix or key.startswith(f'{prefix}.') for prefix in stage.settings)
-              and not key.endswith(WITHOUT_EFFECT) and key not in files}
+  settings = {key: value for key, value in settings_of(stage, config).items() if key not in files}
   inputs = {}
   for name in stage.inputs:
     outputs = (_read_record(by_name[name].directory(workdir)) or {}).get('outputs')
     inputs[name] = outputs and {output: outputs[output] for output in by_name[name].identity or outputs}
   contents = {key: artifacts.fingerprint(path) if path.is_file() else None for key, path in files.items()}
   return {'settings': settings, 'inputs': inputs, 'files': contents}
+
+
+def settings_of(stage: Stage, config: Config) -> dict[str, Any]:
+  """Those that its results depend on, by dotted key."""
+  return {key: value for key, value in _settings(config).items()
+          if any(key == prefix or key.startswith(f'{prefix}.') for prefix in stage.settings)
+          and not key.endswith(WITHOUT_EFFECT)}
 
 
 def _changes(record: dict, wanted: dict, stage: Stage) -> list[str]:

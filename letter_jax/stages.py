@@ -126,7 +126,7 @@ def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
     from letter_jax.data.text_embeddings import PROJECTION, embed_texts
     rows, projection = embed_texts(store.load_texts(workdir / 'dataset'), config.text_embeddings, config.seed)
     if projection:  # for items that come after the training
-      artifacts.write(directory / PROJECTION, projection.write)
+      projection.write(directory / PROJECTION)
   artifacts.write_npy(directory / 'embeddings.npy', rows)
 
 

@@ -30,6 +30,14 @@ def variants(config: Config) -> dict[str, Config]:
                          'letter_jax/configuration.py')
       section[last] = value
     found[name] = from_config_dict(values)
+  if len(found) < 2:
+    raise InputError(f'config.sweep has {len(found)} run; expected two at least, to compare')
+  of_data = {name: pipeline.settings_of(pipeline.graph(each)[0], each) for name, each in found.items()}
+  first = next(iter(of_data))
+  for name, settings in of_data.items():
+    if settings != of_data[first]:
+      raise InputError(f'config.sweep: the runs {first} and {name} have other data; expected the same users, to '
+                       'compare')
   return found
 
 
@@ -42,28 +50,42 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
   done = []
   for place, (name, each) in enumerate(runs.items(), 1):
     print(f'--- {name}, run {place} of {len(runs)}', flush=True)
-    processes.first(lambda name=name, each=each: share(each, workdir / name, done))
+    processes.first(lambda name=name, each=each: share(each, workdir / name, done, overwrite))
     pipeline.run(each, workdir / name, stage, overwrite)
     done.append(workdir / name)
   if stage == 'all':
     processes.first(lambda: _compare(done, workdir))
 
 
-def share(config: Config, workdir: pathlib.Path, others: list[pathlib.Path]) -> None:
-  """Copies from other workdirs each stage that would come out the same here and has not begun."""
+def share(config: Config, workdir: pathlib.Path, others: list[pathlib.Path], overwrite: bool = False) -> None:
+  """Copies from other workdirs each stage that would come out the same here and has not begun.
+
+  Args:
+    overwrite: replaces also what is there, if it is of other settings.
+
+  Raises:
+    InputError: the disk is full or cannot be written.
+  """
   order = pipeline.graph(config)
   for stage in order:
     directory = stage.directory(workdir)
-    if directory.exists():
+    if directory.exists() and (not overwrite or pipeline.is_complete(stage, order, config, workdir, directory)):
       continue
-    for other in others:
-      if pipeline.is_complete(stage, order, config, workdir, stage.directory(other)):
-        partial = directory.with_name(f'.{directory.name}.partial')
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(stage.directory(other), partial)
-        partial.rename(directory)
-        print(f'{stage.name}: that of {other.name}', flush=True)
-        break
+    other = next((each for each in others
+                  if pipeline.is_complete(stage, order, config, workdir, stage.directory(each))), None)
+    if other is None:
+      continue
+    partial = directory.with_name(f'.{directory.name}.partial')
+    try:
+      shutil.rmtree(partial, ignore_errors=True)
+      shutil.copytree(stage.directory(other), partial)
+      shutil.rmtree(directory, ignore_errors=True)
+      partial.rename(directory)
+    except OSError as error:
+      shutil.rmtree(partial, ignore_errors=True)
+      raise InputError(f'{stage.directory(other)} could not be copied to {directory} ({str(error)[:200]}); expected a '
+                       'disk with room that can be written') from error
+    print(f'{stage.name}: that of {other.name}', flush=True)
 
 
 def _compare(workdirs: list[pathlib.Path], directory: pathlib.Path) -> None:

@@ -28,9 +28,17 @@ def test_runs_share_the_stages_that_do_not_differ(tmp_path, capsys):
   assert (tmp_path / 'compare.html').exists() and 'sharp' in said.rpartition('--- ')[2]
   sweep.run(config, tmp_path)
   assert ': running' not in capsys.readouterr().out
+  # What is done again is done once.
+  again = config_with(run_settings(sweep=SWEEP, generator__training__epochs=1, tokenizer__training__epochs=2,
+                                   collaborative__training__epochs=1))
+  sweep.run(again, tmp_path, overwrite=True)
+  said = capsys.readouterr().out
+  assert said.count('collaborative: running') == 1 and said.count('collaborative: that of plain') == 2
 
 
 @pytest.mark.parametrize('runs, said', [
+  ((('a', ()),), 'has 1 run; expected two at least'),
+  ((('a', ()), ('b', (('seed', 1),))), 'the runs a and b have other data'),
   ((('a', ()), ('a', ())), "a run named 'a'; expected names of folders, each once"),
   ((('a/b', ()),), "a run named 'a/b'"), ((('..', ()),), "a run named '..'"),
   ((('a', (('generator.tau', 1.0),)),), 'the run a sets config.generator.tau, which does not exist'),

@@ -15,6 +15,7 @@ import operator
 import pathlib
 import re
 import string
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,11 @@ def write_index(path: pathlib.Path, codes_NxL: np.ndarray) -> None:
   lines = (f'"{item}": ' + json.dumps([f'{prefix}{code}>' for prefix, code in zip(prefixes, codes)])
            for item, codes in enumerate(codes_NxL.tolist()))
   pathlib.Path(path).write_text('{\n' + ',\n'.join(lines) + '\n}\n', encoding='utf-8')
+
+
+def tokens_of(codes: Sequence[int]) -> list[str]:
+  """An item's codes as in an index.json."""
+  return [f'<{level_letter(level)}_{code}>' for level, code in enumerate(codes)]
 
 
 def level_letter(level: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from letter_jax import artifacts
 from letter_jax.configuration import TextEmbeddingsConfig
 from letter_jax.errors import InputError
 
@@ -43,19 +44,17 @@ class TextProjection:
     return _of_unit_length(vectorizer.transform(_documents(texts)) @ self.directions_DxV.T)
 
   def write(self, path: pathlib.Path) -> None:
-    with path.open('wb') as file:
-      np.savez(file, words=np.frombuffer('\n'.join(self.words).encode('utf-8'), np.uint8), idf=self.idf_V,
-               directions=self.directions_DxV)
+    artifacts.write_npz(path, {'words': np.frombuffer('\n'.join(self.words).encode('utf-8'), np.uint8),
+                               'idf': self.idf_V, 'directions': self.directions_DxV})
 
   @classmethod
   def read(cls, path: pathlib.Path) -> 'TextProjection':
     """Raises InputError where it is not there or damaged."""
-    try:
-      with np.load(path, allow_pickle=False) as file:
-        return cls(tuple(file['words'].tobytes().decode('utf-8').split('\n')), file['idf'], file['directions'])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-      raise InputError(f'{path} cannot be read ({error}); expected what the stage text_embeddings writes beside its '
-                       'rows, where they are TF-IDF') from error
+    expected = 'what the stage text_embeddings writes beside its rows, where they are TF-IDF'
+    found = artifacts.read_npz(path, expected)
+    if found.keys() != {'words', 'idf', 'directions'}:
+      raise InputError(f'{path} has the arrays {", ".join(found)}; expected {expected}')
+    return cls(tuple(found['words'].tobytes().decode('utf-8').split('\n')), found['idf'], found['directions'])
 
 
 def embed_texts(texts: Texts | None, config: TextEmbeddingsConfig,

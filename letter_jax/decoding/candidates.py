@@ -25,18 +25,23 @@ class Paths:
 
   Attributes:
     nodes_NxL: int32, nodes of levels 1 .. L that lead to each item.
+    rank_N: int32, place of each item among those with its semantic ID; None where no two items share one.
     largest_leaf: static, S, most items with one semantic ID.
   """
 
   nodes_NxL: jax.Array
+  rank_N: jax.Array | None
   largest_leaf: int = dataclasses.field(metadata={'static': True})
 
   @classmethod
   def of(cls, trie: ItemTrie) -> 'Paths':
     leaves_N = item_trie.leaves_of_items(trie)
     nodes_NxL = np.concatenate([item_trie.nodes_of_items(trie)[:, 1:], leaves_N[:, None]], axis=1)
-    largest = 1 if trie.first_item is None else int(np.diff(np.asarray(trie.first_item)).max())
-    return cls(jnp.asarray(nodes_NxL), largest)
+    if trie.first_item is None:
+      return cls(jnp.asarray(nodes_NxL), None, 1)
+    first_item, rank_N = np.asarray(trie.first_item), np.empty(len(leaves_N), np.int32)
+    rank_N[np.asarray(trie.item)] = np.arange(len(leaves_N)) - np.repeat(first_item[:-1], np.diff(first_item))
+    return cls(jnp.asarray(nodes_NxL), jnp.asarray(rank_N), int(np.diff(first_item).max()))
 
 
 @jax.tree_util.register_dataclass
@@ -99,19 +104,16 @@ def best_items(beams: Beams, trie: ItemTrie, paths: Paths, candidates: Candidate
     return beams.items_BxW, beams.scores_BxW
   rank_S = jnp.arange(paths.largest_leaf, dtype=jnp.int32)
   item_BxP = item_trie.items_of_leaves(trie, beams.leaves_BxW[..., None], rank_S).reshape(batch, -1)
-  there_BxP = (item_BxP >= 0) & candidates.allowed_N[jnp.maximum(item_BxP, 0)]
-  there_BxP &= ~(item_BxP[:, :, None] == had_BxH[:, None, :]).any(axis=-1)
-  # The first W places that hold an item, in order.
   places = item_BxP.shape[1]
+  # Where an item of the history stands, if its leaf is on a beam; else behind the last place.
+  had_BxHxW = beams.leaves_BxW[:, None, :] == paths.nodes_NxL[jnp.maximum(had_BxH, 0), -1][..., None]
+  is_there_BxH = had_BxHxW.any(axis=-1) & (had_BxH >= 0)
+  place_BxH = jnp.argmax(had_BxHxW, axis=-1) * paths.largest_leaf + paths.rank_N[jnp.maximum(had_BxH, 0)]
+  there_BxP = (item_BxP >= 0) & candidates.allowed_N[jnp.maximum(item_BxP, 0)]
+  there_BxP = there_BxP.at[jnp.arange(batch)[:, None], jnp.where(is_there_BxH, place_BxH, places)].set(
+    False, mode='drop')
+  # The first W places that hold an item, in order.
   found_BxW, place_BxW = jax.lax.top_k(jnp.where(there_BxP, places - jnp.arange(places), 0), width)
   scores_BxW = take(beams.scores_BxW, place_BxW // paths.largest_leaf)
   return (jnp.where(found_BxW > 0, take(item_BxP, place_BxW), -1),
           jnp.where(found_BxW > 0, scores_BxW, -jnp.inf))
-
-
-def distinct(items_BxH: np.ndarray) -> np.ndarray:
-  """int32 [B, H] on the host: each item of a row once, -1 in the place of its repetitions."""
-  ordered_BxH = np.sort(items_BxH, axis=1)
-  again_BxH = np.zeros(ordered_BxH.shape, bool)
-  again_BxH[:, 1:] = ordered_BxH[:, 1:] == ordered_BxH[:, :-1]
-  return np.where(again_BxH, -1, ordered_BxH).astype(np.int32)

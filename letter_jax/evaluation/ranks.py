@@ -17,22 +17,16 @@ GENERATOR = 'generator'
 
 
 def write(path: pathlib.Path, ranks: Mapping[str, np.ndarray]) -> None:
-  def save(temporary: pathlib.Path):
-    with temporary.open('wb') as file:
-      np.savez(file, **ranks)
-  artifacts.write(path, save)
+  artifacts.write_npz(path, ranks)
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Model -> int32 [3, U]; InputError where the file is not there or damaged."""
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      found = {name: file[name] for name in file.files}
-    if any(each.ndim != 2 or len(each) != 3 for each in found.values()):
-      raise ValueError('its arrays are not [3, users]')
-    return found
-  except (OSError, ValueError, EOFError) as error:
-    raise InputError(f'{path} cannot be read ({error}); expected the ranks that the stage evaluate writes') from error
+  expected = 'the ranks that the stage evaluate writes'
+  found = artifacts.read_npz(path, expected)
+  if any(each.ndim != 2 or len(each) != 3 for each in found.values()):
+    raise InputError(f'{path} has arrays that are not [3, users]; expected {expected}')
+  return found
 
 
 def gains(ranks_3xU: np.ndarray, metric: str) -> np.ndarray:

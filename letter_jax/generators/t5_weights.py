@@ -13,6 +13,7 @@ import safetensors.numpy
 from letter_jax.configuration import T5Config
 from letter_jax.errors import InputError
 from letter_jax.generators.t5 import T5
+from letter_jax.generators.vocabulary import END, PAD
 
 
 def names(config: T5Config) -> dict[tuple[str, ...], tuple[str, bool]]:
@@ -97,3 +98,15 @@ def _shapes(config: T5Config, vocabulary_size: int) -> dict[str, tuple[int, ...]
 def write(path: pathlib.Path, params: dict, config: T5Config) -> None:
   """Writes a .safetensors file that T5ForConditionalGeneration loads."""
   safetensors.numpy.save_file(to_hugging_face(params, config), str(path), metadata={'format': 'pt'})
+
+
+def hugging_face_config(config: T5Config, vocabulary_size: int) -> dict:
+  """`config.json` of the same model, for `T5ForConditionalGeneration.from_pretrained`."""
+  return {
+    'architectures': ['T5ForConditionalGeneration'], 'model_type': 't5', 'is_encoder_decoder': True,
+    'vocab_size': vocabulary_size, 'd_model': config.d_model, 'd_kv': config.d_kv, 'd_ff': config.d_ff,
+    'num_layers': config.layers, 'num_decoder_layers': config.layers, 'num_heads': config.heads,
+    'relative_attention_num_buckets': config.relative_buckets,
+    'relative_attention_max_distance': config.relative_distance, 'dropout_rate': config.dropout,
+    'layer_norm_epsilon': 1e-6, 'feed_forward_proj': 'relu', 'tie_word_embeddings': True,
+    'pad_token_id': PAD, 'decoder_start_token_id': PAD, 'eos_token_id': END}

@@ -32,7 +32,7 @@ def section(run: Finished) -> Html:
     page.tag('h3', 'By how much is known of the user'),
     page.paragraph(f'Users grouped by the length of their history before the test item (models see the latest '
                    f'{run.config.data.history_length}).'),
-    *_grouped(run, names, 'history', run.data.interactions.lengths - 1, 'items'))
+    *_grouped(run, names, 'history', run.lengths_U, 'items'))
 
 
 def _results(run: Finished, names: dict[str, str]) -> Html:
@@ -46,7 +46,7 @@ def _results(run: Finished, names: dict[str, str]) -> Html:
       cells.append(page.estimate(value, *bounds, best=value == best[column] > 0))
     rows.append((name, *cells))
   without = [name for model, name in names.items() if model not in run.ranks]
-  said = (f'Test, {run.metrics["users"]:,} users, ranked among all {run.data.interactions.num_items:,} items; beam '
+  said = (f'Test, {run.metrics["users"]:,} users, ranked among all {run.summary["items"]:,} items; beam '
           f'{run.metrics["beam"]}. Below each value its 95% interval, from {RESAMPLES:,} bootstrap resamples of the '
           'users.')
   if without:
@@ -85,14 +85,24 @@ def _validation(run: Finished, names: dict[str, str]) -> Html:
 
 
 def groups(values_U: np.ndarray, unit: str) -> list[tuple[str, np.ndarray]]:
-  """(label, bool [U]) of about equally many users each, by a whole number of theirs; 0 is a group of its own."""
-  positive = values_U[values_U > 0]
-  found = [(f'0 {unit}', values_U == 0)] if len(positive) < len(values_U) else []
-  edges = np.unique(np.quantile(positive, np.linspace(0, 1, _GROUPS + 1)).astype(int)) if len(positive) else []
-  for number, high in enumerate(edges[1:] if len(edges) > 1 else edges):
-    low = edges[number] + (number > 0) if len(edges) > 1 else high
+  """(label, bool [U]) of about equally many users each, by a whole number of theirs; 0 is a group of its own.
+
+  Users of one value stay together: a group ends with the value that fills its share of those who are left.
+  """
+  value_V, count_V = np.unique(values_U, return_counts=True)
+  found = []
+  if value_V[0] == 0:
+    found.append((f'0 {unit}', values_U == 0))
+    value_V, count_V = value_V[1:], count_V[1:]
+  for number in range(_GROUPS):
+    if not len(value_V):
+      break
+    filled_V = np.cumsum(count_V) >= count_V.sum() / (_GROUPS - number)
+    last = int(np.argmax(filled_V))
+    low, high = int(value_V[0]), int(value_V[last])
     found.append((f'{low}–{high} {unit}' if low < high else f'{low} {unit}', (values_U >= low) & (values_U <= high)))
-  return [(label, member_U) for label, member_U in found if member_U.any()]
+    value_V, count_V = value_V[last + 1:], count_V[last + 1:]
+  return found
 
 
 def _grouped(run: Finished, names: dict[str, str], kind: str, values_U: np.ndarray, unit: str) -> list[Html]:

@@ -26,7 +26,7 @@ class Compared:
   Attributes:
     name: that no other run has.
     ranks_3xU: int32, of the generator (`evaluation/ranks.py`).
-    config: by dotted key, of the stage generator.
+    config: by dotted key, as the stages ran.
     tokenizer: `reconstruction`, `collision_rate_nearest`, `collision_rate`, `perplexity` (by level); None: unknown.
   """
 
@@ -91,17 +91,19 @@ def _read(folder: pathlib.Path, name: str) -> Compared:
   if found[ranks.GENERATOR].shape[1] != len(asked):
     raise InputError(f'{folder}/evaluation has the ranks of {found[ranks.GENERATOR].shape[1]} users and the '
                      f'recommendations of {len(asked)}; {workdir.REDO}')
-  config = workdir.read_json(folder / 'generator' / 'generator.json')['config']
+  records = workdir.stage_records(folder)
+  # Of each stage as it ran: a sweep's run may have a stage of another run, and one stage may have been done again.
+  ran = {key: value for record in records.values() for key, value in record['settings'].items()}
   ids = workdir.read_json(folder / 'semantic_ids' / 'report.json')
   trained = folder / 'tokenizer' / 'tokenizer.json'
   nearest = workdir.read_json(trained)['best_metrics'] if trained.exists() else {}
   return Compared(
     name, folder, [user for user, _ in asked], [target for _, target in asked], metrics['test'], found[ranks.GENERATOR],
     # A setting that came into the program after the run had its default then.
-    {**workdir.settings(dataclasses.asdict(Config())), **workdir.settings(config)},
+    {**workdir.settings(dataclasses.asdict(Config())), **workdir.settings(ran)},
     {'reconstruction': nearest.get('reconstruction'), 'collision_rate_nearest': nearest.get('collision_rate'),
      'collision_rate': ids['collision_rate'], 'perplexity': ids['perplexity']},
-    {stage: record['seconds'] for stage, record in workdir.stage_records(folder).items()})
+    {stage: record['seconds'] for stage, record in records.items()})
 
 
 def _require_same_users(first: Compared, other: Compared) -> None:

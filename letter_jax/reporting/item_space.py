@@ -38,7 +38,7 @@ def _map(run: Finished) -> list[Html]:
   crosses_Kxd = np.zeros((0, rows_NxD.shape[1])) if codebook_Kxd is None else codebook_Kxd
   places = project(np.concatenate([rows_NxD[drawn_S], crosses_Kxd]), run.config.seed)
   places_Sx2, crosses_Kx2 = places[:len(drawn_S)], places[len(drawn_S):]
-  named_N, level = categories(run.data.texts, len(rows_NxD))
+  named_N, level = categories(run.texts, len(rows_NxD))
   shown = [name for name, _ in collections.Counter(named_N[drawn_S].tolist()).most_common() if name != 'other']
   names = [*shown, *(['other'] if 'other' in named_N[drawn_S] else [])]
   # The grey ones first, so that they hide nothing.

@@ -59,6 +59,6 @@ def versions() -> str:
 
 
 def _data(run: Finished) -> list[tuple[str, str]]:
-  summary = {key: value for key, value in run.data.summary().items() if value is not None}
+  summary = {key: value for key, value in run.summary.items() if value is not None and key != 'content'}
   return [(key.replace('_', ' '), f'{value:,}' if isinstance(value, int) else str(value))
           for key, value in settings(summary).items()]

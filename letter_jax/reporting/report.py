@@ -32,8 +32,6 @@ def write_report(config: Config, workdir: pathlib.Path) -> None:
     ('neighbours', 'Neighbours', item_space.neighbours_section(run)),
     ('users', 'Users', recommendations.section(run)),
     ('origin', 'Settings, times, machine', origin.section(run))]
-  interactions = run.data.interactions
-  subtitle = (f'{len(interactions.users):,} users, {interactions.num_items:,} items, {len(interactions.items):,} '
-              f'interactions')
-  content = page.page(f'{run.generator_name} on {run.data.name}', subtitle, sections)
+  subtitle = ', '.join(f'{run.summary[what]:,} {what}' for what in ('users', 'items', 'interactions'))
+  content = page.page(f'{run.generator_name} on {run.summary["name"]}', subtitle, sections)
   artifacts.write(workdir / 'report.html', lambda path: path.write_text(content, encoding='utf-8'))

@@ -10,7 +10,6 @@ import numpy as np
 
 from letter_jax.configuration import Config, flattened
 from letter_jax.data import splits, store
-from letter_jax.data.dataset import Dataset
 from letter_jax.errors import InputError
 from letter_jax.evaluation import popularity, ranks
 from letter_jax.reporting.results_table import GENERATORS
@@ -28,7 +27,10 @@ class Finished:
   """A run whose evaluation is complete.
 
   Attributes:
-    data, examples: the data set and its test example for every user.
+    summary: `dataset/summary.json`.
+    item_names, texts: of all items, each None where the source had none.
+    examples: the test example of every user.
+    lengths_U: int64, items before it, as far as they are kept (`config.data.window_users`).
     counts_N: int64 [items], training interactions of each item.
     metrics: `evaluation/metrics.json`.
     ranks: model -> int32 [3, users], as far as they are known (`evaluation/ranks.py`).
@@ -38,8 +40,11 @@ class Finished:
 
   config: Config
   workdir: pathlib.Path
-  data: Dataset
+  summary: dict
+  item_names: tuple[str, ...] | None
+  texts: tuple[dict[str, str], ...] | None
   examples: splits.Examples
+  lengths_U: np.ndarray
   counts_N: np.ndarray
   metrics: dict
   ranks: dict[str, np.ndarray]
@@ -60,17 +65,19 @@ class Finished:
 
   def title(self, item: int) -> str:
     """What a reader knows the item by: title, else name, else number."""
-    titled = self.data.texts[item]['title'] if self.data.texts else ''
-    named = self.data.item_names[item] if self.data.item_names else ''
+    titled = self.texts[item]['title'] if self.texts else ''
+    named = self.item_names[item] if self.item_names else ''
     return titled or named or f'item {item}'
 
 
 def read_finished(config: Config, workdir: pathlib.Path) -> Finished:
   """Reads all of it; InputError where the evaluation is not complete or a file is damaged."""
   metrics = evaluation(workdir)
-  data = store.load(workdir / 'dataset')
-  examples = splits.test_examples(data.interactions, config.data.history_length)
-  counts_N = popularity.training_counts(data.interactions)
+  directory, window = workdir / 'dataset', config.data.window_users
+  data = (store.StreamedInteractions(directory, window, config.data.history_length + 2) if window else
+          store.load_interactions(directory))
+  counts_N, recent = popularity.training_counts(data), data.recent()
+  examples = splits.test_examples(recent, config.data.history_length)
   found = test_ranks(workdir, metrics)
   if 'popularity' not in found:
     found['popularity'] = popularity.popularity_metrics(counts_N, examples.targets)[1]
@@ -79,8 +86,9 @@ def read_finished(config: Config, workdir: pathlib.Path) -> Finished:
       raise InputError(f'{workdir}/evaluation has the ranks of {ranks_3xU.shape[1]} users ({model}) where the data set '
                        f'has {len(examples)}; {REDO}')
   codes_NxL = np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False)
-  return Finished(config, workdir, data, examples, counts_N, metrics, found, codes_NxL,
-                  read_json(workdir / 'semantic_ids' / 'report.json'))
+  return Finished(
+    config, workdir, store.load_summary(directory), *store.load_items(directory), examples, recent.lengths - 1,
+    counts_N, metrics, found, codes_NxL, read_json(workdir / 'semantic_ids' / 'report.json'))
 
 
 def read_json(path: pathlib.Path) -> Any:

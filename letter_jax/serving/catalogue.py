@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+import operator
 import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from letter_jax.data import store
-from letter_jax.data.letter_format import level_letter
+from letter_jax.data.letter_format import tokens_of
 from letter_jax.errors import InputError
 
 # An item as a user names it: its number, 0 .. N - 1, or its id in the source of the data.
@@ -46,35 +47,43 @@ class Catalogue:
     return {raw_id: number for number, raw_id in enumerate(self.raw_ids)}
 
   def number(self, item: Item) -> int | None:
-    """Of an item that is known, else None."""
+    """Of an item that is known, else None; TypeError for what is neither a number nor a raw id."""
     if isinstance(item, str):
       return self._number_of.get(item)
-    return int(item) if 0 <= item < len(self) else None
+    if isinstance(item, bool | np.bool_):
+      raise TypeError('a truth value is no item')
+    number = operator.index(item)
+    return number if 0 <= number < len(self) else None
 
   def semantic_id(self, item: int) -> str:
     """Such as '<a_12><b_3><c_41>'."""
-    return ''.join(f'<{level_letter(level)}_{code}>' for level, code in enumerate(self.codes_NxL[item].tolist()))
+    return ''.join(tokens_of(self.codes_NxL[item].tolist()))
 
   def having(self, raw_ids: Sequence[str], titles: Sequence[str], codes_MxL: np.ndarray) -> 'Catalogue':
     """With M cold items behind the others."""
     return Catalogue((*self.raw_ids, *raw_ids), (*self.titles, *titles), np.concatenate([self.codes_NxL, codes_MxL]),
                      self.trained)
 
-  def allowed(self, allow: Iterable[Item] | None, deny: Iterable[Item]) -> np.ndarray:
-    """bool [N]: those of `allow` (all, where it is None) that are not in `deny`.
+  def allowed(self, allow: Iterable[Item] | None, deny: Iterable[Item], skip_unknown: bool) -> np.ndarray:
+    """bool [N]: those of `allow` (all, where it is None) that are not in `deny`, which may have unknown items.
 
     Raises:
-      InputError: an item that is unknown; no item is left.
+      InputError: `allow` has an unknown item, and those are not skipped; no item is left.
     """
     allowed_N = np.ones(len(self), bool)
     if allow is not None:
-      allowed_N = self._mask(allow, 'the items that are allowed')
-    allowed_N &= ~self._mask(deny, 'the items that are denied')
+      allowed_N, unknown = self._mask(allow)
+      if unknown and not skip_unknown:
+        raise InputError(f'{len(unknown)} of the items that are allowed are unknown, the first {unknown[0]!r}; '
+                         f'expected numbers below {len(self)} or raw ids such as {self.raw_ids[0]!r}, or that unknown '
+                         'ones are to be passed over (skip_unknown)')
+    allowed_N &= ~self._mask(deny)[0]
     if not allowed_N.any():
       raise InputError('no item is allowed; expected one at least to recommend')
     return allowed_N
 
-  def _mask(self, items: Iterable[Item], what: str) -> np.ndarray:
+  def _mask(self, items: Iterable[Item]) -> tuple[np.ndarray, list[Item]]:
+    """bool [N], and the items that are unknown."""
     mask_N, unknown = np.zeros(len(self), bool), []
     for item in items:
       number = self.number(item)
@@ -82,7 +91,4 @@ class Catalogue:
         unknown.append(item)
       else:
         mask_N[number] = True
-    if unknown:
-      raise InputError(f'{len(unknown)} of {what} are unknown, the first {unknown[0]!r}; expected numbers below '
-                       f'{len(self)} or raw ids such as {self.raw_ids[0]!r}')
-    return mask_N
+    return mask_N, unknown

@@ -1,5 +1,6 @@
 """Items that came after the training: the trained tokenizer gives them semantic IDs, from their text alone."""
 
+import codecs
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from letter_jax.configuration import Config
+from letter_jax.data import store
 from letter_jax.data.dataset import TEXT_FIELDS
 from letter_jax.data.letter_format import field_text
 from letter_jax.data.raw.source import is_id
@@ -22,7 +24,7 @@ def read_cold_items(path: pathlib.Path) -> list[dict[str, Any]]:
     InputError: no file, or a line that is none.
   """
   try:
-    lines = path.read_bytes().splitlines()
+    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b'\n')
   except OSError as error:
     raise InputError(f'{path} cannot be read ({error}); expected cold items, one JSON object a line') from error
   found = []
@@ -85,8 +87,22 @@ def _embeddings(items: Sequence[Mapping[str, Any]], config: Config, workdir: pat
   if config.text_embeddings.model:
     from letter_jax.data.language_models import embed_items
     return embed_items(texts, config.text_embeddings)
-  from letter_jax.data.text_embeddings import PROJECTION, TextProjection
-  return TextProjection.read(workdir / 'text_embeddings' / PROJECTION).rows(texts)
+  return _projection(config, workdir).rows(texts)
+
+
+def _projection(config: Config, workdir: pathlib.Path):
+  """The TF-IDF of the workdir's rows; fitted again, and written, where an earlier version kept none."""
+  from letter_jax.data.text_embeddings import PROJECTION, TextProjection, embed_texts
+  path, embeddings = (workdir / 'text_embeddings' / name for name in (PROJECTION, 'embeddings.npy'))
+  if path.exists():
+    return TextProjection.read(path)
+  rows_NxD, projection = embed_texts(store.load_texts(workdir / 'dataset'), config.text_embeddings, config.seed)
+  before_NxD = np.load(embeddings, allow_pickle=False)
+  if rows_NxD.shape != before_NxD.shape or not np.allclose(rows_NxD, before_NxD, atol=1e-3):
+    raise InputError(f'{path} is not there, and what is fitted to the texts again is not {embeddings}; expected the '
+                     'file, or the versions of the libraries that the rows were made with')
+  projection.write(path)
+  return projection
 
 
 def _given_rows(items: Sequence[Mapping[str, Any]], dim: int) -> np.ndarray:

@@ -9,7 +9,6 @@
 """
 
 import dataclasses
-import json
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -23,12 +22,15 @@ from jax import export as jax_export
 from safetensors.flax import save_file
 
 from letter_jax import artifacts
+from letter_jax.data import letter_format
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.candidates import Candidates, Paths
 from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.decoding.user_search import search_candidates
 from letter_jax.errors import InputError
+from letter_jax.generators import base_model, prompts, t5_weights
 from letter_jax.generators.training import generator_search
+from letter_jax.generators.vocabulary import FIRST_CODE, Vocabulary
 from letter_jax.serving import exported_recommend
 from letter_jax.serving.trained import TrainedGenerator
 
@@ -47,7 +49,11 @@ def export_search(folder: pathlib.Path, generator: TrainedGenerator, beam: int, 
   trie = item_trie.build(catalogue.codes_NxL)
   arrays = _named({'params': generator.params, 'codes': catalogue.codes_NxL, 'nodes': Paths.of(trie).nodes_NxL,
                    'trie': _arrays_of(trie)})
+  history_length = config.data.history_length
+  if generator.base is not None:
+    history_length = min(history_length, base_model.longest_history(generator.base, catalogue.codes_NxL.shape[1]))
   folder.mkdir(parents=True, exist_ok=True)
+  artifacts.remove(sorted(folder.glob('search_*.stablehlo')))  # they go with other arrays
   artifacts.write(folder / 'arrays.safetensors', lambda path: _save(path, arrays))
   for platform in platforms:
     settings = dataclasses.replace(config, generator=dataclasses.replace(
@@ -55,11 +61,11 @@ def export_search(folder: pathlib.Path, generator: TrainedGenerator, beam: int, 
     search = generator_search(settings, catalogue.codes_NxL.shape[1], generator.codebook_size, generator.mesh,
                               generator.base)
     run = _self_contained(search, trie, beam)
-    exported = _export(run, arrays, len(catalogue), config.data.history_length, platform)
+    exported = _export(run, arrays, len(catalogue), history_length, platform)
     artifacts.write(folder / f'search_{platform}.stablehlo',
                     lambda path, exported=exported: path.write_bytes(exported.serialize()))
   artifacts.write_json(folder / 'items.json', {
-    'beam': beam, 'history_length': config.data.history_length,
+    'beam': beam, 'history_length': history_length,
     'items': [{'id': raw_id, 'title': title, 'semantic_id': catalogue.semantic_id(item)}
               for item, (raw_id, title) in enumerate(zip(catalogue.raw_ids, catalogue.titles))]})
   artifacts.write(folder / 'recommend.py', lambda path: shutil.copyfile(exported_recommend.__file__, path))
@@ -70,22 +76,23 @@ def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
   path.chmod(0o644)  # it makes files that nobody else can read
 
 
-def export_hugging_face(folder: pathlib.Path, generator: TrainedGenerator, index: str) -> None:
-  """The generator for transformers; `index`: the semantic IDs, in LETTER's format."""
-  config, levels = generator.config.generator, generator.catalogue.codes_NxL.shape[1]
+def export_hugging_face(folder: pathlib.Path, generator: TrainedGenerator) -> None:
+  """The generator for transformers."""
+  config, catalogue = generator.config.generator, generator.catalogue
+  levels, K = catalogue.codes_NxL.shape[1], generator.codebook_size
+  # What a server needs beside the model: what an item is called, which codes compete, how a prompt is written.
+  letter = {'softmax': config.softmax, 'items': {
+    str(item): letter_format.tokens_of(codes) for item, codes in enumerate(catalogue.codes_NxL.tolist())}}
   if generator.base is None:
-    from letter_jax.generators import t5_weights
-    artifacts.write(folder / 'model.safetensors',
-                    lambda path: t5_weights.write(path, generator.trained, config.model))
-    return
-  from letter_jax.generators import prompts
-  from letter_jax.generators.llama_training import write_hugging_face
-  write_hugging_face(folder, generator.config, generator.base, generator.trained, levels, generator.codebook_size,
-                     generator.mesh)
-  # What a server needs beside the model: how a prompt is written, what an item is called, which codes compete.
-  artifacts.write_json(folder / 'letter.json', {
-    'prompt': prompts.TEMPLATES['sequential'][0].removesuffix('{id}'), 'separator': prompts.ID_SEPARATOR,
-    'softmax': config.softmax, 'items': json.loads(index)})
+    size = Vocabulary(levels, K).size
+    artifacts.write_json(folder / 'config.json', t5_weights.hugging_face_config(config.model, size))
+    artifacts.write(folder / 'model.safetensors', lambda path: t5_weights.write(path, generator.trained, config.model))
+    letter['first_code'] = FIRST_CODE
+  else:
+    from letter_jax.generators.llama_training import write_hugging_face
+    write_hugging_face(folder, generator.config, generator.base, generator.trained, levels, K, generator.mesh)
+    letter.update(prompt=prompts.TEMPLATES['sequential'][0].removesuffix('{id}'), separator=prompts.ID_SEPARATOR)
+  artifacts.write_json(folder / 'letter.json', letter)
 
 
 def _compute_dtype(name: str, platform: str) -> str:

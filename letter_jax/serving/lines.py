@@ -8,17 +8,19 @@ An item that came after the training has "cold": true. A line that cannot be use
 with its "user" where that can be read.
 """
 
+import codecs
 import dataclasses
 import itertools
 import json
+import queue
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from letter_jax.decoding.candidates import Candidates
-from letter_jax.serving.recommender import Recommender
+from letter_jax.serving.recommender import Choice, Recommender
 
 USERS_AT_ONCE = 1024  # read, sorted by length and searched together
 
@@ -34,22 +36,75 @@ class Request:
   error: str = ''
 
 
-def recommend_lines(recommender: Recommender, lines: Iterable[bytes], k: int, exclude_history: bool = True,
-                    among: Candidates | None = None) -> Iterator[tuple[bool, str]]:
-  """(whether it could be answered, JSON) for each line that is not blank. A chunk is on the devices while the one
-  before is written."""
-  numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+def recommend_lines(recommender: Recommender, chunks: Iterable[list[tuple[int, bytes]]], k: int,
+                    exclude_history: bool = True, among: Choice | None = None) -> Iterator[list[tuple[bool, str]]]:
+  """For each chunk (whether it could be answered, JSON) of its lines.
+
+  Args:
+    chunks: (number, line) pairs, of `whole_chunks` or `ready_chunks`. An empty one asks for what is under way; else a
+      chunk is on the devices while the one before is written.
+  """
   before = None
-  while chunk := list(itertools.islice(numbered, USERS_AT_ONCE)):
+  for chunk in chunks:
     requests = [parse(recommender, number, line) for number, line in chunk]
     good = [request for request in requests if not request.error]
     searches = list(recommender.searches([request.known for request in good], exclude_history, among,
                                          recommender.batch))
     if before:
-      yield from _answers(recommender, *before, k)
-    before = requests, good, searches
+      yield list(_answers(recommender, *before, k))
+    before = (requests, good, searches) if chunk else None
   if before:
-    yield from _answers(recommender, *before, k)
+    yield list(_answers(recommender, *before, k))
+
+
+def whole_chunks(lines: Iterable[bytes]) -> Iterator[list[tuple[int, bytes]]]:
+  """USERS_AT_ONCE lines at a time, numbered from 1, without the blank ones: for what can be read at once."""
+  numbered = _numbered(lines)
+  while chunk := list(itertools.islice(numbered, USERS_AT_ONCE)):
+    yield chunk
+
+
+def ready_chunks(lines: Iterable[bytes]) -> Iterator[list[tuple[int, bytes]]]:
+  """The same, but never more than what is there; empty before it waits: who asks line by line is answered so."""
+  waiting: queue.Queue = queue.Queue(2 * USERS_AT_ONCE)
+  end = object()
+
+  def read() -> None:
+    try:
+      for pair in _numbered(lines):
+        waiting.put(pair)
+      waiting.put(end)
+    except BaseException as error:  # raised where it is waited for
+      waiting.put(error)
+
+  threading.Thread(target=read, daemon=True).start()
+  chunk: list = []
+  while True:
+    try:
+      pair = waiting.get(block=False)
+    except queue.Empty:
+      yield chunk
+      if chunk:
+        yield []
+      chunk = []
+      pair = waiting.get()
+    if isinstance(pair, BaseException):
+      raise pair
+    if pair is end:
+      yield chunk
+      return
+    chunk.append(pair)
+    if len(chunk) == USERS_AT_ONCE:
+      yield chunk
+      chunk = []
+
+
+def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+  for number, line in enumerate(lines, 1):
+    if number == 1:
+      line = line.removeprefix(codecs.BOM_UTF8)
+    if line.strip():
+      yield number, line
 
 
 def parse(recommender: Recommender, number: int, line: bytes) -> Request:

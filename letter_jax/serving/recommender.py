@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from letter_jax.configuration import MeshConfig
-from letter_jax.decoding.candidates import Candidates, distinct
+from letter_jax.decoding.candidates import Candidates
 from letter_jax.errors import InputError
 from letter_jax.generators.training import user_search
 from letter_jax.serving.catalogue import Catalogue, Item
@@ -31,6 +31,14 @@ class Recommendations:
   skipped_U: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Which items may come out; of `Recommender.among`, and for that recommender alone."""
+
+  recommender: 'Recommender' = dataclasses.field(repr=False)
+  candidates: Candidates = dataclasses.field(repr=False)
+
+
 class Recommender:
   """The best generator of a finished workdir, on all devices of this process.
 
@@ -45,7 +53,7 @@ class Recommender:
     self._search, self._params, self.catalogue = search, params, catalogue
     self.beam, self.batch = search.beam, search.batch
     self._widths = search.widths(history_length)
-    self._all = search.candidates(np.ones(len(catalogue), bool))
+    self._all = Choice(self, search.candidates(np.ones(len(catalogue), bool)))
 
   @classmethod
   def from_workdir(cls, workdir, beam: int = 20, cold_items: Sequence[Mapping] = (),
@@ -72,18 +80,22 @@ class Recommender:
                          generator.base)
     return cls(search, generator.params, catalogue, generator.config.data.history_length)
 
-  def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = ()) -> Candidates:
+  def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = (),
+            skip_unknown: bool = False) -> Choice:
     """What `recommend` is to choose from: all items, or those of `allow`, without those of `deny`.
 
     Takes milliseconds and compiles nothing: stock, region or age may be another for every call.
 
+    Args:
+      skip_unknown: passes over items of `allow` that are unknown; those of `deny` do not matter.
+
     Raises:
-      InputError: an item that is unknown; no item is left.
+      InputError: `allow` has an item that is unknown; no item is left.
     """
-    return self._search.candidates(self.catalogue.allowed(allow, deny))
+    return Choice(self, self._search.candidates(self.catalogue.allowed(allow, deny, skip_unknown)))
 
   def recommend(self, histories: Sequence[Sequence[Item]], k: int = 10, exclude_history: bool = True,
-                among: Candidates | None = None) -> Recommendations:
+                among: Choice | None = None) -> Recommendations:
     """The `k` best next items for each of U histories.
 
     Args:
@@ -94,7 +106,7 @@ class Recommender:
       among: of `Recommender.among`.
 
     Raises:
-      InputError: `k` is out of range.
+      InputError: `k` is out of range; an item that is neither a number nor a text; `among` is of another recommender.
     """
     self.require(k)
     known, skipped_U = self._known(histories)
@@ -108,7 +120,7 @@ class Recommender:
     if not 1 <= k <= self.beam:
       raise InputError(f'k is {k}; expected 1 to {self.beam}, the beams of the search')
 
-  def searches(self, known: Sequence[Sequence[int]], exclude_history: bool = True, among: Candidates | None = None,
+  def searches(self, known: Sequence[Sequence[int]], exclude_history: bool = True, among: Choice | None = None,
                rows: int = 0) -> Iterator[tuple[np.ndarray, tuple[jax.Array, jax.Array]]]:
     """Histories in batches of like lengths, each begun before the one before is given back.
 
@@ -119,6 +131,9 @@ class Recommender:
       indices of the batch's users, and its (items int32, scores float32 [rows, beam]) on the devices, of which rows
       behind the users' do not count.
     """
+    among = among or self._all
+    if among.recommender is not self:
+      raise InputError('among is of another recommender; expected one of Recommender.among of this one')
     lengths_U = np.array([len(history) for history in known], np.int64)
     rows = rows or self._search.rows(len(known))
     order_U, begun = np.argsort(lengths_U, kind='stable'), None
@@ -129,18 +144,23 @@ class Recommender:
       latest_BxC = _padded([known[user][-width:] for user in users.tolist()], rows, width)
       had_BxH = np.zeros((rows, 0), np.int32)
       if exclude_history:
-        had = [known[user] for user in users.tolist()]
-        had_BxH = _padded(had, rows, width if longest <= width else _power_of_two(longest))
-      before, begun = begun, (users, self._search.items(self._params, latest_BxC, distinct(had_BxH),
-                                                        among or self._all))
+        had = [list(set(known[user])) for user in users.tolist()]
+        most = max(map(len, had))
+        had_BxH = _padded(had, rows, width if most <= width else _power_of_two(most))
+      before, begun = begun, (users, self._search.items(self._params, latest_BxC, had_BxH, among.candidates))
       if before:
         yield before
     if begun:
       yield begun
 
   def _known(self, histories: Sequence[Sequence[Item]]) -> tuple[list[list[int]], np.ndarray]:
-    known = [[number for item in history if (number := self.catalogue.number(item)) is not None]
-             for history in histories]
+    known = []
+    for user, history in enumerate(histories):
+      try:
+        numbers = [self.catalogue.number(item) for item in history]
+      except TypeError as error:
+        raise InputError(f'history {user} has an item that is neither a number nor a raw id ({error})') from error
+      known.append([number for number in numbers if number is not None])
     skipped_U = np.array([len(history) - len(found) for history, found in zip(histories, known)], np.int32)
     return known, skipped_U
 

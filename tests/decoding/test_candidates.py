@@ -7,7 +7,7 @@ import pytest
 
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import beam_search
-from letter_jax.decoding.candidates import Candidates, Paths, best_items, distinct, still_allowed
+from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
 from tests.small_data import distinct_codes
 
 ITEMS, LEVELS, K, USERS = 60, 3, 6, 7
@@ -29,8 +29,14 @@ def search(table_BxLxK, codes_NxL, allowed_N, had_BxH, beam, renormalise):
     return best_items(beams, trie, paths, candidates, had_BxH)
 
   trie = item_trie.build(codes_NxL)
-  items, scores = run(table_BxLxK, trie, Paths.of(trie), Candidates.of(trie, allowed_N), distinct(had_BxH))
+  items, scores = run(table_BxLxK, trie, Paths.of(trie), Candidates.of(trie, allowed_N), once(had_BxH))
   return np.asarray(items), np.asarray(scores)
+
+
+def once(had_BxH):
+  """Each item of a row once."""
+  return np.array([[item if item not in row[:place] else -1 for place, item in enumerate(row)]
+                   for row in had_BxH.tolist()], np.int32)
 
 
 def scores_of(table_LxK, codes_NxL, renormalise):
@@ -102,9 +108,3 @@ def test_items_below_each_node_are_counted():
     for level, below in enumerate(Candidates.of(trie, allowed_N).below):
       assert len(below) == trie.nodes[level + 1]
       np.testing.assert_array_equal(below, np.bincount(nodes_NxL[allowed_N, level], minlength=len(below)))
-
-
-def test_distinct_keeps_each_item_once():
-  found = distinct(np.array([[3, 1, 3, -1, 3], [-1, -1, 2, 2, 0]]))
-  assert [sorted(row[row >= 0]) for row in found] == [[1, 3], [0, 2]]
-  assert found.shape == (2, 5) and found.dtype == np.int32

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from letter_jax import artifacts
-from letter_jax.configuration import Config
+from letter_jax.configuration import Config, flattened
 from letter_jax.data import splits, store
 from letter_jax.data.dataset import Dataset
 from letter_jax.evaluation import popularity, ranks
@@ -45,7 +45,8 @@ def write_run(workdir: pathlib.Path, settings: dict | None = None, seed: int = 0
   for name in ('collaborative', 'generator'):
     _write_log(workdir / name, {'loss': 2.5}, {metric: 0.1 for metric in METRICS})
     machine = {'machine': 'eight abaci'} if name == 'generator' else {}  # earlier versions recorded none
-    artifacts.write_json(workdir / name / 'stage.json', {'complete': True, 'seconds': 75.0, **machine})
+    artifacts.write_json(workdir / name / 'stage.json', {
+      'complete': True, 'seconds': 75.0, 'settings': flattened(dataclasses.asdict(config)), **machine})
   _write_evaluation(workdir, config, whole, random)
   return config
 

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
 
+from letter_jax.data import store
 from letter_jax.errors import InputError
 from letter_jax.evaluation import ranks
 from letter_jax.reporting import accuracy, item_space, page
@@ -193,3 +195,20 @@ def test_numbers_and_durations():
   assert [page.number(value) for value in (0.08891, 1.0, 0.0, -0.0123, -1e-9, None, 12.5)] == [
     '.0889', '1.0000', '.0000', '−.0123', '.0000', '–', '12.5000']
   assert [duration(seconds) for seconds in (4.21, 125, 4200, None)] == ['4.2 s', '2 min 05 s', '1 h 10 min', '–']
+
+
+@pytest.mark.parametrize('values, labels', [
+  ([1] * 90 + [2] * 5 + [100], ['1 x', '2 x', '100 x']), ([0, 1, 5, 9], ['0 x', '1 x', '5 x', '9 x']),
+  (range(1, 9), ['1–2 x', '3–4 x', '5–6 x', '7–8 x'])])
+def test_groups_are_about_equally_large(values, labels):
+  assert [label for label, _ in accuracy.groups(np.array(values), 'x')] == labels
+
+
+def test_interactions_that_are_streamed_are_not_all_read(tmp_path, monkeypatch):
+  config = write_run(tmp_path, {'data.window_users': 7})
+  monkeypatch.setattr(store, 'load_interactions', None)
+  streamed = report(config, tmp_path)
+  monkeypatch.undo()
+  whole = report(dataclasses.replace(config, data=dataclasses.replace(config.data, window_users=0)), tmp_path)
+  assert Reader(streamed).words['users'] == Reader(whole).words['users']
+  assert Reader(streamed).words['results'] == Reader(whole).words['results']

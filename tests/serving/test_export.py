@@ -1,7 +1,9 @@
 """The exported folder, used where nothing of this program is, gives what the recommender gives."""
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -41,7 +43,7 @@ def test_the_folder_recommends_without_this_program(exported, finished, predicti
 
 def test_the_loader_has_no_import_of_this_program(exported):
   source = (exported / 'recommend.py').read_text()
-  assert 'letter_jax' not in source and len(source.splitlines()) < 50
+  assert 'letter_jax' not in source and len(source.splitlines()) < 60
 
 
 @pytest.mark.parametrize('platform', ['cpu', 'cuda', 'tpu'])
@@ -55,9 +57,38 @@ def test_each_platform_has_its_search_for_any_number_of_users(exported, platform
 def test_the_other_formats_are_there(exported, finished):
   assert (exported / 'index.json').read_text() == (finished / 'semantic_ids/index.json').read_text()
   tensors = safetensors.numpy.load_file(exported / 'hugging_face/model.safetensors')
-  assert tensors['shared.weight'].shape == (2 + 3 * 8, 16)
+  config = json.loads((exported / 'hugging_face/config.json').read_text())
+  assert tensors['shared.weight'].shape == (config['vocab_size'], config['d_model']) == (2 + 3 * 8, 16)
+  assert tensors['encoder.block.0.layer.0.SelfAttention.q.weight'].shape == (
+    config['num_heads'] * config['d_kv'], config['d_model'])
+  assert f'encoder.block.{config["num_layers"]}.layer.0.SelfAttention.q.weight' not in tensors
+  letter = json.loads((exported / 'hugging_face/letter.json').read_text())
+  assert letter['softmax'] == 'catalogue' and letter['first_code'] == 2 and len(letter['items']) == 60
   table = json.loads((exported / 'items.json').read_text())
   assert len(table['items']) == 60 and table['beam'] == 20
+
+
+def test_a_later_export_leaves_nothing_of_an_earlier_one(exported, finished, tmp_path):
+  shutil.copytree(finished, tmp_path / 'workdir')
+  commands.run('export', tmp_path / 'workdir', commands.Options(platforms=('cpu',), beam=5))
+  folder = tmp_path / 'workdir/export'
+  assert [path.name for path in folder.glob('search_*')] == ['search_cpu.stablehlo']
+  assert json.loads((folder / 'items.json').read_text())['beam'] == 5
+
+
+def test_the_folder_as_a_module(exported, monkeypatch):
+  spec = importlib.util.spec_from_file_location('exported_folder', exported / 'recommend.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  recommender = module.Recommender()
+  monkeypatch.setattr(module, 'ROWS', 3)
+  histories = [[1, 2], [3], [], ['4', '5'], [6], [7, 7, 7], [8]]
+  items, scores = recommender(histories, k=4, allowed=np.arange(60) % 2 == 0)
+  assert items.shape == scores.shape == (7, 4) and (items % 2 == 0).all()
+  np.testing.assert_array_equal(recommender(histories[3:4], k=4, allowed=np.arange(60) % 2 == 0)[0][0], items[3])
+  assert recommender([], k=4)[0].shape == (0, 4)
+  with pytest.raises(ValueError, match='k is 21; expected 1 to 20'):
+    recommender([[1]], k=21)
 
 
 @pytest.mark.parametrize('platforms', [(), ('gpu',), ('cpu', 'rocm')])
@@ -67,7 +98,7 @@ def test_platforms_that_are_not_supported(finished, platforms):
 
 
 def test_a_workdir_without_a_generator(tmp_path):
-  with pytest.raises(InputError, match='has no generator to restore'):
+  with pytest.raises(InputError, match='has no finished semantic_ids'):
     commands.run('export', tmp_path, commands.Options(platforms=('cpu',)))
   assert not list(tmp_path.iterdir())
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import queue
 
 import pytest
 
@@ -16,7 +17,8 @@ def recommender(finished):
 
 def answers(recommender, requests, **settings):
   given = [request if isinstance(request, bytes) else json.dumps(request).encode() for request in requests]
-  return [(good, json.loads(line)) for good, line in lines.recommend_lines(recommender, given, **{'k': 3, **settings})]
+  chunks = lines.recommend_lines(recommender, lines.whole_chunks(given), **{'k': 3, **settings})
+  return [(good, json.loads(line)) for chunk in chunks for good, line in chunk]
 
 
 def test_each_line_gets_its_answer_in_order(recommender, predictions, monkeypatch):
@@ -51,13 +53,42 @@ def test_unknown_items_are_skipped_and_counted(recommender):
   assert found['recommendations'] == same['recommendations']
 
 
-def test_a_stream_is_read_as_it_is_answered(recommender, monkeypatch):
+@pytest.mark.parametrize('chunks_of', [lines.whole_chunks, lines.ready_chunks])
+def test_a_stream_without_end_is_answered(recommender, monkeypatch, chunks_of):
   monkeypatch.setattr(lines, 'USERS_AT_ONCE', 4)
   read = itertools.count()
   endless = (json.dumps({'user': number, 'history': [number % 60]}).encode() for number in read)
-  found = lines.recommend_lines(recommender, endless, 3)
-  assert [json.loads(next(found)[1])['user'] for _ in range(10)] == list(range(10))
-  assert next(read) <= 17  # no more than two chunks ahead
+  found = lines.recommend_lines(recommender, chunks_of(endless), 3)
+  users = []
+  while len(users) < 10:
+    users += [json.loads(line)['user'] for _, line in next(found)]
+  assert users == list(range(len(users)))
+  assert next(read) <= len(users) + 20  # a few chunks ahead at most
+
+
+def test_who_asks_line_by_line_is_answered_so(recommender):
+  questions, answers = queue.Queue(), []
+  found = lines.recommend_lines(recommender, lines.ready_chunks(iter(questions.get, None)), 3)
+  for number in range(3):
+    questions.put(json.dumps({'user': number, 'history': [number]}).encode())
+    answers.append(next(found))
+  assert [json.loads(line)['user'] for answer in answers for _, line in answer] == [0, 1, 2]
+  questions.put(None)
+  assert list(found) == []
+
+
+def test_a_fault_of_the_input_is_raised_where_it_is_answered(recommender):
+  def broken():
+    yield b'{"history": [1]}'
+    raise OSError('gone')
+
+  with pytest.raises(OSError, match='gone'):
+    list(lines.recommend_lines(recommender, lines.ready_chunks(broken()), 3))
+
+
+def test_a_byte_order_mark_is_passed_over(recommender):
+  (good, _), = answers(recommender, [b'\xef\xbb\xbf{"history": [1]}'])
+  assert good
 
 
 def test_cold_items_are_marked(finished):

@@ -1,5 +1,7 @@
 """Recommendations of a finished run: the evaluation's where nothing is ruled out, and exact where something is."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,15 @@ def test_only_some_items_may_come_out(everything, predictions):
   assert everything.recommend(histories[:1], k=3, among=everything.among(['7'])).items_UxK.tolist() == [[7, -1, -1]]
 
 
+def test_items_of_a_list_that_are_unknown(recommender):
+  denied = recommender.recommend([[1]], k=20, among=recommender.among(['3', '4', '5'], ['4', 'who', 60]))
+  assert sorted(denied.items_UxK[0].tolist())[-2:] == [3, 5]
+  skipped = recommender.recommend([[1]], k=20, among=recommender.among(['3', 'who'], skip_unknown=True))
+  assert skipped.items_UxK[0].tolist() == [3] + [-1] * 19
+  with pytest.raises(InputError, match='no item is allowed'):
+    recommender.among(['who'], skip_unknown=True)
+
+
 def test_numbers_and_raw_ids_mean_the_same_and_the_unknown_is_skipped(recommender):
   found = recommender.recommend([[3, 14, 15], ['3', '14', '15'], ['3', 'who', 14, 60, -1, '15'], [np.int64(3), 14, 15]])
   assert found.skipped_U.tolist() == [0, 0, 3, 0]
@@ -82,8 +93,12 @@ def test_wrong_calls(recommender, finished, tmp_path):
       recommender.recommend([[1]], k=k)
   with pytest.raises(InputError, match="1 of the items that are allowed are unknown, the first 'who'"):
     recommender.among(['3', 'who'])
-  with pytest.raises(InputError, match='2 of the items that are denied are unknown, the first 60'):
-    recommender.among(deny=[60, 61])
+  for item in (True, 1.5, None):
+    with pytest.raises(InputError, match='history 1 has an item that is neither a number nor a raw id'):
+      recommender.recommend([[1], [2, item]])
+  other = letter_jax.Recommender.from_workdir(finished, beam=20)
+  with pytest.raises(InputError, match='among is of another recommender'):
+    recommender.recommend([[1]], among=other.among([1, 2]))
   with pytest.raises(InputError, match='no item is allowed'):
     recommender.among([1], [1])
   with pytest.raises(InputError, match='beam is 61; expected 1 to 60'):
@@ -105,6 +120,23 @@ def test_cold_items_have_ids_of_their_own_and_can_come_out_and_go_in(finished):
   assert sorted(only.items_UxK[0].tolist()) == [-1, 61, 62]
   # Of two with the same text the codes part at the last level, or where a prefix is full.
   assert (catalogue.codes_NxL[60, 0] == catalogue.codes_NxL[61, 0]) and only.skipped_U[0] == 0
+
+
+def test_what_embeds_cold_items_is_made_again_where_an_earlier_version_kept_none(finished, tmp_path):
+  shutil.copytree(finished, tmp_path / 'workdir')
+  path = tmp_path / 'workdir/text_embeddings/tf_idf.npz'
+  cold = [{'id': 'new', 'title': 'Watering can'}]
+  expected = letter_jax.Recommender.from_workdir(tmp_path / 'workdir', cold_items=cold).catalogue.codes_NxL
+  path.unlink()
+  found = letter_jax.Recommender.from_workdir(tmp_path / 'workdir', cold_items=cold).catalogue.codes_NxL
+  np.testing.assert_array_equal(found, expected)
+  path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(InputError, match='tf_idf.npz cannot be read'):
+    letter_jax.Recommender.from_workdir(tmp_path / 'workdir', cold_items=cold)
+  path.unlink()
+  np.save(tmp_path / 'workdir/text_embeddings/embeddings.npy', np.zeros((60, 16), np.float32))
+  with pytest.raises(InputError, match='what is fitted to the texts again is not'):
+    letter_jax.Recommender.from_workdir(tmp_path / 'workdir', cold_items=cold)
 
 
 @pytest.mark.parametrize('items, said', [

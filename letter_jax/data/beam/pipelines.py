@@ -86,8 +86,8 @@ class _Run:
 
   def __init__(self, config: DataConfig, source: RawSource, folder: epath.Path, options: PipelineOptions):
     self._config, self._source, self._folder, self._options = config, source, folder, options
-    self._events = transforms.spans(source.files[0], 0)
-    self._texts = transforms.spans(source.files[1], len(self._events))
+    self._events = transforms.spans(source.files[0], 0, source.whole)
+    self._texts = transforms.spans(source.files[1], len(self._events), source.whole)
     self._histories = folder / 'histories'
     self._found, self._dropped, self._rounds = {}, {}, 0
 

@@ -33,9 +33,9 @@ NOWHERE = (sys.maxsize, sys.maxsize)
 Numbered = tuple[int, Span]  # the place of the span among all, and the span
 
 
-def spans(path: epath.Path, first: int) -> list[Numbered]:
-  """The file in pieces that can be read apart, numbered from `first` on; a gzip file is one."""
-  if is_gzip(path):
+def spans(path: epath.Path, first: int, whole: bool = False) -> list[Numbered]:
+  """The file in pieces that can be read apart, numbered from `first` on; a gzip file is one, or any that is `whole`."""
+  if whole or is_gzip(path):
     return [(first, Span(path))]
   size = path.stat().length
   return [(first + index, Span(path, start, min(start + SPAN_BYTES, size)))

@@ -27,11 +27,13 @@ class RawSource:
     read_events: (span of the first file, problems) -> (line, (user, item, timestamp in seconds)), in the order of the
       file; not all of them usable.
     read_texts: (span of the second file, problems) -> (line, (item, its texts)) of every item that it describes.
+    whole: whether a file can only be read from its start, as a record may have several lines.
   """
 
   files: tuple[pathlib.Path, pathlib.Path]
   read_events: Callable[[Span, Problems], Iterable[tuple[int, Event]]]
   read_texts: Callable[[Span, Problems], Iterable[tuple[int, tuple[str, Texts]]]]
+  whole: bool = False
 
   def events(self, span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
     """(line, event) of every event that can be used."""

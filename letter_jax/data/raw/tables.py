@@ -6,7 +6,7 @@
 
 import csv
 import datetime
-import math
+import itertools
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
@@ -17,6 +17,8 @@ from letter_jax.data.raw.source import Event, RawSource, Texts, clean
 from letter_jax.errors import InputError
 
 INTERACTIONS, ITEMS = 'interactions.csv', 'items.csv'
+MOST_LINES = 100  # of one record
+LATEST = 10**11  # seconds: the year 5138; milliseconds since 1970 are more
 COLUMNS = {INTERACTIONS: ('user_id', 'item_id', 'timestamp'), ITEMS: ('item_id', 'title')}
 
 
@@ -25,7 +27,7 @@ def source(folder: pathlib.Path) -> RawSource:
   files = tuple(_find(folder, name) for name in COLUMNS)
   for path in files:
     _header(path)
-  return RawSource(files, _events, _texts)
+  return RawSource(files, _events, _texts, whole=True)
 
 
 def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -37,7 +39,7 @@ def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 def _header(path: pathlib.Path) -> list[str]:
   first = next((line for _, line in read_lines(Span(path), Problems())), '')
-  header, wanted = next(csv.reader([first]), []), COLUMNS[path.name.removesuffix('.gz')]
+  (header,), wanted = _rows([first]) or ([],), COLUMNS[path.name.removesuffix('.gz')]
   missing = [name for name in wanted if name not in header]
   if missing:
     raise InputError(f'{path} begins with "{first.strip()[:80]}", without {", ".join(missing)}; expected a header with '
@@ -45,31 +47,42 @@ def _header(path: pathlib.Path) -> list[str]:
   return header
 
 
+def _rows(lines: list[str]) -> list[list[str]] | None:
+  """None where a field is longer than the csv module takes."""
+  try:
+    return list(csv.reader(lines))
+  except csv.Error:
+    return None
+
+
 def _records(span: Span, problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
-  """(last line, record) of all that have the right number of fields; a quoted field may have several lines."""
-  header, last = _header(span.path), 0
-
-  def lines():
-    nonlocal last
-    for number, line in read_lines(span, problems):
-      last = number
-      yield line
-
-  reader = csv.reader(lines())
-  if not span.start:
-    next(reader, None)
+  """(first line, record) of all that have the right number of fields; a quoted field may have several lines."""
+  header = _header(span.path)
+  lines = itertools.islice(read_lines(span, problems), 1, None)
+  again: list[tuple[int, str]] = []
   while True:
-    try:
-      fields = next(reader)
-    except StopIteration:
+    # A field is open as long as its quotes do not pair; one that stays open is taken for a quote that got lost.
+    taken, quotes = [], 0
+    for number, line in itertools.chain(again, lines):
+      taken.append((number, line))
+      quotes += line.count('"')
+      if quotes % 2 == 0 or len(taken) == MOST_LINES:
+        break
+    if not taken:
       return
-    except csv.Error:
-      problems.add('a field that cannot be read', span.path, last)
-      continue
-    if len(fields) == len(header):
-      yield last, dict(zip(header, fields))
-    else:
-      problems.add(f'not {len(header)} fields', span.path, last)
+    again = again[len(taken):]
+    if quotes % 2:
+      taken, again = taken[:1], taken[1:] + again
+      problems.add('a quote that does not end', span.path, taken[0][0])
+    rows = _rows([line for _, line in taken])
+    if rows is None:
+      problems.add('a field that is too long', span.path, taken[0][0])
+    numbers = [number for number, _ in taken]
+    for row, number in zip(rows or (), numbers):  # lines with a quote each that is none may be several rows
+      if len(row) == len(header):
+        yield number, dict(zip(header, row))
+      else:
+        problems.add(f'not {len(header)} fields', span.path, number)
 
 
 def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
@@ -82,13 +95,12 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
 
 
 def _seconds(text: str) -> int | None:
+  """None for what is no time, or one in other units than seconds."""
+  text = text.strip()
+  if re.fullmatch(r'\d+(\.\d+)?', text) and len(text.partition('.')[0]) not in (8, 14):
+    return int(float(text)) if float(text) < LATEST else None
   try:
-    number = float(text)
-    return int(number) if math.isfinite(number) else None
-  except ValueError:
-    pass
-  try:
-    moment = datetime.datetime.fromisoformat(text.strip())
+    moment = datetime.datetime.fromisoformat(text)  # 20240501 is a day, as no interaction is of 1970
   except ValueError:
     return None
   return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp())

@@ -9,7 +9,9 @@ import pytest
 from letter_jax import pipeline
 from letter_jax.configuration import DataConfig, PreparationConfig
 from letter_jax.data import store
+from letter_jax.data.raw import tables
 from letter_jax.data.raw.dataset import read_dataset
+from letter_jax.data.raw.lines import Problems, Span
 from letter_jax.data.raw.source import category_path, clean
 from letter_jax.errors import InputError
 from tests.small_data import config_with, run_settings
@@ -298,3 +300,38 @@ def test_a_file_without_a_usable_line_is_refused_with_the_reason(tmp_path):
   write(tmp_path / 'reviews_Beauty_5.json.gz', ['a', 'b'])
   with pytest.raises(InputError, match=r'no event that can be used \(2 not JSON, first reviews_Beauty_5.json.gz:1\)'):
     read_dataset(settings('amazon2014', tmp_path))
+
+
+def test_a_quote_that_got_lost_costs_no_other_line(tmp_path):
+  write(tmp_path / 'interactions.csv', ['user_id,item_id,timestamp'])
+  rows = [f'B{number},thing {number}' for number in range(300)]
+  rows[3], rows[250] = 'B3,"thing 3', 'B250,5" pipe'
+  write(tmp_path / 'items.csv', ['item_id,title', *rows])
+  source = tables.source(tmp_path)
+  problems = Problems()
+  found = dict(source.texts(Span(tmp_path / 'items.csv'), problems))
+  assert len(found) == 300
+  for item, title in {'B3': 'thing 3', 'B4': 'thing 4', 'B250': '5" pipe', 'B299': 'thing 299'}.items():
+    assert found[item]['title'] == title
+  assert problems.summary() == {'a quote that does not end': {'lines': 2, 'first': 'items.csv:5'}}
+
+
+@pytest.mark.parametrize('text, seconds', [
+  ('1714559400', 1714559400), ('1714559400.0', 1714559400), ('2024-05-01', 1714521600), ('20240501', 1714521600),
+  ('2024-05-01T10:30:00+02:00', 1714552200), ('1714559400000', None), ('1_000', None), ('-5', None), ('', None),
+  ('1e9', None), ('inf', None)])
+def test_times_of_csv_files(tmp_path, text, seconds):
+  write(tmp_path / 'interactions.csv', ['user_id,item_id,timestamp', f'u,B,{text}'])
+  write(tmp_path / 'items.csv', ['item_id,title', 'B,b'])
+  problems = Problems()
+  found = [event for _, event in tables.source(tmp_path).events(Span(tmp_path / 'interactions.csv'), problems)]
+  assert found == ([] if seconds is None else [('u', 'B', seconds)])
+  assert bool(problems.counts) == (seconds is None)
+
+
+def test_a_file_whose_records_have_several_lines_is_read_by_one_worker(tmp_path):
+  write_csv(tmp_path)
+  assert tables.source(tmp_path).whole
+  write(tmp_path / 'interactions.csv', [f'user_id,item_id,timestamp,{"x" * 200_000}'])
+  with pytest.raises(InputError, match='without user_id, item_id, timestamp; expected a header'):
+    tables.source(tmp_path)
