@@ -2,12 +2,12 @@
 
     python -m letter_jax.main --config=configs/letter_tiger.py:scientific --config.data.path=FOLDER --workdir=DIR
 
-Measured with seed 42 on one core of an AMD EPYC (family 25, AVX2) that other work shared; test Recall@10 / NDCG@10:
+Measured with seed 42 on one core of an AMD EPYC that other work shared; test Recall@10 / NDCG@10:
 
-    scientific, from its text on       LETTER-TIGER .0889 / .0588   SASRec .0938 / .0643   popularity .0231 / .0162
-        text embeddings 5 s, SASRec 5 min, tokenizer 13 min, generator 41 min (best of the validation at epoch 20 of 30)
+    scientific, from its text on       LETTER-TIGER .0889 / .0599   SASRec .0938 / .0643   popularity .0231 / .0162
+        family 26 (AVX-512): SASRec 47 s, tokenizer 3.5 min, generator 15 min (best of the validation at its last epoch)
     beauty, official semantic IDs      LETTER-TIGER .0645 / .0338   SASRec .0828 / .0416   popularity .0113 / .0053
-        SASRec 13 min (epoch 35 of 60), generator 19 min (best of the validation at epoch 7 of 8)
+        family 25 (AVX2): SASRec 13 min (epoch 35 of 60), generator 19 min (best of the validation at epoch 7 of 8)
 
 Data sets as the paper has them, from the owners' raw files instead of LETTER's folder:
 
