@@ -31,7 +31,7 @@ def define_flags() -> None:
   flags.DEFINE_string('topology', defaults.topology, 'plan: the TPU, such as v5e:2x4')
   flags.DEFINE_string('input', defaults.input, 'recommend: users, {"user": ..., "history": [items]} a line; -: stdin')
   flags.DEFINE_string('output', defaults.output, 'recommend: file for the recommendations, a line a user; -: stdout')
-  flags.DEFINE_integer('k', defaults.k, 'recommend: items for each user, at most --beam')
+  flags.DEFINE_integer('k', defaults.k, 'recommend: items for each user; 0: the smaller of 10 and --beam')
   flags.DEFINE_integer('beam', defaults.beam, 'recommend, export: beams of the search')
   flags.DEFINE_bool('exclude_history', defaults.exclude_history, 'recommend: no item that the history has')
   flags.DEFINE_string('allow', defaults.allow, 'recommend: file of the only items that may come out, a raw id a line')
@@ -56,7 +56,7 @@ def parse(arguments: list[str]) -> list[str]:
   if recipe and not pathlib.Path(recipe.partition(':')[0]).is_file():
     fail(f'--config={recipe} is not there; expected a recipe such as configs/letter_tiger.py:beauty')
   try:
-    rest = flags.FLAGS(arguments)
+    return flags.FLAGS(arguments)
   except InputError as error:
     fail(str(error))
   except flags.Error as error:
@@ -77,12 +77,15 @@ def parse(arguments: list[str]) -> list[str]:
                                            'expected a key of letter_jax/configuration.py'))
   except Exception as error:  # a recipe is code: whatever it raises is a wrong input
     fail(f'--config={recipe} raised {type(error).__name__}: {error}')
-  needed = ['workdir'] if flags.FLAGS.stage in COMMANDS and flags.FLAGS.stage != PLAN else ['config', 'workdir']
-  for name in needed:
-    if not flags.FLAGS[name].value:
-      fail(f'--{name} is missing; expected ' + ('a folder for every result' if name == 'workdir' else
-                                                'a recipe such as configs/letter_tiger.py:beauty'))
-  return rest
+
+
+def require_flags() -> None:
+  """Ends the program where a flag is missing that what it is asked to do needs."""
+  needs_config = flags.FLAGS.stage not in COMMANDS or flags.FLAGS.stage == PLAN
+  if needs_config and not flags.FLAGS['config'].value:
+    fail('--config is missing; expected a recipe such as configs/letter_tiger.py:beauty')
+  if not flags.FLAGS.workdir:
+    fail('--workdir is missing; expected a folder for every result')
 
 
 @contextlib.contextmanager

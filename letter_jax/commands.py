@@ -3,6 +3,7 @@
 All but 'plan' take the settings from the workdir's own record; a recipe is only asked how the devices are arranged.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -33,7 +34,7 @@ class Options:
   topology: str = ''
   input: str = STANDARD
   output: str = STANDARD
-  k: int = 10
+  k: int = 0
   beam: int = 20
   exclude_history: bool = True
   allow: str = ''
@@ -78,14 +79,19 @@ def _recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> Non
   from letter_jax.serving import lines as json_lines
   from letter_jax.serving.cold_items import read_cold_items
   from letter_jax.serving.recommender import Recommender
-  if not 1 <= options.k <= options.beam:
-    raise InputError(f'--k={options.k}; expected 1 to {options.beam}, the value of --beam')
+  k = options.k or min(10, options.beam)
+  if not 1 <= k <= options.beam:
+    raise InputError(f'--k={k}; expected 1 to {options.beam}, the value of --beam')
   pipeline.require_whole(workdir, 'semantic_ids', 'generator')
   allow, deny = (_item_list(path) for path in (options.allow, options.deny))
   cold_items = read_cold_items(pathlib.Path(options.cold_items)) if options.cold_items else ()
   with _reading(options.input) as (lines, count), _writing(options.output, options.input) as write:
     recommender = Recommender.from_workdir(workdir, options.beam, cold_items, mesh)
-    among = recommender.among(allow, deny or (), options.skip_unknown)
+    try:
+      among = recommender.among(allow, deny or (), options.skip_unknown)
+    except InputError as error:
+      raise InputError(f'--allow={options.allow}: {error}' if options.allow else f'--deny={options.deny}: {error}'
+                       ) from error
     said = f', {len(cold_items):,} of them cold' if cold_items else ''
     _say(f'{len(recommender.catalogue):,} items{said}, beam {options.beam}, {machine.devices()}')
     for what, items in (('--allow', allow), ('--deny', deny)):
@@ -93,18 +99,26 @@ def _recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> Non
       if unknown:
         _say(f'{unknown:,} of the {len(items):,} items of {what} are unknown')
     chunks = json_lines.ready_chunks(lines) if count is None else json_lines.whole_chunks(lines)
-    answered, failed, start = 0, 0, time.perf_counter()
-    with tqdm(total=count, desc=RECOMMEND, unit='user', disable=None, dynamic_ncols=True) as bar:
-      for answers in json_lines.recommend_lines(recommender, chunks, options.k, options.exclude_history, among):
-        if not write(''.join(f'{line}\n' for _, line in answers)):
+    quiet = True if options.output == STANDARD and sys.stdout.isatty() else None  # the answers are to be seen
+    total, started = collections.Counter(), None
+    with tqdm(total=count, desc=RECOMMEND, unit='user', disable=quiet, dynamic_ncols=True) as bar:
+      for answers in json_lines.recommend_lines(recommender, chunks, k, options.exclude_history, among):
+        if not write(''.join(f'{answer.line}\n' for answer in answers)):
           break
-        good = sum(good for good, _ in answers)
-        answered, failed = answered + good, failed + len(answers) - good
+        good = sum(answer.good for answer in answers)
+        total.update(answered=good, failed=len(answers) - good, skipped=sum(answer.skipped for answer in answers),
+                     timed=good if started else 0)
+        started = started or time.perf_counter()
         bar.update(len(answers))
-  rate = answered / max(time.perf_counter() - start, 1e-9)
-  lines_failed = f'{failed:,} line' + 's' * (failed != 1)
-  wrong = f'; {lines_failed} could not be used, with an "error" in the output' if failed else ''
-  _say(f'{answered:,} users, {rate:,.0f} a second{wrong}')
+  said = [f'{total["answered"]:,} users']
+  if total['timed']:  # without the first ones, for which programs are compiled
+    said.append(f'{total["timed"] / (time.perf_counter() - started):,.0f} a second')
+  if total['skipped']:
+    said.append(f'{total["skipped"]:,} items of their histories are unknown and were skipped')
+  if total['failed']:
+    lines_failed = f'{total["failed"]:,} line' + 's' * (total['failed'] > 1)
+    said.append(f'{lines_failed} could not be used, with an "error" in the output')
+  _say('; '.join(said))
 
 
 def _say(what: str) -> None:

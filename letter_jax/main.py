@@ -5,12 +5,13 @@ import pathlib
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from letter_jax import commands, configuration, host_memory, pipeline, processes, sweep
-from letter_jax.command_line import define_flags, drop_noise, options, parse, told
+from letter_jax import command_line, commands, configuration, host_memory, pipeline, processes, sweep
+from letter_jax.command_line import define_flags, drop_noise, options, parse, require_flags, told
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
 define_flags()
+flags.adopt_module_key_flags(command_line)  # so that --help tells of them
 flags.DEFINE_bool('distributed', False, 'one of several processes, as a TPU pod or Slurm says')
 flags.DEFINE_string('coordinator', None, 'or HOST:PORT of process 0, with --processes and --process')
 flags.DEFINE_integer('processes', None, 'how many processes there are', lower_bound=1)
@@ -18,6 +19,7 @@ flags.DEFINE_integer('process', None, 'which of them this is, from 0', lower_bou
 
 
 def main(_) -> None:
+  require_flags()
   host_memory.keep()
   logging.set_verbosity(logging.FATAL)  # Orbax logs a lot; what matters it raises
   drop_noise()

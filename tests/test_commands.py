@@ -45,7 +45,7 @@ def test_from_the_standard_input_to_the_standard_output(finished):
   assert len(first['recommendations']) == 2 and not {1, 2} & {each['item'] for each in first['recommendations']}
   header, end = done.stderr.splitlines()
   assert header == 'recommend: 60 items, beam 20, 1 CPU device'
-  assert end.startswith('recommend: 2 users, ') and '1 line could not be used' in end
+  assert end == 'recommend: 2 users; 1 line could not be used, with an "error" in the output'
 
 
 def test_files_and_lists(finished, tmp_path):
@@ -70,8 +70,9 @@ def test_wrong_flags_and_files(finished, tmp_path):
   (tmp_path / 'empty').write_text('\n')
   (tmp_path / 'unknown').write_text('5\nwho\n')
   fails(command(*run, '--k=21'), '--k=21; expected 1 to 20')
+  fails(command(*run, '--k=6', '--beam=5'), '--k=6; expected 1 to 5')
   fails(command(*run, f'--allow={tmp_path / "empty"}'), 'empty names no item')
-  fails(command(*run, f'--allow={tmp_path / "unknown"}'), "unknown, the first 'who'", 'skip_unknown')
+  fails(command(*run, f'--allow={tmp_path / "unknown"}'), "unknown, the first 'who'", 'skip_unknown', '--allow=')
   fails(command(*run, f'--input={tmp_path / "nowhere"}'), 'nowhere', 'expected a file of JSON lines')
   fails(command(*run, f'--input={users}', f'--output={users}'), 'is the input')
   assert users.read_text()

@@ -15,7 +15,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -36,9 +36,17 @@ class Request:
   error: str = ''
 
 
+class Answer(NamedTuple):
+  """To one line: JSON, whether it could be used, and how many items of its history are unknown."""
+
+  line: str
+  good: bool
+  skipped: int = 0
+
+
 def recommend_lines(recommender: Recommender, chunks: Iterable[list[tuple[int, bytes]]], k: int,
-                    exclude_history: bool = True, among: Choice | None = None) -> Iterator[list[tuple[bool, str]]]:
-  """For each chunk (whether it could be answered, JSON) of its lines.
+                    exclude_history: bool = True, among: Choice | None = None) -> Iterator[list[Answer]]:
+  """The answers to the lines of each chunk, in order.
 
   Args:
     chunks: (number, line) pairs, of `whole_chunks` or `ready_chunks`. An empty one asks for what is under way; else a
@@ -142,7 +150,7 @@ def _read(recommender: Recommender, request: Request, record) -> str:
 
 
 def _answers(recommender: Recommender, requests: list[Request], good: list[Request], searches: list,
-             k: int) -> Iterator[tuple[bool, str]]:
+             k: int) -> Iterator[Answer]:
   items_UxK = np.empty((len(good), k), np.int32)
   scores_UxK = np.empty((len(good), k), np.float32)
   for users, found in searches:
@@ -151,12 +159,11 @@ def _answers(recommender: Recommender, requests: list[Request], good: list[Reque
   for request in requests:
     if request.error:
       user = {} if request.user is None else {'user': request.user}
-      yield False, json.dumps({'line': request.line, **user, 'error': request.error}, ensure_ascii=False)
+      yield Answer(json.dumps({'line': request.line, **user, 'error': request.error}, ensure_ascii=False), False)
       continue
-    yield True, json.dumps({
-      'user': request.user, 'skipped': request.skipped,
-      'recommendations': [_recommendation(recommender.catalogue, item, score)
-                          for item, score in zip(*next(rows)) if item >= 0]}, ensure_ascii=False)
+    found = [_recommendation(recommender.catalogue, item, score) for item, score in zip(*next(rows)) if item >= 0]
+    answer = {'user': request.user, 'skipped': request.skipped, 'recommendations': found}
+    yield Answer(json.dumps(answer, ensure_ascii=False), True, request.skipped)
 
 
 def _recommendation(catalogue, item: int, score: float) -> dict[str, Any]:

@@ -156,6 +156,8 @@ class Recommender:
   def _known(self, histories: Sequence[Sequence[Item]]) -> tuple[list[list[int]], np.ndarray]:
     known = []
     for user, history in enumerate(histories):
+      if isinstance(history, str) or not hasattr(history, '__len__'):
+        raise InputError(f'history {user} is {history!r}; expected a sequence of items')
       try:
         numbers = [self.catalogue.number(item) for item in history]
       except TypeError as error:

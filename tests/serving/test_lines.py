@@ -18,7 +18,7 @@ def recommender(finished):
 def answers(recommender, requests, **settings):
   given = [request if isinstance(request, bytes) else json.dumps(request).encode() for request in requests]
   chunks = lines.recommend_lines(recommender, lines.whole_chunks(given), **{'k': 3, **settings})
-  return [(good, json.loads(line)) for chunk in chunks for good, line in chunk]
+  return [(answer.good, json.loads(answer.line)) for chunk in chunks for answer in chunk]
 
 
 def test_each_line_gets_its_answer_in_order(recommender, predictions, monkeypatch):
@@ -61,7 +61,7 @@ def test_a_stream_without_end_is_answered(recommender, monkeypatch, chunks_of):
   found = lines.recommend_lines(recommender, chunks_of(endless), 3)
   users = []
   while len(users) < 10:
-    users += [json.loads(line)['user'] for _, line in next(found)]
+    users += [json.loads(answer.line)['user'] for answer in next(found)]
   assert users == list(range(len(users)))
   assert next(read) <= len(users) + 20  # a few chunks ahead at most
 
@@ -72,7 +72,7 @@ def test_who_asks_line_by_line_is_answered_so(recommender):
   for number in range(3):
     questions.put(json.dumps({'user': number, 'history': [number]}).encode())
     answers.append(next(found))
-  assert [json.loads(line)['user'] for answer in answers for _, line in answer] == [0, 1, 2]
+  assert [json.loads(answer.line)['user'] for chunk in answers for answer in chunk] == [0, 1, 2]
   questions.put(None)
   assert list(found) == []
 

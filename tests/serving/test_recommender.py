@@ -96,6 +96,9 @@ def test_wrong_calls(recommender, finished, tmp_path):
   for item in (True, 1.5, None):
     with pytest.raises(InputError, match='history 1 has an item that is neither a number nor a raw id'):
       recommender.recommend([[1], [2, item]])
+  for histories in ([3], ['3']):
+    with pytest.raises(InputError, match='history 0 is .*3.*; expected a sequence of items'):
+      recommender.recommend(histories)
   other = letter_jax.Recommender.from_workdir(finished, beam=20)
   with pytest.raises(InputError, match='among is of another recommender'):
     recommender.recommend([[1]], among=other.among([1, 2]))

@@ -61,6 +61,9 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
     prepared.item_names, tqdm(source.texts(Span(source.files[1]), problems), desc='dataset: items', unit='item',
                               disable=None))
   tell(problems.summary())
+  left_out = {**prepared.dropped, **counts}
+  said = [f'{kind.replace("_", " ")}: {count:,}' for kind, count in left_out.items() if count]
+  tqdm.write(f'dataset: {"; ".join(said) or "nothing left out"}')
   interactions = Interactions(prepared.items, prepared.offsets, len(prepared.item_names), tuple(prepared.user_names))
   return Dataset(
     config.name or config.source, interactions, tuple(texts), prepared.timestamps, tuple(prepared.item_names),

@@ -40,7 +40,7 @@ class RawSource:
     for line, event in self.read_events(span, problems):
       user, item, time = event
       if not (is_id(user) and is_id(item)):
-        problems.add('an id that is no text', span.path, line)
+        problems.add('an id that is empty or no text', span.path, line)
       elif not 0 <= time < 2**62:
         problems.add('a time out of range', span.path, line)
       else:
@@ -52,7 +52,7 @@ class RawSource:
       if is_id(item):
         yield item, texts
       else:
-        problems.add('a text whose id is no text', span.path, line)
+        problems.add('a text whose id is empty or no text', span.path, line)
 
 
 def event_table(events: Iterable[Event]) -> pl.DataFrame:

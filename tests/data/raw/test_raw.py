@@ -164,10 +164,10 @@ def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
     'not UTF-8, mended': {'lines': 1, 'first': f'{review}:14'},
     'unixReviewTime is no whole number': {'lines': 1, 'first': f'{review}:15'},
     'without reviewerID, asin or unixReviewTime': {'lines': 2, 'first': f'{review}:16'},
-    'an id that is no text': {'lines': 1, 'first': f'{review}:17'},
+    'an id that is empty or no text': {'lines': 1, 'first': f'{review}:17'},
     'metadata that cannot be parsed': {'lines': 1, 'first': f'{meta}:4'},
     'metadata without asin': {'lines': 1, 'first': f'{meta}:5'},
-    'a text whose id is no text': {'lines': 1, 'first': f'{meta}:6'}}
+    'a text whose id is empty or no text': {'lines': 1, 'first': f'{meta}:6'}}
   assert data.preparation['raw_events'] == len(EVENTS) + 2  # one twice, one with mended bytes
   assert data.preparation['dropped']['duplicate'] == 1
   assert f'not JSON: 1 line, first {review}:12' in capsys.readouterr().out
@@ -187,7 +187,7 @@ def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
   assert read_dataset(settings('csv', tmp_path)).preparation['problems'] == {
     'not 4 fields': {'lines': 1, 'first': 'interactions.csv:12'},
     'timestamp is no time': {'lines': 2, 'first': 'interactions.csv:13'},
-    'an id that is no text': {'lines': 1, 'first': 'interactions.csv:15'}}
+    'an id that is empty or no text': {'lines': 1, 'first': 'interactions.csv:15'}}
 
 
 def test_gzip_and_byte_order_marks_everywhere(tmp_path):
