@@ -131,7 +131,7 @@ def test_nothing_to_prepare(tmp_path, lines, core, said):
 def test_wrong_settings(tmp_path):
   test_raw.write_yelp(tmp_path)
   config = test_raw.settings('yelp', tmp_path)
-  with pytest.raises(InputError, match="config.data.source is 'letter'; expected one of 'amazon2014'"):
+  with pytest.raises(InputError, match="config.data.source is 'letter'; expected one of 'csv', 'amazon2014'"):
     prepare(DataConfig(source='letter', path=str(tmp_path)), tmp_path / 'beam')
   with pytest.raises(InputError, match='config.data.path is empty'):
     prepare(DataConfig(source='yelp'), tmp_path / 'beam')
