@@ -69,7 +69,7 @@ def test_it_recommends_what_the_evaluation_found(finished):
 def test_two_processes_give_the_metrics_of_one(finished, tmp_path):
   write_recipe(tmp_path / 'recipe.py', run_settings(**LANGUAGE))
   shutil.copytree(finished, tmp_path / 'workdir', ignore=lambda where, names: (
-    {'generator', 'evaluation', 'export'} if where == str(finished) else ()))
+    {'generator', 'evaluation', 'export', 'report'} if where == str(finished) else ()))
   started = several_processes.start(tmp_path, [f'--config={tmp_path / "recipe.py"}',
                                                f'--workdir={tmp_path / "workdir"}'])
   assert several_processes.wait(started) == [0, 0], several_processes.said(tmp_path, 0)
@@ -141,7 +141,7 @@ def test_tasks_without_texts_are_named_before_anything_is_trained(tmp_path):
 
 def test_what_failed_before_it_began_binds_nobody(tmp_path, finished):
   workdir = shutil.copytree(finished, tmp_path / 'workdir', ignore=lambda where, names: (
-    {'generator', 'evaluation', 'export'} if where == str(finished) else ()))
+    {'generator', 'evaluation', 'export', 'report'} if where == str(finished) else ()))
   with pytest.raises(InputError, match='row_tokens is 64; expected at least'):
     pipeline.run(config_with(run_settings(**{**LANGUAGE, 'generator__row_tokens': 64})), workdir, 'generator')
   pipeline.run(config_with(run_settings(**LANGUAGE, generator__training__epochs=1)), workdir, 'generator')

@@ -130,11 +130,11 @@ if '--process=1' in sys.argv:
   def unreadable(directory):
     raise InputError(f'{directory}: its disk does not answer')
   stages.store.load_interactions = unreadable
-  fail = main.fail
+  fail = command_line.fail
   def slow(message):
     time.sleep(1)  # on a busy machine: process 0 is to outlive it all the same
     fail(message)
-  main.fail = slow
+  command_line.fail = slow
 app.run(main.main, flags_parser=command_line.parse)
 """
 

@@ -184,7 +184,7 @@ def lightgcn_config(**changes):
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   directory, data = tmp_path_factory.mktemp('lightgcn'), clustered_interactions()
-  final, found = train_lightgcn(lightgcn_config(), data, directory)
+  final, found, _ = train_lightgcn(lightgcn_config(), data, directory)
   lines = [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()]
   return data, final, found, lines
 
@@ -223,11 +223,11 @@ def test_the_metrics_are_those_of_ranking_what_is_left(trained):
 
 def test_one_epoch_and_one_more_are_two(tmp_path):
   data = clustered_interactions(users=60)
-  whole, _ = train_lightgcn(lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data,
+  whole, *_ = train_lightgcn(lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data,
                             tmp_path / 'whole')
-  one, _ = train_lightgcn(lightgcn_config(training__epochs=1, training__evaluate_every_epochs=1), data,
+  one, *_ = train_lightgcn(lightgcn_config(training__epochs=1, training__evaluate_every_epochs=1), data,
                           tmp_path / 'parts')
-  two, _ = train_lightgcn(lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data,
+  two, *_ = train_lightgcn(lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data,
                           tmp_path / 'parts')
   assert not np.array_equal(joined(one), joined(two))
   np.testing.assert_array_equal(joined(two), joined(whole))
@@ -241,6 +241,6 @@ def test_what_was_held_out_does_not_change_what_is_learned(tmp_path):
   at = np.concatenate([data.offsets[1:] - 1, data.offsets[1:] - 2])
   items[at] = (items[at] + GROUP_SIZE) % data.num_items
   config = lightgcn_config(training__epochs=1)
-  ours, _ = train_lightgcn(config, dataclasses.replace(data, items=items), tmp_path / 'changed')
-  expected, _ = train_lightgcn(config, data, tmp_path / 'as it was')
+  ours, *_ = train_lightgcn(config, dataclasses.replace(data, items=items), tmp_path / 'changed')
+  expected, *_ = train_lightgcn(config, data, tmp_path / 'as it was')
   np.testing.assert_array_equal(joined(ours), joined(expected))

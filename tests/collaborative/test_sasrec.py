@@ -11,6 +11,7 @@ from letter_jax.collaborative.sasrec import SASRec
 from letter_jax.collaborative.sasrec_training import bce_sum, cross_entropy_sum, train_sasrec
 from letter_jax.configuration import SASRecConfig
 from letter_jax.errors import InputError
+from letter_jax.evaluation import ranks
 from tests.small_data import config_with, cyclic_interactions, interactions, relative_error
 
 NUM_ITEMS = 14
@@ -116,7 +117,7 @@ def sasrec_config(settings=None):
 @pytest.mark.parametrize('loss', ['cross_entropy', 'bce'])
 def test_training_learns_what_follows_what(tmp_path, loss):
   data = cyclic_interactions(users=60, num_items=40, longest=9)
-  params, result = train_sasrec(sasrec_config({'collaborative.model.loss': loss}), data, tmp_path)
+  params, result, ranks_3xU = train_sasrec(sasrec_config({'collaborative.model.loss': loss}), data, tmp_path)
   assert params['item_embeddings'].shape == (40, 8)
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   losses = [line['loss'] for line in lines if line['kind'] == 'train']
@@ -126,6 +127,7 @@ def test_training_learns_what_follows_what(tmp_path, loss):
   validations = [line['ndcg@10'] for line in lines if line['kind'] == 'validation']
   assert result.keys() == {'validation', 'test'}
   assert result['validation']['ndcg@10'] == pytest.approx(max(validations))
+  assert ranks.gains(ranks_3xU, 'ndcg@10').mean() == pytest.approx(result['test']['ndcg@10'], rel=1e-5)
   if loss == 'cross_entropy':
     # 10 of 40 items by chance
     assert result['test']['recall@10'] > 0.5 and result['validation']['recall@10'] > 0.5

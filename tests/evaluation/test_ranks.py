@@ -1,0 +1,34 @@
+"""Ranks of users as the metrics count them."""
+
+import numpy as np
+import pytest
+
+from letter_jax.errors import InputError
+from letter_jax.evaluation import metrics, ranks
+
+RANKS_3xU = np.array([[0, 3, 9, 12, 0, 18, 30], [1, 1, 1, 4, 3, 5, 1], [1, 1, 1, 1, 1, 1, 0]], np.int32)
+
+
+def test_gains_are_those_of_the_metrics():
+  ahead_U, group_U, found_U = RANKS_3xU
+  expected = metrics.summarize(metrics.expected_metrics(ahead_U, group_U, found_U > 0, np.ones(7)))
+  for name, value in expected.items():
+    assert ranks.gains(RANKS_3xU, name).mean() == pytest.approx(value, rel=1e-6)
+  assert ranks.gains(RANKS_3xU, 'recall@20').tolist() == [1, 1, 1, 1, 1, 2 / 5, 0]
+  assert ranks.gains(RANKS_3xU, 'ndcg@5')[1] == pytest.approx(1 / np.log2(5))
+
+
+def test_files_of_ranks(tmp_path):
+  path = tmp_path / 'ranks.npz'
+  ranks.write(path, {'generator': RANKS_3xU, 'popularity': RANKS_3xU[:, :3]})
+  found = ranks.read(path)
+  np.testing.assert_array_equal(found['generator'], RANKS_3xU)
+  assert list(found) == ['generator', 'popularity'] and found['popularity'].dtype == np.int32
+  path.write_bytes(path.read_bytes()[:-30])
+  with pytest.raises(InputError, match='ranks.npz cannot be read'):
+    ranks.read(path)
+  np.savez(path, generator=RANKS_3xU[:2])
+  with pytest.raises(InputError, match='arrays that are not'):
+    ranks.read(path)
+  with pytest.raises(InputError, match='expected the ranks that the stage evaluate writes'):
+    ranks.read(tmp_path / 'nowhere.npz')
