@@ -47,8 +47,11 @@ def export_search(folder: pathlib.Path, generator: TrainedGenerator, beam: int, 
   """Writes the search, its arrays, the items and what reads them; `beam`: items of a list."""
   config, catalogue = generator.config, generator.catalogue
   trie = item_trie.build(catalogue.codes_NxL)
-  arrays = _named({'params': generator.params, 'codes': catalogue.codes_NxL, 'nodes': Paths.of(trie).nodes_NxL,
-                   'trie': _arrays_of(trie)})
+  paths = Paths.of(trie)
+  ranks = {} if paths.rank_N is None else {'rank': paths.rank_N}
+  arrays = traverse_util.flatten_dict({
+    'params': generator.params, 'codes': catalogue.codes_NxL, 'nodes': paths.nodes_NxL, **ranks,
+    'trie': _arrays_of(trie)}, sep='/')
   history_length = config.data.history_length
   if generator.base is not None:
     history_length = min(history_length, base_model.longest_history(generator.base, catalogue.codes_NxL.shape[1]))
@@ -60,7 +63,7 @@ def export_search(folder: pathlib.Path, generator: TrainedGenerator, beam: int, 
       config.generator, compute_dtype=_compute_dtype(config.generator.compute_dtype, platform)))
     search = generator_search(settings, catalogue.codes_NxL.shape[1], generator.codebook_size, generator.mesh,
                               generator.base)
-    run = _self_contained(search, trie, beam)
+    run = _self_contained(search, trie, paths, beam)
     exported = _export(run, arrays, len(catalogue), history_length, platform)
     artifacts.write(folder / f'search_{platform}.stablehlo',
                     lambda path, exported=exported: path.write_bytes(exported.serialize()))
@@ -99,15 +102,15 @@ def _compute_dtype(name: str, platform: str) -> str:
   return ('float32' if platform == 'cpu' else 'bfloat16') if name == 'auto' else name
 
 
-def _self_contained(search, trie: ItemTrie, beam: int) -> Callable:
+def _self_contained(search, trie: ItemTrie, paths: Paths, beam: int) -> Callable:
   """(arrays, items_BxC, had_BxH, allowed_N) -> (items, scores), of arrays alone: no type of this program."""
-  paths = Paths.of(trie)
 
   def run(arrays: dict[str, jax.Array], items_BxC, had_BxH, allowed_N):
     tree = traverse_util.unflatten_dict(arrays, sep='/')
     read_trie = _trie_of(tree['trie'], trie)
-    return search_candidates(search, beam, tree['params'], items_BxC, had_BxH, tree['codes'], read_trie,
-                             dataclasses.replace(paths, nodes_NxL=tree['nodes']), Candidates.of(read_trie, allowed_N))
+    read_paths = dataclasses.replace(paths, nodes_NxL=tree['nodes'], rank_N=tree.get('rank'))
+    return search_candidates(search, beam, tree['params'], items_BxC, had_BxH, tree['codes'], read_trie, read_paths,
+                             Candidates.of(read_trie, allowed_N))
 
   return run
 
@@ -118,10 +121,6 @@ def _export(run: Callable, arrays: dict[str, Any], items: int, history_length: i
   return jax_export.export(jax.jit(run), platforms=[platform])(
     jax.tree.map(lambda leaf: of_shape(leaf.shape, leaf.dtype), arrays), of_shape((users, history_length), np.int32),
     of_shape((users, had), np.int32), of_shape((items,), np.bool_))
-
-
-def _named(tree: dict) -> dict[str, Any]:
-  return traverse_util.flatten_dict(tree, sep='/')
 
 
 def _arrays_of(trie: ItemTrie) -> dict[str, Any]:
