@@ -123,10 +123,10 @@ def drop_noise() -> None:
                         ('TPU_ACCELERATOR_TYPE', 'v5e-1')):
       os.environ.setdefault(name, value)
 
-  def told(unraisable):
+  def tell(unraisable):
     if str(unraisable.exc_value) != 'Event loop is closed':
       sys.__unraisablehook__(unraisable)
-  sys.unraisablehook = told
+  sys.unraisablehook = tell
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

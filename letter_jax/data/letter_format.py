@@ -77,9 +77,7 @@ def read_index(path: pathlib.Path, num_items: int) -> np.ndarray:
 
 def write_index(path: pathlib.Path, codes_NxL: np.ndarray) -> None:
   """Writes semantic IDs, int [items, levels], as LETTER's index.json, which `read_index` and LETTER's own code read."""
-  prefixes = [f'<{level_letter(level)}_' for level in range(codes_NxL.shape[1])]
-  lines = (f'"{item}": ' + json.dumps([f'{prefix}{code}>' for prefix, code in zip(prefixes, codes)])
-           for item, codes in enumerate(codes_NxL.tolist()))
+  lines = (f'"{item}": ' + json.dumps(tokens_of(codes)) for item, codes in enumerate(codes_NxL.tolist()))
   pathlib.Path(path).write_text('{\n' + ',\n'.join(lines) + '\n}\n', encoding='utf-8')
 
 

@@ -11,9 +11,9 @@ from letter_jax.configuration import Config
 from letter_jax.errors import InputError
 from letter_jax.evaluation import ranks
 from letter_jax.reporting import figures, page, workdir
-from letter_jax.reporting.accuracy import field_name
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
 from letter_jax.reporting.page import Html
+from letter_jax.reporting.results_table import field_name
 
 METRICS = ('recall@5', 'recall@10', 'ndcg@5', 'ndcg@10')
 _SEED = 42  # of the bootstrap, the same for all runs, whatever their own seeds

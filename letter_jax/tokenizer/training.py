@@ -45,7 +45,7 @@ def train_tokenizer(config: Config, text_NxT: np.ndarray, collaborative_Nxd: np.
     collaborative_Nxd: float32, row i of the same item as row i of the text.
   """
   scale = InputScale.of(text_NxT)
-  artifacts.write(directory / 'input_scale.npz', lambda path: _save_scale(path, scale))
+  artifacts.write_npz(directory / 'input_scale.npz', {'mean': scale.mean, 'deviation': np.float64(scale.deviation)})
   program = tokenizer_program(config.tokenizer, scale.apply(text_NxT), collaborative_Nxd, config.seed,
                               sharding.make_mesh(config.mesh), config.mesh.fully_sharded)
   return loop.train(program, config.tokenizer.training, directory, 'tokenizer', config.checkpoints)
@@ -144,8 +144,3 @@ def _by_level(terms: losses.TokenizerLosses) -> dict[str, jax.Array]:
                           ('diversity', terms.diversity_L)):
     named.update({f'{name}_{level + 1}': per_level[level] for level in range(len(per_level))})
   return named
-
-
-def _save_scale(path: pathlib.Path, scale: InputScale) -> None:
-  with path.open('wb') as file:
-    np.savez(file, mean=scale.mean, deviation=np.float64(scale.deviation))
