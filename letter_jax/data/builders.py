@@ -37,6 +37,13 @@ FEATURES = {
 }
 
 
+class _Info(tfds.core.DatasetInfo):
+  """Of a data set that TFDS's bucket does not know."""
+
+  def initialize_from_bucket(self) -> None:
+    """Looks for nothing: TFDS would leave an empty folder behind, under the system's temporary one, each time."""
+
+
 class LetterDataset(tfds.core.GeneratorBasedBuilder):
   """A prepared data set, given as `dataset`."""
 
@@ -53,8 +60,8 @@ class LetterDataset(tfds.core.GeneratorBasedBuilder):
     return self.builder_config.name.partition('_')[0]
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(builder=self, description=f'{self.name}: {TABLES[self.table]}',
-                                 features=tfds.features.FeaturesDict(FEATURES[self.table]))
+    return _Info(builder=self, description=f'{self.name}: {TABLES[self.table]}',
+                 features=tfds.features.FeaturesDict(FEATURES[self.table]))
 
   def _split_generators(self, dl_manager):
     if self.dataset is None:

@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import tempfile
 import threading
 import zipfile
 
@@ -45,6 +46,14 @@ def test_each_raw_source_has_a_builder(tmp_path, source):
   assert [item['raw_id'].decode() for item in items] == ['B1', 'B2', 'B3']
   assert items[0]['title'].decode().startswith('Soap') and items[0]['categories'].decode() == 'Beauty > Bath & Body'
   assert items[2]['title'] == b'' and items[2]['description'] == b''
+
+
+def test_a_builder_leaves_nothing_in_the_temporary_folder(tmp_path, monkeypatch):
+  write_letter_folder(tmp_path / 'raw')
+  (tmp_path / 'temporary').mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'temporary'))
+  records(builders.LetterFolder(settings=DataConfig(path=str(tmp_path / 'raw')), data_dir=tmp_path / 'tfds'), 'users')
+  assert list((tmp_path / 'temporary').iterdir()) == []
 
 
 def test_letter_folders_and_the_synthetic_store_have_builders(tmp_path):
