@@ -9,8 +9,6 @@ a logit of 333 alone would be 3e-5).
 Shapes: B rows (items of the batch), K columns (codes).
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 
@@ -20,7 +18,7 @@ from letter_jax.tokenizer.extremes import argmax
 _LOG_ZERO = -1e30
 _TINY = 1e-30
 _ROUNDING = 1e-4  # of log odds whose terms reach 1 / epsilon
-_PLAIN_RANGE = 1e29  # that an entry of the kernel may grow by before it is made anew
+_PLAIN_RANGE = 1e29  # that entries of the kernel may grow by before it is made anew
 _MANY = 4  # items for each code
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -100,34 +98,38 @@ def _largest_odds(logits_BxK, centered_BxK):
 def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
   """Logs of the kernel with its rows scaled, before the last normalisation of the columns (a softmax over them)."""
   rows, columns = centered_BxK.shape
-  count = rows if weight_B is None else jnp.maximum(jnp.sum(weight_B > 0), 1)
-  closed_B = jnp.zeros(rows) if weight_B is None else jnp.where(weight_B > 0, 0., _LOG_ZERO)
-  logits_BxK = -(centered_BxK - centered_BxK.min(axis=1, keepdims=True)) / epsilon
-  row_B = -jax.nn.logsumexp(logits_BxK, axis=1) - jnp.log(count)
-  logits_BxK += closed_B[:, None]
-  column_K = -jax.nn.logsumexp(logits_BxK + row_B[:, None], axis=0) - jnp.log(columns)
+  real_B = jnp.ones(rows, bool) if weight_B is None else weight_B > 0
+  count = jnp.maximum(jnp.sum(real_B), 1)
+  logits_BxK = -(centered_BxK - centered_BxK.min(axis=1, keepdims=True)) / epsilon  # the largest of a row is 0
+  row_B = -jnp.log(count * jnp.sum(jnp.exp(logits_BxK), axis=1))
+  logits_BxK += jnp.where(real_B, 0., _LOG_ZERO)[:, None]
+  column_K = -jnp.max(logits_BxK + row_B[:, None], axis=0)
 
-  # One iteration in the log domain is enough to bring all sums between 1/BK and 1, and they stay there: a row scaled
-  # to 1/B shrinks a column B-fold at most, and the other way round, so that an entry grows BK-fold in an iteration at
-  # most. So a few iterations at a time can be plain products with the kernel exp(logits + row + column), far cheaper
-  # than as many exponentials; what underflows in that kernel (1e-38) is too small to matter before it is made anew.
-  at_once = max(int(math.log(_PLAIN_RANGE) / math.log(rows * columns)), 1)
+  # Iterations are plain products with the kernel exp(logits + row + column), far cheaper than as many exponentials,
+  # until the scales could raise what underflows in that kernel (1e-38) to where it matters: then the kernel is made
+  # anew. One iteration multiplies an entry by BK at most: all sums lie between 1/BK and 1, so that a row scaled to 1/B
+  # shrinks a column B-fold at most, and the other way round. (The sum of the rows' scales stands for the largest: where
+  # rows are spread over devices it travels with the sums of the columns.)
+  largest = _PLAIN_RANGE / (rows * columns)
 
-  def plain_iterations(potentials, number: int):
-    row_B, column_K = potentials
+  def kernel_round(potentials):
+    done, row_B, column_K = potentials
     kernel_BxK = jnp.exp(logits_BxK + row_B[:, None] + column_K)
 
-    def iterate(_, scales):
-      _, v_K = scales
-      u_B = 1 / (count * jnp.maximum(jnp.matmul(kernel_BxK, v_K, precision=_HIGHEST), _TINY))
+    def within_range(scales):
+      done, u_B, v_K = scales
+      growth = jnp.sum(u_B, where=real_B) * jnp.max(v_K)
+      return (done < iterations - 1) & ~(growth > largest)  # in these words, for a NaN to end too
+
+    def iterate(scales):
+      done, u_B, _ = scales
       v_K = 1 / (columns * jnp.maximum(jnp.matmul(u_B, kernel_BxK, precision=_HIGHEST), _TINY))
-      return u_B, v_K
+      u_B = 1 / (count * jnp.maximum(jnp.matmul(kernel_BxK, v_K, precision=_HIGHEST), _TINY))
+      return done + 1, u_B, v_K
 
-    u_B, v_K = jax.lax.fori_loop(0, number, iterate, (jnp.ones(rows), jnp.ones(columns)))
-    return row_B + jnp.log(u_B), column_K + jnp.log(v_K)
+    done, u_B, v_K = jax.lax.while_loop(within_range, iterate, (done, jnp.ones(rows), jnp.ones(columns)))
+    return done, row_B + jnp.log(u_B), column_K + jnp.log(v_K)
 
-  rounds, rest = divmod(iterations - 1, at_once)
-  potentials = jax.lax.fori_loop(
-    0, rounds, lambda _, potentials: plain_iterations(potentials, at_once), (row_B, column_K))
-  row_B, _ = plain_iterations(potentials, rest)
+  _, row_B, _ = jax.lax.while_loop(lambda potentials: potentials[0] < iterations - 1, kernel_round,
+                                   (jnp.zeros((), jnp.int32), row_B, column_K))
   return logits_BxK + row_B[:, None]
