@@ -10,12 +10,17 @@ import jax
 
 from letter_jax.configuration import RQVAEConfig
 from letter_jax.tokenizer.quantizer import Quantized, Sinkhorn, quantize
+from letter_jax.training.dense import dense
 
 
 class RQVAEOutput(NamedTuple):
   latent_Nxd: jax.Array  # encoder output, r_0
   quantized: Quantized
   reconstruction_NxT: jax.Array
+
+
+def _product(x, kernel, *_, **__):
+  return dense(x, kernel)
 
 
 class MLP(nn.Module):
@@ -26,7 +31,8 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, x):
     for layer, width in enumerate(self.widths):
-      x = nn.Dense(width, kernel_init=nn.initializers.xavier_normal(), name=f'layer_{layer}')(x)
+      x = nn.Dense(width, kernel_init=nn.initializers.xavier_normal(), dot_general=_product,
+                   name=f'layer_{layer}')(x)
       if layer < len(self.widths) - 1:
         x = nn.relu(x)
     return x
