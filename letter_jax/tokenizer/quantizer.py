@@ -3,11 +3,13 @@
 Shapes: N items, L levels, K codes per level, d latent width.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from letter_jax.halves import in_halves
 from letter_jax.tokenizer.extremes import argmin
 from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
 
@@ -49,23 +51,41 @@ def quantize(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None = None, weig
   Returns:
     `Quantized`.
   """
-  levels = codebooks_LxKxd.shape[0]
+  # The choice of the codes has no gradient: without the stop, Sinkhorn's iterations would be differentiated in vain.
+  codes_NxL = _choose(*jax.lax.stop_gradient((latent_Nxd, codebooks_LxKxd)), sinkhorn, weight_N)
   residual_Nxd, z_Nxd = latent_Nxd, jnp.zeros_like(latent_Nxd)
-  codes, residuals, vectors = [], [], []
-  for level in range(levels):
-    codebook_Kxd = codebooks_LxKxd[level]
-    # The choice of a code has no gradient; without the stop the Sinkhorn iterations would be differentiated in vain.
-    distances_NxK = jax.lax.stop_gradient(squared_distances(residual_Nxd, codebook_Kxd))
-    if sinkhorn is not None and level == levels - 1:
-      centered_NxK = center_distances(distances_NxK, weight_N)
-      codes_N = sinkhorn_codes(centered_NxK, sinkhorn.epsilon, sinkhorn.iterations, weight_N)
-    else:
-      codes_N = argmin(distances_NxK, axis=1)
-    vector_Nxd = codebook_Kxd[codes_N]
-    through_Nxd = residual_Nxd + jax.lax.stop_gradient(vector_Nxd - residual_Nxd)
-    codes.append(codes_N)
+  residuals, vectors = [], []
+  for level, codebook_Kxd in enumerate(codebooks_LxKxd):
     residuals.append(residual_Nxd)
-    vectors.append(vector_Nxd)
-    z_Nxd = z_Nxd + through_Nxd
-    residual_Nxd = residual_Nxd - through_Nxd
-  return Quantized(jnp.stack(codes, axis=1), jnp.stack(residuals), jnp.stack(vectors), z_Nxd)
+    vectors.append(codebook_Kxd[codes_NxL[:, level]])
+    through_Nxd = _straight_through(residual_Nxd, vectors[-1])
+    z_Nxd, residual_Nxd = z_Nxd + through_Nxd, residual_Nxd - through_Nxd
+  return Quantized(codes_NxL, jnp.stack(residuals), jnp.stack(vectors), z_Nxd)
+
+
+def _straight_through(residual_Nxd, vector_Nxd):
+  """The vector, with the gradient of the residual."""
+  return residual_Nxd + jax.lax.stop_gradient(vector_Nxd - residual_Nxd)
+
+
+def _choose(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None, weight_N):
+  """The codes of all levels, int32 [N, L]."""
+  nearest = codebooks_LxKxd if sinkhorn is None else codebooks_LxKxd[:-1]
+  of_rows = functools.partial(_nearest, nearest)
+  codes_NxL, residual_Nxd = jax.lax.platform_dependent(
+    latent_Nxd, cpu=functools.partial(in_halves, of_rows), default=of_rows)
+  if sinkhorn is None:
+    return codes_NxL
+  centered_NxK = center_distances(squared_distances(residual_Nxd, codebooks_LxKxd[-1]), weight_N)
+  spread_N = sinkhorn_codes(centered_NxK, sinkhorn.epsilon, sinkhorn.iterations, weight_N)
+  return jnp.concatenate([codes_NxL, spread_N[:, None]], axis=1)
+
+
+def _nearest(codebooks_LxKxd, latent_Nxd):
+  """Codes int32 [N, L], each level's nearest, and the residual [N, d] behind them."""
+  codes_NxL, residual_Nxd = jnp.zeros((len(latent_Nxd), 0), jnp.int32), latent_Nxd
+  for codebook_Kxd in codebooks_LxKxd:
+    codes_N = argmin(squared_distances(residual_Nxd, codebook_Kxd), axis=1)
+    codes_NxL = jnp.concatenate([codes_NxL, codes_N[:, None]], axis=1)
+    residual_Nxd = residual_Nxd - _straight_through(residual_Nxd, codebook_Kxd[codes_N])
+  return codes_NxL, residual_Nxd
