@@ -38,10 +38,11 @@ FEATURES = {
 
 
 class _Info(tfds.core.DatasetInfo):
-  """Of a data set that TFDS's bucket does not know."""
+  """Does not ask TFDS's bucket, which cannot know these data sets: every question leaves an empty folder behind, under
+  the system's temporary one."""
 
   def initialize_from_bucket(self) -> None:
-    """Looks for nothing: TFDS would leave an empty folder behind, under the system's temporary one, each time."""
+    pass
 
 
 class LetterDataset(tfds.core.GeneratorBasedBuilder):

@@ -104,7 +104,10 @@ class UserSearch:
 
     def of_device(params, *arrays):
       users, rest = arrays[:of_users], arrays[of_users:]
-      search = lambda *users: local(params, *users, *rest)
+
+      def search(*some):
+        return local(params, *some, *rest)
+
       return in_halves(search, *users) if on_cpu else search(*users)
 
     # Users are independent. Left to jit, the top-k of the search would gather all of them on every device.

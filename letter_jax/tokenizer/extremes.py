@@ -13,7 +13,7 @@ def argmin(values: jax.Array, axis: int) -> jax.Array:
   # The barrier: computed apart for the two passes, the values may be rounded differently, and none equal the smallest.
   values = jax.lax.optimization_barrier(values)
   found = jnp.min(values, axis=axis, keepdims=True)
-  place = jax.lax.broadcasted_iota(jnp.float32, values.shape, axis % values.ndim)  # exact up to 2^24
+  place = jax.lax.broadcasted_iota(jnp.float32, values.shape, axis % values.ndim)  # not int32, whose minimum is slower
   last = values.shape[axis] - 1.
   return jnp.min(jnp.where(values == found, place, last), axis=axis).astype(jnp.int32)
 

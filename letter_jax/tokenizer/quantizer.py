@@ -51,7 +51,7 @@ def quantize(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None = None, weig
   Returns:
     `Quantized`.
   """
-  # The choice of the codes has no gradient: without the stop, Sinkhorn's iterations would be differentiated in vain.
+  # The choice of the codes has no gradient, and Sinkhorn's while-loops have none to give.
   codes_NxL = _choose(*jax.lax.stop_gradient((latent_Nxd, codebooks_LxKxd)), sinkhorn, weight_N)
   residual_Nxd, z_Nxd = latent_Nxd, jnp.zeros_like(latent_Nxd)
   residuals, vectors = [], []
@@ -83,6 +83,7 @@ def _choose(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None, weight_N):
 
 def _nearest(codebooks_LxKxd, latent_Nxd):
   """Codes int32 [N, L], each level's nearest, and the residual [N, d] behind them."""
+  # No level is here where the only one goes by Sinkhorn. The residuals are `quantize`'s, rounding included.
   codes_NxL, residual_Nxd = jnp.zeros((len(latent_Nxd), 0), jnp.int32), latent_Nxd
   for codebook_Kxd in codebooks_LxKxd:
     codes_N = argmin(squared_distances(residual_Nxd, codebook_Kxd), axis=1)

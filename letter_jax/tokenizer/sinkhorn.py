@@ -108,8 +108,9 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
   # Iterations are plain products with the kernel exp(logits + row + column), far cheaper than as many exponentials,
   # until the scales could raise what underflows in that kernel (1e-38) to where it matters: then the kernel is made
   # anew. One iteration multiplies an entry by BK at most: all sums lie between 1/BK and 1, so that a row scaled to 1/B
-  # shrinks a column B-fold at most, and the other way round. (The sum of the rows' scales stands for the largest: where
-  # rows are spread over devices it travels with the sums of the columns.)
+  # shrinks a column B-fold at most, and the other way round. (The first kernel's columns are not normalised yet: their
+  # largest entries are 1, and the first scales of the columns complete their first normalisation.) Each round begins
+  # with a growth of `count`, far below the largest, so that it makes an iteration and the rounds end.
   largest = _PLAIN_RANGE / (rows * columns)
 
   def kernel_round(potentials):
@@ -119,7 +120,7 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
     def within_range(scales):
       done, u_B, v_K = scales
       growth = jnp.sum(u_B, where=real_B) * jnp.max(v_K)
-      return (done < iterations - 1) & ~(growth > largest)  # in these words, for a NaN to end too
+      return (done < iterations - 1) & ~(growth > largest)  # a NaN goes through in one round
 
     def iterate(scales):
       done, u_B, _ = scales

@@ -15,6 +15,7 @@ import tempfile
 
 from letter_jax import pipeline
 from letter_jax.configuration import from_config_dict
+from letter_jax.planning.plan import plan
 from tests.benchmarks import inputs, table
 
 
@@ -29,8 +30,10 @@ def main() -> None:
   recipe.evaluation.batch_size = 512
   config = dataclasses.replace(from_config_dict(recipe), data=inputs.data_config(arguments))
   with tempfile.TemporaryDirectory() as workdir:
-    pipeline.run(config, pathlib.Path(workdir), 'plan', topology=arguments.topology)
-    planned = json.loads((pathlib.Path(workdir) / 'plan.json').read_text())
+    folder = pathlib.Path(workdir)
+    pipeline.run(config, folder, 'dataset')
+    plan(config, folder, arguments.topology)
+    planned = json.loads((folder / 'plan.json').read_text())
   rows = []
   for step in planned['steps']:
     for key, unit, scale in (('flops', 'GFLOP', 1e9), ('bytes', 'GB', 1e9), ('memory', 'GB', 1e9),

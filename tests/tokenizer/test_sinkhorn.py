@@ -40,6 +40,21 @@ def test_the_plan_is_that_of_float64_at_the_papers_epsilon(iterations, heavy_tai
   np.testing.assert_array_equal(plan_BxK.argmax(axis=1), expected_BxK.argmax(axis=1))
 
 
+def test_the_plan_stays_that_of_float64_where_the_kernel_is_made_anew():
+  # Codes so unlike in reach that plain scales would leave the range of the kernel.
+  distances_BxK = distances(60, 24)
+  distances_BxK[:, 1:] += 5 * np.random.default_rng(1).random(23).astype(np.float32)
+  distances_BxK[:, 3] = distances_BxK.min() / 2
+  centered_BxK = np.asarray(center_distances(distances_BxK))
+  expected_BxK = reference(centered_BxK, 0.003)
+  np.testing.assert_allclose(plan_of(centered_BxK, 0.003, 50), expected_BxK, atol=1e-4 * expected_BxK.max())
+
+
+def test_distances_of_a_diverged_training_end_too():
+  assert codes_of(np.full((60, 24), np.nan, np.float32), 0.003, 50).shape == (60,)
+  assert codes_of(np.full((60, 24), np.inf, np.float32), 0.003, 50).shape == (60,)
+
+
 def test_columns_are_exactly_balanced_where_nearest_codes_collapse():
   distances_BxK = distances(60, 24)
   distances_BxK[:, 3] = distances_BxK.min() / 2
