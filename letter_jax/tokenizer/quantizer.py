@@ -72,21 +72,19 @@ def _choose(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None, weight_N):
   """The codes of all levels, int32 [N, L]."""
   nearest = codebooks_LxKxd if sinkhorn is None else codebooks_LxKxd[:-1]
   of_rows = functools.partial(_nearest, nearest)
-  codes_NxL, residual_Nxd = jax.lax.platform_dependent(
+  codes, residual_Nxd = jax.lax.platform_dependent(
     latent_Nxd, cpu=functools.partial(in_halves, of_rows), default=of_rows)
-  if sinkhorn is None:
-    return codes_NxL
-  centered_NxK = center_distances(squared_distances(residual_Nxd, codebooks_LxKxd[-1]), weight_N)
-  spread_N = sinkhorn_codes(centered_NxK, sinkhorn.epsilon, sinkhorn.iterations, weight_N)
-  return jnp.concatenate([codes_NxL, spread_N[:, None]], axis=1)
+  if sinkhorn is not None:
+    centered_NxK = center_distances(squared_distances(residual_Nxd, codebooks_LxKxd[-1]), weight_N)
+    codes.append(sinkhorn_codes(centered_NxK, sinkhorn.epsilon, sinkhorn.iterations, weight_N))
+  return jnp.stack(codes, axis=1)
 
 
 def _nearest(codebooks_LxKxd, latent_Nxd):
-  """Codes int32 [N, L], each level's nearest, and the residual [N, d] behind them."""
-  # No level is here where the only one goes by Sinkhorn. The residuals are `quantize`'s, rounding included.
-  codes_NxL, residual_Nxd = jnp.zeros((len(latent_Nxd), 0), jnp.int32), latent_Nxd
+  """Of each level the nearest codes, int32 [N], and the residual [N, d] behind them all."""
+  codes, residual_Nxd = [], latent_Nxd
   for codebook_Kxd in codebooks_LxKxd:
-    codes_N = argmin(squared_distances(residual_Nxd, codebook_Kxd), axis=1)
-    codes_NxL = jnp.concatenate([codes_NxL, codes_N[:, None]], axis=1)
-    residual_Nxd = residual_Nxd - _straight_through(residual_Nxd, codebook_Kxd[codes_N])
-  return codes_NxL, residual_Nxd
+    codes.append(argmin(squared_distances(residual_Nxd, codebook_Kxd), axis=1))
+    # As in `quantize`, rounding included.
+    residual_Nxd = residual_Nxd - _straight_through(residual_Nxd, codebook_Kxd[codes[-1]])
+  return codes, residual_Nxd

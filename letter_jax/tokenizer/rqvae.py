@@ -19,7 +19,10 @@ class RQVAEOutput(NamedTuple):
   reconstruction_NxT: jax.Array
 
 
-def _product(x, kernel, *_, **__):
+def _product(x, kernel, dimension_numbers, precision):
+  """`dense`, as nn.Dense calls a product: always over the last axis of x and the first of the kernel."""
+  del dimension_numbers
+  assert precision is None, precision
   return dense(x, kernel)
 
 
