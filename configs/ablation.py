@@ -13,7 +13,7 @@ WORKDIR/compare.html has them beside each other, with paired differences. Any sw
 import pathlib
 import runpy
 
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 ALPHA, BETA, TAU = 'tokenizer.model.alpha', 'tokenizer.model.beta', 'generator.temperature'
 SWEEP = (
@@ -21,7 +21,8 @@ SWEEP = (
   ('collaborative', ((ALPHA, 0.02), (BETA, 0.0), (TAU, 1.0))),
   ('diversity', ((ALPHA, 0.0), (BETA, 1e-4), (TAU, 1.0))),
   ('both', ((ALPHA, 0.02), (BETA, 1e-4), (TAU, 1.0))),
-  ('letter', ((ALPHA, 0.02), (BETA, 1e-4), (TAU, 0.7))))
+  ('letter', ((ALPHA, 0.02), (BETA, 1e-4), (TAU, 0.7))),
+)
 
 
 def get_config(name: str = 'synthetic'):

@@ -17,7 +17,7 @@ EPYC (family 26, AVX-512), shared with other work; test Recall@10 / NDCG@10:
 import pathlib
 import runpy
 
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 NAMES = ('beauty', 'instruments', 'scientific', 'yelp')
 # Stacked over layers; adapters are split like the kernels that they stand beside.
@@ -29,7 +29,8 @@ PARTITION = (
   ('(query|key|value|gate|up)/lora_a', ('', 'data', '')),
   ('(query|key|value|gate|up)/lora_b', ('', 'data', 'model')),
   ('(out|down)/lora_a', ('', 'model', 'data')),
-  ('(out|down)/lora_b', ('', '', 'data')))
+  ('(out|down)/lora_b', ('', '', 'data')),
+)
 
 
 def get_config(name: str = ''):
@@ -37,8 +38,10 @@ def get_config(name: str = ''):
     return _from_nothing(_recipe('quickstart'))
   data, tiny = name.removesuffix('_tiny'), name.endswith('_tiny')
   if data not in NAMES:
-    raise InputError(f'configs/letter_lcrec.py:{name} is no data set; expected tiny, DATASET or DATASET_tiny after the '
-                     f'colon, where DATASET is {", ".join(NAMES)}')
+    raise InputError(
+      f'configs/letter_lcrec.py:{name} is no data set; expected tiny, DATASET or DATASET_tiny after the '
+      f'colon, where DATASET is {", ".join(NAMES)}'
+    )
   config = _recipe('letter_tiger', data)
   generator, training = config.generator, config.generator.training
   if tiny:

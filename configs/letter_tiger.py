@@ -23,7 +23,7 @@ What differs from the paper's generator, and what each difference gives, is in t
 """
 
 from letter_jax.configuration import default_config
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 # Epochs of the generator that three quarters of an hour of one CPU core gives.
 EPOCHS = {'scientific': 30, 'beauty': 8, 'instruments': 8, 'yelp': 6, 'csv': 8}

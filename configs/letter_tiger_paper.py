@@ -10,15 +10,16 @@ official semantic IDs (batch 256, rate 2e-3) gave .0351 / .0171, 26 epochs on Sc
 """
 
 from letter_jax.configuration import default_config
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 NAMES = ('instruments', 'beauty', 'yelp')
 
 
 def get_config(name: str = ''):
   if name not in NAMES:
-    raise InputError(f'configs/letter_tiger_paper.py:{name} is no data set of the paper; expected {", ".join(NAMES)} '
-                     'after the colon')
+    raise InputError(
+      f'configs/letter_tiger_paper.py:{name} is no data set of the paper; expected {", ".join(NAMES)} after the colon'
+    )
   config = default_config()
   config.data.source = 'letter'
   config.data.name = name.capitalize()

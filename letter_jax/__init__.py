@@ -5,5 +5,6 @@ def __getattr__(name: str):
   # Imported when it is asked for: `python -m letter_jax.main --help` need not wait for JAX.
   if name == 'Recommender':
     from letter_jax.serving.recommender import Recommender
+
     return Recommender
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

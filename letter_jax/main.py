@@ -5,8 +5,13 @@ import pathlib
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from letter_jax import command_line, commands, configuration, host_memory, pipeline, processes, sweep
-from letter_jax.command_line import define_flags, drop_noise, options, parse, require_flags, told
+from letter_jax import configuration
+from letter_jax.cli import command_line, commands
+from letter_jax.cli.command_line import define_flags, drop_noise, options, parse, require_flags, told
+from letter_jax.pipeline import run as pipeline
+from letter_jax.pipeline import sweep
+from letter_jax.system import malloc as malloc
+from letter_jax.system import processes
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
@@ -20,10 +25,11 @@ flags.DEFINE_integer('process', None, 'which of them this is, from 0', lower_bou
 
 def main(_) -> None:
   require_flags()
-  host_memory.keep()
+  malloc.reuse_freed_memory()
   logging.set_verbosity(logging.FATAL)  # Orbax logs a lot; what matters it raises
   drop_noise()
   import jax  # after the flags: --help and their errors need not wait for it
+
   cache = pathlib.Path.home() / '.cache' / 'letter_jax' / 'compiled'
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', str(cache))
@@ -31,7 +37,7 @@ def main(_) -> None:
     config = configuration.from_config_dict(FLAGS.config) if FLAGS.config else None
     if FLAGS.distributed or {FLAGS.coordinator, FLAGS.processes, FLAGS.process} != {None}:
       processes.initialize(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
-    with processes.together():
+    with processes.fail_together():
       if FLAGS.stage in commands.COMMANDS:
         commands.run(FLAGS.stage, pathlib.Path(FLAGS.workdir), options(), config)
       else:

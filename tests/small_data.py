@@ -27,13 +27,15 @@ def numbered_interactions(lengths_U) -> Interactions:
 def cyclic_interactions(users: int, num_items: int, longest: int, seed: int = 0) -> Interactions:
   """Users who buy item i + 1 after item i, from a random start, 4 to `longest` items: easily learned."""
   random = np.random.default_rng(seed)
-  return interactions([(random.integers(num_items) + np.arange(random.integers(4, longest + 1))) % num_items
-                       for _ in range(users)], num_items)
+  return interactions(
+    [(random.integers(num_items) + np.arange(random.integers(4, longest + 1))) % num_items for _ in range(users)],
+    num_items,
+  )
 
 
 def distinct_codes(num_items: int, levels: int, codebook_size: int, seed: int = 0) -> np.ndarray:
   """int32 [num_items, levels], random semantic IDs, no two alike."""
-  numbers = np.random.default_rng(seed).choice(codebook_size ** levels, num_items, replace=False)
+  numbers = np.random.default_rng(seed).choice(codebook_size**levels, num_items, replace=False)
   return np.stack(np.unravel_index(numbers, (codebook_size,) * levels), axis=1).astype(np.int32)
 
 
@@ -46,12 +48,28 @@ def config_with(settings: dict) -> Config:
 
 def tiny_generator_config(settings: dict | None = None) -> Config:
   """A generator that trains in seconds: no dropout, histories of 2 items (a single bucket to compile)."""
-  model = {f'generator.model.{name}': getattr(TINY_T5, name)
-           for name in ('d_model', 'd_kv', 'd_ff', 'layers', 'heads', 'dropout')}
-  training = {f'generator.training.{name}': value for name, value in dict(
-    epochs=2, batch_size=24, learning_rate=1e-2, log_every_steps=1, checkpoint_every_steps=1000).items()}
-  return config_with({'seed': 7, 'data.history_length': 2, 'generator.row_items': 5, 'generator.validation_beam': 10,
-                      'evaluation.batch_size': 32, **model, **training, **(settings or {})})
+  model = {
+    f'generator.model.{name}': getattr(TINY_T5, name)
+    for name in ('d_model', 'd_kv', 'd_ff', 'layers', 'heads', 'dropout')
+  }
+  training = {
+    f'generator.training.{name}': value
+    for name, value in dict(
+      epochs=2, batch_size=24, learning_rate=1e-2, log_every_steps=1, checkpoint_every_steps=1000
+    ).items()
+  }
+  return config_with(
+    {
+      'seed': 7,
+      'data.history_length': 2,
+      'generator.row_items': 5,
+      'generator.validation_beam': 10,
+      'evaluation.batch_size': 32,
+      **model,
+      **training,
+      **(settings or {}),
+    }
+  )
 
 
 def relative_error(ours, expected) -> float:
@@ -62,17 +80,33 @@ def relative_error(ours, expected) -> float:
 
 
 TINY_RUN = {
-  'data.source': 'synthetic', 'data.synthetic.num_users': 120, 'data.synthetic.num_items': 60,
+  'data.source': 'synthetic',
+  'data.synthetic.num_users': 120,
+  'data.synthetic.num_items': 60,
   'text_embeddings.dim': 16,
-  'collaborative.model.dim': 16, 'collaborative.model.layers': 1, 'collaborative.training.epochs': 2,
-  'tokenizer.model.hidden': (16,), 'tokenizer.model.latent_dim': 8, 'tokenizer.model.levels': 3,
-  'tokenizer.model.codebook_size': 8, 'tokenizer.training.epochs': 6, 'tokenizer.training.batch_size': 32,
-  'tokenizer.training.evaluate_every_epochs': 2, 'tokenizer.training.checkpoint_every_steps': 2,
+  'collaborative.model.dim': 16,
+  'collaborative.model.layers': 1,
+  'collaborative.training.epochs': 2,
+  'tokenizer.model.hidden': (16,),
+  'tokenizer.model.latent_dim': 8,
+  'tokenizer.model.levels': 3,
+  'tokenizer.model.codebook_size': 8,
+  'tokenizer.training.epochs': 6,
+  'tokenizer.training.batch_size': 32,
+  'tokenizer.training.evaluate_every_epochs': 2,
+  'tokenizer.training.checkpoint_every_steps': 2,
   'tokenizer.training.log_every_steps': 2,
-  'generator.model.d_model': 16, 'generator.model.d_kv': 8, 'generator.model.d_ff': 32, 'generator.model.layers': 1,
-  'generator.model.heads': 2, 'generator.validation_users': 50, 'generator.training.epochs': 2,
-  'generator.training.batch_size': 64, 'generator.training.log_every_steps': 2,
-  'generator.training.checkpoint_every_steps': 3, 'evaluation.beam': 20,
+  'generator.model.d_model': 16,
+  'generator.model.d_kv': 8,
+  'generator.model.d_ff': 32,
+  'generator.model.layers': 1,
+  'generator.model.heads': 2,
+  'generator.validation_users': 50,
+  'generator.training.epochs': 2,
+  'generator.training.batch_size': 64,
+  'generator.training.log_every_steps': 2,
+  'generator.training.checkpoint_every_steps': 3,
+  'evaluation.beam': 20,
 }
 
 
@@ -83,9 +117,12 @@ def run_settings(**changes) -> dict:
 
 def write_recipe(path, settings: dict) -> None:
   """A recipe file for --config with these settings."""
-  path.write_text('from letter_jax.configuration import default_config\n\n\n'
-                  f'def get_config():\n  config = default_config()\n  config.update_from_flattened_dict({settings!r})\n'
-                  '  return config\n', encoding='utf-8')
+  path.write_text(
+    'from letter_jax.configuration import default_config\n\n\n'
+    f'def get_config():\n  config = default_config()\n  config.update_from_flattened_dict({settings!r})\n'
+    '  return config\n',
+    encoding='utf-8',
+  )
 
 
 def write_letter_folder(folder, users: int = 40, items: int = 30, seed: int = 0) -> None:
@@ -94,7 +131,14 @@ def write_letter_folder(folder, users: int = 40, items: int = 30, seed: int = 0)
   folder.mkdir(parents=True, exist_ok=True)
   sequences = {str(user): random.integers(0, items, random.integers(4, 9)).tolist() for user in range(users)}
   sequences['0'][0] = items - 1
-  texts = {str(item): {'title': f'thing {item % 7} of kind {item % 3}', 'brand': f'maker {item % 5}',
-                       'categories': ['All', f'Kind {item % 3}'], 'description': ''} for item in range(items)}
+  texts = {
+    str(item): {
+      'title': f'thing {item % 7} of kind {item % 3}',
+      'brand': f'maker {item % 5}',
+      'categories': ['All', f'Kind {item % 3}'],
+      'description': '',
+    }
+    for item in range(items)
+  }
   (folder / 'Small.inter.json').write_text(json.dumps(sequences), encoding='utf-8')
   (folder / 'Small.item.json').write_text(json.dumps(texts), encoding='utf-8')

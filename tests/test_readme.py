@@ -1,14 +1,14 @@
 """The README's examples are run as they stand there."""
 
-import pathlib
 import re
 
 import numpy as np
 
-from letter_jax import pipeline
+from letter_jax.pipeline import run as pipeline
+from tests.paths import ROOT
 from tests.small_data import config_with, run_settings
 
-README = pathlib.Path(__file__).parent.parent / 'README.md'
+README = ROOT / 'README.md'
 
 
 def test_the_examples_of_reading_and_restoring(tmp_path):

@@ -15,5 +15,5 @@ def collaborative_rows(item_embeddings_NxE: np.ndarray, dim: int) -> np.ndarray:
     _, _, directions = np.linalg.svd(rows, full_matrices=False)
     rows = rows @ directions[:dim].T
   rows = np.pad(rows, ((0, 0), (0, dim - rows.shape[1])))
-  scale = 0.3 / max(np.sqrt((rows ** 2).sum(axis=1).mean()), 1e-12)
+  scale = 0.3 / max(np.sqrt((rows**2).sum(axis=1).mean()), 1e-12)
   return (rows * scale).astype(np.float32)

@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from letter_jax import sharding
 from letter_jax.data.splits import Examples
 from letter_jax.evaluation import metrics
-from letter_jax.training import sharding
 
 EVALUATION_BATCH = 512
 
 
-def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh
-                 ) -> Callable[[Any, Examples, int], tuple[dict[str, float], np.ndarray]]:
+def full_ranking(
+  scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh
+) -> Callable[[Any, Examples, int], tuple[dict[str, float], np.ndarray]]:
   """A function (params, examples, width) -> ({'recall@10': ...}, ranks int32 [3, U] as in `evaluation/ranks.py`).
 
   `width`: latest items of a history that are passed.
@@ -38,9 +39,9 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh
       indices, weights = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
       chosen = examples.take(indices)
       rows = (chosen.user, chosen.histories(width), chosen.targets, weights)
-      found.append(evaluate(params, *sharding.put(rows, sharding.split(mesh))))
+      found.append(evaluate(params, *sharding.put(rows, sharding.split_over_data(mesh))))
     sums, ranks = zip(*found)
-    ranks_3xU = np.concatenate(jax.device_get(ranks), axis=1)[:, :len(examples)]
+    ranks_3xU = np.concatenate(jax.device_get(ranks), axis=1)[:, : len(examples)]
     return metrics.summarize(metrics.merge(sums)), ranks_3xU
 
   return evaluate_all

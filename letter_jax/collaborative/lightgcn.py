@@ -51,16 +51,24 @@ def build_graph(data: Interactions) -> Graph:
   degree_U = np.bincount(user_E, minlength=len(data.lengths))
   degree_N = np.bincount(item_E, minlength=data.num_items)
   scale = lambda degree: np.where(degree > 0, np.maximum(degree, 1) ** -0.5, 0).astype(np.float32)
-  return Graph(Edges(user_E, item_E), Edges(item_E[by_item_E], user_E[by_item_E]), scale(degree_U), scale(degree_N),
-               (np.cumsum(degree_U) - degree_U).astype(np.int32), degree_U.astype(np.int32))
+  return Graph(
+    Edges(user_E, item_E),
+    Edges(item_E[by_item_E], user_E[by_item_E]),
+    scale(degree_U),
+    scale(degree_N),
+    (np.cumsum(degree_U) - degree_U).astype(np.int32),
+    degree_U.astype(np.int32),
+  )
 
 
 def initial_parameters(config: LightGCNConfig, graph: Graph, key: jax.Array) -> dict[str, jax.Array]:
   """E^(0), all that is trained: float32 normal of deviation 0.1, as in the authors' code (the paper has Xavier's)."""
   user_key, item_key = jax.random.split(key)
   draw = lambda key, count: 0.1 * jax.random.normal(key, (count, config.dim), jnp.float32)
-  return {'user_embeddings': draw(user_key, len(graph.user_scale_U)),
-          'item_embeddings': draw(item_key, len(graph.item_scale_N))}
+  return {
+    'user_embeddings': draw(user_key, len(graph.user_scale_U)),
+    'item_embeddings': draw(item_key, len(graph.item_scale_N)),
+  }
 
 
 def embeddings(config: LightGCNConfig, params, graph: Graph) -> tuple[jax.Array, jax.Array]:
@@ -85,16 +93,21 @@ def _propagate(nodes, graph: Graph):
   users_UxD, items_NxD = nodes
   user_scale_Ux1, item_scale_Nx1 = graph.user_scale_U[:, None], graph.item_scale_N[:, None]
   # Rows are scaled before and after the sum and not edges within it: there are fewer of them.
-  gathered = lambda rows, edges, count: jax.ops.segment_sum(rows[edges.source_E], edges.destination_E, count,
-                                                            indices_are_sorted=True)
-  return (gathered(items_NxD * item_scale_Nx1, graph.to_users, len(users_UxD)) * user_scale_Ux1,
-          gathered(users_UxD * user_scale_Ux1, graph.to_items, len(items_NxD)) * item_scale_Nx1)
+  gathered = lambda rows, edges, count: jax.ops.segment_sum(
+    rows[edges.source_E], edges.destination_E, count, indices_are_sorted=True
+  )
+  return (
+    gathered(items_NxD * item_scale_Nx1, graph.to_users, len(users_UxD)) * user_scale_Ux1,
+    gathered(users_UxD * user_scale_Ux1, graph.to_items, len(items_NxD)) * item_scale_Nx1,
+  )
 
 
 # The mean is a polynomial in a symmetric matrix (equation 8), so it is its own transpose: gradients take the same
 # sorted sums backwards, where those that JAX derives would scatter in no order.
-_mean_of_layers.defvjp(lambda layers, nodes, graph: (_mean_of_layers(layers, nodes, graph), graph),
-                       lambda layers, graph, gradients: (_mean_of_layers(layers, gradients, graph), None))
+_mean_of_layers.defvjp(
+  lambda layers, nodes, graph: (_mean_of_layers(layers, nodes, graph), graph),
+  lambda layers, graph, gradients: (_mean_of_layers(layers, gradients, graph), None),
+)
 
 
 def draw_unseen(key: jax.Array, graph: Graph, user_B: jax.Array) -> jax.Array:

@@ -5,12 +5,13 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
+from letter_jax import sharding
 from letter_jax.collaborative import lightgcn
 from letter_jax.collaborative.full_ranking import full_ranking
 from letter_jax.configuration import Config, LightGCNConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
-from letter_jax.training import loop, optimizers, sharding
+from letter_jax.training import loop, optimizers
 from letter_jax.training.state import TrainState, make_step
 
 
@@ -48,10 +49,16 @@ def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
   longest = int(data.lengths.max())
   validation, test = (of_split(data, longest) for of_split in (splits.validation_examples, splits.test_examples))
   program = loop.Program(
-    init=init, init_arguments=(graph,), layout=layout,
-    step=jitted_epoch, arguments=lambda first_step: (graph,), steps_per_call=steps_per_epoch,
-    steps_per_epoch=steps_per_epoch, examples_per_epoch=edges,
-    evaluate=lambda params: rank(final(params, graph), validation, longest)[0])
+    init=init,
+    init_arguments=(graph,),
+    layout=layout,
+    step=jitted_epoch,
+    arguments=lambda first_step: (graph,),
+    steps_per_call=steps_per_epoch,
+    steps_per_epoch=steps_per_epoch,
+    examples_per_epoch=edges,
+    evaluate=lambda params: rank(final(params, graph), validation, longest)[0],
+  )
   params, _ = loop.train(program, training, directory, 'lightgcn', config.checkpoints)
   found = final(params, graph)
   of_test, ranks_3xU = rank(found, test, longest)
@@ -74,7 +81,7 @@ def bpr_sum(config: LightGCNConfig, graph: lightgcn.Graph):
     margin_B = jnp.sum(users_UxD[user_B] * (items_NxD[positive_B] - items_NxD[negative_B]), axis=1)
     own = params['user_embeddings'][user_B], *(params['item_embeddings'][item_B] for item_B in (positive_B, negative_B))
     bpr = jnp.sum(jax.nn.softplus(-margin_B) * weight_B)
-    decay = config.l2 / 2 * jnp.sum(sum(jnp.sum(rows_BxD ** 2, axis=1) for rows_BxD in own) * weight_B)
+    decay = config.l2 / 2 * jnp.sum(sum(jnp.sum(rows_BxD**2, axis=1) for rows_BxD in own) * weight_B)
     count = weight_B.sum()
     return bpr + decay, count, {'bpr': (bpr, count), 'l2': (decay, count)}
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from letter_jax.configuration import SASRecConfig
-from letter_jax.training.dropout import Dropout
+from letter_jax.ops.dropout import Dropout
 
 
 class Block(nn.Module):
@@ -20,9 +20,10 @@ class Block(nn.Module):
     head = config.dim // config.heads
     B, T, _ = x_BxTxD.shape
     normed = nn.LayerNorm()(x_BxTxD)
-    query, key, value = (nn.Dense(config.dim, name=name)(normed).reshape(B, T, config.heads, head)
-                         for name in ('query', 'key', 'value'))
-    scores = jnp.einsum('bqhf,bkhf->bhqk', query, key) / head ** 0.5
+    query, key, value = (
+      nn.Dense(config.dim, name=name)(normed).reshape(B, T, config.heads, head) for name in ('query', 'key', 'value')
+    )
+    scores = jnp.einsum('bqhf,bkhf->bhqk', query, key) / head**0.5
     weights = jax.nn.softmax(jnp.where(mask_Bx1xTxT, scores, -1e9), axis=-1)
     mixed = jnp.einsum('bhqk,bkhf->bqhf', Dropout(config.dropout)(weights, deterministic), value)
     attended = nn.Dense(config.dim, name='out')(mixed.reshape(B, T, config.dim))
@@ -58,7 +59,7 @@ class SASRec(nn.Module):
     mask_BxTxT = same_BxTxT & causal_TxT
     position_BxT = jnp.minimum(mask_BxTxT.sum(axis=2) - 1, self.positions - 1)
     embedded = jnp.where(items_BxT[..., None] >= 0, self.item_embeddings[jnp.maximum(items_BxT, 0)], 0)
-    x = self.dropout(embedded * self.config.dim ** 0.5 + self.position_embeddings[position_BxT], deterministic)
+    x = self.dropout(embedded * self.config.dim**0.5 + self.position_embeddings[position_BxT], deterministic)
     for block in self.blocks:
       x = block(x, mask_BxTxT[:, None], deterministic)
     return self.norm(x)

@@ -6,13 +6,14 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
+from letter_jax import sharding
 from letter_jax.collaborative.full_ranking import full_ranking
 from letter_jax.collaborative.sasrec import SASRec
 from letter_jax.configuration import Config, SASRecConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.input_pipeline import PackedEpochs
-from letter_jax.training import loop, optimizers, sharding
+from letter_jax.training import loop, optimizers
 from letter_jax.training.state import TrainState, make_step
 
 
@@ -33,8 +34,12 @@ def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
 @functools.lru_cache(maxsize=1)
 def _ranking(model: SASRecConfig, num_items: int, length: int, mesh: jax.sharding.Mesh):
   """The `full_ranking` of a SASRec: one compiled program for its validations and its test."""
-  return full_ranking(lambda params, user_B, history_BxT, target_B: SASRec(model, num_items, length).apply(
-    {'params': params}, history_BxT, method=SASRec.scores), mesh)
+  return full_ranking(
+    lambda params, user_B, history_BxT, target_B: SASRec(model, num_items, length).apply(
+      {'params': params}, history_BxT, method=SASRec.scores
+    ),
+    mesh,
+  )
 
 
 def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: jax.sharding.Mesh) -> loop.Program:
@@ -44,9 +49,18 @@ def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: ja
   layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
   part, parts = sharding.data_part(mesh)
   model = SASRec(settings.model, data.num_items, length)
-  batches = PackedEpochs(data, functools.partial(splits.training_windows, length=length), max(length, 32),
-                         training.batch_size, config.seed, training.epochs, training.accumulation_steps,
-                         mesh.shape['data'], part, parts)
+  batches = PackedEpochs(
+    data,
+    functools.partial(splits.training_windows, length=length),
+    max(length, 32),
+    training.batch_size,
+    config.seed,
+    training.epochs,
+    training.accumulation_steps,
+    mesh.shape['data'],
+    part,
+    parts,
+  )
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   key = jax.random.key(config.seed)
   loss_sum = {'cross_entropy': cross_entropy_sum, 'bce': bce_sum}[settings.model.loss](model)
@@ -55,8 +69,9 @@ def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: ja
     params = model.init(key, jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), jnp.int32))['params']
     return TrainState.create(params, optimizer)
 
-  step = jax.jit(make_step(loss_sum, optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps),
-                 donate_argnums=0)
+  step = jax.jit(
+    make_step(loss_sum, optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps), donate_argnums=0
+  )
 
   def arguments(batch):
     wanted = {name: batch[name] for name in ('items_BxC', 'next_BxC', 'segments_BxC')}
@@ -65,10 +80,17 @@ def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: ja
   rank = _ranking(settings.model, data.num_items, length, mesh)
   validation = splits.validation_examples(recent, length)
   return loop.Program(
-    init=init, layout=layout, step=step, arguments=arguments, steps_per_call=1,
-    steps_per_epoch=batches.per_epoch, examples_per_epoch=batches.items, batches=batches.dataset(),
+    init=init,
+    layout=layout,
+    step=step,
+    arguments=arguments,
+    steps_per_call=1,
+    steps_per_epoch=batches.per_epoch,
+    examples_per_epoch=batches.items,
+    batches=batches.dataset(),
     data_parts=batches.parts,
-    evaluate=lambda params: rank(params, validation, length)[0])
+    evaluate=lambda params: rank(params, validation, length)[0],
+  )
 
 
 def cross_entropy_sum(model: SASRec):
@@ -99,6 +121,7 @@ def bce_sum(model: SASRec):
 
 
 def _hidden(model, params, batch, key):
-  x_BxTxD = model.apply({'params': params}, batch['items_BxC'], batch['segments_BxC'], deterministic=False,
-                        rngs={'dropout': key})
+  x_BxTxD = model.apply(
+    {'params': params}, batch['items_BxC'], batch['segments_BxC'], deterministic=False, rngs={'dropout': key}
+  )
   return x_BxTxD, (batch['segments_BxC'] > 0).astype(jnp.float32)

@@ -21,19 +21,22 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from letter_jax import artifacts
 from letter_jax.configuration import DataConfig
 from letter_jax.data import sources
 from letter_jax.data.dataset import TEXT_FIELDS, Dataset
-from letter_jax.errors import InputError
+from letter_jax.system import artifacts
+from letter_jax.system.errors import InputError
 
 TABLES = {'users': 'the interactions of each user, in time order', 'items': 'the text of each item'}
 _IDS = tfds.features.Tensor(shape=(None,), dtype=np.int32)
 _TIMES = tfds.features.Tensor(shape=(None,), dtype=np.int64)
 FEATURES = {
   'users': {'user_id': np.int64, 'raw_id': tfds.features.Text(), 'items': _IDS, 'timestamps': _TIMES},
-  'items': {'item_id': np.int64, 'raw_id': tfds.features.Text(),
-            **{field: tfds.features.Text() for field in TEXT_FIELDS}},
+  'items': {
+    'item_id': np.int64,
+    'raw_id': tfds.features.Text(),
+    **{field: tfds.features.Text() for field in TEXT_FIELDS},
+  },
 }
 
 
@@ -61,8 +64,11 @@ class LetterDataset(tfds.core.GeneratorBasedBuilder):
     return self.builder_config.name.partition('_')[0]
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return _Info(builder=self, description=f'{self.name}: {TABLES[self.table]}',
-                 features=tfds.features.FeaturesDict(FEATURES[self.table]))
+    return _Info(
+      builder=self,
+      description=f'{self.name}: {TABLES[self.table]}',
+      features=tfds.features.FeaturesDict(FEATURES[self.table]),
+    )
 
   def _split_generators(self, dl_manager):
     if self.dataset is None:
@@ -81,8 +87,15 @@ def user_records(data: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
   interactions, no_times = data.interactions, np.zeros(0, np.int64)
   bounds = interactions.offsets.tolist()
   for user, (name, start, end) in enumerate(zip(interactions.users, bounds, bounds[1:])):
-    yield user, {'user_id': user, 'raw_id': name, 'items': interactions.items[start:end],
-                 'timestamps': no_times if data.timestamps is None else data.timestamps[start:end]}
+    yield (
+      user,
+      {
+        'user_id': user,
+        'raw_id': name,
+        'items': interactions.items[start:end],
+        'timestamps': no_times if data.timestamps is None else data.timestamps[start:end],
+      },
+    )
 
 
 def item_records(data: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -106,16 +119,18 @@ class _OfSource(LetterDataset, skip_registration=True):
 
   def __init__(self, *, settings: DataConfig, config: str = 'users', seed: int = 42, **arguments):
     if settings.source != self.SOURCE:
-      raise InputError(f'{type(self).__name__} was given settings of source {settings.source!r}; '
-                       f'expected {self.SOURCE!r}')
+      raise InputError(
+        f'{type(self).__name__} was given settings of source {settings.source!r}; expected {self.SOURCE!r}'
+      )
     if config not in TABLES:
       raise InputError(f'{type(self).__name__} was given config={config!r}; expected {" or ".join(map(repr, TABLES))}')
     self._settings, self._seed = settings, seed
     files = sources.files(settings) if settings.path else {}
     contents = {key: artifacts.fingerprint(path) for key, path in files.items() if path.is_file()}
     # What only training or reading asks for does not make another data set.
-    said = repr((dataclasses.replace(settings, path='', downloads='', history_length=1, window_users=0), seed,
-                 contents)).encode()
+    said = repr(
+      (dataclasses.replace(settings, path='', downloads='', history_length=1, window_users=0), seed, contents)
+    ).encode()
     name = '_'.join(filter(None, (config, settings.name, hashlib.sha256(said).hexdigest()[:8])))
     super().__init__(config=tfds.core.BuilderConfig(name=name, description=TABLES[config]), **arguments)
 
@@ -148,7 +163,8 @@ class Yelp(_OfSource):
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'Accept the terms at yelp.com/dataset, unpack yelp_dataset.tar, and put yelp_academic_dataset_review.json and '
-    'yelp_academic_dataset_business.json here.')
+    'yelp_academic_dataset_business.json here.'
+  )
 
   def _read(self, dl_manager) -> Dataset:
     folder = self._settings.path or str(dl_manager.manual_dir)

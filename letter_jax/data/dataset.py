@@ -89,12 +89,21 @@ class Dataset:
     """Counts, sparsity and quantiles, as written to `summary.json`."""
     popularity = np.bincount(self.interactions.items, minlength=self.interactions.num_items)
     return summarize(
-      self.name, histogram(self.interactions.lengths), histogram(popularity),
-      None if self.texts is None else sum(not any(text.values()) for text in self.texts), self.preparation)
+      self.name,
+      histogram(self.interactions.lengths),
+      histogram(popularity),
+      None if self.texts is None else sum(not any(text.values()) for text in self.texts),
+      self.preparation,
+    )
 
 
-def summarize(name: str, lengths: dict[int, int], popularity: dict[int, int], items_without_text: int | None,
-              preparation: dict | None) -> dict:
+def summarize(
+  name: str,
+  lengths: dict[int, int],
+  popularity: dict[int, int],
+  items_without_text: int | None,
+  preparation: dict | None,
+) -> dict:
   """What `Dataset.summary` says, of counts alone.
 
   Args:
@@ -104,7 +113,10 @@ def summarize(name: str, lengths: dict[int, int], popularity: dict[int, int], it
   users, items = sum(lengths.values()), sum(popularity.values())
   count = sum(length * number for length, number in lengths.items())
   return {
-    'name': name, 'users': users, 'items': items, 'interactions': count,
+    'name': name,
+    'users': users,
+    'items': items,
+    'interactions': count,
     'sparsity': 1 - count / (users * items),
     'training_examples': sum(max(length - 3, 0) * number for length, number in lengths.items()),
     'history_length_quantiles': _quantiles(lengths),
@@ -127,7 +139,9 @@ def _quantiles(histogram: dict[int, int]) -> dict[str, float]:
   found = {}
   for quantile in (0, 0.25, 0.5, 0.75, 0.9, 0.99, 1):
     place = quantile * (int(ends[-1]) - 1)
-    pair = [values[np.searchsorted(ends, min(rank, ends[-1] - 1), side='right')]
-            for rank in (math.floor(place), math.floor(place) + 1)]
+    pair = [
+      values[np.searchsorted(ends, min(rank, ends[-1] - 1), side='right')]
+      for rank in (math.floor(place), math.floor(place) + 1)
+    ]
     found[str(quantile)] = float(np.quantile(pair, place - math.floor(place)))
   return found

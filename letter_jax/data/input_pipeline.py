@@ -20,7 +20,7 @@ import numpy as np
 from letter_jax.data import packing
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.splits import Examples
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 
 class PackedEpochs:
@@ -34,8 +34,19 @@ class PackedEpochs:
     parts: of the data, that different processes read; what is in a batch depends on it.
   """
 
-  def __init__(self, data: Windows, make_examples: Callable[[Interactions], Examples], row_items: int, batch_size: int,
-               seed: int, epochs: int, micro_batches: int = 1, devices: int = 1, process: int = 0, processes: int = 1):
+  def __init__(
+    self,
+    data: Windows,
+    make_examples: Callable[[Interactions], Examples],
+    row_items: int,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    micro_batches: int = 1,
+    devices: int = 1,
+    process: int = 0,
+    processes: int = 1,
+  ):
     """Plans the packing; nothing but lengths is read for it.
 
     Args:
@@ -55,20 +66,24 @@ class PackedEpochs:
     self.examples = sum(sizes)
     self.items = sum(int(of_length @ np.arange(len(of_length))) for of_length in counts)
     if not self.examples:
-      raise InputError('no user has more than 3 interactions, so there is no training example; expected longer '
-                       'histories')
+      raise InputError(
+        'no user has more than 3 interactions, so there is no training example; expected longer histories'
+      )
     # All rows have one shape: the one that is best for the largest part.
     best = packing.plan_packing(_spread(counts[int(np.argmax(sizes))]), row_items)
     self.row_items, self.targets = row_items, best.targets
     self.parts = data.parts
     self._part_rows = packing.rows_per_batch(best, max(batch_size // data.parts, 1), micro_batches)
     self.rows = self._part_rows * data.parts
-    batches = [-(-packing.plan_packing(_spread(of_length), row_items, best.targets).rows // self._part_rows)
-               for of_length in counts]
+    batches = [
+      -(-packing.plan_packing(_spread(of_length), row_items, best.targets).rows // self._part_rows)
+      for of_length in counts
+    ]
     self._batches_W = np.array(batches).reshape(data.num_windows, data.parts).max(axis=1)
     self.per_epoch = int(self._batches_W.sum())
-    self._wanted_AxB = share(self._part_rows, micro_batches, devices // data.parts, *(
-      (process, processes) if data.parts == 1 else (0, 1)))
+    self._wanted_AxB = share(
+      self._part_rows, micro_batches, devices // data.parts, *((process, processes) if data.parts == 1 else (0, 1))
+    )
     self._part = process if data.parts > 1 else 0
     self._lock = threading.Lock()
     self._loader = concurrent.futures.ThreadPoolExecutor(1)
@@ -87,7 +102,7 @@ class PackedEpochs:
     ends_W = np.cumsum(self._batches_W[order_W])
     place = int(np.searchsorted(ends_W, index, side='right'))
     index -= int(ends_W[place] - self._batches_W[order_W[place]])
-    following = order_W[place + 1:place + 2] if place + 1 < len(order_W) else self._order(epoch + 1)[:1]
+    following = order_W[place + 1 : place + 2] if place + 1 < len(order_W) else self._order(epoch + 1)[:1]
     packed = self._packed(int(order_W[place]), following.tolist() if step + 1 < len(self) else [])
     batch = packed.batch_of(epoch, index, self._wanted_AxB.ravel())
     shape = self._wanted_AxB.shape if len(self._wanted_AxB) > 1 else self._wanted_AxB.shape[1:]
@@ -105,8 +120,10 @@ class PackedEpochs:
   def _packed(self, window: int, following: list[int]) -> packing.PackedBatches:
     """Of a window; the one that follows is read meanwhile. Grain's threads share the two."""
     with self._lock:
-      self._loaded = {each: self._loaded.get(each) or self._loader.submit(self._window, each)
-                      for each in dict.fromkeys((window, *following))}
+      self._loaded = {
+        each: self._loaded.get(each) or self._loader.submit(self._window, each)
+        for each in dict.fromkeys((window, *following))
+      }
       packed = self._loaded[window]
     return packed.result()
 
@@ -122,7 +139,7 @@ def share(rows: int, micro_batches: int, devices: int, process: int, processes: 
   rows_AxB = np.arange(rows).reshape(micro_batches, micro_rows)
   filled = -(-micro_rows // devices) * devices
   rows_AxB = np.pad(rows_AxB, ((0, 0), (0, filled - micro_rows)), constant_values=-1)
-  return rows_AxB[:, process * filled // processes:(process + 1) * filled // processes]
+  return rows_AxB[:, process * filled // processes : (process + 1) * filled // processes]
 
 
 def _spread(count_of_length: np.ndarray) -> np.ndarray:

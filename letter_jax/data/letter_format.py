@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, MIN_LENGTH, TEXT_FIELDS, Dataset, Interactions
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 MAX_CODE = 2**20 - 1
 
@@ -66,8 +66,9 @@ def read_index(path: pathlib.Path, num_items: int) -> np.ndarray:
     if not isinstance(tokens, list) or not tokens:
       raise InputError(f'{path}: item {item} has {_shown(tokens)}; expected a list of tokens such as "<a_12>"')
     if len(tokens) != len(tokens_N[0]):
-      raise InputError(f'{path}: item {item} has {len(tokens)} tokens, item 0 has {len(tokens_N[0])}; '
-                       'expected as many for every item')
+      raise InputError(
+        f'{path}: item {item} has {len(tokens)} tokens, item 0 has {len(tokens_N[0])}; expected as many for every item'
+      )
   levels = len(tokens_N[0]) if tokens_N else 0
   codes_NxL = np.empty((num_items, levels), np.int32)
   for level in range(levels):
@@ -112,8 +113,9 @@ def read_embeddings(path: pathlib.Path, num_items: int, meaning: str) -> np.ndar
   try:
     rows = np.load(path, allow_pickle=False)
   except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
-    raise InputError(f'{path}: the {meaning} cannot be read ({_shown(str(error))}); '
-                     'expected an .npy file with a 2-d array of floats') from error
+    raise InputError(
+      f'{path}: the {meaning} cannot be read ({_shown(str(error))}); expected an .npy file with a 2-d array of floats'
+    ) from error
   if not isinstance(rows, np.ndarray):
     rows.close()
     raise InputError(f'{path}: the {meaning} are an .npz archive; expected one .npy array [items, dim]')
@@ -128,8 +130,10 @@ def read_embeddings(path: pathlib.Path, num_items: int, meaning: str) -> np.ndar
   finite_NxD = np.isfinite(rows_NxD)
   if not finite_NxD.all():
     row, column = np.argwhere(~finite_NxD)[0]
-    raise InputError(f'{path}: the {meaning} have {rows[row, column]} in row {row}, column {column} '
-                     f'({(~finite_NxD.all(axis=1)).sum()} such rows); expected numbers finite in float32')
+    raise InputError(
+      f'{path}: the {meaning} have {rows[row, column]} in row {row}, column {column} '
+      f'({(~finite_NxD.all(axis=1)).sum()} such rows); expected numbers finite in float32'
+    )
   return rows_NxD
 
 
@@ -138,13 +142,23 @@ def _find_name(folder: pathlib.Path, name: str) -> str:
     raise InputError(f'{folder} is not a folder; expected (config.data.path) a folder with NAME.inter.json')
   found = sorted(file.name.removesuffix('.inter.json') for file in folder.glob('*.inter.json'))
   if name and name not in found:
-    raise InputError(f'{folder / name}.inter.json does not exist; '
-                     + (f'names there (config.data.name): {", ".join(found)}' if found
-                        else 'expected (config.data.path) a folder with NAME.inter.json'))
+    raise InputError(
+      f'{folder / name}.inter.json does not exist; '
+      + (
+        f'names there (config.data.name): {", ".join(found)}'
+        if found
+        else 'expected (config.data.path) a folder with NAME.inter.json'
+      )
+    )
   if not name and len(found) != 1:
-    raise InputError(f'{folder} holds {len(found)} *.inter.json files; '
-                     + (f'expected config.data.name to be one of {", ".join(found)}' if found
-                        else 'expected (config.data.path) a folder with NAME.inter.json'))
+    raise InputError(
+      f'{folder} holds {len(found)} *.inter.json files; '
+      + (
+        f'expected config.data.name to be one of {", ".join(found)}'
+        if found
+        else 'expected (config.data.path) a folder with NAME.inter.json'
+      )
+    )
   return name or found[0]
 
 
@@ -156,8 +170,10 @@ def _read_interactions(path: pathlib.Path, num_items: int | None) -> Interaction
     if not isinstance(items, list):
       raise InputError(f'{path}: user {_shown(user)} has {_shown(items)}; expected a list of item ids')
     if len(items) < MIN_LENGTH:
-      raise InputError(f'{path}: user {_shown(user)} has {len(items)} items; expected at least {MIN_LENGTH} '
-                       '(training, validation, test)')
+      raise InputError(
+        f'{path}: user {_shown(user)} has {len(items)} items; expected at least {MIN_LENGTH} '
+        '(training, validation, test)'
+      )
   flat = list(itertools.chain.from_iterable(table.values()))
   expected = 'an integer from 0'
   if num_items is not None:
@@ -169,8 +185,12 @@ def _read_interactions(path: pathlib.Path, num_items: int | None) -> Interaction
   if num_items is None:
     limit = max(10_000, 10 * len(flat))
     if max(flat) >= limit:
-      _raise_first(path, table, lambda item: item >= limit, f'an id below {limit} without a NAME.item.json '
-                   f'({len(flat)} interactions; items are numbered 0 .. N - 1)')
+      _raise_first(
+        path,
+        table,
+        lambda item: item >= limit,
+        f'an id below {limit} without a NAME.item.json ({len(flat)} interactions; items are numbered 0 .. N - 1)',
+      )
     num_items = max(flat) + 1
   lengths = np.fromiter(map(len, table.values()), np.int64, len(table))
   offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -178,8 +198,9 @@ def _read_interactions(path: pathlib.Path, num_items: int | None) -> Interaction
 
 
 def _raise_first(path: pathlib.Path, table: dict[str, list], is_wrong, expected: str):
-  user, place, item = next((user, place, item) for user, items in table.items()
-                           for place, item in enumerate(items) if is_wrong(item))
+  user, place, item = next(
+    (user, place, item) for user, items in table.items() for place, item in enumerate(items) if is_wrong(item)
+  )
   raise InputError(f'{path}: user {_shown(user)} has item id {_shown(item)} at position {place}; expected {expected}')
 
 
@@ -221,8 +242,10 @@ def _level_codes(path: pathlib.Path, level: int, tokens: list) -> list[int]:
   codes = [int(match[1]) if match else -1 for match in matches]
   for item, code in enumerate(codes):
     if not 0 <= code <= MAX_CODE:
-      raise InputError(f'{path}: item {item} has token {_shown(tokens[item])} at level {level}; '
-                       f'expected "<{letter}_CODE>" with CODE from 0 to {MAX_CODE}')
+      raise InputError(
+        f'{path}: item {item} has token {_shown(tokens[item])} at level {level}; '
+        f'expected "<{letter}_CODE>" with CODE from 0 to {MAX_CODE}'
+      )
   return codes
 
 
@@ -236,11 +259,13 @@ def _item_ids(path: pathlib.Path, table: dict[str, Any]) -> list[int]:
 def _check_complete(path: pathlib.Path, ids: list[int], num_items: int) -> None:
   missing = sorted(set(range(num_items)).difference(ids))
   if missing:
-    raise InputError(f'{path}: item {missing[0]} is missing ({len(missing)} in all); '
-                     f'expected {num_items} items, 0 to {num_items - 1}')
+    raise InputError(
+      f'{path}: item {missing[0]} is missing ({len(missing)} in all); expected {num_items} items, 0 to {num_items - 1}'
+    )
   if len(ids) > num_items:
-    raise InputError(f'{path}: item {max(ids)} does not exist ({len(ids)} items); '
-                     f'expected {num_items} items, 0 to {num_items - 1}')
+    raise InputError(
+      f'{path}: item {max(ids)} does not exist ({len(ids)} items); expected {num_items} items, 0 to {num_items - 1}'
+    )
 
 
 def _check_file(path: pathlib.Path) -> None:

@@ -54,8 +54,10 @@ def plan_packing(lengths_N: np.ndarray, row_items: int, targets: int | None = No
     return _plan(np.sort(lengths_N)[::-1], row_items, targets)
   fewest_rows = -(-int(lengths_N.sum()) // row_items)
   average = len(lengths_N) / fewest_rows
-  plans = [_plan(np.sort(lengths_N)[::-1], row_items, targets)
-           for targets in range(max(int(average), 1), int(np.ceil(average * 1.6)) + 1)]
+  plans = [
+    _plan(np.sort(lengths_N)[::-1], row_items, targets)
+    for targets in range(max(int(average), 1), int(np.ceil(average * 1.6)) + 1)
+  ]
   return min(plans, key=lambda plan: plan.rows * (row_items + TARGET_COST * plan.targets))
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from letter_jax.configuration import PreparationConfig
 from letter_jax.data.dataset import MIN_LENGTH
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,5 +130,7 @@ def nothing_left(dropped: dict[str, int], config: PreparationConfig) -> InputErr
   """The error of a preparation that drops everything."""
   said = ', '.join(f'{count:,} {reason}' for reason, count in dropped.items() if count)
   dates = ', other dates (config.data.preparation.since and until)' if dropped['outside the dates'] else ''
-  return InputError(f'no interaction is left of the raw ones ({said}); expected more data{dates}, or a smaller '
-                    f'config.data.preparation.core than {config.core}')
+  return InputError(
+    f'no interaction is left of the raw ones ({said}); expected more data{dates}, or a smaller '
+    f'config.data.preparation.core than {config.core}'
+  )

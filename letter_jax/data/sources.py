@@ -8,7 +8,7 @@ import pathlib
 from letter_jax.configuration import RAW_SOURCES, DataConfig
 from letter_jax.data import letter_format
 from letter_jax.data.dataset import Dataset
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 PREPARED_BY = 'letter_jax.data.beam'
 
@@ -25,12 +25,14 @@ def read_dataset(config: DataConfig, seed: int, downloads=None) -> Dataset:
   """
   if config.source == 'synthetic':
     from letter_jax.data import synthetic
+
     return synthetic.synthesize(config.synthetic, seed)
   if config.source == 'letter':
     if not config.path:
       raise InputError("config.data.path is empty; expected a folder in LETTER's format (NAME.inter.json, ...)")
     return letter_format.read_dataset(pathlib.Path(config.path), config.name)
-  from letter_jax.data.raw import dataset
+  from letter_jax.data.raw import read as dataset
+
   return dataset.read_dataset(config, downloads)
 
 
@@ -49,20 +51,30 @@ def files(config: DataConfig) -> dict[str, pathlib.Path]:
   """
   if config.source == 'prepared':
     folder = prepared_folder(config)
-    return {'data.path': folder, **{f'data.path/{path.relative_to(folder)}': path for path in (
-      folder / 'summary.json', *sorted((folder / 'tfds').rglob('*.array_record*')))}}
+    return {
+      'data.path': folder,
+      **{
+        f'data.path/{path.relative_to(folder)}': path
+        for path in (folder / 'summary.json', *sorted((folder / 'tfds').rglob('*.array_record*')))
+      },
+    }
   if not config.path:
     if config.source in RAW_SOURCES:
       from letter_jax.data.raw.downloads import require_addresses
+
       require_addresses(config)
     return {}
   if config.source in RAW_SOURCES:
-    from letter_jax.data.raw.dataset import find
+    from letter_jax.data.raw.read import find
+
     return {f'data.path/{path.name}': path for path in find(config, pathlib.Path(config.path)).files}
   if config.source == 'synthetic':
     return {}
   folder = pathlib.Path(config.path)
-  names = [config.name] if config.name else [
-    path.name.removesuffix('.inter.json') for path in folder.glob('*.inter.json')]
-  return {'data.path': folder, **{f'data.path/{name}.{kind}.json': folder / f'{name}.{kind}.json'
-                                  for name in names for kind in ('inter', 'item')}}
+  names = (
+    [config.name] if config.name else [path.name.removesuffix('.inter.json') for path in folder.glob('*.inter.json')]
+  )
+  return {
+    'data.path': folder,
+    **{f'data.path/{name}.{kind}.json': folder / f'{name}.{kind}.json' for name in names for kind in ('inter', 'item')},
+  }

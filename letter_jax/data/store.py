@@ -21,9 +21,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from letter_jax import artifacts
 from letter_jax.data.dataset import MIN_LENGTH, TEXT_FIELDS, Dataset, Interactions
-from letter_jax.errors import InputError
+from letter_jax.system import artifacts
+from letter_jax.system.errors import InputError
 
 TABLES = {table: f'tfds/letter_dataset/{table}/1.0.0' for table in ('users', 'items')}
 LENGTHS, SUMMARY = 'lengths.npy', 'summary.json'
@@ -41,6 +41,7 @@ def save(data: Dataset, directory: pathlib.Path) -> None:
   import tensorflow_datasets as tfds
 
   from letter_jax.data.builders import LetterDataset
+
   tfds.disable_progress_bar()
   with _whole(directory):
     for table in TABLES:
@@ -85,8 +86,10 @@ def _whole(directory: pathlib.Path) -> Iterator[None]:
     yield
   except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's for a full disk
     shutil.rmtree(directory / 'tfds', ignore_errors=True)
-    raise InputError(f'{directory}: the prepared data set could not be written ({" ".join(str(error).split())[:300]}); '
-                     'nothing of it is kept; expected a disk with room that can be written') from error
+    raise InputError(
+      f'{directory}: the prepared data set could not be written ({" ".join(str(error).split())[:300]}); '
+      'nothing of it is kept; expected a disk with room that can be written'
+    ) from error
 
 
 def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tuple[np.ndarray, str]:
@@ -100,15 +103,19 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
   total, lengths, user_ids, item_ids = 0, array.array('i'), array.array('q'), array.array('q')
   with _named_damage(directory, expected):
     for features in Table(directory / TABLES['users']).parsed():
-      items, times = (array.array(kind, features[name].int64_list.value)
-                      for kind, name in (('i', 'items'), ('q', 'timestamps')))
+      items, times = (
+        array.array(kind, features[name].int64_list.value) for kind, name in (('i', 'items'), ('q', 'timestamps'))
+      )
       user_ids.append(_id(features, 'user_id'))
       total += _hash(user_ids[-1], _text(features, 'raw_id'), items.tobytes(), times.tobytes())
       lengths.append(len(items))
-      if len(items) < MIN_LENGTH or min(items) < 0 or max(items) >= summary['items'] or len(times) not in (
-          0, len(items)):
-        raise ValueError(f'user {user_ids[-1]} has {len(items)} items and {len(times)} timestamps; expected '
-                         f'{MIN_LENGTH} items at least, each below {summary["items"]}, and as many timestamps or none')
+      if (
+        len(items) < MIN_LENGTH or min(items) < 0 or max(items) >= summary['items'] or len(times) not in (0, len(items))
+      ):
+        raise ValueError(
+          f'user {user_ids[-1]} has {len(items)} items and {len(times)} timestamps; expected '
+          f'{MIN_LENGTH} items at least, each below {summary["items"]}, and as many timestamps or none'
+        )
     for features in Table(directory / TABLES['items']).parsed():
       item_ids.append(_id(features, 'item_id'))
       total += _hash(item_ids[-1], *(_text(features, field) for field in ('raw_id', *TEXT_FIELDS)))
@@ -148,8 +155,9 @@ def _named_damage(directory: pathlib.Path, expected: str = REDO) -> Iterator[Non
   except (InputError, MemoryError):
     raise
   except Exception as error:
-    raise InputError(f'{directory}: the prepared data set cannot be read ({" ".join(str(error).split())[:200]}); '
-                     f'{expected}') from error
+    raise InputError(
+      f'{directory}: the prepared data set cannot be read ({" ".join(str(error).split())[:200]}); {expected}'
+    ) from error
 
 
 def load(directory: pathlib.Path) -> Dataset:
@@ -159,9 +167,13 @@ def load(directory: pathlib.Path) -> Dataset:
     users, offsets, items, timestamps = _read_users(directory / TABLES['users'], summary['users'])
     names, texts = _read_items(directory / TABLES['items'], summary['items'])
     return Dataset(
-      summary['name'], Interactions(items, offsets, summary['items'], users),
-      None if summary['items_without_text'] is None else texts, timestamps if len(timestamps) else None,
-      names if any(names) else None, summary.get('preparation'))
+      summary['name'],
+      Interactions(items, offsets, summary['items'], users),
+      None if summary['items_without_text'] is None else texts,
+      timestamps if len(timestamps) else None,
+      names if any(names) else None,
+      summary.get('preparation'),
+    )
 
 
 def load_summary(directory: pathlib.Path, expected: str = REDO) -> dict:
@@ -205,8 +217,9 @@ class StreamedInteractions:
       self._table = Table(directory / TABLES['users'])
       self._lengths_U = np.load(directory / LENGTHS, mmap_mode='r')
       if len(self._table) != self._users or self._lengths_U.shape != (self._users,):
-        raise ValueError(f'{len(self._table)} records and lengths of {self._lengths_U.shape} where {SUMMARY} has '
-                         f'{self._users}')
+        raise ValueError(
+          f'{len(self._table)} records and lengths of {self._lengths_U.shape} where {SUMMARY} has {self._users}'
+        )
     self.num_windows = -(-self._users // window_users)
 
   def _records(self, window: int, part: int) -> tuple[int, int]:
@@ -243,6 +256,7 @@ class Table:
   def __init__(self, path: pathlib.Path):
     from array_record.python.array_record_module import ArrayRecordReader
     from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
+
     self._parse = tf_example.Example.FromString
     self._readers = [ArrayRecordReader(str(shard)) for shard in shards(path)]
     self._ends = np.cumsum([reader.num_records() for reader in self._readers])
@@ -279,8 +293,13 @@ class Table:
       items.extend(of_user)
       if times:
         timestamps.extend(features['timestamps'].int64_list.value[latest])
-    return (np.frombuffer(ids, np.int64), names, np.frombuffer(lengths, np.int64), np.frombuffer(items, np.int32),
-            np.frombuffer(timestamps, np.int64))
+    return (
+      np.frombuffer(ids, np.int64),
+      names,
+      np.frombuffer(lengths, np.int64),
+      np.frombuffer(items, np.int32),
+      np.frombuffer(timestamps, np.int64),
+    )
 
 
 def _read_users(path: pathlib.Path, expected: int, keep: int | None = None, times: bool = True):
@@ -291,18 +310,26 @@ def _read_users(path: pathlib.Path, expected: int, keep: int | None = None, time
   starts = np.cumsum(lengths) - lengths
   offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[order])])
   cells = np.repeat(starts[order] - offsets[:-1], lengths[order]) + np.arange(len(items))
-  return (tuple(map(names.__getitem__, order.tolist())), offsets, items[cells],
-          timestamps[cells] if len(timestamps) else timestamps)
+  return (
+    tuple(map(names.__getitem__, order.tolist())),
+    offsets,
+    items[cells],
+    timestamps[cells] if len(timestamps) else timestamps,
+  )
 
 
 def _read_items(path: pathlib.Path, expected: int):
   """Names and texts of all items, in the order of their ids."""
   table = Table(path)
-  records = [(_id(features, 'item_id'), *(_text(features, field).decode() for field in ('raw_id', *TEXT_FIELDS)))
-             for features in table.parsed()]
+  records = [
+    (_id(features, 'item_id'), *(_text(features, field).decode() for field in ('raw_id', *TEXT_FIELDS)))
+    for features in table.parsed()
+  ]
   order = _order(np.array([record[0] for record in records]), expected).tolist()
-  return (tuple(records[place][1] for place in order),
-          tuple(dict(zip(TEXT_FIELDS, records[place][2:])) for place in order))
+  return (
+    tuple(records[place][1] for place in order),
+    tuple(dict(zip(TEXT_FIELDS, records[place][2:])) for place in order),
+  )
 
 
 def _order(ids: np.ndarray, expected: int) -> np.ndarray:

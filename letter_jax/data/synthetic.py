@@ -101,9 +101,12 @@ def _shelves() -> list[list[_Shelf]]:
   for department, shelf in words.SHELVES.items():
     for label, types in shelf.items():
       category, uses = label.removesuffix(')').split(' (')
-      categories.append([
-        _Shelf(department, category, noun, uses.split(', '), *(part.split(', ') for part in about.split('; ')))
-        for noun, about in types.items()])
+      categories.append(
+        [
+          _Shelf(department, category, noun, uses.split(', '), *(part.split(', ') for part in about.split('; ')))
+          for noun, about in types.items()
+        ]
+      )
   return categories
 
 
@@ -118,14 +121,15 @@ def _catalogue(rng: np.random.Generator, num_items: int) -> _Catalogue:
   # Every type has an item while there are as many items; the rest is uneven.
   share_P = rng.integers(1, 6, types)
   extra = rng.integers(0, share_P.sum(), max(num_items - types, 0))
-  type_N = np.sort(np.concatenate([rng.permutation(types)[:num_items],
-                                   np.searchsorted(np.cumsum(share_P), extra, side='right')]))
+  type_N = np.sort(
+    np.concatenate([rng.permutation(types)[:num_items], np.searchsorted(np.cumsum(share_P), extra, side='right')])
+  )
   category_N = category_P[type_N]
 
   # A brand sells in one category only, and its items there fall into collections, in an order of their own.
   brands_per_category = max(2, min(16, num_items // count // 20))
   names = [start + end for end in words.BRAND_ENDS for start in words.BRAND_STARTS]
-  brands = [names[i] for i in rng.permutation(len(names))[:count * brands_per_category]]
+  brands = [names[i] for i in rng.permutation(len(names))[: count * brands_per_category]]
   brand_N = category_N * brands_per_category + rng.integers(0, brands_per_category, num_items)
   order_N = np.lexsort((rng.permutation(num_items), brand_N))
   first_N = np.searchsorted(brand_N[order_N], brand_N[order_N])
@@ -148,8 +152,20 @@ def _catalogue(rng: np.random.Generator, num_items: int) -> _Catalogue:
   complements_PxF = present[rng.integers(0, len(present), (types, COMPLEMENTS))]
   complement_NxF = complements_PxF[type_N][:, np.arange(FAVOURITES) % COMPLEMENTS]
   favourites_NxF = _draw_in(rng, cumulative_weight_N, type_bounds_P, complement_NxF)
-  return _Catalogue(shelves, type_N, category_N, brand_N, collection_N, brands, type_bounds_P, category_bounds_C,
-                    cumulative_weight_N, next_N, complements_PxF, favourites_NxF)
+  return _Catalogue(
+    shelves,
+    type_N,
+    category_N,
+    brand_N,
+    collection_N,
+    brands,
+    type_bounds_P,
+    category_bounds_C,
+    cumulative_weight_N,
+    next_N,
+    complements_PxF,
+    favourites_NxF,
+  )
 
 
 def _draw_in(rng, cumulative_weight_N, bounds, group) -> np.ndarray:
@@ -167,8 +183,9 @@ def _likeliest_first(rng, shape, choices: int) -> np.ndarray:
 
 def _sequences(rng: np.random.Generator, config: SyntheticConfig, catalogue: _Catalogue):
   """Items int64 [interactions] and offsets int64 [U + 1]."""
-  lengths_U = np.minimum(MIN_LENGTH - 1 + rng.geometric(1 / (config.mean_length - MIN_LENGTH + 1), config.num_users),
-                         MAX_LENGTH)
+  lengths_U = np.minimum(
+    MIN_LENGTH - 1 + rng.geometric(1 / (config.mean_length - MIN_LENGTH + 1), config.num_users), MAX_LENGTH
+  )
   # Users sorted by length: those still there at step t are a prefix.
   order_U = np.argsort(-lengths_U, kind='stable')
   sorted_U = lengths_U[order_U]
@@ -191,11 +208,12 @@ def _sequences(rng: np.random.Generator, config: SyntheticConfig, catalogue: _Ca
       interests_UxI[adopted, active_U[adopted]] = catalogue.category_N[items_UxT[adopted, step - 1]]
     pending = rows
     for _ in range(TRIES):
-      drawn = _next_items(rng, config.habit, catalogue, items_UxT[pending, :step],
-                          interests_UxI[pending, active_U[pending]])
+      drawn = _next_items(
+        rng, config.habit, catalogue, items_UxT[pending, :step], interests_UxI[pending, active_U[pending]]
+      )
       items_UxT[pending, step] = drawn
       pending = pending[(items_UxT[pending, :step] == drawn[:, None]).any(axis=1)]
-    items_UxT[pending, step] = _draw_in(rng, weight_N, everything, whole_U[:len(pending)])
+    items_UxT[pending, step] = _draw_in(rng, weight_N, everything, whole_U[: len(pending)])
 
   unsorted_UxT = np.empty_like(items_UxT)
   unsorted_UxT[order_U] = items_UxT
@@ -216,22 +234,28 @@ def _next_items(rng, habit: float, catalogue: _Catalogue, history_UxT, interest_
   kind_U = np.searchsorted(share * habit, rng.random(count), side='right')
   return np.select(
     [kind_U == 0, kind_U == 1, kind_U == 2, kind_U == 3],
-    [catalogue.next_N[last_U], catalogue.favourites_NxF[last_U, favourite_U],
-     _draw_in(rng, catalogue.cumulative_weight_N, catalogue.type_bounds_P, complement_U),
-     catalogue.favourites_NxF[earlier_U, favourite_U]],
-    by_interest_U)
+    [
+      catalogue.next_N[last_U],
+      catalogue.favourites_NxF[last_U, favourite_U],
+      _draw_in(rng, catalogue.cumulative_weight_N, catalogue.type_bounds_P, complement_U),
+      catalogue.favourites_NxF[earlier_U, favourite_U],
+    ],
+    by_interest_U,
+  )
 
 
 def _texts(rng: np.random.Generator, catalogue: _Catalogue) -> list[dict[str, str]]:
   picks_NxK = rng.integers(0, 2**31, (len(catalogue.type_N), 8)).tolist()
   used_titles: dict[str, int] = {}
   texts = []
-  for type_, brand, collection, picks in zip(catalogue.type_N.tolist(), catalogue.brand_N.tolist(),
-                                             catalogue.collection_N.tolist(), picks_NxK):
+  for type_, brand, collection, picks in zip(
+    catalogue.type_N.tolist(), catalogue.brand_N.tolist(), catalogue.collection_N.tolist(), picks_NxK
+  ):
     shelf = catalogue.shelves[type_]
     choices = (shelf.materials, shelf.uses, words.COLOURS, words.SIZES, words.OPENINGS, words.SENTENCES, words.CLOSINGS)
     material, use, colour, size, opening, sentence, closing = (
-      options[pick % len(options)] for options, pick in zip(choices, picks))
+      options[pick % len(options)] for options, pick in zip(choices, picks)
+    )
     collection_name = words.COLLECTIONS[collection % len(words.COLLECTIONS)]
     brand_name = catalogue.brands[brand]
     title = f'{brand_name} {collection_name} {shelf.noun.capitalize()}, {material}, {size}, {colour}'
@@ -239,9 +263,21 @@ def _texts(rng: np.random.Generator, catalogue: _Catalogue) -> list[dict[str, st
     if used_titles[title] > 1:
       title = f'{title}, edition {used_titles[title]}'
     first, second = shelf.features[::-1] if picks[7] % 2 else shelf.features
-    about = dict(noun=shelf.noun, material=material, use=use, first=first, second=second, collection=collection_name,
-                 brand=brand_name)
-    texts.append({'title': title, 'brand': brand_name,
-                  'categories': CATEGORY_SEPARATOR.join((shelf.department, shelf.category, shelf.noun.capitalize())),
-                  'description': ' '.join(part.format(**about) for part in (opening, sentence, closing))})
+    about = dict(
+      noun=shelf.noun,
+      material=material,
+      use=use,
+      first=first,
+      second=second,
+      collection=collection_name,
+      brand=brand_name,
+    )
+    texts.append(
+      {
+        'title': title,
+        'brand': brand_name,
+        'categories': CATEGORY_SEPARATOR.join((shelf.department, shelf.category, shelf.noun.capitalize())),
+        'description': ' '.join(part.format(**about) for part in (opening, sentence, closing)),
+      }
+    )
   return texts

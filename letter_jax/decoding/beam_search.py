@@ -15,14 +15,10 @@ import jax.numpy as jnp
 
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.item_trie import ItemTrie
+from letter_jax.ops.top_k import take, top_k
 
 # (level, codes of the level before or None, cache) -> (log-probabilities, cache); see `beam_search`.
 Step = Callable[[int, jax.Array | None, Any], tuple[jax.Array, Any]]
-
-# Rows of this many values are worth two passes, by groups of this many (measured on two CPU cores, 64 rows: k = 20 of
-# 5,120 0.6 instead of 0.9 ms, k = 70 of 143,360 4 instead of 12 ms; a top-k per beam first is four times slower).
-TOP_K_LONG = 2048
-TOP_K_GROUP = 32
 
 
 @jax.tree_util.register_dataclass
@@ -45,8 +41,15 @@ class Beams:
 Allowed = Callable[[int, jax.Array], jax.Array]
 
 
-def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, renormalise: bool = False,
-                allowed: Allowed | None = None) -> Beams:
+def beam_search(
+  step: Step,
+  cache: Any,
+  trie: ItemTrie,
+  beam: int,
+  batch: int,
+  renormalise: bool = False,
+  allowed: Allowed | None = None,
+) -> Beams:
   """The `beam` best items for each of `batch` users. Pure; to be called under jit, where the L steps are unrolled.
 
   Users do not depend on each other: over several devices call it inside `jax.shard_map` (left to itself XLA may gather
@@ -76,22 +79,35 @@ def beam_search(step: Step, cache: Any, trie: ItemTrie, beam: int, batch: int, r
     log_probs_BxWxK, cache = step(level, code_BxW, cache)
     width = node_BxW.shape[1]
     if log_probs_BxWxK.shape[:2] != (batch, width) or log_probs_BxWxK.shape[2] < trie.codebook_size:
-      raise ValueError(f'step returned log-probabilities {log_probs_BxWxK.shape} at level {level}, expected '
-                       f'({batch}, {width}, at least {trie.codebook_size})')
-    node_BxW, code_BxW, score_BxW, parent_BxW = extend(trie, level, node_BxW, score_BxW, log_probs_BxWxK, beam,
-                                                       renormalise, allowed)
+      raise ValueError(
+        f'step returned log-probabilities {log_probs_BxWxK.shape} at level {level}, expected '
+        f'({batch}, {width}, at least {trie.codebook_size})'
+      )
+    node_BxW, code_BxW, score_BxW, parent_BxW = extend(
+      trie, level, node_BxW, score_BxW, log_probs_BxWxK, beam, renormalise, allowed
+    )
     if level + 1 < trie.levels:
       cache = jax.tree.map(lambda leaf, parent_BxW=parent_BxW: take(leaf, parent_BxW), cache)
 
   missing = ((0, 0), (0, beam - node_BxW.shape[1]))
   leaves_BxW = jnp.pad(node_BxW, missing, constant_values=-1)
-  return Beams(items_BxW=item_trie.items_of_leaves(trie, leaves_BxW), leaves_BxW=leaves_BxW,
-               scores_BxW=jnp.pad(score_BxW, missing, constant_values=-jnp.inf))
+  return Beams(
+    items_BxW=item_trie.items_of_leaves(trie, leaves_BxW),
+    leaves_BxW=leaves_BxW,
+    scores_BxW=jnp.pad(score_BxW, missing, constant_values=-jnp.inf),
+  )
 
 
-def extend(trie: ItemTrie, level: int, node_BxW: jax.Array, score_BxW: jax.Array, log_probs_BxWxK: jax.Array, beam: int,
-           renormalise: bool = False,
-           allowed: Allowed | None = None) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def extend(
+  trie: ItemTrie,
+  level: int,
+  node_BxW: jax.Array,
+  score_BxW: jax.Array,
+  log_probs_BxWxK: jax.Array,
+  beam: int,
+  renormalise: bool = False,
+  allowed: Allowed | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
   """One level of the search: the best children of all beams of each user. The size of the catalogue does not matter.
 
   Args:
@@ -138,26 +154,3 @@ def expand(beams: Beams, trie: ItemTrie, k: int) -> tuple[jax.Array, jax.Array]:
   leaves_BxK = jnp.where(exists_BxK, take(beams.leaves_BxW, beam_BxK), -1)
   items_BxK = item_trie.items_of_leaves(trie, leaves_BxK, place_K - taken_BxK)
   return items_BxK, jnp.where(exists_BxK, take(beams.scores_BxW, beam_BxK), -jnp.inf)
-
-
-def top_k(values_BxN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-  """`jax.lax.top_k` (equal values: lowest index first) for rows without NaN and -0.0, quicker for long ones.
-
-  Exact: cut a row into groups; the k groups with the largest maxima hold its k largest values, since each of them has a
-  value that beats everything in a group left out. The padding is never chosen: it comes last among values of -inf.
-  """
-  batch, count = values_BxN.shape
-  groups = -(-count // TOP_K_GROUP)
-  if count < TOP_K_LONG or groups <= k:
-    return jax.lax.top_k(values_BxN, k)
-  padded_BxN = jnp.pad(values_BxN, ((0, 0), (0, groups * TOP_K_GROUP - count)), constant_values=-jnp.inf)
-  values_BxGxM = padded_BxN.reshape(batch, groups, TOP_K_GROUP)
-  _, best_BxK = jax.lax.top_k(values_BxGxM.max(axis=2), k)
-  best_BxK = jnp.sort(best_BxK, axis=1)
-  top_BxK, index_BxK = jax.lax.top_k(take(values_BxGxM, best_BxK).reshape(batch, k * TOP_K_GROUP), k)
-  return top_BxK, take(best_BxK, index_BxK // TOP_K_GROUP) * TOP_K_GROUP + index_BxK % TOP_K_GROUP
-
-
-def take(array_BxW: jax.Array, index_BxV: jax.Array) -> jax.Array:
-  """array[b, index[b, v]] for arrays [B, W, ...]."""
-  return jax.vmap(lambda row, index: row.at[index].get(mode='promise_in_bounds'))(array_BxW, index_BxV)

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.decoding import item_trie
-from letter_jax.decoding.beam_search import Beams, take
+from letter_jax.decoding.beam_search import Beams
 from letter_jax.decoding.item_trie import ItemTrie
+from letter_jax.ops.top_k import take
 
 
 @jax.tree_util.register_dataclass
@@ -85,15 +86,20 @@ def still_allowed(paths: Paths, candidates: Candidates, had_BxH: jax.Array):
   def allowed(level: int, child_BxWxC: jax.Array) -> jax.Array:
     below_BxWxC = candidates.below[level].at[jnp.maximum(child_BxWxC, 0)].get(mode='promise_in_bounds')
     count = lambda had_BxWxC, node_B: (had_BxWxC + (child_BxWxC == node_B[:, None, None]), None)
-    had_BxWxC, _ = jax.lax.scan(count, jnp.zeros_like(child_BxWxC), had_nodes_BxHxL[..., level].T,
-                                unroll=16 if isinstance(had_BxH.shape[1], int) else 1)  # jax.export leaves H open
+    had_BxWxC, _ = jax.lax.scan(
+      count,
+      jnp.zeros_like(child_BxWxC),
+      had_nodes_BxHxL[..., level].T,
+      unroll=16 if isinstance(had_BxH.shape[1], int) else 1,
+    )  # jax.export leaves H open
     return (child_BxWxC >= 0) & (below_BxWxC > had_BxWxC)
 
   return allowed
 
 
-def best_items(beams: Beams, trie: ItemTrie, paths: Paths, candidates: Candidates,
-               had_BxH: jax.Array) -> tuple[jax.Array, jax.Array]:
+def best_items(
+  beams: Beams, trie: ItemTrie, paths: Paths, candidates: Candidates, had_BxH: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   """The first W items that may come out, in the order of their beams.
 
   Returns:
@@ -111,9 +117,9 @@ def best_items(beams: Beams, trie: ItemTrie, paths: Paths, candidates: Candidate
   place_BxH = jnp.argmax(had_BxHxW, axis=-1) * paths.largest_leaf + paths.rank_N[jnp.maximum(had_BxH, 0)]
   there_BxP = (item_BxP >= 0) & candidates.allowed_N[jnp.maximum(item_BxP, 0)]
   there_BxP = there_BxP.at[jnp.arange(batch)[:, None], jnp.where(is_there_BxH, place_BxH, places)].set(
-    False, mode='drop')
+    False, mode='drop'
+  )
   # The first W places that hold an item, in order.
   found_BxW, place_BxW = jax.lax.top_k(jnp.where(there_BxP, places - jnp.arange(places), 0), width)
   scores_BxW = take(beams.scores_BxW, place_BxW // paths.largest_leaf)
-  return (jnp.where(found_BxW > 0, take(item_BxP, place_BxW), -1),
-          jnp.where(found_BxW > 0, scores_BxW, -jnp.inf))
+  return (jnp.where(found_BxW > 0, take(item_BxP, place_BxW), -1), jnp.where(found_BxW > 0, scores_BxW, -jnp.inf))

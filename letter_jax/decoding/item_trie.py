@@ -83,8 +83,15 @@ def build(codes_NxL: np.ndarray) -> ItemTrie:
 
   shared = len(start) < num_items
   first_item = jnp.asarray(np.append(start, num_items).astype(np.int32)) if shared else None
-  return ItemTrie(first_edge=tuple(first_edges), code=tuple(codes), item=jnp.asarray(item_N.astype(np.int32)),
-                  first_item=first_item, nodes=tuple(nodes), branching=tuple(branching), codebook_size=codebook_size)
+  return ItemTrie(
+    first_edge=tuple(first_edges),
+    code=tuple(codes),
+    item=jnp.asarray(item_N.astype(np.int32)),
+    first_item=first_item,
+    nodes=tuple(nodes),
+    branching=tuple(branching),
+    codebook_size=codebook_size,
+  )
 
 
 def children(trie: ItemTrie, level: int, node_BxW: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -149,10 +156,12 @@ def nodes_of_items(trie: ItemTrie) -> np.ndarray:
 
 def _slices(array: jax.Array, start_BxW: jax.Array, width: int) -> jax.Array:
   """array[start:start + width] for every start, [B, W, width]: one gather of slices, not of single elements."""
-  dimensions = jax.lax.GatherDimensionNumbers(offset_dims=(start_BxW.ndim,), collapsed_slice_dims=(),
-                                              start_index_map=(0,))
-  return jax.lax.gather(array, start_BxW[..., None], dimensions, slice_sizes=(width,),
-                        mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS)
+  dimensions = jax.lax.GatherDimensionNumbers(
+    offset_dims=(start_BxW.ndim,), collapsed_slice_dims=(), start_index_map=(0,)
+  )
+  return jax.lax.gather(
+    array, start_BxW[..., None], dimensions, slice_sizes=(width,), mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
+  )
 
 
 def _lexicographic_order(codes_NxL: np.ndarray, codebook_size: int) -> np.ndarray:

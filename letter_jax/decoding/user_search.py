@@ -7,12 +7,12 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from letter_jax import sharding
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import Beams
 from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
 from letter_jax.decoding.item_trie import ItemTrie
-from letter_jax.halves import in_halves
-from letter_jax.training import sharding
+from letter_jax.ops.interleave import interleaved_halves
 
 # Histories are padded to the next of these widths (in items), one compiled program each. Of eight users' test histories
 # in 5-core data, three have four items and seven at most ten.
@@ -23,9 +23,17 @@ BUCKETS = (4, 5, 6, 8, 11, 15, 20)
 Search = Callable[..., Beams]
 
 
-def search_candidates(search: Search, beam: int, params, items_BxC: jax.Array, had_BxH: jax.Array,
-                      codes_NxL: jax.Array, trie: ItemTrie, paths: Paths,
-                      candidates: Candidates) -> tuple[jax.Array, jax.Array]:
+def search_candidates(
+  search: Search,
+  beam: int,
+  params,
+  items_BxC: jax.Array,
+  had_BxH: jax.Array,
+  codes_NxL: jax.Array,
+  trie: ItemTrie,
+  paths: Paths,
+  candidates: Candidates,
+) -> tuple[jax.Array, jax.Array]:
   """The best items that may come out: int32 and float32 [B, beam], -1 and -inf where there are fewer; pure."""
   allowed = still_allowed(paths, candidates, had_BxH)
   beams = search(params, items_BxC, codes_NxL, trie, beam=beam, allowed=allowed)
@@ -35,15 +43,23 @@ def search_candidates(search: Search, beam: int, params, items_BxC: jax.Array, h
 class UserSearch:
   """A generator's search over one catalogue. Its parameters are passed: those of a training change."""
 
-  def __init__(self, search: Search, semantic_ids: np.ndarray, beam: int, batch_size: int, mesh: jax.sharding.Mesh,
-               longest: int | None = None, in_pieces: bool = False):
+  def __init__(
+    self,
+    search: Search,
+    semantic_ids: np.ndarray,
+    beam: int,
+    batch_size: int,
+    mesh: jax.sharding.Mesh,
+    longest: int | None = None,
+    sharded_params: bool = False,
+  ):
     """`search` is the model's part; `semantic_ids` is int32 [items, L].
 
     Args:
       batch_size: users at once, over all devices.
       longest: items that the model has room for; of longer histories the latest are taken.
-      in_pieces: parameters stay in pieces, for those that no device has room for, and XLA adds the communication; else
-        every device has all of them and its own users.
+      sharded_params: parameters stay sharded, for models that fit on no single device, and XLA adds the communication;
+        otherwise every device has all parameters and its own users.
     """
     self.beam, self.longest, self.mesh = beam, longest, mesh
     self.batch = sharding.round_up(batch_size, mesh.size)
@@ -51,8 +67,8 @@ class UserSearch:
     self.leaf_of_item = item_trie.leaves_of_items(host_trie)
     self._whole = sharding.replicated(mesh)
     self.codes, self.trie = sharding.put((semantic_ids, host_trie), self._whole)
-    self.users = sharding.split(mesh) if in_pieces else sharding.everywhere(mesh)
-    self._in_pieces = in_pieces
+    self.users = sharding.split_over_data(mesh) if sharded_params else sharding.split_over_all(mesh)
+    self._sharded_params = sharded_params
     self._beams = self._over_users(functools.partial(search, beam=beam), 1, self.users)
     self._items = self._over_users(functools.partial(search_candidates, search, beam), 2, self.users)
     self._candidates = jax.jit(Candidates.of, out_shardings=self._whole)
@@ -61,8 +77,9 @@ class UserSearch:
     """The beams of a batch of histories, int32 [batch, C], on the devices."""
     return self._beams(params, sharding.put(items_BxC, self.users), self.codes, self.trie)
 
-  def items(self, params, items_BxC: np.ndarray, had_BxH: np.ndarray,
-            candidates: Candidates) -> tuple[jax.Array, jax.Array]:
+  def search(
+    self, params, items_BxC: np.ndarray, had_BxH: np.ndarray, candidates: Candidates
+  ) -> tuple[jax.Array, jax.Array]:
     """Items int32 and scores float32 [B, beam] on the devices, best first; -1 and -inf where there are fewer.
 
     B is any number that the devices divide; each is compiled for itself.
@@ -77,7 +94,7 @@ class UserSearch:
   def candidates(self, allowed_N: np.ndarray) -> Candidates:
     return self._candidates(self.trie, allowed_N)
 
-  def rows(self, users: int) -> int:
+  def batch_rows(self, users: int) -> int:
     """Of a batch for so many users: a power of two that the devices divide, up to the whole batch."""
     return min(self.batch, sharding.round_up(1 << max(users - 1, 0).bit_length(), self.mesh.size))
 
@@ -87,7 +104,7 @@ class UserSearch:
       longest = min(longest, self.longest)
     return np.array(sorted({*(width for width in BUCKETS if width < longest), longest}))
 
-  def trace(self, params, width: int) -> tuple[int, jax.stages.Traced]:
+  def trace_compiled(self, params, width: int) -> tuple[int, jax.stages.Traced]:
     """Users of a batch and the search for histories of `width` items, to be compiled."""
     histories = sharding.put(np.zeros((self.batch, width), np.int32), self.users)
     return self.batch, self._beams.trace(params, histories, self.codes, self.trie)
@@ -98,7 +115,7 @@ class UserSearch:
 
   def _over_users(self, local, of_users: int, out):
     """`local` (params, arrays of users, arrays for all) over all devices."""
-    if self._in_pieces:
+    if self._sharded_params:
       return jax.jit(local, out_shardings=out)
     on_cpu = self.mesh.devices.flat[0].platform == 'cpu'
 
@@ -108,7 +125,7 @@ class UserSearch:
       def search(*some):
         return local(params, *some, *rest)
 
-      return in_halves(search, *users) if on_cpu else search(*users)
+      return interleaved_halves(search, *users) if on_cpu else search(*users)
 
     # Users are independent. Left to jit, the top-k of the search would gather all of them on every device.
     def mapped(params, *arrays):

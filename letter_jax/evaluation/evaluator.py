@@ -9,20 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from letter_jax import sharding
 from letter_jax.data.splits import Examples
 from letter_jax.decoding.beam_search import Beams, expand
 from letter_jax.decoding.user_search import UserSearch
 from letter_jax.evaluation import metrics
-from letter_jax.training import sharding
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
   """Attributes:
-    metrics: with the expected rank where items share a semantic ID.
-    string_match: the reference's way, where every item that shares the target's ID is a hit.
-    items_UxK, scores_UxK: best items of each user and their log-likelihoods, -1 and -inf where there are fewer than K.
-    ranks_3xU: int32, where each user's target is, as in `ranks.py`.
+  metrics: with the expected rank where items share a semantic ID.
+  string_match: the reference's way, where every item that shares the target's ID is a hit.
+  items_UxK, scores_UxK: best items of each user and their log-likelihoods, -1 and -inf where there are fewer than K.
+  ranks_3xU: int32, where each user's target is, as in `ranks.py`.
   """
 
   metrics: dict[str, float]
@@ -50,7 +50,7 @@ class GeneratorEvaluator:
     bar = tqdm(total=len(examples), desc=label, unit='user', disable=None if label else True, dynamic_ncols=True)
     by_length = np.argsort(examples.lengths, kind='stable')
     for first in range(0, len(examples), size):
-      chosen = by_length[first:first + size]
+      chosen = by_length[first : first + size]
       width = widths[np.searchsorted(widths, min(examples.lengths[chosen[-1]], widths[-1]))]
       indices, weights = sharding.padded_rows(chosen, size)
       yield indices, weights, self._search(params, examples.take(indices).histories(width))
@@ -62,15 +62,18 @@ class GeneratorEvaluator:
     longest = self._search.longest
     return 0 if longest is None else int((examples.lengths > longest).sum())
 
-  def trace(self, params, width: int) -> tuple[int, jax.stages.Traced]:
-    """As `UserSearch.trace`."""
-    return self._search.trace(params, width)
+  def trace_compiled(self, params, width: int) -> tuple[int, jax.stages.Traced]:
+    """As `UserSearch.trace_compiled`."""
+    return self._search.trace_compiled(params, width)
 
   def validate(self, params, examples: Examples) -> dict[str, float]:
     """Recall@k and NDCG@k over all examples, with the expected rank where items share a semantic ID."""
-    return metrics.summarize(metrics.merge(
-      self._batch_sums(examples, indices, weights, beams)[0]['expected']
-      for indices, weights, beams in self.beams(params, examples)))
+    return metrics.summarize(
+      metrics.merge(
+        self._batch_sums(examples, indices, weights, beams)[0]['expected']
+        for indices, weights, beams in self.beams(params, examples)
+      )
+    )
 
   def evaluate(self, params, examples: Examples, label: str) -> 'Evaluation':
     """Metrics and lists of all examples."""
@@ -82,8 +85,8 @@ class GeneratorEvaluator:
     def fetch(batch):
       if batch is not None:
         users, lists, ranks_3xB = batch
-        items_UxK[users], scores_UxK[users] = (np.asarray(part)[:len(users)] for part in lists)
-        ranks_3xU[:, users] = np.asarray(ranks_3xB)[:, :len(users)]
+        items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users)] for part in lists)
+        ranks_3xU[:, users] = np.asarray(ranks_3xB)[:, : len(users)]
 
     before = None
     for indices, weights, beams in self.beams(params, examples, label):
@@ -94,11 +97,11 @@ class GeneratorEvaluator:
       before = (indices[weights > 0], self._expand(beams, self.trie), ranks_3xB)
     fetch(before)
     summaries = {kind: metrics.summarize(metrics.merge(batches)) for kind, batches in sums.items()}
-    return Evaluation(summaries['expected'], summaries['string_match'], items_UxK, scores_UxK,
-                      ranks_3xU)
+    return Evaluation(summaries['expected'], summaries['string_match'], items_UxK, scores_UxK, ranks_3xU)
 
-  def _batch_sums(self, examples: Examples, indices, weights,
-                  beams: Beams) -> tuple[dict[str, metrics.Sums], jax.Array]:
+  def _batch_sums(
+    self, examples: Examples, indices, weights, beams: Beams
+  ) -> tuple[dict[str, metrics.Sums], jax.Array]:
     targets = sharding.put((self._search.leaf_of_item[examples.targets[indices]], weights), self._search.users)
     return self._sums(beams.leaves_BxW, self._group_sizes, *targets)
 
@@ -106,6 +109,8 @@ class GeneratorEvaluator:
   def _metric_sums(leaves_BxW, group_sizes, target_leaf_B, weight_B):
     rank = metrics.rank_in_beams(leaves_BxW, group_sizes, target_leaf_B)
     matched = metrics.string_match(leaves_BxW, target_leaf_B)
-    sums = {'expected': metrics.expected_metrics(*rank, weight_B),
-            'string_match': metrics.expected_metrics(*matched, weight_B)}
+    sums = {
+      'expected': metrics.expected_metrics(*rank, weight_B),
+      'string_match': metrics.expected_metrics(*matched, weight_B),
+    }
     return sums, jnp.stack([part.astype(jnp.int32) for part in rank])

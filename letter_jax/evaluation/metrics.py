@@ -19,8 +19,9 @@ KS = (1, 5, 10, 20)
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 
-def expected_metrics(ahead_B: jax.Array, group_B: jax.Array, found_B: jax.Array, weight_B: jax.Array,
-                     ks: tuple[int, ...] = KS) -> Sums:
+def expected_metrics(
+  ahead_B: jax.Array, group_B: jax.Array, found_B: jax.Array, weight_B: jax.Array, ks: tuple[int, ...] = KS
+) -> Sums:
   """Expected Recall@k and NDCG@k of targets whose rank is uniform over a group of places.
 
   Args:
@@ -43,8 +44,9 @@ def expected_metrics(ahead_B: jax.Array, group_B: jax.Array, found_B: jax.Array,
   return recalls | ndcgs
 
 
-def rank_in_beams(leaves_BxW: jax.Array, group_size_of_leaf: jax.Array,
-                  target_leaf_B: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def rank_in_beams(
+  leaves_BxW: jax.Array, group_size_of_leaf: jax.Array, target_leaf_B: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Where the target is when the beams' items are listed, those that share a semantic ID in random order.
 
   Args:

@@ -15,8 +15,9 @@ def training_counts(data: Windows) -> np.ndarray:
   return counts_N
 
 
-def popularity_metrics(counts_N: np.ndarray, target_B: np.ndarray,
-                       ks: tuple[int, ...] = metrics.KS) -> tuple[metrics.Sums, np.ndarray]:
+def popularity_metrics(
+  counts_N: np.ndarray, target_B: np.ndarray, ks: tuple[int, ...] = metrics.KS
+) -> tuple[metrics.Sums, np.ndarray]:
   """Of ranking all items by their counts for each of B targets; items with equal counts share a place.
 
   Returns:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from letter_jax import artifacts
-from letter_jax.errors import InputError
+from letter_jax.system import artifacts
+from letter_jax.system.errors import InputError
 
 FILE = 'ranks.npz'
 GENERATOR = 'generator'

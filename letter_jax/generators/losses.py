@@ -9,8 +9,9 @@ from letter_jax.decoding import item_trie
 from letter_jax.decoding.item_trie import ItemTrie
 
 
-def ranking_guided_loss(logits: jax.Array, targets: jax.Array, weights: jax.Array,
-                        temperature: float) -> tuple[jax.Array, jax.Array]:
+def ranking_guided_loss(
+  logits: jax.Array, targets: jax.Array, weights: jax.Array, temperature: float
+) -> tuple[jax.Array, jax.Array]:
   """Cross-entropy of logits / tau: tau < 1 weighs hard negatives, 1 is TIGER's loss.
 
   Args:
@@ -28,8 +29,14 @@ def ranking_guided_loss(logits: jax.Array, targets: jax.Array, weights: jax.Arra
   return -jnp.sum(jnp.where(chosen, log_probs, 0).sum(-1) * weights), jnp.sum(weights)
 
 
-def catalogue_loss(logits: Sequence[jax.Array], items_BxS: jax.Array, codes_NxL: jax.Array, nodes_NxL: jax.Array,
-                   trie: ItemTrie, temperature: float) -> tuple[jax.Array, jax.Array]:
+def catalogue_loss(
+  logits: Sequence[jax.Array],
+  items_BxS: jax.Array,
+  codes_NxL: jax.Array,
+  nodes_NxL: jax.Array,
+  trie: ItemTrie,
+  temperature: float,
+) -> tuple[jax.Array, jax.Array]:
   """`ranking_guided_loss` with the softmax of a token taken over the codes that continue some item's semantic ID.
 
   The product of an ID's conditional probabilities is then a distribution over the catalogue's IDs: nothing has to be
@@ -49,8 +56,9 @@ def catalogue_loss(logits: Sequence[jax.Array], items_BxS: jax.Array, codes_NxL:
   total_BxS = jnp.zeros(items_BxS.shape, jnp.float32)
   for level, logits_BxSxK in enumerate(logits):
     _, code_BxSxC, valid_BxSxC = item_trie.children(trie, level, nodes_NxL[item_BxS, level])
-    legal_BxSxC = jnp.take_along_axis(logits_BxSxK.astype(jnp.float32) / temperature, code_BxSxC, axis=-1,
-                                      mode='promise_in_bounds')
+    legal_BxSxC = jnp.take_along_axis(
+      logits_BxSxK.astype(jnp.float32) / temperature, code_BxSxC, axis=-1, mode='promise_in_bounds'
+    )
     log_prob_BxSxC = jax.nn.log_softmax(jnp.where(valid_BxSxC, legal_BxSxC, -jnp.inf), axis=-1)
     chosen_BxSxC = valid_BxSxC & (code_BxSxC == codes_NxL[item_BxS, level][..., None])
     total_BxS -= jnp.sum(jnp.where(chosen_BxSxC, log_prob_BxSxC, 0), axis=-1)

@@ -25,7 +25,7 @@ class Vocabulary:
   def size(self) -> int:
     return self.first_code + self.levels * self.codebook_size
 
-  def level(self, level: int) -> slice:
+  def tokens_of_level(self, level: int) -> slice:
     """Where the K codes of a level stand."""
     first = self.first_code + level * self.codebook_size
     return slice(first, first + self.codebook_size)

@@ -41,8 +41,13 @@ CHIPS = {
   'v6e': Chip(32 * 2**30, 918e12, 1.64e12, 3.584e12 / 16, 2),
 }
 # Of the size of its result (of the operand, for reduce-scatter), what a ring of n chips sends: 2 (n-1)/n and (n-1)/n.
-COLLECTIVES = {'all-reduce': 2.0, 'all-gather': 1.0, 'reduce-scatter': 1.0, 'all-to-all': 1.0,
-               'collective-permute': 1.0}
+COLLECTIVES = {
+  'all-reduce': 2.0,
+  'all-gather': 1.0,
+  'reduce-scatter': 1.0,
+  'all-to-all': 1.0,
+  'collective-permute': 1.0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +79,21 @@ def cost_of(traced) -> Cost:
   memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
   program = _Program(compiled.as_text())
   in_all, once = matrix_flops(traced.jaxpr.jaxpr)
-  occupied = (memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-              + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes)
-  return Cost(memory.argument_size_in_bytes, memory.temp_size_in_bytes, occupied,
-              analysis['flops'] * (in_all / once if once else 1.0), analysis['bytes accessed'] * program.loop_factor,
-              program.collectives)
+  occupied = (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+    + memory.generated_code_size_in_bytes
+  )
+  return Cost(
+    memory.argument_size_in_bytes,
+    memory.temp_size_in_bytes,
+    occupied,
+    analysis['flops'] * (in_all / once if once else 1.0),
+    analysis['bytes accessed'] * program.loop_factor,
+    program.collectives,
+  )
 
 
 @contextlib.contextmanager
@@ -86,6 +101,7 @@ def _uncached() -> Iterator[None]:
   """Without the compilation cache: what is not for this machine cannot be read back from it."""
   import jax
   from jax.experimental.compilation_cache import compilation_cache
+
   before = jax.config.jax_enable_compilation_cache
   try:
     jax.config.update('jax_enable_compilation_cache', False)
@@ -119,8 +135,21 @@ def _jaxprs(params: dict) -> list:
   return [value for value in values if hasattr(getattr(value, 'jaxpr', value), 'eqns')]
 
 
-_SIZES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2, 'f32': 4, 's32': 4, 'u32': 4, 'f64': 8,
-          's64': 8, 'u64': 8}
+_SIZES = {
+  'pred': 1,
+  's8': 1,
+  'u8': 1,
+  'bf16': 2,
+  'f16': 2,
+  's16': 2,
+  'u16': 2,
+  'f32': 4,
+  's32': 4,
+  'u32': 4,
+  'f64': 8,
+  's64': 8,
+  'u64': 8,
+}
 _INSTRUCTION = re.compile(r'\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*)$')
 
 
@@ -159,8 +188,11 @@ class _Program:
       elif kind in ('call', 'conditional'):
         inner = [self._walk(body, times) for body in called]
       else:
-        inner = [(times * size, size)] if kind not in ('parameter', 'constant', 'tuple', 'get-tuple-element',
-                                                       'bitcast') else []
+        inner = (
+          [(times * size, size)]
+          if kind not in ('parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast')
+          else []
+        )
         for family, sent in self._sent(shape, kind, rest):
           self.collectives[family] += times * sent
       for part in inner:
@@ -188,8 +220,11 @@ class _Program:
   def _trips(self, rest: str) -> int:
     """How often a loop runs: what its condition compares the counter with, or 1 where only the data know."""
     condition = re.search(r'condition=%?([\w.-]+)', rest)
-    bounds = [int(found[1]) for shape, kind, of in self._bodies.get(condition[1], ()) if kind == 'constant'
-              and shape.startswith('s32[]') and (found := re.match(r'(\d+)\)', of))]
+    bounds = [
+      int(found[1])
+      for shape, kind, of in self._bodies.get(condition[1], ())
+      if kind == 'constant' and shape.startswith('s32[]') and (found := re.match(r'(\d+)\)', of))
+    ]
     return bounds[0] if len(bounds) == 1 else 1
 
 
@@ -207,5 +242,7 @@ def _group_size(rest: str) -> int:
 
 def _bytes(shape: str) -> int:
   """Of a shape such as 'bf16[8,128]{1,0:T(8,128)}', or of all of a tuple's."""
-  return sum(_SIZES.get(kind, 4) * int(np.prod([int(size) for size in sizes.split(',') if size]))
-             for kind, sizes in re.findall(r'(\w+)\[([\d,]*)\]', shape))
+  return sum(
+    _SIZES.get(kind, 4) * int(np.prod([int(size) for size in sizes.split(',') if size]))
+    for kind, sizes in re.findall(r'(\w+)\[([\d,]*)\]', shape)
+  )

@@ -13,11 +13,11 @@ import tempfile
 
 import numpy as np
 
-from letter_jax import artifacts
 from letter_jax.configuration import Config
 from letter_jax.data import splits, store
-from letter_jax.errors import InputError
 from letter_jax.planning.costs import CHIPS, Chip, cost_of
+from letter_jax.system import artifacts
+from letter_jax.system.errors import InputError
 
 
 def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
@@ -30,6 +30,7 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
     InputError: no such topology, a mesh that does not fit it, or no libtpu.
   """
   import jax
+
   chip, mesh = CHIPS[topology.partition(':')[0]], plan_mesh(config, topology)
   rows = []
   for name, examples, calls_an_epoch, epochs, traced in steps(config, workdir, mesh):
@@ -37,14 +38,23 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
       cost = cost_of(traced)
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
-        raise InputError(f'{name} cannot be compiled for {topology} ({" ".join(str(error).split())[:200]}); expected '
-                         'the libtpu that this JAX was made with (pip install "jax[tpu]")') from error
+        raise InputError(
+          f'{name} cannot be compiled for {topology} ({" ".join(str(error).split())[:200]}); expected '
+          'the libtpu that this JAX was made with (pip install "jax[tpu]")'
+        ) from error
       rows.append({'step': name, 'fits': False, 'reason': ' '.join(str(error).split())[:300]})
       continue
     seconds = cost.seconds(chip)
-    rows.append({
-      'step': name, **dataclasses.asdict(cost), 'fits': cost.memory < chip.memory, 'seconds': seconds,
-      'examples_per_second': examples / seconds, 'hours': seconds * calls_an_epoch * epochs / 3600})
+    rows.append(
+      {
+        'step': name,
+        **dataclasses.asdict(cost),
+        'fits': cost.memory < chip.memory,
+        'seconds': seconds,
+        'examples_per_second': examples / seconds,
+        'hours': seconds * calls_an_epoch * epochs / 3600,
+      }
+    )
   artifacts.write_json(workdir / 'plan.json', {'topology': topology, 'chips': mesh.size, 'steps': rows})
   print(table(rows, topology, chip, mesh, config))
 
@@ -55,14 +65,22 @@ def topology_devices(topology: str) -> list:
   # A shape of other axes than the chip has is not refused by libtpu: it ends the process.
   axes = re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', shape) and shape.count('x') + 1
   if kind not in CHIPS or axes != CHIPS[kind].axes:
-    raise InputError(f'--topology={topology}; expected {", ".join(CHIPS)}, a colon and a shape, such as v5e:2x4 '
-                     '(v4 and v5p have three axes, such as v5p:2x2x1)')
+    raise InputError(
+      f'--topology={topology}; expected {", ".join(CHIPS)}, a colon and a shape, such as v5e:2x4 '
+      '(v4 and v5p have three axes, such as v5p:2x2x1)'
+    )
   # Any other process with libtpu installed holds its lock, and there is no metadata server to ask.
-  for name, value in (('TPU_SKIP_MDS_QUERY', '1'), ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'), ('TPU_MIN_LOG_LEVEL', '3'),
-                      ('TPU_STDERR_LOG_LEVEL', '3'), ('TPU_WORKER_HOSTNAMES', 'localhost'),
-                      ('TPU_ACCELERATOR_TYPE', f'{kind}-1')):
+  for name, value in (
+    ('TPU_SKIP_MDS_QUERY', '1'),
+    ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
+    ('TPU_MIN_LOG_LEVEL', '3'),
+    ('TPU_STDERR_LOG_LEVEL', '3'),
+    ('TPU_WORKER_HOSTNAMES', 'localhost'),
+    ('TPU_ACCELERATOR_TYPE', f'{kind}-1'),
+  ):
     os.environ.setdefault(name, value)
   from jax.experimental import topologies
+
   try:
     options = {'chip_config_name': 'megacore'} if kind == 'v4' else {}  # two cores, one device, as JAX runs on it
     if not set(shape) - set('1x'):
@@ -70,14 +88,17 @@ def topology_devices(topology: str) -> list:
     return list(topologies.get_topology_desc(platform='tpu', topology_name=topology, **options).devices)
   except Exception as error:  # no libtpu, or a shape that it does not know
     said = ' '.join(str(error).split())[:200]
-    raise InputError(f'--topology={topology} cannot be compiled for ({said}); expected libtpu (pip install '
-                     f'"jax[tpu]") and a shape of {kind}') from error
+    raise InputError(
+      f'--topology={topology} cannot be compiled for ({said}); expected libtpu (pip install '
+      f'"jax[tpu]") and a shape of {kind}'
+    ) from error
 
 
 def plan_mesh(config: Config, topology: str):
   """The mesh of the config on the topology; InputError where there is none, or it does not fit."""
   devices = topology_devices(topology)
-  from letter_jax.training import sharding
+  from letter_jax import sharding
+
   return sharding.make_mesh(config.mesh, devices)
 
 
@@ -88,9 +109,10 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   config.
   """
   from letter_jax.collaborative.sasrec_training import sasrec_program
-  from letter_jax.generators.training import generator_evaluator, generator_program, whole_params
+  from letter_jax.generators.generator import generator_evaluator, generator_program, whole_params
   from letter_jax.tokenizer.training import tokenizer_program
   from letter_jax.training import loop
+
   data = store.load_interactions(workdir / 'dataset')
   codes, codebook_size = _semantic_ids(config, workdir, data.num_items)
   programs = []
@@ -99,14 +121,25 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   if not config.semantic_ids.path:
     text = np.zeros((data.num_items, _text_dim(config, workdir)), np.float32)
     rows = np.zeros((data.num_items, config.tokenizer.model.latent_dim), np.float32)
-    programs.append(('tokenizer', config.tokenizer.training, tokenizer_program(
-      config.tokenizer, text, rows, config.seed, mesh, config.mesh.fully_sharded)))
+    programs.append(
+      (
+        'tokenizer',
+        config.tokenizer.training,
+        tokenizer_program(config.tokenizer, text, rows, config.seed, mesh, config.mesh.fully_sharded),
+      )
+    )
   base = None
   if config.generator.architecture == 'llama':
-    from letter_jax.generators import base_model
+    from letter_jax.generators.lc_rec import base_model
+
     with tempfile.TemporaryDirectory() as folder:  # for a tokenizer
-      base = base_model.begin(config.generator, store.load_texts(workdir / 'dataset'), codes.shape[1] * codebook_size,
-                              pathlib.Path(folder), alone=True)
+      base = base_model.begin(
+        config.generator,
+        store.load_texts(workdir / 'dataset'),
+        codes.shape[1] * codebook_size,
+        pathlib.Path(folder),
+        alone=True,
+      )
   generator = generator_program(config, data, codes, codebook_size, mesh, base)
   programs.append(('generator', config.generator.training, generator))
   found = []
@@ -115,12 +148,19 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
     batch = program.batches[0] if program.batches is not None else 0
     calls = program.steps_per_epoch // program.steps_per_call
     unit = 'epoch' if program.steps_per_call > 1 else 'step'
-    found.append((f'{name} {unit}', program.examples_per_epoch / calls, calls, training.epochs,
-                  program.step.trace(state, *program.arguments(batch))))
+    found.append(
+      (
+        f'{name} {unit}',
+        program.examples_per_epoch / calls,
+        calls,
+        training.epochs,
+        program.step.trace(state, *program.arguments(batch)),
+      )
+    )
   evaluator = generator_evaluator(config, codes, codebook_size, config.evaluation.beam, mesh, base)
   # As a validation: from the parameters as the training has them.
   params = whole_params(config, loop.abstract_state(generator).params, mesh, base)
-  users, traced = evaluator.trace(params, config.data.history_length)
+  users, traced = evaluator.trace_compiled(params, config.data.history_length)
   found.append(('decoding', users, -(-len(splits.test_examples(data, 1)) // users), 1, traced))
   return found
 
@@ -131,7 +171,7 @@ def _semantic_ids(config: Config, workdir: pathlib.Path, items: int) -> tuple[np
     report = json.loads((workdir / 'semantic_ids' / 'report.json').read_text(encoding='utf-8'))
     return np.load(path, allow_pickle=False), report['codebook_size']
   model = config.tokenizer.model
-  numbers = np.random.default_rng(0).permutation(min(model.codebook_size ** model.levels, 8 * items))[:items]
+  numbers = np.random.default_rng(0).permutation(min(model.codebook_size**model.levels, 8 * items))[:items]
   codes = numbers[:, None] // model.codebook_size ** np.arange(model.levels)[::-1] % model.codebook_size
   return codes.astype(np.int32), model.codebook_size
 
@@ -147,10 +187,10 @@ def table(rows: list[dict], topology: str, chip: Chip, mesh, config: Config) -> 
   """The plan as text."""
   lines = [
     f'plan for {topology}: {mesh.size} chips of {chip.memory / 2**30:.0f} GB, mesh data {mesh.shape["data"]} x model '
-    f'{mesh.shape["model"]}'
-    + (', fully sharded' if config.mesh.fully_sharded else ''),
+    f'{mesh.shape["model"]}' + (', fully sharded' if config.mesh.fully_sharded else ''),
     f'{"":<16}{"memory":>10}{"arguments":>11}{"temporary":>11}{"fits":>6}{"Gflop":>10}{"GB moved":>10}'
-    f'{"time":>11}{"examples/s":>12}{"schedule":>10}']
+    f'{"time":>11}{"examples/s":>12}{"schedule":>10}',
+  ]
   for row in rows:
     if 'reason' in row:
       lines.append(f'{row["step"]:<16}does not fit: {row["reason"]}')
@@ -158,11 +198,14 @@ def table(rows: list[dict], topology: str, chip: Chip, mesh, config: Config) -> 
     lines.append(
       f'{row["step"]:<16}{_size(row["memory"]):>10}{_size(row["arguments"]):>11}{_size(row["temporaries"]):>11}'
       f'{"yes" if row["fits"] else "NO":>6}{row["flops"] / 1e9:>10.3g}{row["bytes"] / 1e9:>10.3g}'
-      f'{_time(row["seconds"]):>11}{row["examples_per_second"]:>12,.0f}{_time(row["hours"] * 3600):>10}')
+      f'{_time(row["seconds"]):>11}{row["examples_per_second"]:>12,.0f}{_time(row["hours"] * 3600):>10}'
+    )
     if row['collectives']:
       lines.append(' ' * 16 + ', '.join(f'{kind} {_size(size)}' for kind, size in sorted(row['collectives'].items())))
-  lines += ['Per call and chip, as compiled; times from published rates (bfloat16), nothing of the network hidden.',
-            'Decoding is without the optimizer state that lies beside it in a validation.']
+  lines += [
+    'Per call and chip, as compiled; times from published rates (bfloat16), nothing of the network hidden.',
+    'Decoding is without the optimizer state that lies beside it in a validation.',
+  ]
   return '\n'.join(lines)
 
 

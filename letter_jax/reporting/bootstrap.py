@@ -21,9 +21,12 @@ def interval(gains_U: np.ndarray, seed: int) -> tuple[float, float]:
   users = int(count_D.sum())
   random = np.random.default_rng(seed)
   rows = max(_ENTRIES_AT_ONCE // len(value_D), 1)
-  means_R = np.concatenate([
-    random.multinomial(users, count_D / users, size=min(rows, RESAMPLES - first)) @ value_D / users
-    for first in range(0, RESAMPLES, rows)])
+  means_R = np.concatenate(
+    [
+      random.multinomial(users, count_D / users, size=min(rows, RESAMPLES - first)) @ value_D / users
+      for first in range(0, RESAMPLES, rows)
+    ]
+  )
   low, high = np.quantile(means_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
   return float(low), float(high)
 

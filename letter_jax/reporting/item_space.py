@@ -24,10 +24,12 @@ _CELLS_AT_ONCE = 2**23
 
 def map_section(run: Finished) -> Html:
   return page.section(
-    'map', 'Map of items and codes',
+    'map',
+    'Map of items and codes',
     'Items that are alike to the tokenizer lie near each other. Look for colours that keep together (then codes mean '
     'something) and for crosses, which are codes, where no items are.',
-    *_map(run))
+    *_map(run),
+  )
 
 
 def _map(run: Finished) -> list[Html]:
@@ -37,19 +39,24 @@ def _map(run: Finished) -> list[Html]:
   drawn_S = draw(len(rows_NxD), MAP_ITEMS, run.config.seed)
   crosses_Kxd = np.zeros((0, rows_NxD.shape[1])) if codebook_Kxd is None else codebook_Kxd
   places = project(np.concatenate([rows_NxD[drawn_S], crosses_Kxd]), run.config.seed)
-  places_Sx2, crosses_Kx2 = places[:len(drawn_S)], places[len(drawn_S):]
+  places_Sx2, crosses_Kx2 = places[: len(drawn_S)], places[len(drawn_S) :]
   named_N, level = categories(run.texts, len(rows_NxD))
   shown = [name for name, _ in collections.Counter(named_N[drawn_S].tolist()).most_common() if name != 'other']
   names = [*shown, *(['other'] if 'other' in named_N[drawn_S] else [])]
   # The grey ones first, so that they hide nothing.
   by_category = {name: places_Sx2[named_N[drawn_S] == name] for name in reversed(names)}
   colours = dict(zip(names, figures.category_colours(names)))
-  used_K = np.bincount(run.codes_NxL[:, 0], minlength=len(crosses_Kx2))[:len(crosses_Kx2)] > 0
+  used_K = np.bincount(run.codes_NxL[:, 0], minlength=len(crosses_Kx2))[: len(crosses_Kx2)] > 0
   plot = figures.scatter('items', by_category, colours, crosses_Kx2[used_K], crosses_Kx2[~used_K])
-  about = (f'Coloured by {level}, the {len(shown)} most frequent.' if level else
-           'Not coloured: the data set has no categories.')
-  return [page.legend(names, list(colours.values())) if level else Html(''),
-          page.figure(plot, f'{len(drawn_S):,} of {len(rows_NxD):,} items', f'{said} {about}')]
+  about = (
+    f'Coloured by {level}, the {len(shown)} most frequent.'
+    if level
+    else 'Not coloured: the data set has no categories.'
+  )
+  return [
+    page.legend(names, list(colours.values())) if level else Html(''),
+    page.figure(plot, f'{len(drawn_S):,} of {len(rows_NxD):,} items', f'{said} {about}'),
+  ]
 
 
 def _rows_to_map(run: Finished) -> tuple[np.ndarray | None, np.ndarray | None, str]:
@@ -59,10 +66,16 @@ def _rows_to_map(run: Finished) -> tuple[np.ndarray | None, np.ndarray | None, s
     return None, None, 'Not shown: semantic IDs were given, and this workdir has no text embeddings.'
   latents, codebooks = (run.workdir / 'semantic_ids' / f'{name}.npy' for name in ('latents', 'codebooks'))
   if not latents.exists():
-    return (np.load(text, allow_pickle=False), None,
-            'text embeddings, as the semantic IDs were given or made by an earlier version; no codes.')
-  return (np.load(latents, allow_pickle=False), np.load(codebooks, allow_pickle=False)[0],
-          'latents of the tokenizer; crosses: codes of level 1, faint where dead.')
+    return (
+      np.load(text, allow_pickle=False),
+      None,
+      'text embeddings, as the semantic IDs were given or made by an earlier version; no codes.',
+    )
+  return (
+    np.load(latents, allow_pickle=False),
+    np.load(codebooks, allow_pickle=False)[0],
+    'latents of the tokenizer; crosses: codes of level 1, faint where dead.',
+  )
 
 
 def draw(count: int, most: int, seed: int) -> np.ndarray:
@@ -76,8 +89,11 @@ def project(rows_SxD: np.ndarray, seed: int) -> np.ndarray:
   # One thread: sums in another order would make another map of the same workdir.
   with threadpool_limits(1):
     width = min(32, *rows_SxD.shape)
-    rows_SxD = PCA(max(width, 2), svd_solver='full').fit_transform(rows_SxD) if width >= 2 else (
-      np.pad(rows_SxD, ((0, 0), (0, 1)))[:, :2])
+    rows_SxD = (
+      PCA(max(width, 2), svd_solver='full').fit_transform(rows_SxD)
+      if width >= 2
+      else (np.pad(rows_SxD, ((0, 0), (0, 1)))[:, :2])
+    )
     if len(rows_SxD) < 50:
       return rows_SxD[:, :2]
     return TSNE(perplexity=30, max_iter=500, init='pca', random_state=seed).fit_transform(rows_SxD)
@@ -95,10 +111,13 @@ def categories(texts: Sequence[dict[str, str]] | None, items: int) -> tuple[np.n
     parts = (text['categories'].split(CATEGORY_SEPARATOR) for text in texts)
     levels.append([part[level] if len(part) > level and part[level] else 'other' for part in parts])
   level = int(np.argmax([_told(names) for names in levels]))
-  frequent = {name for name, _ in collections.Counter(name for name in levels[level] if name != 'other').most_common(
-    _CATEGORIES)}
-  return (np.array([name if name in frequent else 'other' for name in levels[level]]),
-          ('first', 'second')[level] + ' level of the categories')
+  frequent = {
+    name for name, _ in collections.Counter(name for name in levels[level] if name != 'other').most_common(_CATEGORIES)
+  }
+  return (
+    np.array([name if name in frequent else 'other' for name in levels[level]]),
+    ('first', 'second')[level] + ' level of the categories',
+  )
 
 
 def _told(names: list[str]) -> float:
@@ -110,15 +129,19 @@ def _told(names: list[str]) -> float:
 
 def neighbours_section(run: Finished) -> Html:
   return page.section(
-    'neighbours', 'Do neighbours agree?',
+    'neighbours',
+    'Do neighbours agree?',
     f'An item has {NEIGHBOURS} nearest neighbours by what its text says and {NEIGHBOURS} by who buys it. LETTER wants '
     'semantic IDs that carry both: look at how much more often neighbours share the first codes than any two items do.',
-    *_neighbours(run))
+    *_neighbours(run),
+  )
 
 
 def _neighbours(run: Finished) -> list[Html]:
-  paths = {'text': run.workdir / 'text_embeddings' / 'embeddings.npy',
-           'collaborative': run.workdir / 'collaborative' / 'embeddings.npy'}
+  paths = {
+    'text': run.workdir / 'text_embeddings' / 'embeddings.npy',
+    'collaborative': run.workdir / 'collaborative' / 'embeddings.npy',
+  }
   items = len(run.codes_NxL)
   if items <= NEIGHBOURS + 1:
     return [page.note(f'Not shown: {items} items are too few.')]
@@ -136,21 +159,36 @@ def _neighbours(run: Finished) -> list[Html]:
     of_kind = [float(np.mean(group_N[near_SxK] == group_N[drawn_S, None])) for near_SxK in near.values()]
     for share, kept in zip((*of_kind, chance), shares.values()):
       kept.append(share)
-    rows.append((f'first {length} codes' if length > 1 else 'first code',
-                 *(f'{share:.2%} ({share / chance:,.0f}×)' for share in of_kind), f'{chance:.3%}'))
-  table = page.table(['pairs with the same', *shares], rows,
-                     f'{len(drawn_S):,} of {items:,} items and their {NEIGHBOURS} nearest neighbours by cosine; in '
-                     'brackets, how many times that of any two items.')
-  plot = figures.lines('prefixes', {name: (np.arange(1, len(share) + 1), np.array(share))
-                                    for name, share in shares.items()}, 'first codes compared', dots=frozenset(shares),
-                       logarithmic=True)
+    rows.append(
+      (
+        f'first {length} codes' if length > 1 else 'first code',
+        *(f'{share:.2%} ({share / chance:,.0f}×)' for share in of_kind),
+        f'{chance:.3%}',
+      )
+    )
+  table = page.table(
+    ['pairs with the same', *shares],
+    rows,
+    f'{len(drawn_S):,} of {items:,} items and their {NEIGHBOURS} nearest neighbours by cosine; in '
+    'brackets, how many times that of any two items.',
+  )
+  plot = figures.lines(
+    'prefixes',
+    {name: (np.arange(1, len(share) + 1), np.array(share)) for name, share in shares.items()},
+    'first codes compared',
+    dots=frozenset(shares),
+    logarithmic=True,
+  )
   parts = [page.beside(table, page.figure(plot, 'Share of pairs with the same codes', 'the scale is logarithmic'))]
   if len(near) == 2:
     same = np.mean([len(np.intersect1d(a, b)) for a, b in zip(*near.values())]) / NEIGHBOURS
-    parts.append(page.paragraph(
-      f"Of an item's {NEIGHBOURS} neighbours by text, {same:.1%} are also among its {NEIGHBOURS} collaborative "
-      f'neighbours; by chance it would be {NEIGHBOURS / (items - 1):.2%}. The lower this is, the more the '
-      'collaborative alignment can add to what the text says.'))
+    parts.append(
+      page.paragraph(
+        f"Of an item's {NEIGHBOURS} neighbours by text, {same:.1%} are also among its {NEIGHBOURS} collaborative "
+        f'neighbours; by chance it would be {NEIGHBOURS / (items - 1):.2%}. The lower this is, the more the '
+        'collaborative alignment can add to what the text says.'
+      )
+    )
   else:
     parts.append(page.note('Only one of text and collaborative embeddings is in this workdir.'))
   return parts

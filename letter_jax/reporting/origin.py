@@ -19,27 +19,36 @@ def section(run: Finished) -> Html:
   ours, defaults = settings(dataclasses.asdict(run.config)), settings(dataclasses.asdict(Config()))
   changed = [(key, str(value), str(defaults[key])) for key, value in ours.items() if value != defaults[key]]
   return page.section(
-    'origin', 'Where this comes from',
+    'origin',
+    'Where this comes from',
     f'What is needed to get the same numbers again. Everything random comes from config.seed = {run.config.seed}, the '
     'bootstrap, the drawn users and the map included.',
-    page.tag('h3', 'Time and machine of each stage'), _times(run),
+    page.tag('h3', 'Time and machine of each stage'),
+    _times(run),
     page.note(f'This page was made with {versions()}.'),
     page.tag('h3', 'Settings'),
-    page.table(['key', 'value', 'default'], changed, 'Settings that are not the defaults', words=True) if changed
+    page.table(['key', 'value', 'default'], changed, 'Settings that are not the defaults', words=True)
+    if changed
     else page.paragraph('All settings are the defaults.'),
     page.details('All settings', page.tag('pre', json.dumps(dataclasses.asdict(run.config), indent=2))),
-    page.details('The data set', page.table(['', 'value'], _data(run), words=True)))
+    page.details('The data set', page.table(['', 'value'], _data(run), words=True)),
+  )
 
 
 def _times(run: Finished) -> Html:
   records = stage_records(run.workdir)
   if not records:
     return page.note('Not shown: this workdir has no stage.json.')
-  rows = [(stage, duration(record['seconds']), _speed(run, stage), record.get('machine', 'not recorded'))
-          for stage, record in records.items()]
+  rows = [
+    (stage, duration(record['seconds']), _speed(run, stage), record.get('machine', 'not recorded'))
+    for stage, record in records.items()
+  ]
   total = sum(record['seconds'] for record in records.values())
-  return page.table(['stage', 'time', 'examples per second', 'machine'], [*rows, ('all', duration(total), '', '')],
-                    'As each stage recorded it, where it ran; examples per second is the median while training.')
+  return page.table(
+    ['stage', 'time', 'examples per second', 'machine'],
+    [*rows, ('all', duration(total), '', '')],
+    'As each stage recorded it, where it ran; examples per second is the median while training.',
+  )
 
 
 def _speed(run: Finished, stage: str) -> str:
@@ -60,5 +69,7 @@ def versions() -> str:
 
 def _data(run: Finished) -> list[tuple[str, str]]:
   summary = {key: value for key, value in run.summary.items() if value is not None and key != 'content'}
-  return [(key.replace('_', ' '), f'{value:,}' if isinstance(value, int) else str(value))
-          for key, value in settings(summary).items()]
+  return [
+    (key.replace('_', ' '), f'{value:,}' if isinstance(value, int) else str(value))
+    for key, value in settings(summary).items()
+  ]

@@ -120,8 +120,10 @@ def difference(value: float, low: float, high: float) -> Html:
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: Any = '', words: bool = False) -> Html:
   """The first cell of a row names it; `words`: cells are text rather than numbers."""
   head = tag('tr', join((tag('th', cell, scope='col') for cell in header), ''))
-  body = join(tag('tr', join([tag('th', _breakable(row[0]), scope='row'), *(tag('td', cell) for cell in row[1:])], ''))
-              for row in rows)
+  body = join(
+    tag('tr', join([tag('th', _breakable(row[0]), scope='row'), *(tag('td', cell) for cell in row[1:])], ''))
+    for row in rows
+  )
   made = tag('table', join([tag('thead', head), tag('tbody', body)]), **({'class_': 'words'} if words else {}))
   # The caption is outside of what scrolls, or a phone would show the first words of each of its lines.
   return join([tag('div', made, class_='wide'), *([note(caption)] if caption else [])])
@@ -143,13 +145,19 @@ def figures(pieces: Iterable[Html]) -> Html:
 
 def beside(*pieces: Any) -> Html:
   """Side by side where there is room; the parts of a table stay together."""
-  return tag('div', join(piece if piece.startswith('<figure') else tag('div', piece) for piece in pieces),
-             class_='beside')
+  return tag(
+    'div', join(piece if piece.startswith('<figure') else tag('div', piece) for piece in pieces), class_='beside'
+  )
 
 
 def legend(names: Sequence[str], colours: Sequence[str]) -> Html:
-  return tag('ul', join(tag('li', join([tag('i', '', style=f'background: {colour}'), name], ''))
-                        for name, colour in zip(names, colours)), class_='legend')
+  return tag(
+    'ul',
+    join(
+      tag('li', join([tag('i', '', style=f'background: {colour}'), name], '')) for name, colour in zip(names, colours)
+    ),
+    class_='legend',
+  )
 
 
 def details(summary: Any, *content: Any) -> Html:
@@ -164,8 +172,16 @@ def section(name: str, title: str, lead: Any, *content: Any) -> Html:
 def page(title: str, subtitle: Any, sections: Sequence[tuple[str, str, Html]]) -> str:
   """The whole document; sections are (name, title, what `section` made)."""
   contents = join(tag('a', heading, href=f'#{name}') for name, heading, _ in sections)
-  body = join([tag('h1', title), tag('p', subtitle, class_='lead'), tag('nav', contents),
-               *(content for _, _, content in sections)])
-  return ('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-          '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-          f'<title>{text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n')
+  body = join(
+    [
+      tag('h1', title),
+      tag('p', subtitle, class_='lead'),
+      tag('nav', contents),
+      *(content for _, _, content in sections),
+    ]
+  )
+  return (
+    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    f'<title>{text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+  )

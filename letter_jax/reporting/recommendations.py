@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from letter_jax.errors import InputError
 from letter_jax.reporting import page
 from letter_jax.reporting.page import Html
 from letter_jax.reporting.workdir import REDO, Finished, predictions
+from letter_jax.system.errors import InputError
 
 USERS, SHOWN = 10, 10
 
@@ -14,12 +14,13 @@ def section(run: Finished) -> Html:
   count = len(run.examples)
   drawn = np.sort(np.random.default_rng(run.config.seed).choice(count, min(USERS, count), replace=False)).tolist()
   return page.section(
-    'users', f'{len(drawn)} users',
+    'users',
+    f'{len(drawn)} users',
     'Drawn by the seed, not picked, so expect misses: Recall@10 is '
     f'{page.number(run.metrics["test"]["recall@10"])}. Look at whether a miss is at least of the right kind. The '
     'numbers after a title are its semantic ID.',
-    page.tag('div', page.join(_card(run, user, line) for user, line in zip(drawn, _lines(run, drawn))),
-             class_='cards'))
+    page.tag('div', page.join(_card(run, user, line) for user, line in zip(drawn, _lines(run, drawn))), class_='cards'),
+  )
 
 
 def _lines(run: Finished, users: list[int]) -> list[dict]:
@@ -37,11 +38,23 @@ def _card(run: Finished, user: int, line: dict) -> Html:
   history = [_item(run, item) for item in line['history']]
   shown, hidden = history[-5:], history[:-5]
   earlier = page.details(f'{len(hidden)} earlier', page.tag('ol', page.join(hidden))) if hidden else Html('')
-  return page.tag('article', page.join([
-    page.tag('h3', f'User {line["user"]}'), page.tag('h4', 'history, latest last'), earlier,
-    page.tag('ol', page.join(shown), start=len(hidden) + 1),
-    page.tag('h4', 'chosen next'), page.paragraph(_title(run, target)), _places(run, user),
-    page.tag('h4', f'{run.generator_name} recommends'), page.tag('ol', page.join(listed))]), class_='card')
+  return page.tag(
+    'article',
+    page.join(
+      [
+        page.tag('h3', f'User {line["user"]}'),
+        page.tag('h4', 'history, latest last'),
+        earlier,
+        page.tag('ol', page.join(shown), start=len(hidden) + 1),
+        page.tag('h4', 'chosen next'),
+        page.paragraph(_title(run, target)),
+        _places(run, user),
+        page.tag('h4', f'{run.generator_name} recommends'),
+        page.tag('ol', page.join(listed)),
+      ]
+    ),
+    class_='card',
+  )
 
 
 def _title(run: Finished, item: int) -> Html:
@@ -49,8 +62,9 @@ def _title(run: Finished, item: int) -> Html:
 
 
 def _item(run: Finished, item: int, hit: bool = False) -> Html:
-  return page.tag('li', page.join([_title(run, item), '✓'], ' ') if hit else _title(run, item),
-                  **({'class_': 'hit'} if hit else {}))
+  return page.tag(
+    'li', page.join([_title(run, item), '✓'], ' ') if hit else _title(run, item), **({'class_': 'hit'} if hit else {})
+  )
 
 
 def _places(run: Finished, user: int) -> Html:

@@ -2,18 +2,10 @@
 
 import pathlib
 
-from letter_jax import artifacts
 from letter_jax.configuration import Config
-from letter_jax.reporting import (
-  accuracy,
-  code_usage,
-  item_space,
-  origin,
-  page,
-  recommendations,
-  training_curves,
-)
+from letter_jax.reporting import accuracy, code_usage, item_space, origin, page, recommendations, training_curves
 from letter_jax.reporting.workdir import read_finished
+from letter_jax.system import artifacts
 
 
 def write_report(config: Config, workdir: pathlib.Path) -> None:
@@ -31,7 +23,8 @@ def write_report(config: Config, workdir: pathlib.Path) -> None:
     ('map', 'Map', item_space.map_section(run)),
     ('neighbours', 'Neighbours', item_space.neighbours_section(run)),
     ('users', 'Users', recommendations.section(run)),
-    ('origin', 'Settings, times, machine', origin.section(run))]
+    ('origin', 'Settings, times, machine', origin.section(run)),
+  ]
   subtitle = ', '.join(f'{run.summary[what]:,} {what}' for what in ('users', 'items', 'interactions'))
   content = page.page(f'{run.generator_name} on {run.summary["name"]}', subtitle, sections)
   artifacts.write(workdir / 'report.html', lambda path: path.write_text(content, encoding='utf-8'))

@@ -9,8 +9,12 @@ from letter_jax.reporting.page import Html
 from letter_jax.reporting.workdir import Curves, Finished, training_log
 
 # Folder under the workdir -> heading.
-_TRAININGS = {'collaborative': 'SASRec', 'collaborative/lightgcn': 'LightGCN', 'tokenizer': 'Tokenizer',
-              'generator': 'Generator'}
+_TRAININGS = {
+  'collaborative': 'SASRec',
+  'collaborative/lightgcn': 'LightGCN',
+  'tokenizer': 'Tokenizer',
+  'generator': 'Generator',
+}
 _UNPLOTTED = ('examples_per_second', 'ndcg@1')  # NDCG@1 is Recall@1
 _MEANINGS = {
   'loss': 'what is minimised, all terms with their weights',
@@ -19,10 +23,13 @@ _MEANINGS = {
   'codebook': 'distance of the codes from what they stand for, by level (the commitment term has the same value)',
   'diversity': 'of the codes, by level',
   'gradient_norm': 'before clipping; a spike is a step that went astray',
-  'items': 'cross-entropy of the codes', 'words': 'cross-entropy of the words',
-  'recall': 'validation', 'ndcg': 'validation; the checkpoint is chosen by NDCG@10',
+  'items': 'cross-entropy of the codes',
+  'words': 'cross-entropy of the words',
+  'recall': 'validation',
+  'ndcg': 'validation; the checkpoint is chosen by NDCG@10',
   'collision_rate': 'share of items that are not the first with their ID, before collisions are resolved',
-  'codes_used': 'by level', 'perplexity': 'how many codes of a level are used as if evenly',
+  'codes_used': 'by level',
+  'perplexity': 'how many codes of a level are used as if evenly',
 }
 
 
@@ -35,10 +42,13 @@ def section(run: Finished) -> Html:
   if not parts:
     parts = [page.note('Not shown: this workdir has no training logs (metrics.jsonl).')]
   return page.section(
-    'training', 'Training, term by term',
+    'training',
+    'Training, term by term',
     'Every quantity that training wrote, over epochs; dots are validations, and a broken upright line is the '
     'checkpoint that was kept. Look for curves that still fall at the end (train longer), and for validation '
-    'that turns while training goes on (overfitting).', *parts)
+    'that turns while training goes on (overfitting).',
+    *parts,
+  )
 
 
 def best_epoch(folder: str, log: dict[str, Curves]) -> float | None:
@@ -63,9 +73,14 @@ def _plots(name: str, log: dict[str, Curves], best: float | None) -> list[Html]:
       plots.setdefault(base, {})[label] = curve
       if kind == 'validation':
         dots.setdefault(base, set()).add(label)
-  return [page.figure(figures.lines(f'{name}-{base}', series, 'epoch', best, frozenset(dots.get(base, ()))),
-                      _title(base), _MEANINGS.get(base, ''))
-          for base, series in plots.items()]
+  return [
+    page.figure(
+      figures.lines(f'{name}-{base}', series, 'epoch', best, frozenset(dots.get(base, ()))),
+      _title(base),
+      _MEANINGS.get(base, ''),
+    )
+    for base, series in plots.items()
+  ]
 
 
 def _title(base: str) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 
 from letter_jax.configuration import Config, flattened
 from letter_jax.data import splits, store
-from letter_jax.errors import InputError
 from letter_jax.evaluation import popularity, ranks
 from letter_jax.reporting.results_table import GENERATORS
+from letter_jax.system.errors import InputError
 
 NAMES = {'sasrec': 'SASRec', 'lightgcn': 'LightGCN', 'popularity': 'popularity'}
 REDO = 'run again with --stage=evaluate --overwrite'
@@ -57,8 +57,10 @@ class Finished:
 
   def model_names(self) -> dict[str, str]:
     """Key in `ranks` -> name on the page, of the models with results, the generator first."""
-    return {ranks.GENERATOR: self.generator_name,
-            **{key: name for key, name in NAMES.items() if key in self.metrics['baselines']}}
+    return {
+      ranks.GENERATOR: self.generator_name,
+      **{key: name for key, name in NAMES.items() if key in self.metrics['baselines']},
+    }
 
   def test_metrics(self, model: str) -> dict[str, float]:
     return self.metrics['test'] if model == ranks.GENERATOR else self.metrics['baselines'][model]['test']
@@ -74,8 +76,11 @@ def read_finished(config: Config, workdir: pathlib.Path) -> Finished:
   """Reads all of it; InputError where the evaluation is not complete or a file is damaged."""
   metrics = evaluation(workdir)
   directory, window = workdir / 'dataset', config.data.window_users
-  data = (store.StreamedInteractions(directory, window, config.data.history_length + 2) if window else
-          store.load_interactions(directory))
+  data = (
+    store.StreamedInteractions(directory, window, config.data.history_length + 2)
+    if window
+    else store.load_interactions(directory)
+  )
   counts_N, recent = popularity.training_counts(data), data.recent()
   examples = splits.test_examples(recent, config.data.history_length)
   found = test_ranks(workdir, metrics)
@@ -83,12 +88,24 @@ def read_finished(config: Config, workdir: pathlib.Path) -> Finished:
     found['popularity'] = popularity.popularity_metrics(counts_N, examples.targets)[1]
   for model, ranks_3xU in found.items():
     if ranks_3xU.shape[1] != len(examples):
-      raise InputError(f'{workdir}/evaluation has the ranks of {ranks_3xU.shape[1]} users ({model}) where the data set '
-                       f'has {len(examples)}; {REDO}')
+      raise InputError(
+        f'{workdir}/evaluation has the ranks of {ranks_3xU.shape[1]} users ({model}) where the data set '
+        f'has {len(examples)}; {REDO}'
+      )
   codes_NxL = np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False)
   return Finished(
-    config, workdir, store.load_summary(directory), *store.load_items(directory), examples, recent.lengths - 1,
-    counts_N, metrics, found, codes_NxL, read_json(workdir / 'semantic_ids' / 'report.json'))
+    config,
+    workdir,
+    store.load_summary(directory),
+    *store.load_items(directory),
+    examples,
+    recent.lengths - 1,
+    counts_N,
+    metrics,
+    found,
+    codes_NxL,
+    read_json(workdir / 'semantic_ids' / 'report.json'),
+  )
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -102,8 +119,9 @@ def evaluation(workdir: pathlib.Path) -> dict:
   """`evaluation/metrics.json`; InputError that names the workdir where there is none."""
   path = workdir / 'evaluation' / 'metrics.json'
   if not path.exists():
-    raise InputError(f'{workdir} has no evaluation/metrics.json; expected the workdir of a run whose evaluation is '
-                     'complete')
+    raise InputError(
+      f'{workdir} has no evaluation/metrics.json; expected the workdir of a run whose evaluation is complete'
+    )
   return read_json(path)
 
 
@@ -127,8 +145,9 @@ def test_ranks(workdir: pathlib.Path, metrics: dict) -> dict[str, np.ndarray]:
     return ranks.read(path)
   if 'test_string_match' in metrics:
     return {}
-  place_U = np.array([line['items'].index(line['target']) if line['target'] in line['items'] else -1
-                      for line in predictions(workdir)])
+  place_U = np.array(
+    [line['items'].index(line['target']) if line['target'] in line['items'] else -1 for line in predictions(workdir)]
+  )
   return {ranks.GENERATOR: np.stack([np.maximum(place_U, 0), np.ones_like(place_U), place_U >= 0]).astype(np.int32)}
 
 
@@ -146,10 +165,13 @@ def training_log(directory: pathlib.Path) -> dict[str, Curves] | None:
       for name, value in values.items():
         found[kind].setdefault(name, []).append((float(epoch), float(value)))
     except (ValueError, KeyError, TypeError) as error:
-      raise InputError(f'{path}:{row} cannot be read ({error}); expected a line of metrics as training writes '
-                       'it') from error
-  return {kind: {name: tuple(np.array(points, np.float64).T) for name, points in curves.items()}
-          for kind, curves in found.items()}
+      raise InputError(
+        f'{path}:{row} cannot be read ({error}); expected a line of metrics as training writes it'
+      ) from error
+  return {
+    kind: {name: tuple(np.array(points, np.float64).T) for name, points in curves.items()}
+    for kind, curves in found.items()
+  }
 
 
 def stage_records(workdir: pathlib.Path) -> dict[str, dict]:

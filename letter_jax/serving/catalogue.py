@@ -10,7 +10,7 @@ import numpy as np
 
 from letter_jax.data import store
 from letter_jax.data.letter_format import tokens_of
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 # An item as a user names it: its number, 0 .. N - 1, or its id in the source of the data.
 Item = int | str
@@ -36,8 +36,12 @@ class Catalogue:
   def of_workdir(cls, workdir: pathlib.Path, codes_NxL: np.ndarray) -> 'Catalogue':
     names, texts = store.load_items(workdir / 'dataset')
     items = len(codes_NxL)
-    return cls(names or tuple(map(str, range(items))),
-               tuple(text['title'] for text in texts) if texts else ('',) * items, codes_NxL, items)
+    return cls(
+      names or tuple(map(str, range(items))),
+      tuple(text['title'] for text in texts) if texts else ('',) * items,
+      codes_NxL,
+      items,
+    )
 
   def __len__(self) -> int:
     return len(self.raw_ids)
@@ -61,8 +65,9 @@ class Catalogue:
 
   def having(self, raw_ids: Sequence[str], titles: Sequence[str], codes_MxL: np.ndarray) -> 'Catalogue':
     """With M cold items behind the others."""
-    return Catalogue((*self.raw_ids, *raw_ids), (*self.titles, *titles), np.concatenate([self.codes_NxL, codes_MxL]),
-                     self.trained)
+    return Catalogue(
+      (*self.raw_ids, *raw_ids), (*self.titles, *titles), np.concatenate([self.codes_NxL, codes_MxL]), self.trained
+    )
 
   def allowed(self, allow: Iterable[Item] | None, deny: Iterable[Item], skip_unknown: bool) -> np.ndarray:
     """bool [N]: those of `allow` (all, where it is None) that are not in `deny`, which may have unknown items.
@@ -74,9 +79,11 @@ class Catalogue:
     if allow is not None:
       allowed_N, unknown = self._mask(allow)
       if unknown and not skip_unknown:
-        raise InputError(f'{len(unknown)} of the items that are allowed are unknown, the first {unknown[0]!r}; '
-                         f'expected numbers below {len(self)} or raw ids such as {self.raw_ids[0]!r}, or that unknown '
-                         'ones are to be passed over (skip_unknown)')
+        raise InputError(
+          f'{len(unknown)} of the items that are allowed are unknown, the first {unknown[0]!r}; '
+          f'expected numbers below {len(self)} or raw ids such as {self.raw_ids[0]!r}, or that unknown '
+          'ones are to be passed over (skip_unknown)'
+        )
     allowed_N &= ~self._mask(deny)[0]
     if not allowed_N.any():
       raise InputError('no item is allowed; expected one at least to recommend')

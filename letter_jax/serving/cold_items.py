@@ -12,9 +12,9 @@ from letter_jax.configuration import Config
 from letter_jax.data import store
 from letter_jax.data.dataset import TEXT_FIELDS
 from letter_jax.data.letter_format import field_text
-from letter_jax.data.raw.source import is_id
-from letter_jax.errors import InputError
+from letter_jax.data.raw.reader import is_id
 from letter_jax.serving.catalogue import Catalogue
+from letter_jax.system.errors import InputError
 
 
 def read_cold_items(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -34,15 +34,18 @@ def read_cold_items(path: pathlib.Path) -> list[dict[str, Any]]:
     try:
       found.append(json.loads(line.decode('utf-8')))
     except (ValueError, RecursionError) as error:
-      raise InputError(f'{path}:{number} is no JSON ({" ".join(str(error).split())[:100]}); expected an object such as '
-                       '{"id": "B00X", "title": "..."}') from error
+      raise InputError(
+        f'{path}:{number} is no JSON ({" ".join(str(error).split())[:100]}); expected an object such as '
+        '{"id": "B00X", "title": "..."}'
+      ) from error
   if not found:
     raise InputError(f'{path} is empty; expected cold items, one JSON object a line')
   return found
 
 
-def with_cold_items(catalogue: Catalogue, items: Sequence[Mapping[str, Any]], config: Config,
-                    workdir: pathlib.Path) -> Catalogue:
+def with_cold_items(
+  catalogue: Catalogue, items: Sequence[Mapping[str, Any]], config: Config, workdir: pathlib.Path
+) -> Catalogue:
   """The catalogue with `items` behind the others, each with a semantic ID of its own.
 
   Args:
@@ -54,9 +57,12 @@ def with_cold_items(catalogue: Catalogue, items: Sequence[Mapping[str, Any]], co
   """
   from letter_jax.tokenizer.assignment import assign_later_items
   from letter_jax.tokenizer.training import encode_items
+
   if config.semantic_ids.path:
-    raise InputError(f'{workdir} was given its semantic IDs (config.semantic_ids.path) and has no tokenizer; expected '
-                     'one that was trained, to tokenise cold items')
+    raise InputError(
+      f'{workdir} was given its semantic IDs (config.semantic_ids.path) and has no tokenizer; expected '
+      'one that was trained, to tokenise cold items'
+    )
   ids = [_id_of(item, place) for place, item in enumerate(items, 1)]
   seen = set()
   for place, raw_id in enumerate(ids, 1):
@@ -72,8 +78,9 @@ def with_cold_items(catalogue: Catalogue, items: Sequence[Mapping[str, Any]], co
 
 def _id_of(item: Mapping[str, Any], place: int) -> str:
   if not isinstance(item, Mapping):
-    raise InputError(f'cold item {place} is {str(item)[:40]!r}; expected an object such as '
-                     '{"id": "B00X", "title": "..."}')
+    raise InputError(
+      f'cold item {place} is {str(item)[:40]!r}; expected an object such as {{"id": "B00X", "title": "..."}}'
+    )
   if not is_id(item.get('id')):
     raise InputError(f'cold item {place}: "id" is {item.get("id")!r}; expected the raw id, a text')
   return item['id']
@@ -85,22 +92,26 @@ def _embeddings(items: Sequence[Mapping[str, Any]], config: Config, workdir: pat
     return _given_rows(items, np.load(workdir / 'text_embeddings' / 'embeddings.npy', mmap_mode='r').shape[1])
   texts = [_texts_of(item, place) for place, item in enumerate(items, 1)]
   if config.text_embeddings.model:
-    from letter_jax.data.language_models import embed_items
+    from letter_jax.text_embeddings.language_models import embed_items
+
     return embed_items(texts, config.text_embeddings)
   return _projection(config, workdir).rows(texts)
 
 
 def _projection(config: Config, workdir: pathlib.Path):
   """The TF-IDF of the workdir's rows; fitted again, and written, where an earlier version kept none."""
-  from letter_jax.data.text_embeddings import PROJECTION, TextProjection, embed_texts
+  from letter_jax.text_embeddings.tf_idf import PROJECTION, TextProjection, embed_texts
+
   path, embeddings = (workdir / 'text_embeddings' / name for name in (PROJECTION, 'embeddings.npy'))
   if path.exists():
     return TextProjection.read(path)
   rows_NxD, projection = embed_texts(store.load_texts(workdir / 'dataset'), config.text_embeddings, config.seed)
   before_NxD = np.load(embeddings, allow_pickle=False)
   if rows_NxD.shape != before_NxD.shape or not np.allclose(rows_NxD, before_NxD, atol=1e-3):
-    raise InputError(f'{path} is not there, and what is fitted to the texts again is not {embeddings}; expected the '
-                     'file, or the versions of the libraries that the rows were made with')
+    raise InputError(
+      f'{path} is not there, and what is fitted to the texts again is not {embeddings}; expected the '
+      'file, or the versions of the libraries that the rows were made with'
+    )
   projection.write(path)
   return projection
 
@@ -113,8 +124,10 @@ def _given_rows(items: Sequence[Mapping[str, Any]], dim: int) -> np.ndarray:
       if values.shape != (dim,) or not np.isfinite(values).all():
         raise ValueError
     except (KeyError, TypeError, ValueError):
-      raise InputError(f'cold item {row + 1} ({item["id"]!r}) has no "embedding" of {dim} finite numbers; expected its '
-                       'row, made as those of config.text_embeddings.path') from None
+      raise InputError(
+        f'cold item {row + 1} ({item["id"]!r}) has no "embedding" of {dim} finite numbers; expected its '
+        'row, made as those of config.text_embeddings.path'
+      ) from None
     rows_MxT[row] = values
   return rows_MxT
 

@@ -1,11 +1,11 @@
 """A trained generator as files that need nothing of this program: to serve, or to go on with elsewhere.
 
-    FOLDER/search_PLATFORM.stablehlo   the whole search, by `jax.export`, for any number of users
-    FOLDER/arrays.safetensors          weights, semantic IDs and trie, which are its first argument
-    FOLDER/items.json                  raw ids, titles, semantic IDs; `beam`, `history_length`
-    FOLDER/recommend.py                reads them (`exported_recommend.py`)
-    FOLDER/index.json                  semantic IDs in LETTER's format
-    FOLDER/hugging_face/               the generator for transformers
+FOLDER/search_PLATFORM.stablehlo   the whole search, by `jax.export`, for any number of users
+FOLDER/arrays.safetensors          weights, semantic IDs and trie, which are its first argument
+FOLDER/items.json                  raw ids, titles, semantic IDs; `beam`, `history_length`
+FOLDER/recommend.py                reads them (`exported_recommend.py`)
+FOLDER/index.json                  semantic IDs in LETTER's format
+FOLDER/hugging_face/               the generator for transformers
 """
 
 import dataclasses
@@ -21,18 +21,19 @@ from flax import traverse_util
 from jax import export as jax_export
 from safetensors.flax import save_file
 
-from letter_jax import artifacts
 from letter_jax.data import letter_format
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.candidates import Candidates, Paths
 from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.decoding.user_search import search_candidates
-from letter_jax.errors import InputError
-from letter_jax.generators import base_model, prompts, t5_weights
-from letter_jax.generators.training import generator_search
+from letter_jax.generators.generator import generator_search
+from letter_jax.generators.lc_rec import base_model, prompts
+from letter_jax.generators.tiger import weights as t5_weights
 from letter_jax.generators.vocabulary import FIRST_CODE, Vocabulary
 from letter_jax.serving import exported_recommend
-from letter_jax.serving.trained import TrainedGenerator
+from letter_jax.serving.loaded_generator import TrainedGenerator
+from letter_jax.system import artifacts
+from letter_jax.system.errors import InputError
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -49,9 +50,16 @@ def export_search(folder: pathlib.Path, generator: TrainedGenerator, beam: int, 
   trie = item_trie.build(catalogue.codes_NxL)
   paths = Paths.of(trie)
   ranks = {} if paths.rank_N is None else {'rank': paths.rank_N}
-  arrays = traverse_util.flatten_dict({
-    'params': generator.params, 'codes': catalogue.codes_NxL, 'nodes': paths.nodes_NxL, **ranks,
-    'trie': _arrays_of(trie)}, sep='/')
+  arrays = traverse_util.flatten_dict(
+    {
+      'params': generator.params,
+      'codes': catalogue.codes_NxL,
+      'nodes': paths.nodes_NxL,
+      **ranks,
+      'trie': _arrays_of(trie),
+    },
+    sep='/',
+  )
   history_length = config.data.history_length
   if generator.base is not None:
     history_length = min(history_length, base_model.longest_history(generator.base, catalogue.codes_NxL.shape[1]))
@@ -59,18 +67,31 @@ def export_search(folder: pathlib.Path, generator: TrainedGenerator, beam: int, 
   artifacts.remove(sorted(folder.glob('search_*.stablehlo')))  # they go with other arrays
   artifacts.write(folder / 'arrays.safetensors', lambda path: _save(path, arrays))
   for platform in platforms:
-    settings = dataclasses.replace(config, generator=dataclasses.replace(
-      config.generator, compute_dtype=_compute_dtype(config.generator.compute_dtype, platform)))
-    search = generator_search(settings, catalogue.codes_NxL.shape[1], generator.codebook_size, generator.mesh,
-                              generator.base)
+    settings = dataclasses.replace(
+      config,
+      generator=dataclasses.replace(
+        config.generator, compute_dtype=_compute_dtype(config.generator.compute_dtype, platform)
+      ),
+    )
+    search = generator_search(
+      settings, catalogue.codes_NxL.shape[1], generator.codebook_size, generator.mesh, generator.base
+    )
     run = _self_contained(search, trie, paths, beam)
     exported = _export(run, arrays, len(catalogue), history_length, platform)
-    artifacts.write(folder / f'search_{platform}.stablehlo',
-                    lambda path, exported=exported: path.write_bytes(exported.serialize()))
-  artifacts.write_json(folder / 'items.json', {
-    'beam': beam, 'history_length': history_length,
-    'items': [{'id': raw_id, 'title': title, 'semantic_id': catalogue.semantic_id(item)}
-              for item, (raw_id, title) in enumerate(zip(catalogue.raw_ids, catalogue.titles))]})
+    artifacts.write(
+      folder / f'search_{platform}.stablehlo', lambda path, exported=exported: path.write_bytes(exported.serialize())
+    )
+  artifacts.write_json(
+    folder / 'items.json',
+    {
+      'beam': beam,
+      'history_length': history_length,
+      'items': [
+        {'id': raw_id, 'title': title, 'semantic_id': catalogue.semantic_id(item)}
+        for item, (raw_id, title) in enumerate(zip(catalogue.raw_ids, catalogue.titles))
+      ],
+    },
+  )
   artifacts.write(folder / 'recommend.py', lambda path: shutil.copyfile(exported_recommend.__file__, path))
 
 
@@ -84,15 +105,18 @@ def export_hugging_face(folder: pathlib.Path, generator: TrainedGenerator) -> No
   config, catalogue = generator.config.generator, generator.catalogue
   levels, K = catalogue.codes_NxL.shape[1], generator.codebook_size
   # What a server needs beside the model: what an item is called, which codes compete, how a prompt is written.
-  letter = {'softmax': config.softmax, 'items': {
-    str(item): letter_format.tokens_of(codes) for item, codes in enumerate(catalogue.codes_NxL.tolist())}}
+  letter = {
+    'softmax': config.softmax,
+    'items': {str(item): letter_format.tokens_of(codes) for item, codes in enumerate(catalogue.codes_NxL.tolist())},
+  }
   if generator.base is None:
     size = Vocabulary(levels, K).size
     artifacts.write_json(folder / 'config.json', t5_weights.hugging_face_config(config.model, size))
     artifacts.write(folder / 'model.safetensors', lambda path: t5_weights.write(path, generator.trained, config.model))
     letter['first_code'] = FIRST_CODE
   else:
-    from letter_jax.generators.llama_training import write_hugging_face
+    from letter_jax.generators.lc_rec.training import write_hugging_face
+
     write_hugging_face(folder, generator.config, generator.base, generator.trained, levels, K, generator.mesh)
     letter.update(prompt=prompts.TEMPLATES['sequential'][0].removesuffix('{id}'), separator=prompts.ID_SEPARATOR)
   artifacts.write_json(folder / 'letter.json', letter)
@@ -109,8 +133,17 @@ def _self_contained(search, trie: ItemTrie, paths: Paths, beam: int) -> Callable
     tree = traverse_util.unflatten_dict(arrays, sep='/')
     read_trie = _trie_of(tree['trie'], trie)
     read_paths = dataclasses.replace(paths, nodes_NxL=tree['nodes'], rank_N=tree.get('rank'))
-    return search_candidates(search, beam, tree['params'], items_BxC, had_BxH, tree['codes'], read_trie, read_paths,
-                             Candidates.of(read_trie, allowed_N))
+    return search_candidates(
+      search,
+      beam,
+      tree['params'],
+      items_BxC,
+      had_BxH,
+      tree['codes'],
+      read_trie,
+      read_paths,
+      Candidates.of(read_trie, allowed_N),
+    )
 
   return run
 
@@ -119,17 +152,29 @@ def _export(run: Callable, arrays: dict[str, Any], items: int, history_length: i
   users, had = jax_export.symbolic_shape('users, had')
   of_shape = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype)
   return jax_export.export(jax.jit(run), platforms=[platform])(
-    jax.tree.map(lambda leaf: of_shape(leaf.shape, leaf.dtype), arrays), of_shape((users, history_length), np.int32),
-    of_shape((users, had), np.int32), of_shape((items,), np.bool_))
+    jax.tree.map(lambda leaf: of_shape(leaf.shape, leaf.dtype), arrays),
+    of_shape((users, history_length), np.int32),
+    of_shape((users, had), np.int32),
+    of_shape((items,), np.bool_),
+  )
 
 
 def _arrays_of(trie: ItemTrie) -> dict[str, Any]:
-  levels = {f'{name}_{level}': array for name in ('code', 'first_edge')
-            for level, array in enumerate(getattr(trie, name)) if array is not None}
+  levels = {
+    f'{name}_{level}': array
+    for name in ('code', 'first_edge')
+    for level, array in enumerate(getattr(trie, name))
+    if array is not None
+  }
   return {'item': trie.item, **levels, **({} if trie.first_item is None else {'first_item': trie.first_item})}
 
 
 def _trie_of(arrays: dict[str, jax.Array], like: ItemTrie) -> ItemTrie:
   by_level = lambda name: tuple(arrays.get(f'{name}_{level}') for level in range(like.levels))
-  return dataclasses.replace(like, item=arrays['item'], first_item=arrays.get('first_item'), code=by_level('code'),
-                             first_edge=by_level('first_edge'))
+  return dataclasses.replace(
+    like,
+    item=arrays['item'],
+    first_item=arrays.get('first_item'),
+    code=by_level('code'),
+    first_edge=by_level('first_edge'),
+  )

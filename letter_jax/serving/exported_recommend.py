@@ -32,12 +32,12 @@ class Recommender:
     pad = lambda rows, width: np.array([r + [-1] * (width - len(r)) for r in rows], np.int32)
     found = [np.zeros((0, k), np.int32)], [np.zeros((0, k), np.float32)]
     for first in range(0, len(known), ROWS):
-      rows = (known[first:first + ROWS] + [[]] * ROWS)[:ROWS]
+      rows = (known[first : first + ROWS] + [[]] * ROWS)[:ROWS]
       had = [sorted(set(h)) if exclude_history else [] for h in rows]
       widest = max(self.length, 1 << max(max(map(len, had)) - 1, 0).bit_length())
-      batch = self.search(self.arrays, pad([h[-self.length:] for h in rows], self.length), pad(had, widest), allowed)
+      batch = self.search(self.arrays, pad([h[-self.length :] for h in rows], self.length), pad(had, widest), allowed)
       for parts, part in zip(found, batch):
-        parts.append(np.asarray(part)[:len(known) - first, :k])
+        parts.append(np.asarray(part)[: len(known) - first, :k])
     return tuple(map(np.concatenate, found))
 
   def known(self, item):
@@ -49,9 +49,17 @@ class Recommender:
     """An answer for each line; one with "error" where it cannot be used."""
     users = list(map(self.read, lines))
     for user, items, scores in zip(users, *map(np.ndarray.tolist, self([user['history'] for user in users], k))):
-      yield {'error': user['error']} if 'error' in user else {
-        'user': user.get('user'), 'skipped': sum(self.known(item) < 0 for item in user['history']), 'recommendations': [
-          {'item': i, **self.items[i], 'score': round(score, 6)} for i, score in zip(items, scores) if i >= 0]}
+      yield (
+        {'error': user['error']}
+        if 'error' in user
+        else {
+          'user': user.get('user'),
+          'skipped': sum(self.known(item) < 0 for item in user['history']),
+          'recommendations': [
+            {'item': i, **self.items[i], 'score': round(score, 6)} for i, score in zip(items, scores) if i >= 0
+          ],
+        }
+      )
 
   def read(self, line):
     try:

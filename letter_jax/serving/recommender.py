@@ -9,11 +9,11 @@ import numpy as np
 
 from letter_jax.configuration import MeshConfig
 from letter_jax.decoding.candidates import Candidates
-from letter_jax.errors import InputError
-from letter_jax.generators.training import user_search
+from letter_jax.generators.generator import user_search
 from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.cold_items import with_cold_items
-from letter_jax.serving.trained import TrainedGenerator
+from letter_jax.serving.loaded_generator import TrainedGenerator
+from letter_jax.system.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,9 @@ class Recommender:
     self._all = Choice(self, search.candidates(np.ones(len(catalogue), bool)))
 
   @classmethod
-  def from_workdir(cls, workdir, beam: int = 20, cold_items: Sequence[Mapping] = (),
-                   mesh: MeshConfig | None = None) -> 'Recommender':
+  def from_workdir(
+    cls, workdir, beam: int = 20, cold_items: Sequence[Mapping] = (), mesh: MeshConfig | None = None
+  ) -> 'Recommender':
     """The recommender of a `--workdir` whose generator stage has run; a T5 or a language model.
 
     Args:
@@ -76,12 +77,12 @@ class Recommender:
     if cold_items:
       catalogue = with_cold_items(catalogue, cold_items, generator.config, workdir)
     generator.require_beam(beam, len(catalogue))
-    search = user_search(generator.config, catalogue.codes_NxL, generator.codebook_size, beam, generator.mesh,
-                         generator.base)
+    search = user_search(
+      generator.config, catalogue.codes_NxL, generator.codebook_size, beam, generator.mesh, generator.base
+    )
     return cls(search, generator.params, catalogue, generator.config.data.history_length)
 
-  def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = (),
-            skip_unknown: bool = False) -> Choice:
+  def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = (), skip_unknown: bool = False) -> Choice:
     """What `recommend` is to choose from: all items, or those of `allow`, without those of `deny`.
 
     Takes milliseconds and compiles nothing: stock, region or age may be another for every call.
@@ -94,8 +95,9 @@ class Recommender:
     """
     return Choice(self, self._search.candidates(self.catalogue.allowed(allow, deny, skip_unknown)))
 
-  def recommend(self, histories: Sequence[Sequence[Item]], k: int = 10, exclude_history: bool = True,
-                among: Choice | None = None) -> Recommendations:
+  def recommend(
+    self, histories: Sequence[Sequence[Item]], k: int = 10, exclude_history: bool = True, among: Choice | None = None
+  ) -> Recommendations:
     """The `k` best next items for each of U histories.
 
     Args:
@@ -113,15 +115,16 @@ class Recommender:
     items_UxK = np.full((len(known), k), -1, np.int32)
     scores_UxK = np.full((len(known), k), -np.inf, np.float32)
     for users, found in self.searches(known, exclude_history, among):
-      items_UxK[users], scores_UxK[users] = (np.asarray(part)[:len(users), :k] for part in found)
+      items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users), :k] for part in found)
     return Recommendations(items_UxK, scores_UxK, skipped_U)
 
   def require(self, k: int) -> None:
     if not 1 <= k <= self.beam:
       raise InputError(f'k is {k}; expected 1 to {self.beam}, the beams of the search')
 
-  def searches(self, known: Sequence[Sequence[int]], exclude_history: bool = True, among: Choice | None = None,
-               rows: int = 0) -> Iterator[tuple[np.ndarray, tuple[jax.Array, jax.Array]]]:
+  def searches(
+    self, known: Sequence[Sequence[int]], exclude_history: bool = True, among: Choice | None = None, rows: int = 0
+  ) -> Iterator[tuple[np.ndarray, tuple[jax.Array, jax.Array]]]:
     """Histories in batches of like lengths, each begun before the one before is given back.
 
     Args:
@@ -135,10 +138,10 @@ class Recommender:
     if among.recommender is not self:
       raise InputError('among is of another recommender; expected one of Recommender.among of this one')
     lengths_U = np.array([len(history) for history in known], np.int64)
-    rows = rows or self._search.rows(len(known))
+    rows = rows or self._search.batch_rows(len(known))
     order_U, begun = np.argsort(lengths_U, kind='stable'), None
     for first in range(0, len(known), rows):
-      users = order_U[first:first + rows]
+      users = order_U[first : first + rows]
       longest = int(lengths_U[users[-1]])
       width = int(self._widths[np.searchsorted(self._widths, min(longest, self._widths[-1]))])
       latest_BxC = _padded([known[user][-width:] for user in users.tolist()], rows, width)
@@ -147,7 +150,7 @@ class Recommender:
         had = [list(set(known[user])) for user in users.tolist()]
         most = max(map(len, had))
         had_BxH = _padded(had, rows, width if most <= width else _power_of_two(most))
-      before, begun = begun, (users, self._search.items(self._params, latest_BxC, had_BxH, among.candidates))
+      before, begun = begun, (users, self._search.search(self._params, latest_BxC, had_BxH, among.candidates))
       if before:
         yield before
     if begun:
@@ -171,7 +174,7 @@ def _padded(histories: list[Sequence[int]], rows: int, width: int) -> np.ndarray
   """int32 [rows, width], -1 behind each history."""
   padded = np.full((rows, width), -1, np.int32)
   for row, history in enumerate(histories):
-    padded[row, :len(history)] = history
+    padded[row, : len(history)] = history
   return padded
 
 

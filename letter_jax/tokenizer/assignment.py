@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.configuration import RQVAEConfig
-from letter_jax.errors import InputError
+from letter_jax.ops.argmin import argmin
+from letter_jax.system.errors import InputError
 from letter_jax.tokenizer.diagnostics import id_groups
-from letter_jax.tokenizer.extremes import argmin
 from letter_jax.tokenizer.quantizer import quantize, squared_distances
 from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
 
@@ -55,21 +55,24 @@ def assign_semantic_ids(latent_Nxd, codebooks_LxKxd, config: RQVAEConfig, collis
     assigned_NxL = _reference(latent_Nxd, codebooks_LxKxd, nearest_NxL, config)
   else:
     if items > codes**levels:
-      raise InputError(f'{items} items cannot have semantic IDs of their own: {levels} levels of {codes} codes give '
-                       f'{codes**levels}; raise config.tokenizer.model.codebook_size or config.tokenizer.model.levels')
+      raise InputError(
+        f'{items} items cannot have semantic IDs of their own: {levels} levels of {codes} codes give '
+        f'{codes**levels}; raise config.tokenizer.model.codebook_size or config.tokenizer.model.levels'
+      )
     assigned_NxL = _resolve(latent_Nxd, codebooks_LxKxd)
 
   differs_NxL = assigned_NxL != nearest_NxL
   moved_U = np.flatnonzero(differs_NxL.any(axis=1))
-  increase_U = (_squared_errors(latent_Nxd[moved_U], codebooks_LxKxd, assigned_NxL[moved_U])
-                - _squared_errors(latent_Nxd[moved_U], codebooks_LxKxd, nearest_NxL[moved_U]))
+  increase_U = _squared_errors(latent_Nxd[moved_U], codebooks_LxKxd, assigned_NxL[moved_U]) - _squared_errors(
+    latent_Nxd[moved_U], codebooks_LxKxd, nearest_NxL[moved_U]
+  )
   report = {
     'items': items,
     'collided': _colliding(nearest_NxL).size,
     'moved': moved_U.size,
     'moved_at_level': np.bincount(np.argmax(differs_NxL[moved_U], axis=1), minlength=levels).tolist(),
-    'error_increase_mean': float(increase_U.mean()) if moved_U.size else 0.,
-    'error_increase_max': float(increase_U.max()) if moved_U.size else 0.,
+    'error_increase_mean': float(increase_U.mean()) if moved_U.size else 0.0,
+    'error_increase_max': float(increase_U.max()) if moved_U.size else 0.0,
     'colliding_after': _colliding(assigned_NxL).size,
   }
   return assigned_NxL, report
@@ -90,8 +93,10 @@ def assign_later_items(latent_Mxd, codebooks_LxKxd, taken_NxL) -> np.ndarray:
   levels, codes, _ = codebooks_LxKxd.shape
   taken_NxL = np.unique(taken_NxL, axis=0)
   if len(taken_NxL) + len(latent_Mxd) > codes**levels:
-    raise InputError(f'{len(latent_Mxd)} new items cannot have semantic IDs of their own: {len(taken_NxL)} of '
-                     f'{codes**levels} are taken')
+    raise InputError(
+      f'{len(latent_Mxd)} new items cannot have semantic IDs of their own: {len(taken_NxL)} of '
+      f'{codes**levels} are taken'
+    )
   return _resolve(latent_Mxd, codebooks_LxKxd, taken_NxL)
 
 
@@ -111,7 +116,7 @@ def _resolve(latent_Nxd, codebooks_LxKxd, taken_TxL=None):
   moved_N = np.zeros(items, bool)
   assigned_NxL = np.empty((items, levels), np.int32)
   for level, codebook_Kxd in enumerate(codebooks_LxKxd):
-    children, leaves = (node_N.max() + 1) * codes, codes**(levels - level - 1)
+    children, leaves = (node_N.max() + 1) * codes, codes ** (levels - level - 1)
     taken_child_T = taken_node_T * codes + taken_TxL[:, level]
     room_C = np.broadcast_to(np.int64(min(leaves, items)), children)  # without taken IDs, one number
     if len(taken_TxL):
@@ -191,21 +196,25 @@ def _choose_again(residual_Nxd, codebook_Kxd, code_N, group_N, due_G, config: RQ
   size_G = np.bincount(group_N)
   order_N = np.argsort(group_N, kind='stable')
   first_G = np.cumsum(size_G) - size_G
-  width_G = np.where(due_G, 2**np.ceil(np.log2(size_G)).astype(np.int64), 0)
+  width_G = np.where(due_G, 2 ** np.ceil(np.log2(size_G)).astype(np.int64), 0)
   for width in np.unique(width_G[due_G]).tolist():
     # Every batch of a width has the same number of groups, so that each width is compiled once.
     groups = max(1, min(_PLAN_ENTRIES // (width * len(codebook_Kxd)), 1024))
     wide_W = np.flatnonzero(width_G == width)
     for start in range(0, len(wide_W), groups):
-      batch_W = wide_W[start:start + groups]
+      batch_W = wide_W[start : start + groups]
       place_S = np.arange(width)
       member_WxS = place_S < size_G[batch_W, None]
       item_WxS = order_N[np.minimum(first_G[batch_W, None] + place_S, len(order_N) - 1)]
       padding = ((0, groups - len(batch_W)), (0, 0))
-      again_WxS = _sinkhorn_codes(residual_Nxd[np.pad(item_WxS, padding)], codebook_Kxd,
-                                  np.pad(member_WxS, padding).astype(np.float32), config.sinkhorn_epsilon,
-                                  config.sinkhorn_iterations)
-      code_N[item_WxS[member_WxS]] = np.asarray(again_WxS)[:len(batch_W)][member_WxS]
+      again_WxS = _sinkhorn_codes(
+        residual_Nxd[np.pad(item_WxS, padding)],
+        codebook_Kxd,
+        np.pad(member_WxS, padding).astype(np.float32),
+        config.sinkhorn_epsilon,
+        config.sinkhorn_iterations,
+      )
+      code_N[item_WxS[member_WxS]] = np.asarray(again_WxS)[: len(batch_W)][member_WxS]
   return code_N
 
 
@@ -213,7 +222,7 @@ def _squared_errors(latent_Nxd, codebooks_LxKxd, codes_NxL):
   z_Nxd = np.zeros_like(latent_Nxd)
   for level, codebook_Kxd in enumerate(codebooks_LxKxd):
     z_Nxd += codebook_Kxd[codes_NxL[:, level]]
-  return np.sum((latent_Nxd - z_Nxd)**2, axis=1)
+  return np.sum((latent_Nxd - z_Nxd) ** 2, axis=1)
 
 
 def _colliding(codes_NxL):
@@ -238,9 +247,9 @@ def _in_batches(compute, rows_Nxd):
   batch = min(_BATCH_ROWS, 1 << max(len(rows_Nxd) - 1, 0).bit_length())
   results = []
   for start in range(0, len(rows_Nxd), batch):
-    rows_Bxd = rows_Nxd[start:start + batch]
+    rows_Bxd = rows_Nxd[start : start + batch]
     padded_Bxd = np.pad(rows_Bxd, ((0, batch - len(rows_Bxd)), (0, 0)))
-    results.append(np.asarray(compute(padded_Bxd))[:len(rows_Bxd)])
+    results.append(np.asarray(compute(padded_Bxd))[: len(rows_Bxd)])
   return np.concatenate(results)
 
 

@@ -19,7 +19,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from letter_jax.tokenizer.extremes import argmin
+from letter_jax.ops.argmin import argmin
 from letter_jax.tokenizer.quantizer import squared_distances
 
 _PRICED_ITERATIONS = 14
@@ -52,6 +52,7 @@ def start_codebooks(key, latent_Nxd, levels: int, codebook_size: int):
     latent_Nxd: float32, the latents of all items.
     levels, codebook_size: L and K; K may be larger than N (the codes left over equal others).
   """
+
   def level(residual_Nxd, key):
     centers_Kxd, _ = balanced_kmeans(key, residual_Nxd, codebook_size)
     # The nearest center and not the balanced label: it is what the quantizer will choose.
@@ -88,7 +89,7 @@ def balanced_kmeans(key, points_Nxd, clusters: int):
   # In units where prices need no tuning: mean 0, root mean square 1.
   x_Nxd = points_Nxd - jnp.mean(points_Nxd, axis=0)
   spread = jnp.sqrt(jnp.mean(jnp.sum(x_Nxd**2, axis=1)))
-  x_Nxd = x_Nxd / jnp.where(spread > 0, spread, 1.) + _JITTER * jax.random.normal(jitter_key, points_Nxd.shape)
+  x_Nxd = x_Nxd / jnp.where(spread > 0, spread, 1.0) + _JITTER * jax.random.normal(jitter_key, points_Nxd.shape)
   starts = _SMALL_STARTS if points * clusters <= _SMALL else 1
   run = functools.partial(_one_start, x_Nxd=x_Nxd, clusters=clusters)
   # Greedy seeds find every clump, plain ones put more of them into the large clumps: which is better depends.
@@ -117,8 +118,13 @@ def _one_start(key, greedy, x_Nxd, clusters: int):
   def bounded(_, state):
     centers_Kxd, labels_N = state
     count_K = jnp.bincount(labels_N, length=clusters)
-    labels_N = _move(squared_distances(x_Nxd, centers_Kxd), labels_N, jnp.maximum(count_K - smallest, 0),
-                     jnp.maximum(largest - count_K, 0), only_gains=True)
+    labels_N = _move(
+      squared_distances(x_Nxd, centers_Kxd),
+      labels_N,
+      jnp.maximum(count_K - smallest, 0),
+      jnp.maximum(largest - count_K, 0),
+      only_gains=True,
+    )
     return _centers(x_Nxd, labels_N, centers_Kxd), labels_N
 
   state = (_seeds(key, greedy, x_Nxd, clusters), jnp.zeros(clusters), jnp.zeros(points, jnp.int32))
@@ -126,7 +132,7 @@ def _one_start(key, greedy, x_Nxd, clusters: int):
   labels_N = _repair(squared_distances(x_Nxd, centers_Kxd), labels_N, clusters, smallest, largest)
   centers_Kxd = _centers(x_Nxd, labels_N, centers_Kxd)
   centers_Kxd, labels_N = jax.lax.fori_loop(0, _BOUNDED_ITERATIONS, bounded, (centers_Kxd, labels_N))
-  return jnp.sum((x_Nxd - centers_Kxd[labels_N])**2), labels_N
+  return jnp.sum((x_Nxd - centers_Kxd[labels_N]) ** 2), labels_N
 
 
 def _centers(x_Nxd, labels_N, fallback_Kxd):
@@ -150,7 +156,7 @@ def _seeds(key, greedy, x_Nxd, clusters: int):
     seeds_Kxd, distance_N = state
     sum_N = jnp.cumsum(distance_N)
     drawn_T = jnp.minimum(jnp.searchsorted(sum_N, uniform_KxT[k] * sum_N[-1], side='right'), points - 1)
-    distance_TxN = jnp.minimum(distance_N, jnp.maximum(squared_distances(x_Nxd[drawn_T], x_Nxd), 0.))
+    distance_TxN = jnp.minimum(distance_N, jnp.maximum(squared_distances(x_Nxd[drawn_T], x_Nxd), 0.0))
     best = jnp.where(greedy, jnp.argmin(jnp.sum(distance_TxN, axis=1)), 0)
     # Never zero: once every point is a seed, the rest are drawn uniformly.
     return seeds_Kxd.at[k].set(x_Nxd[drawn_T[best]]), distance_TxN[best] + 1e-30
@@ -164,6 +170,7 @@ def _repair(cost_NxK, labels_N, clusters: int, smallest: int, largest: int):
   Each round moves at least one point for good, because K * smallest <= N <= K * largest: while one cluster has too
   many points another has room, and while one has too few another can spare some.
   """
+
   def count(labels_N):
     return jnp.bincount(labels_N, length=clusters)
 

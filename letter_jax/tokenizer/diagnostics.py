@@ -21,7 +21,7 @@ def diagnose(codes_NxL, codebook_size: int) -> dict:
   codes_NxL = np.asarray(codes_NxL)
   counts_LxK = np.stack([np.bincount(codes_N, minlength=codebook_size) for codes_N in codes_NxL.T])
   share_LxK = counts_LxK / len(codes_NxL)
-  entropy_L = -np.sum(share_LxK * np.log(np.where(share_LxK > 0, share_LxK, 1.)), axis=1)
+  entropy_L = -np.sum(share_LxK * np.log(np.where(share_LxK > 0, share_LxK, 1.0)), axis=1)
   sizes = np.bincount(id_groups(codes_NxL))
   return {
     'codes_used': np.count_nonzero(counts_LxK, axis=1).tolist(),

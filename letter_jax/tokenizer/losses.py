@@ -32,8 +32,9 @@ class TokenizerLosses(NamedTuple):
   diversity_L: jax.Array
 
 
-def tokenizer_losses(config: RQVAEConfig, output: RQVAEOutput, codebooks_LxKxd, x_NxT, collaborative_Nxd,
-                     positives_NxL, weight_N=None) -> TokenizerLosses:
+def tokenizer_losses(
+  config: RQVAEConfig, output: RQVAEOutput, codebooks_LxKxd, x_NxT, collaborative_Nxd, positives_NxL, weight_N=None
+) -> TokenizerLosses:
   """All loss terms of one batch; `total` is what training minimises.
 
   Args:
@@ -50,13 +51,13 @@ def tokenizer_losses(config: RQVAEConfig, output: RQVAEOutput, codebooks_LxKxd, 
   """
   quantized = output.quantized
   weight_N = jnp.ones(x_NxT.shape[0]) if weight_N is None else (weight_N > 0).astype(jnp.float32)
-  reconstruction = _mean(jnp.mean((output.reconstruction_NxT - x_NxT)**2, axis=1), weight_N)
+  reconstruction = _mean(jnp.mean((output.reconstruction_NxT - x_NxT) ** 2, axis=1), weight_N)
   contrastive = _contrastive(quantized.z_Nxd, collaborative_Nxd, weight_N)
   codebook, commitment, diversity = [], [], []
   for level, codebook_Kxd in enumerate(codebooks_LxKxd):
     r_Nxd, q_Nxd = quantized.residuals_LxNxd[level], quantized.vectors_LxNxd[level]
-    codebook.append(_mean(jnp.mean((q_Nxd - jax.lax.stop_gradient(r_Nxd))**2, axis=1), weight_N))
-    commitment.append(_mean(jnp.mean((jax.lax.stop_gradient(q_Nxd) - r_Nxd)**2, axis=1), weight_N))
+    codebook.append(_mean(jnp.mean((q_Nxd - jax.lax.stop_gradient(r_Nxd)) ** 2, axis=1), weight_N))
+    commitment.append(_mean(jnp.mean((jax.lax.stop_gradient(q_Nxd) - r_Nxd) ** 2, axis=1), weight_N))
     diversity.append(_diversity(codebook_Kxd, quantized.codes_NxL[:, level], positives_NxL[:, level], weight_N))
   codebook_L, commitment_L, diversity_L = jnp.stack(codebook), jnp.stack(commitment), jnp.stack(diversity)
   quantizer = jnp.mean(codebook_L + config.commitment * commitment_L + config.beta * diversity_L)
@@ -76,6 +77,7 @@ class CodeClusters(NamedTuple):
   @classmethod
   def of(cls, labels_LxK: jax.Array) -> 'CodeClusters':
     """Of int32 labels in 0..K-1."""
+
     def of_level(labels_K):
       sorted_K = jnp.argsort(labels_K).astype(jnp.int32)
       place_K = jnp.argsort(sorted_K).astype(jnp.int32)
@@ -95,6 +97,7 @@ def sample_positives(key, codes_NxL, clusters: CodeClusters):
   Returns:
     positives_NxL, int32; NO_POSITIVE where the cluster holds no other code.
   """
+
   def of_level(key, codes_N, clusters):
     size_N, first_N = clusters.size_LxK[codes_N], clusters.first_LxK[codes_N]
     offset_N = jax.random.randint(key, codes_N.shape, 0, jnp.maximum(size_N - 1, 1))
@@ -108,13 +111,13 @@ def sample_positives(key, codes_NxL, clusters: CodeClusters):
 
 def _mean(values_N, weight_N):
   """Mean over the rows that count; 0 where none does. `where` and not a product: padding may hold anything."""
-  return jnp.sum(jnp.where(weight_N > 0, values_N, 0.)) / jnp.maximum(jnp.sum(weight_N), 1.)
+  return jnp.sum(jnp.where(weight_N > 0, values_N, 0.0)) / jnp.maximum(jnp.sum(weight_N), 1.0)
 
 
 def _contrastive(z_Nxd, collaborative_Nxd, weight_N):
   """Cross-entropy of the diagonal of z @ cf^T: raw dot products, from text to collaborative only."""
   logits_NxN = jnp.matmul(z_Nxd, collaborative_Nxd.T, precision=_HIGHEST)
-  excluded_N = jnp.where(weight_N > 0, 0., _EXCLUDED)
+  excluded_N = jnp.where(weight_N > 0, 0.0, _EXCLUDED)
   # The diagonal by itself: to take it from the logits, its gradient would be put back among all of theirs.
   own_N = jnp.sum(z_Nxd * collaborative_Nxd, axis=1)
   return _mean(jax.nn.logsumexp(logits_NxN + excluded_N, axis=1) - own_N, weight_N)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from letter_jax.halves import in_halves
-from letter_jax.tokenizer.extremes import argmin
+from letter_jax.ops.argmin import argmin
+from letter_jax.ops.interleave import interleaved_halves
 from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
 
 
@@ -73,7 +73,8 @@ def _choose(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None, weight_N):
   nearest = codebooks_LxKxd if sinkhorn is None else codebooks_LxKxd[:-1]
   of_rows = functools.partial(_nearest, nearest)
   codes, residual_Nxd = jax.lax.platform_dependent(
-    latent_Nxd, cpu=functools.partial(in_halves, of_rows), default=of_rows)
+    latent_Nxd, cpu=functools.partial(interleaved_halves, of_rows), default=of_rows
+  )
   if sinkhorn is not None:
     centered_NxK = center_distances(squared_distances(residual_Nxd, codebooks_LxKxd[-1]), weight_N)
     codes.append(sinkhorn_codes(centered_NxK, sinkhorn.epsilon, sinkhorn.iterations, weight_N))

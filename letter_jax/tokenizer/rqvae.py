@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 
 from letter_jax.configuration import RQVAEConfig
+from letter_jax.ops.dense import dense
 from letter_jax.tokenizer.quantizer import Quantized, Sinkhorn, quantize
-from letter_jax.training.dense import dense
 
 
 class RQVAEOutput(NamedTuple):
@@ -34,8 +34,7 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, x):
     for layer, width in enumerate(self.widths):
-      x = nn.Dense(width, kernel_init=nn.initializers.xavier_normal(), dot_general=_product,
-                   name=f'layer_{layer}')(x)
+      x = nn.Dense(width, kernel_init=nn.initializers.xavier_normal(), dot_general=_product, name=f'layer_{layer}')(x)
       if layer < len(self.widths) - 1:
         x = nn.relu(x)
     return x

@@ -12,7 +12,7 @@ Shapes: B rows (items of the batch), K columns (codes).
 import jax
 import jax.numpy as jnp
 
-from letter_jax.tokenizer.extremes import argmax
+from letter_jax.ops.argmin import argmax
 
 # Stands for log(0) of a padded row: finite, so that a batch of padding alone gives numbers and not NaN.
 _LOG_ZERO = -1e30
@@ -34,7 +34,7 @@ def center_distances(distances_BxK, weight_B=None):
     real_Bx1 = weight_B[:, None] > 0
     low = jnp.min(distances_BxK, where=real_Bx1, initial=jnp.inf)
     high = jnp.max(distances_BxK, where=real_Bx1, initial=-jnp.inf)
-    low, high = (jnp.where(jnp.any(real_Bx1), bound, 0.) for bound in (low, high))
+    low, high = (jnp.where(jnp.any(real_Bx1), bound, 0.0) for bound in (low, high))
   middle = (high + low) / 2
   return (distances_BxK - middle) / (high - middle + 1e-5)
 
@@ -90,7 +90,7 @@ def _largest_odds(logits_BxK, centered_BxK):
   others_K = jax.nn.logsumexp(jnp.where(is_first_BxK, -jnp.inf, logits_BxK), axis=0)
   all_K = jnp.logaddexp(others_K, largest_K)
   is_largest_BxK = logits_BxK >= largest_K - _ROUNDING
-  share_BxK = jnp.where(is_largest_BxK, 0., jnp.exp(logits_BxK - all_K))
+  share_BxK = jnp.where(is_largest_BxK, 0.0, jnp.exp(logits_BxK - all_K))
   odds_BxK = logits_BxK - jnp.where(is_largest_BxK, others_K, all_K + jnp.log1p(-share_BxK))
   return argmax(odds_BxK - _ROUNDING * centered_BxK, axis=1)
 
@@ -102,7 +102,7 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
   count = jnp.maximum(jnp.sum(real_B), 1)
   logits_BxK = -(centered_BxK - centered_BxK.min(axis=1, keepdims=True)) / epsilon  # the largest of a row is 0
   row_B = -jnp.log(count * jnp.sum(jnp.exp(logits_BxK), axis=1))
-  logits_BxK += jnp.where(real_B, 0., _LOG_ZERO)[:, None]
+  logits_BxK += jnp.where(real_B, 0.0, _LOG_ZERO)[:, None]
   column_K = -jnp.max(logits_BxK + row_B[:, None], axis=0)
 
   # Iterations are plain products with the kernel exp(logits + row + column), far cheaper than as many exponentials,
@@ -133,6 +133,9 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
 
   # Whether a round is left is carried and not compared in the condition, from which a plan would read as many rounds as
   # iterations (`planning/costs.py`).
-  _, row_B, *_ = jax.lax.while_loop(lambda potentials: potentials[-1], kernel_round,
-                                    (jnp.zeros((), jnp.int32), row_B, column_K, jnp.asarray(iterations > 1)))
+  _, row_B, *_ = jax.lax.while_loop(
+    lambda potentials: potentials[-1],
+    kernel_round,
+    (jnp.zeros((), jnp.int32), row_B, column_K, jnp.asarray(iterations > 1)),
+  )
   return logits_BxK + row_B[:, None]

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax import artifacts
+from letter_jax import sharding
 from letter_jax.configuration import Config, TokenizerConfig
+from letter_jax.system import artifacts
 from letter_jax.tokenizer import clustering, diagnostics, losses
 from letter_jax.tokenizer.rqvae import RQVAE
-from letter_jax.training import loop, optimizers, sharding
+from letter_jax.training import loop, optimizers
 from letter_jax.training.checkpoints import folder, read_best
 from letter_jax.training.state import TrainState, make_step
 
@@ -46,13 +47,25 @@ def train_tokenizer(config: Config, text_NxT: np.ndarray, collaborative_Nxd: np.
   """
   scale = InputScale.of(text_NxT)
   artifacts.write_npz(directory / 'input_scale.npz', {'mean': scale.mean, 'deviation': np.float64(scale.deviation)})
-  program = tokenizer_program(config.tokenizer, scale.apply(text_NxT), collaborative_Nxd, config.seed,
-                              sharding.make_mesh(config.mesh), config.mesh.fully_sharded)
+  program = tokenizer_program(
+    config.tokenizer,
+    scale.apply(text_NxT),
+    collaborative_Nxd,
+    config.seed,
+    sharding.make_mesh(config.mesh),
+    config.mesh.fully_sharded,
+  )
   return loop.train(program, config.tokenizer.training, directory, 'tokenizer', config.checkpoints)
 
 
-def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collaborative_Nxd: np.ndarray, seed: int,
-                      mesh: jax.sharding.Mesh, fully_sharded: bool = False) -> loop.Program:
+def tokenizer_program(
+  config: TokenizerConfig,
+  scaled_NxT: np.ndarray,
+  collaborative_Nxd: np.ndarray,
+  seed: int,
+  mesh: jax.sharding.Mesh,
+  fully_sharded: bool = False,
+) -> loop.Program:
   """What `train_tokenizer` runs; the text embeddings are centred and scaled."""
   settings, training = config.model, config.training
   items, text_dim = scaled_NxT.shape
@@ -63,7 +76,7 @@ def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collabora
   steps_per_epoch = -(-items // batch)
   # Each device computes its rows of a batch; what is between items (contrastive, Sinkhorn) stays that of all of them.
   rows = sharding.round_up(batch, mesh.shape['data'])
-  over_data = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.split(mesh))
+  over_data = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.split_over_data(mesh))
   optimizer = optimizers.adamw(training, training.epochs * steps_per_epoch)
   key = jax.random.key(seed)
 
@@ -72,8 +85,9 @@ def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collabora
     # k-means sees every rounding error: all devices compute the whole of it alike, on any mesh.
     params = jax.lax.with_sharding_constraint(params, sharding.replicated(mesh))
     latent_Nxd = model.apply({'params': params}, scaled_NxT, method=RQVAE.encode)
-    codebooks = clustering.start_codebooks(jax.random.fold_in(key, 1), latent_Nxd, settings.levels,
-                                           settings.codebook_size)
+    codebooks = clustering.start_codebooks(
+      jax.random.fold_in(key, 1), latent_Nxd, settings.levels, settings.codebook_size
+    )
     return TrainState.create({**params, 'codebooks': codebooks}, optimizer)
 
   def epoch(state: TrainState, data):
@@ -83,21 +97,24 @@ def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collabora
     order = jnp.pad(jax.random.permutation(shuffle_key, items), (0, steps_per_epoch * batch - items))
     weight = (jnp.arange(steps_per_epoch * batch) < items).astype(jnp.float32)
     clusters = losses.CodeClusters.of(
-      clustering.cluster_codes(cluster_key, state.params['codebooks'], settings.clusters))
+      clustering.cluster_codes(cluster_key, state.params['codebooks'], settings.clusters)
+    )
 
     def loss_sum(params, index_and_weight, key):
       index_B, weight_B = over_data(index_and_weight)
       x_BxT = scaled_NxT[index_B]
       output = model.apply({'params': params}, x_BxT, training=True, weight_N=weight_B)
       positives = losses.sample_positives(key, output.quantized.codes_NxL, clusters)
-      terms = losses.tokenizer_losses(settings, output, params['codebooks'], x_BxT, collaborative_Nxd[index_B],
-                                      positives, weight_B)
+      terms = losses.tokenizer_losses(
+        settings, output, params['codebooks'], x_BxT, collaborative_Nxd[index_B], positives, weight_B
+      )
       count = weight_B.sum()
       return terms.total * count, count, {name: (value * count, count) for name, value in _by_level(terms).items()}
 
     step = make_step(loss_sum, optimizer, jax.random.fold_in(key, 3), layout)
-    batches = tuple(jnp.pad(part.reshape(steps_per_epoch, batch), ((0, 0), (0, rows - batch)))
-                    for part in (order, weight))
+    batches = tuple(
+      jnp.pad(part.reshape(steps_per_epoch, batch), ((0, 0), (0, rows - batch))) for part in (order, weight)
+    )
     return jax.lax.scan(step, state, batches)
 
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
@@ -111,15 +128,24 @@ def tokenizer_program(config: TokenizerConfig, scaled_NxT: np.ndarray, collabora
   def evaluate(params) -> dict[str, float]:
     codes_NxL, reconstruction = inspect(params, data)
     found = diagnostics.diagnose(codes_NxL, settings.codebook_size)
-    by_level = {f'{name}_{level + 1}': value for name in ('codes_used', 'perplexity')
-                for level, value in enumerate(found[name])}
+    by_level = {
+      f'{name}_{level + 1}': value for name in ('codes_used', 'perplexity') for level, value in enumerate(found[name])
+    }
     return {'reconstruction': float(reconstruction), 'collision_rate': found['collision_rate'], **by_level}
 
   return loop.Program(
-    init=init, init_arguments=data[:1], layout=layout, step=jitted_epoch,
-    arguments=lambda first_step: (data,), steps_per_call=steps_per_epoch,
-    steps_per_epoch=steps_per_epoch, examples_per_epoch=items, evaluate=evaluate,
-    selection='reconstruction', larger_is_better=False)
+    init=init,
+    init_arguments=data[:1],
+    layout=layout,
+    step=jitted_epoch,
+    arguments=lambda first_step: (data,),
+    steps_per_call=steps_per_epoch,
+    steps_per_epoch=steps_per_epoch,
+    examples_per_epoch=items,
+    evaluate=evaluate,
+    selection='reconstruction',
+    larger_is_better=False,
+  )
 
 
 def restore_tokenizer(config: Config, directory: pathlib.Path, layout: sharding.Layout) -> tuple[dict, InputScale]:
@@ -134,13 +160,17 @@ def encode_items(config: Config, text_NxT: np.ndarray, directory: pathlib.Path) 
   params, scale = restore_tokenizer(config, directory, sharding.Layout(sharding.make_mesh(config.mesh)))
   model = RQVAE(config.tokenizer.model, text_NxT.shape[1])
   latent_Nxd = jax.jit(lambda params, x: model.apply({'params': params}, x, method=RQVAE.encode))(
-    params, scale.apply(text_NxT))
+    params, scale.apply(text_NxT)
+  )
   return sharding.fetch((latent_Nxd, params['codebooks']))
 
 
 def _by_level(terms: losses.TokenizerLosses) -> dict[str, jax.Array]:
   named = {'reconstruction': terms.reconstruction, 'contrastive': terms.contrastive}
-  for name, per_level in (('codebook', terms.codebook_L), ('commitment', terms.commitment_L),
-                          ('diversity', terms.diversity_L)):
+  for name, per_level in (
+    ('codebook', terms.codebook_L),
+    ('commitment', terms.commitment_L),
+    ('diversity', terms.diversity_L),
+  ):
     named.update({f'{name}_{level + 1}': per_level[level] for level in range(len(per_level))})
   return named

@@ -20,9 +20,10 @@ from absl import logging
 from etils import epath
 from tqdm import tqdm
 
-from letter_jax import configuration, processes
-from letter_jax.errors import InputError
-from letter_jax.training.sharding import Layout, on_one_device
+from letter_jax import configuration
+from letter_jax.sharding import Layout, on_one_device
+from letter_jax.system import processes
+from letter_jax.system.errors import InputError
 
 BEST_KEPT = 2  # the best, and one to fall back to
 
@@ -73,8 +74,12 @@ class Checkpoints:
       # A state must not be on disk before the best parameters that its progress speaks of.
       self._best.wait_until_finished()
       if progress.step not in self._latest.all_steps():
-        self._latest.save(progress.step, args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
+        self._latest.save(
+          progress.step,
+          args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
+          ),
+        )
 
   def save_best(self, params, progress: Progress) -> None:
     """Starts writing the parameters of the best validation so far."""
@@ -82,8 +87,12 @@ class Checkpoints:
       # With several processes, two managers that write at once mix up their barriers.
       self._latest.wait_until_finished()
       if progress.step not in self._best.all_steps():
-        self._best.save(progress.step, args=ocp.args.Composite(
-          params=ocp.args.StandardSave(params), progress=ocp.args.JsonSave(dataclasses.asdict(progress))))
+        self._best.save(
+          progress.step,
+          args=ocp.args.Composite(
+            params=ocp.args.StandardSave(params), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
+          ),
+        )
 
   def restore_latest(self, abstract_state) -> tuple[Any, Progress] | None:
     """The newest readable state and its progress, or None where nothing was saved yet.
@@ -96,18 +105,19 @@ class Checkpoints:
     Raises:
       InputError: there were checkpoints and none can be read.
     """
-    steps = processes.first(lambda: sorted(self._latest.all_steps(), reverse=True))
+    steps = processes.on_first_process(lambda: sorted(self._latest.all_steps(), reverse=True))
     for step in steps:
       reason = ''
       try:
-        restored = self._latest.restore(step, args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(abstract_state), progress=ocp.args.JsonRestore()))
+        restored = self._latest.restore(
+          step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), progress=ocp.args.JsonRestore())
+        )
         progress = Progress(**restored['progress'])
       except Exception as error:  # Orbax raises many kinds; whatever is unreadable is passed over
         reason = _short(error)
       reasons = list(filter(None, processes.exchange(reason)))
       if reasons:  # on any process: all go back to the same step
-        processes.first(functools.partial(self._pass_over, 'latest', step, reasons[0]))
+        processes.on_first_process(functools.partial(self._pass_over, 'latest', step, reasons[0]))
         self._latest.reload()
         continue
       # What a lost trajectory found best would stand in the way of what this one finds: Orbax saves upwards only.
@@ -115,8 +125,10 @@ class Checkpoints:
         self._best.delete(later)
       return restored['state'], progress
     if steps:
-      raise InputError(f'{self._directory / "latest"}: none of {len(steps)} checkpoints can be read; expected one to '
-                       'resume from. They were moved aside: the same command starts this training anew')
+      raise InputError(
+        f'{self._directory / "latest"}: none of {len(steps)} checkpoints can be read; expected one to '
+        'resume from. They were moved aside: the same command starts this training anew'
+      )
     return None
 
   def restore_best(self, layout: Layout) -> tuple[Any, Progress]:
@@ -126,14 +138,18 @@ class Checkpoints:
       InputError: there is none that can be read.
     """
     reasons = []
-    for step in processes.first(lambda: sorted(self._best.all_steps(), reverse=True)):
+    for step in processes.on_first_process(lambda: sorted(self._best.all_steps(), reverse=True)):
       reason = ''
       try:
         saved = self._best.item_metadata(step)['params'].tree
-        abstract = jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-                                saved, layout.of(saved))
-        restored = self._best.restore(step, args=ocp.args.Composite(
-          params=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()))
+        abstract = jax.tree.map(
+          lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+          saved,
+          layout.of(saved),
+        )
+        restored = self._best.restore(
+          step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
+        )
         progress = Progress(**restored['progress'])
       except Exception as error:
         reason = _short(error)
@@ -143,8 +159,10 @@ class Checkpoints:
       reasons.append(of_step[0])
       tqdm.write(f'checkpoint {self._directory / "best" / str(step)} is unreadable and passed over ({reasons[-1]})')
     if reasons:
-      raise InputError(f'{self._directory / "best"}: no checkpoint can be read ({reasons[0]}); '
-                       f'expected one to use: remove {self._directory.parent} to train anew')
+      raise InputError(
+        f'{self._directory / "best"}: no checkpoint can be read ({reasons[0]}); '
+        f'expected one to use: remove {self._directory.parent} to train anew'
+      )
     raise InputError(f'{self._directory / "best"} holds no finished checkpoint; expected one, written by the stage')
 
   def wait(self) -> None:
@@ -159,8 +177,10 @@ class Checkpoints:
     try:
       yield
     except Exception as error:  # Orbax and its store raise many kinds, for a full disk among them
-      raise InputError(f'{self._directory}: a checkpoint could not be written ({_short(error)}); expected a disk with '
-                       'room that can be written; what is complete is kept, and the same command resumes') from error
+      raise InputError(
+        f'{self._directory}: a checkpoint could not be written ({_short(error)}); expected a disk with '
+        'room that can be written; what is complete is kept, and the same command resumes'
+      ) from error
 
   def close(self) -> None:
     self.wait()
@@ -181,14 +201,18 @@ def _short(error: Exception) -> str:
 
 def _manager(directory: epath.Path, arrays: str, keep: int, read_only: bool) -> ocp.CheckpointManager:
   handlers = {arrays: ocp.StandardCheckpointHandler(), 'progress': ocp.JsonCheckpointHandler()}
-  options = (ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0) if read_only else
-             ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=True))
+  options = (
+    ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+    if read_only
+    else ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=True)
+  )
   if not read_only:
     try:
       directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-      raise InputError(f'{directory} cannot be made ({error}); expected a folder for checkpoints that can be '
-                       'written') from error
+      raise InputError(
+        f'{directory} cannot be made ({error}); expected a folder for checkpoints that can be written'
+      ) from error
   directory = directory if '://' in str(directory) else epath.Path(os.path.abspath(directory))
   return ocp.CheckpointManager(directory, item_handlers=handlers, options=options)
 
@@ -231,11 +255,13 @@ def describe_generator(workdir) -> GeneratorDescription:
   try:
     description = json.loads(record.read_text(encoding='utf-8'))
     semantic_ids = np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False)
-    return GeneratorDescription(configuration.from_config_dict(description['config']), semantic_ids,
-                                description['codebook_size'])
+    return GeneratorDescription(
+      configuration.from_config_dict(description['config']), semantic_ids, description['codebook_size']
+    )
   except (OSError, ValueError, KeyError) as error:
-    raise InputError(f'{workdir} has no generator to restore ({error}); '
-                     'expected a workdir whose generator stage has run') from error
+    raise InputError(
+      f'{workdir} has no generator to restore ({error}); expected a workdir whose generator stage has run'
+    ) from error
 
 
 def restore_generator(workdir, layout: Layout | None = None) -> RestoredGenerator:
@@ -245,10 +271,12 @@ def restore_generator(workdir, layout: Layout | None = None) -> RestoredGenerato
     InputError: the folder has no generator checkpoint, or one that cannot be read.
   """
   workdir, described = pathlib.Path(workdir), describe_generator(workdir)
-  params, progress = read_best(folder(described.config.checkpoints, workdir / 'generator', 'generator'),
-                               layout or on_one_device())
-  return RestoredGenerator(params, described.config, described.semantic_ids, described.codebook_size, progress.step,
-                           progress.best_metrics)
+  params, progress = read_best(
+    folder(described.config.checkpoints, workdir / 'generator', 'generator'), layout or on_one_device()
+  )
+  return RestoredGenerator(
+    params, described.config, described.semantic_ids, described.codebook_size, progress.step, progress.best_metrics
+  )
 
 
 def read_best(directory: epath.PathLike, layout: Layout) -> tuple[Any, Progress]:

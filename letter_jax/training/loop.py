@@ -13,11 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from letter_jax.configuration import TrainingConfig
-from letter_jax.errors import InputError, Preempted
+from letter_jax.sharding import Layout
+from letter_jax.system.errors import InputError, Preempted
 from letter_jax.training.checkpoints import Checkpoints, Progress, folder
 from letter_jax.training.metric_writer import MetricWriter
 from letter_jax.training.preemption import PreemptionWatch
-from letter_jax.training.sharding import Layout
 from letter_jax.training.state import Metrics, TrainState
 
 # One thread assembles batches much faster than any model trains on them; a few in advance cover an epoch's shuffle.
@@ -66,8 +66,9 @@ class Program:
   larger_is_better: bool = True
 
 
-def train(program: Program, config: TrainingConfig, directory: pathlib.Path, label: str,
-          checkpoints: str = '') -> tuple[Any, Progress]:
+def train(
+  program: Program, config: TrainingConfig, directory: pathlib.Path, label: str, checkpoints: str = ''
+) -> tuple[Any, Progress]:
   """Trains, or resumes, under `directory` and returns the best parameters and where the training ended.
 
   Args:
@@ -84,8 +85,9 @@ def train(program: Program, config: TrainingConfig, directory: pathlib.Path, lab
     params, best = checkpoints.restore_best(program.layout)
   finally:
     checkpoints.close()
-  tqdm.write(f'{label}: best {program.selection} {best.best_value:.4f} at step {best.best_step}, '
-             f'stopped at step {progress.step}')
+  tqdm.write(
+    f'{label}: best {program.selection} {best.best_value:.4f} at step {best.best_step}, stopped at step {progress.step}'
+  )
   return params, progress
 
 
@@ -99,19 +101,24 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
   else:
     state, progress = restored
     tqdm.write(f'{label}: resumed at step {progress.step} of {total_steps}')
-  batches = iter((program.batches or grain.MapDataset.range(0, total_steps, program.steps_per_call)).to_iter_dataset(
-    PREFETCH))
+  batches = iter(
+    (program.batches or grain.MapDataset.range(0, total_steps, program.steps_per_call)).to_iter_dataset(PREFETCH)
+  )
   if progress.step:
     then, now = [(each.steps_per_epoch, each.data_parts) for each in (progress, program)]
     if not progress.data or then != now:
-      raise InputError(f'{directory}: its checkpoints are of {then[0]} steps an epoch and {then[1]} parts of streamed '
-                       f'data, here are {now[0]} and {now[1]}; expected the same data and as many processes as it was '
-                       'begun with, or --overwrite')
+      raise InputError(
+        f'{directory}: its checkpoints are of {then[0]} steps an epoch and {then[1]} parts of streamed '
+        f'data, here are {now[0]} and {now[1]}; expected the same data and as many processes as it was '
+        'begun with, or --overwrite'
+      )
     batches.set_state(progress.data)
   progress.steps_per_epoch, progress.data_parts = program.steps_per_epoch, program.data_parts
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-  tqdm.write(f'{label}: {parameters:,} parameters to train, {program.examples_per_epoch:,} examples an epoch in '
-             f'{program.steps_per_epoch:,} steps, {config.epochs:,} epochs at most')
+  tqdm.write(
+    f'{label}: {parameters:,} parameters to train, {program.examples_per_epoch:,} examples an epoch in '
+    f'{program.steps_per_epoch:,} steps, {config.epochs:,} epochs at most'
+  )
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=None, dynamic_ncols=True)
   writer = MetricWriter(directory, label, progress.step, bar)
   log = _IntervalLog(writer, program, progress.step)
@@ -159,7 +166,8 @@ def _validate(program: Program, state, progress: Progress, checkpoints: Checkpoi
   if not np.isfinite(value):
     raise TrainingDiverged(f'validation {program.selection} is {value} at step {progress.step}')
   better = progress.best_value is None or (
-    value > progress.best_value if program.larger_is_better else value < progress.best_value)
+    value > progress.best_value if program.larger_is_better else value < progress.best_value
+  )
   if better:
     progress.best_value, progress.best_step, progress.best_metrics = value, progress.step, metrics
     progress.validations_since_best = 0
@@ -176,8 +184,11 @@ def abstract_state(program: Program):
   """Shapes, dtypes and shardings of the state, without making it; InputError where a partition rule fits nothing."""
   state = jax.eval_shape(program.init, *program.init_arguments)
   program.layout.require_matches(state.params)
-  return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-                      state, program.layout.of(state))
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+    state,
+    program.layout.of(state),
+  )
 
 
 def _require_finite(totals: dict[str, np.ndarray], first_step: int) -> None:
@@ -190,8 +201,10 @@ def _require_finite(totals: dict[str, np.ndarray], first_step: int) -> None:
   # The sum and its gradient follow from the terms; they are named only where no term explains them.
   terms = [name for name in names if name not in ('loss', 'gradient_norm')] or names
   said = ', '.join(f'{name} is {totals[name][step]}' for name in terms)
-  raise TrainingDiverged(f'{said} at step {first_step + step + 1}; the last finite state is kept. '
-                         'Try a smaller learning rate or gradient clipping')
+  raise TrainingDiverged(
+    f'{said} at step {first_step + step + 1}; the last finite state is kept. '
+    'Try a smaller learning rate or gradient clipping'
+  )
 
 
 class _IntervalLog:
@@ -226,8 +239,13 @@ class _IntervalLog:
     self._due = None
     fetched = jax.device_get(collected)
     # By step, also where a call was a scan over many: a NaN is to be traced to the term and step where it began.
-    by_step = {name: [np.concatenate([np.atleast_1d(metrics[name][part]) for metrics in fetched]).astype(np.float64)
-                      for part in (0, 1)] for name in fetched[0]}
+    by_step = {
+      name: [
+        np.concatenate([np.atleast_1d(metrics[name][part]) for metrics in fetched]).astype(np.float64)
+        for part in (0, 1)
+      ]
+      for name in fetched[0]
+    }
     _require_finite({name: total for name, (total, _) in by_step.items()}, first)
     names = ['loss', *(name for name in sorted(by_step) if name != 'loss')]
     values = {name: by_step[name][0].sum() / max(by_step[name][1].sum(), 1e-30) for name in names}

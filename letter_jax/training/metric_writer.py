@@ -6,11 +6,16 @@ import pathlib
 import tensorboardX
 from tqdm import tqdm
 
-from letter_jax import processes
+from letter_jax.system import processes
 
 # What is worth a place on the terminal; the files have everything.
-SHOWN = {'loss': 'loss', 'reconstruction': 'reconstruction', 'collision_rate': 'collisions', 'recall@10': 'Recall@10',
-         'ndcg@10': 'NDCG@10'}
+SHOWN = {
+  'loss': 'loss',
+  'reconstruction': 'reconstruction',
+  'collision_rate': 'collisions',
+  'recall@10': 'Recall@10',
+  'ndcg@10': 'NDCG@10',
+}
 
 
 class MetricWriter:

@@ -6,7 +6,7 @@ import threading
 
 from jax.experimental import multihost_utils
 
-from letter_jax import processes
+from letter_jax.system import processes
 
 # JAX agrees on the next number, so it has to go up by one, whatever the steps of a call and from training to training.
 _calls = itertools.count()

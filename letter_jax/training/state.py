@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from letter_jax.training.sharding import Layout, replicated
+from letter_jax.sharding import Layout, replicated
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count), divided once on the host
 # (params, batch, key) -> (sum of the loss over the batch, what to divide it by, metrics)
@@ -27,8 +27,13 @@ class TrainState(flax.struct.PyTreeNode):
     return cls(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
-def make_step(loss_sum: LossSum, optimizer: optax.GradientTransformation, seed_key: jax.Array,
-              layout: Layout, accumulation_steps: int = 1) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+def make_step(
+  loss_sum: LossSum,
+  optimizer: optax.GradientTransformation,
+  seed_key: jax.Array,
+  layout: Layout,
+  accumulation_steps: int = 1,
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
   """A pure `(state, batch) -> (state, metrics)`; randomness comes from `seed_key` and the step alone.
 
   The new state lies as `layout` says, and so do gradients: each device keeps what it updates.
@@ -41,6 +46,7 @@ def make_step(loss_sum: LossSum, optimizer: optax.GradientTransformation, seed_k
     def summed(params):
       loss, count, metrics = loss_sum(layout.gathered(params), batch, key)
       return loss, (count, metrics)
+
     (loss, (count, metrics)), gradient = jax.value_and_grad(summed, has_aux=True)(params)
     return layout.constrain(gradient), count, {'loss': (loss, count), **metrics}
 
@@ -49,10 +55,12 @@ def make_step(loss_sum: LossSum, optimizer: optax.GradientTransformation, seed_k
     if accumulation_steps == 1:
       gradient, count, metrics = gradients(state.params, batch, key)
     else:
+
       def accumulate(total, index_and_batch):
         index, micro_batch = index_and_batch
         part = gradients(state.params, micro_batch, jax.random.fold_in(key, index))
         return jax.tree.map(jnp.add, total, part), None
+
       first = jax.tree.map(lambda leaf: leaf[0], batch)
       zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(gradients, state.params, first, key))
       (gradient, count, metrics), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(accumulation_steps), batch))

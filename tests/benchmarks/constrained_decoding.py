@@ -13,17 +13,17 @@ import time
 import jax
 import numpy as np
 
-from letter_jax import host_memory
+from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig
 from letter_jax.data import splits
 from letter_jax.data.splits import Examples
-from letter_jax.generators import t5_weights
-from letter_jax.generators.t5_training import t5_model
-from letter_jax.generators.training import generator_evaluator
+from letter_jax.generators.generator import generator_evaluator
+from letter_jax.generators.tiger import weights as t5_weights
+from letter_jax.generators.tiger.training import t5_model
 from letter_jax.generators.vocabulary import Vocabulary
-from letter_jax.training import sharding
+from letter_jax.system import malloc as malloc
 from tests.benchmarks import inputs, table
-from tests.benchmarks.apart import Apart
+from tests.benchmarks.in_subprocess import Apart
 
 BEAM, PEER_BATCH, TOLERANCE = 20, 32, 1e-4
 
@@ -33,6 +33,7 @@ class Peer:
 
   def __init__(self, config: Config, tensors, codes_NxL: np.ndarray, bfloat16: bool):
     from tests.benchmarks import hugging_face
+
     vocabulary = Vocabulary(codes_NxL.shape[1], inputs.CODES)
     self._item_tokens = hugging_face.item_tokens(vocabulary, codes_NxL)
     model = hugging_face.t5(config.generator.model, vocabulary.size, tensors)
@@ -57,19 +58,20 @@ def main() -> None:
   parser.add_argument('--peer-users', type=int, default=64, help='of the peer in a repeat')
   table.add_peer_arguments(parser)
   arguments = parser.parse_args()
-  host_memory.keep()  # as the program does
+  malloc.reuse_freed_memory()  # as the program does
   data = inputs.dataset(arguments).interactions
   codes_NxL = inputs.semantic_ids(arguments, data.num_items)
   config, mesh = Config(), sharding.make_mesh(MeshConfig())
   vocabulary = Vocabulary(codes_NxL.shape[1], inputs.CODES)
   model = t5_model(config, vocabulary, mesh)
   tokens = np.zeros((1, vocabulary.levels), np.int32)
-  params = sharding.put(model.init(jax.random.key(0), tokens, tokens, tokens[:, None])['params'],
-                        sharding.replicated(mesh))
+  params = sharding.put(
+    model.init(jax.random.key(0), tokens, tokens, tokens[:, None])['params'], sharding.replicated(mesh)
+  )
   evaluator = generator_evaluator(config, codes_NxL, inputs.CODES, BEAM, mesh)
   examples = splits.test_examples(data, config.data.history_length)
   order = np.random.default_rng(0).permutation(len(examples))
-  ours_examples, peer_examples = examples.take(order[:arguments.users]), examples.take(order[:arguments.peer_users])
+  ours_examples, peer_examples = examples.take(order[: arguments.users]), examples.take(order[: arguments.peer_users])
 
   def rate() -> float:
     start = time.perf_counter()
@@ -87,8 +89,15 @@ def main() -> None:
       if not bfloat16:
         item_tokens_NxL = np.asarray(vocabulary.tokens(codes_NxL))
         _check(evaluator.evaluate(params, peer_examples, ''), item_tokens_NxL, sequences, scores)
-      rows.append(table.compare(f'{BEAM} beams; peer: generate, {kind}', 'users/s', rate,
-                                lambda peer=peer: peer.call('rate', peer_examples)[0], arguments.repeats))
+      rows.append(
+        table.compare(
+          f'{BEAM} beams; peer: generate, {kind}',
+          'users/s',
+          rate,
+          lambda peer=peer: peer.call('rate', peer_examples)[0],
+          arguments.repeats,
+        )
+      )
       peer.close()
   table.report(rows, arguments)
 
@@ -97,8 +106,10 @@ def _check(found, item_tokens_NxL: np.ndarray, sequences: np.ndarray, scores: np
   """Ends the program where the lists differ by more than the order of equal scores."""
   worst = float(np.abs(found.scores_UxK - scores).max())
   same = (item_tokens_NxL[found.items_UxK] == sequences).all(axis=-1)
-  print(f'{len(scores)} users: scores differ by {worst:.1e} at most, {same.mean():.2%} of the items are the same at '
-        'the same place')
+  print(
+    f'{len(scores)} users: scores differ by {worst:.1e} at most, {same.mean():.2%} of the items are the same at '
+    'the same place'
+  )
   # Where an item is another, the two have equal scores but for rounding: their order is open.
   gap = np.abs(np.diff(scores, axis=1, append=-np.inf))
   tied = (gap < TOLERANCE) | (np.roll(gap, 1, axis=1) < TOLERANCE)

@@ -15,16 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax import host_memory
+from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig, default_config, from_config_dict
 from letter_jax.data import splits
-from letter_jax.generators.training import generator_program
+from letter_jax.generators.generator import generator_program
 from letter_jax.generators.vocabulary import Vocabulary
 from letter_jax.planning.costs import matrix_flops
-from letter_jax.training import sharding
+from letter_jax.system import malloc as malloc
 from letter_jax.training.loop import PREFETCH
 from tests.benchmarks import inputs, table
-from tests.benchmarks.apart import Apart
+from tests.benchmarks.in_subprocess import Apart
 
 
 def matmul_rate(size: int = 3072) -> float:
@@ -58,8 +58,9 @@ class Ours:
     self._state = jax.jit(self.program.init)(*self.program.init_arguments)
     self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self._state.params))
     self.examples = self.program.examples_per_epoch / self.program.steps_per_epoch
-    self.flops = matrix_flops(self.program.step.trace(
-      self._state, *self.program.arguments(next(self._batches))).jaxpr.jaxpr)[0]
+    self.flops = matrix_flops(
+      self.program.step.trace(self._state, *self.program.arguments(next(self._batches))).jaxpr.jaxpr
+    )[0]
 
   def rate(self, steps: int) -> float:
     start = time.perf_counter()
@@ -74,9 +75,11 @@ class Peer:
 
   def __init__(self, config: Config, data, codes_NxL: np.ndarray, examples: int, bfloat16: bool):
     from tests.benchmarks import hugging_face
+
     vocabulary = Vocabulary(codes_NxL.shape[1], inputs.CODES)
-    self._training = hugging_face.Training(config.generator.model, vocabulary.size, config.generator.temperature,
-                                           bfloat16)
+    self._training = hugging_face.Training(
+      config.generator.model, vocabulary.size, config.generator.temperature, bfloat16
+    )
     self._examples, self._size = splits.training_examples(data, config.data.history_length), examples
     self._item_tokens = hugging_face.item_tokens(vocabulary, codes_NxL)
     self._random = np.random.default_rng(0)
@@ -104,7 +107,7 @@ def main() -> None:
   parser.add_argument('--steps', type=int, default=12, help='of ours that are timed together; of the peer, a quarter')
   table.add_peer_arguments(parser)
   arguments = parser.parse_args()
-  host_memory.keep()  # as the program does
+  malloc.reuse_freed_memory()  # as the program does
   data = inputs.dataset(arguments).interactions
   codes_NxL = inputs.semantic_ids(arguments, data.num_items)
   config = recipe(arguments.examples)
@@ -126,13 +129,22 @@ def main() -> None:
       peer = Apart(Peer, config, data, codes_NxL, examples, bfloat16)
       if peer.call('parameters') != ours.parameters:
         raise SystemExit(f'the peer has {peer.call("parameters"):,} parameters, ours {ours.parameters:,}')
-      rows.append(table.compare(f'T5 training; peer: Hugging Face, {kind}', 'examples/s', measure,
-                                lambda peer=peer: peer.call('rate', max(arguments.steps // 4, 1)), arguments.repeats))
+      rows.append(
+        table.compare(
+          f'T5 training; peer: Hugging Face, {kind}',
+          'examples/s',
+          measure,
+          lambda peer=peer: peer.call('rate', max(arguments.steps // 4, 1)),
+          arguments.repeats,
+        )
+      )
       peer.close()
   achieved = float(np.median(rates)) / ours.examples * ours.flops
-  rows += [{'name': 'matrix products of the training', 'unit': 'GFLOP/s', 'ours': achieved / 1e9},
-           {'name': 'one matrix product of 3072 x 3072 x 3072', 'unit': 'GFLOP/s', 'ours': machine / 1e9},
-           {'name': 'share of it', 'unit': '', 'ours': achieved / machine}]
+  rows += [
+    {'name': 'matrix products of the training', 'unit': 'GFLOP/s', 'ours': achieved / 1e9},
+    {'name': 'one matrix product of 3072 x 3072 x 3072', 'unit': 'GFLOP/s', 'ours': machine / 1e9},
+    {'name': 'share of it', 'unit': '', 'ours': achieved / machine},
+  ]
   table.report(rows, arguments)
 
 

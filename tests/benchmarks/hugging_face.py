@@ -11,12 +11,25 @@ from letter_jax.generators.vocabulary import PAD, Vocabulary
 def t5(config: T5Config, vocabulary_size: int, tensors: dict[str, np.ndarray] | None = None):
   """T5ForConditionalGeneration of these sizes, with these weights (`t5_weights.to_hugging_face`) or new ones."""
   torch.manual_seed(0)
-  model = transformers.T5ForConditionalGeneration(transformers.T5Config(
-    vocab_size=vocabulary_size, d_model=config.d_model, d_kv=config.d_kv, d_ff=config.d_ff, num_layers=config.layers,
-    num_decoder_layers=config.layers, num_heads=config.heads, dropout_rate=config.dropout,
-    relative_attention_num_buckets=config.relative_buckets,
-    relative_attention_max_distance=config.relative_distance, feed_forward_proj='relu', tie_word_embeddings=True,
-    decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=None))
+  model = transformers.T5ForConditionalGeneration(
+    transformers.T5Config(
+      vocab_size=vocabulary_size,
+      d_model=config.d_model,
+      d_kv=config.d_kv,
+      d_ff=config.d_ff,
+      num_layers=config.layers,
+      num_decoder_layers=config.layers,
+      num_heads=config.heads,
+      dropout_rate=config.dropout,
+      relative_attention_num_buckets=config.relative_buckets,
+      relative_attention_max_distance=config.relative_distance,
+      feed_forward_proj='relu',
+      tie_word_embeddings=True,
+      decoder_start_token_id=PAD,
+      pad_token_id=PAD,
+      eos_token_id=None,
+    )
+  )
   if tensors is not None:
     model.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()}, strict=False)
     model.tie_weights()
@@ -68,9 +81,18 @@ class Search:
     tokens = torch.as_tensor(tokens).long()
     with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=self._bfloat16):
       found = self._model.generate(
-        input_ids=tokens, attention_mask=(tokens != PAD).long(), max_new_tokens=self._levels,
-        min_new_tokens=self._levels, num_beams=self._beam, num_return_sequences=self._beam, do_sample=False,
+        input_ids=tokens,
+        attention_mask=(tokens != PAD).long(),
+        max_new_tokens=self._levels,
+        min_new_tokens=self._levels,
+        num_beams=self._beam,
+        num_return_sequences=self._beam,
+        do_sample=False,
         prefix_allowed_tokens_fn=lambda _, prefix: self._allowed[tuple(prefix[1:].tolist())],
-        output_scores=True, return_dict_in_generate=True, early_stopping=False, length_penalty=0.0)
+        output_scores=True,
+        return_dict_in_generate=True,
+        early_stopping=False,
+        length_penalty=0.0,
+      )
     shape = (len(tokens), self._beam)
     return (found.sequences[:, 1:].reshape(*shape, -1).numpy(), found.sequences_scores.float().reshape(shape).numpy())

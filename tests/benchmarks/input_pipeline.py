@@ -22,8 +22,7 @@ from tests.benchmarks import inputs, table
 def measure(data, batch_size: int, epochs: int) -> float:
   """Examples a second; the first epoch warms up."""
   make_examples = functools.partial(splits.training_examples, history_length=20)
-  batches = PackedEpochs(data, make_examples, row_items=24, batch_size=batch_size, seed=0,
-                         epochs=epochs + 1)
+  batches = PackedEpochs(data, make_examples, row_items=24, batch_size=batch_size, seed=0, epochs=epochs + 1)
   iterator = iter(batches.dataset().to_iter_dataset(PREFETCH))
   for _ in range(batches.per_epoch):
     next(iterator)
@@ -47,10 +46,20 @@ def main() -> None:
     kinds = {'in memory': store.load_interactions(directory)}
     for windows in (1, 4):
       kinds[f'streamed, {windows} window{"s" * (windows > 1)}'] = store.StreamedInteractions(
-        directory, -(-users // windows), 22)
-    table.report([{'name': f'{kind}, batches of {size:,}', 'unit': 'examples/s on one core',
-                   'ours': measure(data, size, arguments.epochs)}
-                  for kind, data in kinds.items() for size in (128, 1024)], arguments)
+        directory, -(-users // windows), 22
+      )
+    table.report(
+      [
+        {
+          'name': f'{kind}, batches of {size:,}',
+          'unit': 'examples/s on one core',
+          'ours': measure(data, size, arguments.epochs),
+        }
+        for kind, data in kinds.items()
+        for size in (128, 1024)
+      ],
+      arguments,
+    )
 
 
 if __name__ == '__main__':

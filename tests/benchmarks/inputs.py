@@ -25,8 +25,7 @@ def data_config(arguments: argparse.Namespace) -> DataConfig:
   if arguments.data:
     return DataConfig(path=arguments.data, name=arguments.name)
   users, items, length = SIZES[arguments.name]
-  return DataConfig(source='synthetic',
-                    synthetic=SyntheticConfig(num_users=users, num_items=items, mean_length=length))
+  return DataConfig(source='synthetic', synthetic=SyntheticConfig(num_users=users, num_items=items, mean_length=length))
 
 
 def dataset(arguments: argparse.Namespace) -> Dataset:
@@ -38,8 +37,9 @@ def semantic_ids(arguments: argparse.Namespace, items: int) -> np.ndarray:
   path = pathlib.Path(arguments.data) / f'{arguments.name}.index.json'
   if arguments.data and path.is_file():
     by_item = json.loads(path.read_text())
-    return np.array([[int(re.search(r'\d+', token)[0]) for token in by_item[str(item)]] for item in range(items)],
-                    np.int32)
+    return np.array(
+      [[int(re.search(r'\d+', token)[0]) for token in by_item[str(item)]] for item in range(items)], np.int32
+    )
   random = np.random.default_rng(0)
   codes = np.unique((CODES * random.random((2 * items, LEVELS)) ** 1.5).astype(np.int32), axis=0)
   return random.permutation(codes)[:items]
@@ -65,6 +65,9 @@ def embeddings(arguments: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarr
     text_NxT = centers[random.integers(200, size=items)] + 0.7 * random.standard_normal((items, width), np.float32)
     found.append((text_NxT, f'{items:,} generated rows, {width}-d'))
   rows = folder / f'{arguments.name}.cf.npy'
-  collaborative_Nxd = (np.load(rows).astype(np.float32) if arguments.data and rows.is_file() else
-                       0.3 * np.random.default_rng(1).standard_normal((items, 32), np.float32))
+  collaborative_Nxd = (
+    np.load(rows).astype(np.float32)
+    if arguments.data and rows.is_file()
+    else 0.3 * np.random.default_rng(1).standard_normal((items, 32), np.float32)
+  )
   return [(text_NxT, collaborative_Nxd, name) for text_NxT, name in found]

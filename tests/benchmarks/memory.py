@@ -8,38 +8,47 @@ the compiled program: its temporaries, and its arguments, the state and the cata
 
 import argparse
 import os
-import pathlib
 import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-from letter_jax import pipeline
+from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.data.dataset import Interactions
-from letter_jax.generators.training import generator_program
+from letter_jax.generators.generator import generator_program
+from letter_jax.pipeline import run as pipeline
 from letter_jax.planning.costs import cost_of
-from letter_jax.training import loop, sharding
+from letter_jax.training import loop
 from tests.benchmarks import inputs, table
 from tests.benchmarks.generator_training import recipe
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
+from tests.paths import ROOT
 
 
 def stage_rows(arguments: argparse.Namespace, workdir: str) -> list[dict]:
   data = inputs.data_config(arguments)
   settings = [f'--config.data.{key}={getattr(data, key)}' for key in ('source', 'path', 'name')]
-  settings += [f'--config.data.synthetic.{key}={getattr(data.synthetic, key)}'
-               for key in ('num_users', 'num_items', 'mean_length')]
+  settings += [
+    f'--config.data.synthetic.{key}={getattr(data.synthetic, key)}' for key in ('num_users', 'num_items', 'mean_length')
+  ]
   settings += [f'--config.{section}.training.epochs=1' for section in ('collaborative', 'tokenizer', 'generator')]
   settings += ['--config.generator.training.accumulation_steps=4']
   rows = []
   for stage in pipeline.STAGES:
     process = subprocess.Popen(
-      [sys.executable, '-m', 'letter_jax.main', '--config=configs/letter_tiger_paper.py:beauty',
-       f'--workdir={workdir}', f'--stage={stage}', *settings],
-      cwd=ROOT, stdout=subprocess.DEVNULL)
+      [
+        sys.executable,
+        '-m',
+        'letter_jax.main',
+        '--config=configs/letter_tiger_paper.py:beauty',
+        f'--workdir={workdir}',
+        f'--stage={stage}',
+        *settings,
+      ],
+      cwd=ROOT,
+      stdout=subprocess.DEVNULL,
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status:
       raise SystemExit(f'{stage} ended with {os.waitstatus_to_exitcode(status)}')
@@ -50,13 +59,19 @@ def stage_rows(arguments: argparse.Namespace, workdir: str) -> list[dict]:
 def step_rows(items: int) -> list[dict]:
   """Of 2,000 users with ten interactions each."""
   random = np.random.default_rng(0)
-  data = Interactions(random.integers(items, size=20_000, dtype=np.int32), np.arange(2001, dtype=np.int64) * 10, items,
-                      tuple(map(str, range(2000))))
+  data = Interactions(
+    random.integers(items, size=20_000, dtype=np.int32),
+    np.arange(2001, dtype=np.int64) * 10,
+    items,
+    tuple(map(str, range(2000))),
+  )
   codes_NxL = random.integers(inputs.CODES, size=(items, inputs.LEVELS), dtype=np.int32)
   program = generator_program(recipe(256), data, codes_NxL, inputs.CODES, sharding.make_mesh(MeshConfig()))
   cost = cost_of(program.step.trace(loop.abstract_state(program), *program.arguments(program.batches[0])))
-  return [{'name': f'temporaries of a step, {items:,} items', 'unit': 'MB', 'ours': cost.temporaries / 1e6},
-          {'name': f'arguments of a step, {items:,} items', 'unit': 'MB', 'ours': cost.arguments / 1e6}]
+  return [
+    {'name': f'temporaries of a step, {items:,} items', 'unit': 'MB', 'ours': cost.temporaries / 1e6},
+    {'name': f'arguments of a step, {items:,} items', 'unit': 'MB', 'ours': cost.arguments / 1e6},
+  ]
 
 
 def main() -> None:

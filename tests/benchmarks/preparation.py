@@ -1,6 +1,6 @@
 """Preparation of generated raw events on this machine, from columns in memory to TFDS tables: time and memory.
 
-    python -m tests.benchmarks.preparation --events=20000000
+python -m tests.benchmarks.preparation --events=20000000
 """
 
 import argparse
@@ -31,8 +31,13 @@ def generate(events: int, seed: int = 0) -> pl.DataFrame:
     number = (count * random.random(events, np.float32) ** power).astype(np.int32)
     return pl.select(pl.lit(prefix) + pl.Series(number).cast(pl.String).str.zfill(12)).to_series()
 
-  return pl.DataFrame({'user': ids('A', users, 2.0), 'item': ids('B', items, 4.0),
-                       'timestamp': random.integers(10**9, 10**9 + 10**8, events)})
+  return pl.DataFrame(
+    {
+      'user': ids('A', users, 2.0),
+      'item': ids('B', items, 4.0),
+      'timestamp': random.integers(10**9, 10**9 + 10**8, events),
+    }
+  )
 
 
 def main() -> None:
@@ -48,18 +53,31 @@ def main() -> None:
   seconds = time.perf_counter() - start
   del raw
   with tempfile.TemporaryDirectory() as directory:
-    store.save(Dataset('generated', Interactions(prepared.items, prepared.offsets, len(prepared.item_names),
-                                                 tuple(prepared.user_names)), None, prepared.timestamps,
-                       tuple(prepared.item_names)), pathlib.Path(directory))
+    store.save(
+      Dataset(
+        'generated',
+        Interactions(prepared.items, prepared.offsets, len(prepared.item_names), tuple(prepared.user_names)),
+        None,
+        prepared.timestamps,
+        tuple(prepared.item_names),
+      ),
+      pathlib.Path(directory),
+    )
   written = time.perf_counter() - start - seconds
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  print(f'{events:,} events -> {len(prepared.user_names):,} users, {len(prepared.item_names):,} items, '
-        f'{len(prepared.items):,} interactions ({prepared.rounds} passes of the k-core)')
-  table.report([
-    {'name': 'duplicates, k-core, order, numbers', 'unit': 's', 'ours': seconds},
-    {'name': 'TFDS tables written', 'unit': 's', 'ours': written},
-    {'name': 'peak memory', 'unit': 'GB', 'ours': peak},
-    {'name': 'of it before the preparation, the generated events', 'unit': 'GB', 'ours': before}], arguments)
+  print(
+    f'{events:,} events -> {len(prepared.user_names):,} users, {len(prepared.item_names):,} items, '
+    f'{len(prepared.items):,} interactions ({prepared.rounds} passes of the k-core)'
+  )
+  table.report(
+    [
+      {'name': 'duplicates, k-core, order, numbers', 'unit': 's', 'ours': seconds},
+      {'name': 'TFDS tables written', 'unit': 's', 'ours': written},
+      {'name': 'peak memory', 'unit': 'GB', 'ours': peak},
+      {'name': 'of it before the preparation, the generated events', 'unit': 'GB', 'ours': before},
+    ],
+    arguments,
+  )
 
 
 if __name__ == '__main__':

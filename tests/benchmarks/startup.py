@@ -19,8 +19,12 @@ from tests.benchmarks import inputs, table
 def seconds(*arguments: str, cache: str = '') -> float:
   """Of a Python process."""
   start = time.perf_counter()
-  ended = subprocess.run([sys.executable, '-m', *arguments], check=False, stdout=subprocess.DEVNULL,
-                         env={**os.environ, 'JAX_COMPILATION_CACHE_DIR': cache} if cache else None)
+  ended = subprocess.run(
+    [sys.executable, '-m', *arguments],
+    check=False,
+    stdout=subprocess.DEVNULL,
+    env={**os.environ, 'JAX_COMPILATION_CACHE_DIR': cache} if cache else None,
+  )
   if ended.returncode != ('--help' in arguments):  # absl's help ends with 1
     raise SystemExit(f'{" ".join(arguments)} ended with {ended.returncode}')
   return time.perf_counter() - start
@@ -29,6 +33,7 @@ def seconds(*arguments: str, cache: str = '') -> float:
 def first_step(arguments: argparse.Namespace) -> None:
   """What the measured process does."""
   from tests.benchmarks import generator_training
+
   data = inputs.dataset(arguments).interactions
   codes_NxL = inputs.semantic_ids(arguments, data.num_items)
   generator_training.Ours(generator_training.recipe(256), data, codes_NxL).rate(1)
@@ -47,10 +52,13 @@ def main() -> None:
   step = ('tests.benchmarks.startup', '--first-step', f'--data={arguments.data}', f'--name={arguments.name}')
   helped = ('letter_jax.main', '--config=configs/quickstart.py', '--help')
   with tempfile.TemporaryDirectory() as cache:
-    rows = [table.compare('--help', 's', lambda: seconds(*helped), None, arguments.repeats),
-            table.compare('first training step, first run', 's', lambda: seconds(*step, cache=cache), None, 1),
-            table.compare('first training step, second run', 's', lambda: seconds(*step, cache=cache), None,
-                          arguments.repeats)]
+    rows = [
+      table.compare('--help', 's', lambda: seconds(*helped), None, arguments.repeats),
+      table.compare('first training step, first run', 's', lambda: seconds(*step, cache=cache), None, 1),
+      table.compare(
+        'first training step, second run', 's', lambda: seconds(*step, cache=cache), None, arguments.repeats
+      ),
+    ]
   table.report(rows, arguments)
 
 

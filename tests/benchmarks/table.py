@@ -17,8 +17,14 @@ def add_peer_arguments(parser: argparse.ArgumentParser, repeats: int = 5) -> Non
   parser.add_argument('--ours', action='store_true', help='without the peer, which then need not be installed')
 
 
-def compare(name: str, unit: str, ours: Callable[[], float], peer: Callable[[], float] | None, repeats: int,
-            lower_is_better: bool = False) -> dict:
+def compare(
+  name: str,
+  unit: str,
+  ours: Callable[[], float],
+  peer: Callable[[], float] | None,
+  repeats: int,
+  lower_is_better: bool = False,
+) -> dict:
   """A row of both, measured in turn so that what else the machine does hits them alike.
 
   Args:
@@ -29,11 +35,17 @@ def compare(name: str, unit: str, ours: Callable[[], float], peer: Callable[[], 
   for _ in range(repeats):
     values = {'ours': ours(), 'peer': peer() if peer else None, 'ratio': None}
     if peer:
-      values['ratio'] = (values['peer'] / values['ours'] if lower_is_better else values['ours'] / values['peer'])
+      values['ratio'] = values['peer'] / values['ours'] if lower_is_better else values['ours'] / values['peer']
     measured.append(values)
-  return {'name': name, 'unit': unit, 'repeats': measured,
-          **{key: statistics.median(values[key] for values in measured) if values[key] is not None else None
-             for key in ('ours', 'peer', 'ratio')}}
+  return {
+    'name': name,
+    'unit': unit,
+    'repeats': measured,
+    **{
+      key: statistics.median(values[key] for values in measured) if values[key] is not None else None
+      for key in ('ours', 'peer', 'ratio')
+    },
+  }
 
 
 def report(rows: list[dict], arguments: argparse.Namespace) -> None:

@@ -14,13 +14,13 @@ import time
 import jax
 import numpy as np
 
-from letter_jax import host_memory
+from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig, RQVAEConfig
+from letter_jax.system import malloc as malloc
 from letter_jax.tokenizer import clustering
 from letter_jax.tokenizer.training import InputScale, tokenizer_program
-from letter_jax.training import sharding
 from tests.benchmarks import inputs, table
-from tests.benchmarks.apart import Apart
+from tests.benchmarks.in_subprocess import Apart
 
 BATCH = 1024
 
@@ -28,16 +28,24 @@ BATCH = 1024
 class Peer:
   """Cornac's LETTERRQVAE, trained as its `LETTER._fit_rqvae` does."""
 
-  def __init__(self, config: RQVAEConfig, scaled_NxT: np.ndarray, collaborative_Nxd: np.ndarray,
-               codebooks_LxKxd: np.ndarray):
+  def __init__(
+    self, config: RQVAEConfig, scaled_NxT: np.ndarray, collaborative_Nxd: np.ndarray, codebooks_LxKxd: np.ndarray
+  ):
     import torch
     from cornac.models.letter.letter import LETTERRQVAE
+
     self._torch, self._config = torch, config
     self._model = LETTERRQVAE(
-      input_dim=scaled_NxT.shape[1], hidden_dims=config.hidden, latent_dim=config.latent_dim,
-      num_levels=config.levels, codebook_size=config.codebook_size, commitment_weight=config.commitment,
-      n_clusters=config.clusters, sk_epsilons=[0.0] * (config.levels - 1) + [config.sinkhorn_epsilon],
-      sk_iters=config.sinkhorn_iterations)
+      input_dim=scaled_NxT.shape[1],
+      hidden_dims=config.hidden,
+      latent_dim=config.latent_dim,
+      num_levels=config.levels,
+      codebook_size=config.codebook_size,
+      commitment_weight=config.commitment,
+      n_clusters=config.clusters,
+      sk_epsilons=[0.0] * (config.levels - 1) + [config.sinkhorn_epsilon],
+      sk_iters=config.sinkhorn_iterations,
+    )
     self._model.codebooks.data.copy_(torch.tensor(codebooks_LxKxd))
     self._text, self._collaborative = torch.tensor(scaled_NxT), torch.tensor(collaborative_Nxd)
     self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3, weight_decay=1e-4)
@@ -51,8 +59,9 @@ class Peer:
       self._model.update_diversity_clusters()
       for item in self._loader:
         _, _, reconstruction, quantizer, collaborative, diversity = self._model(
-          self._text[item], self._collaborative[item])
-        loss = (reconstruction + quantizer + self._config.beta * diversity + self._config.alpha * collaborative)
+          self._text[item], self._collaborative[item]
+        )
+        loss = reconstruction + quantizer + self._config.beta * diversity + self._config.alpha * collaborative
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -69,10 +78,12 @@ class PeerStart:
   def seconds(self) -> tuple[float, float]:
     """And the inertia."""
     from k_means_constrained import KMeansConstrained
+
     smallest, largest = clustering.size_bounds(len(self._latent_Nxd), self._clusters)
     start = time.perf_counter()
-    found = KMeansConstrained(self._clusters, size_min=smallest, size_max=largest, max_iter=10, n_init=1,
-                              random_state=0).fit(self._latent_Nxd)
+    found = KMeansConstrained(
+      self._clusters, size_min=smallest, size_max=largest, max_iter=10, n_init=1, random_state=0
+    ).fit(self._latent_Nxd)
     return time.perf_counter() - start, float(found.inertia_)
 
 
@@ -80,9 +91,10 @@ class Ours:
   """The program's own training, to be run in a process of its own as the program is."""
 
   def __init__(self, config: Config, scaled_NxT: np.ndarray, collaborative_Nxd: np.ndarray):
-    host_memory.keep()  # as the program does
-    self._program = tokenizer_program(config.tokenizer, scaled_NxT, collaborative_Nxd, config.seed,
-                                      sharding.make_mesh(MeshConfig()))
+    malloc.reuse_freed_memory()  # as the program does
+    self._program = tokenizer_program(
+      config.tokenizer, scaled_NxT, collaborative_Nxd, config.seed, sharding.make_mesh(MeshConfig())
+    )
     self._state = jax.jit(self._program.init)(*self._program.init_arguments)
     self._start = np.asarray(self._state.params['codebooks'])
     self.rate(1)
@@ -128,11 +140,14 @@ def start_rows(latent_Nxd: np.ndarray, settings: RQVAEConfig, repeats: int, with
     found.append(peer.call('seconds'))
     return found[-1][0]
 
-  rows.append(table.compare(f'{size} -> {codes}; peer: k-means-constrained', 's', one, peer_seconds, 1,
-                            lower_is_better=True))
+  rows.append(
+    table.compare(f'{size} -> {codes}; peer: k-means-constrained', 's', one, peer_seconds, 1, lower_is_better=True)
+  )
   peer.close()
-  return [*rows, {'name': 'its inertia', 'unit': '', 'ours': inertia, 'peer': found[0][1],
-                  'ratio': found[0][1] / inertia}]
+  return [
+    *rows,
+    {'name': 'its inertia', 'unit': '', 'ours': inertia, 'peer': found[0][1], 'ratio': found[0][1] / inertia},
+  ]
 
 
 def main() -> None:
@@ -141,18 +156,24 @@ def main() -> None:
   parser.add_argument('--epochs', type=int, default=5, help='that are timed together')
   table.add_peer_arguments(parser)
   arguments = parser.parse_args()
-  host_memory.keep()
+  malloc.reuse_freed_memory()
   config, rows = Config(), []
   for text_NxT, collaborative_Nxd, name in inputs.embeddings(arguments):
     scaled_NxT = InputScale.of(text_NxT).apply(text_NxT)
     ours = Apart(Ours, config, scaled_NxT, collaborative_Nxd)
     # Here and not in a process of its own: Cornac's k-means hangs in one that is not the first.
-    peer = None if arguments.ours else Peer(config.tokenizer.model, scaled_NxT, collaborative_Nxd,
-                                            ours.call('codebooks'))
-    rows.append(table.compare(f'tokenizer on {name}' + '; peer: Cornac' * (peer is not None), 'epochs/s',
-                              lambda ours=ours: ours.call('rate', arguments.epochs),
-                              peer and (lambda peer=peer: peer.rate(max(arguments.epochs // 2, 1))),
-                              arguments.repeats))
+    peer = (
+      None if arguments.ours else Peer(config.tokenizer.model, scaled_NxT, collaborative_Nxd, ours.call('codebooks'))
+    )
+    rows.append(
+      table.compare(
+        f'tokenizer on {name}' + '; peer: Cornac' * (peer is not None),
+        'epochs/s',
+        lambda ours=ours: ours.call('rate', arguments.epochs),
+        peer and (lambda peer=peer: peer.rate(max(arguments.epochs // 2, 1))),
+        arguments.repeats,
+      )
+    )
     ours.close()
   # Latents as they are before training: a random encoder's.
   latent_Nxd = np.random.default_rng(0).standard_normal((len(scaled_NxT), 32)).astype(np.float32)

@@ -13,8 +13,8 @@ import pathlib
 import runpy
 import tempfile
 
-from letter_jax import pipeline
 from letter_jax.configuration import from_config_dict
+from letter_jax.pipeline import run as pipeline
 from letter_jax.planning.plan import plan
 from tests.benchmarks import inputs, table
 
@@ -36,8 +36,13 @@ def main() -> None:
     planned = json.loads((folder / 'plan.json').read_text())
   rows = []
   for step in planned['steps']:
-    for key, unit, scale in (('flops', 'GFLOP', 1e9), ('bytes', 'GB', 1e9), ('memory', 'GB', 1e9),
-                             ('seconds', 'ms', 1e-3), ('examples_per_second', 'examples/s', 1)):
+    for key, unit, scale in (
+      ('flops', 'GFLOP', 1e9),
+      ('bytes', 'GB', 1e9),
+      ('memory', 'GB', 1e9),
+      ('seconds', 'ms', 1e-3),
+      ('examples_per_second', 'examples/s', 1),
+    ):
       rows.append({'name': f'{step["step"]}: {key.replace("_", " ")}', 'unit': unit, 'ours': step[key] / scale})
   table.report(rows, arguments)
 

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax import host_memory
 from letter_jax.configuration import Config
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import extend
-from letter_jax.generators.t5 import T5
-from letter_jax.generators.t5_search import search_items
+from letter_jax.generators.tiger.search import search_items
+from letter_jax.generators.tiger.t5 import T5
 from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.system import malloc as malloc
 from tests.benchmarks import table
 
 USERS, BEAM = 64, 70
@@ -36,19 +36,22 @@ def full_last_level(items: int, levels: int, codes: int) -> np.ndarray:
   wanted = max(items // codes, 1)
   prefix_NxL = np.unique(random.integers(codes, size=(wanted + wanted // 8 + 8, levels - 1)), axis=0)
   prefix_NxL = prefix_NxL[np.sort(random.permutation(len(prefix_NxL))[:wanted])]
-  return np.concatenate([np.repeat(prefix_NxL, codes, axis=0), np.tile(np.arange(codes), len(prefix_NxL))[:, None]],
-                        axis=1).astype(np.int32)
+  return np.concatenate(
+    [np.repeat(prefix_NxL, codes, axis=0), np.tile(np.arange(codes), len(prefix_NxL))[:, None]], axis=1
+  ).astype(np.int32)
 
 
 @functools.partial(jax.jit, static_argnames='codes')
 def masked_by_binary_search(last_N, low_BxW, high_BxW, score_BxW, log_probs_BxWxK, codes: int):
   """The peer's step: each beam has the rows low:high of the IDs, sorted by their codes `last_N` of this level."""
+
   def lower_bound(code):
     def halve(_, bounds):
       low, high = bounds
       middle = (low + high) // 2
       right = (last_N[jnp.minimum(middle, len(last_N) - 1)] < code) & (low < high)
       return jnp.where(right, middle + 1, low), jnp.where(right | (low >= high), high, middle)
+
     low = jnp.broadcast_to(low_BxW[..., None], (*low_BxW.shape, codes))
     high = jnp.broadcast_to(high_BxW[..., None], low.shape)
     return jax.lax.fori_loop(0, math.ceil(math.log2(len(last_N))) + 1, halve, (low, high))[0]
@@ -76,20 +79,28 @@ def step_row(items: int, levels: int, codes: int, repeats: int, calls: int) -> d
   trie = item_trie.build(codes_NxL)
   random = np.random.default_rng(1)
   parents = trie.nodes[-2]
-  node_BxW = jnp.asarray(np.stack([random.choice(parents, BEAM, replace=parents < BEAM) for _ in range(USERS)]),
-                         jnp.int32)
+  node_BxW = jnp.asarray(
+    np.stack([random.choice(parents, BEAM, replace=parents < BEAM) for _ in range(USERS)]), jnp.int32
+  )
   score_BxW = jnp.asarray(-np.sort(random.random((USERS, BEAM), np.float32)))
   log_probs_BxWxK = jax.nn.log_softmax(jnp.asarray(random.standard_normal((USERS, BEAM, codes), np.float32)))
   ours = jax.jit(functools.partial(extend, level=levels - 1, beam=BEAM))
   step = lambda: ours(trie=trie, node_BxW=node_BxW, score_BxW=score_BxW, log_probs_BxWxK=log_probs_BxWxK)
   last_N = jnp.asarray(codes_NxL[:, -1])
-  peer = lambda: masked_by_binary_search(last_N, node_BxW * codes, (node_BxW + 1) * codes, score_BxW, log_probs_BxWxK,
-                                         codes)
+  peer = lambda: masked_by_binary_search(
+    last_N, node_BxW * codes, (node_BxW + 1) * codes, score_BxW, log_probs_BxWxK, codes
+  )
   (node_BxV, code_BxV, score_BxV, _), (first_BxV, peer_code_BxV, peer_score_BxV, _) = step(), peer()
   for mine, other in ((node_BxV, first_BxV), (code_BxV, peer_code_BxV), (score_BxV, peer_score_BxV)):
     np.testing.assert_allclose(mine, other, rtol=1e-6)
-  return table.compare(f'step, {len(codes_NxL):,} items, {levels} x {codes:,}; peer: binary search', 'ms',
-                       lambda: timed(step, calls=calls), lambda: timed(peer), repeats, lower_is_better=True)
+  return table.compare(
+    f'step, {len(codes_NxL):,} items, {levels} x {codes:,}; peer: binary search',
+    'ms',
+    lambda: timed(step, calls=calls),
+    lambda: timed(peer),
+    repeats,
+    lower_is_better=True,
+  )
 
 
 def random_ids(items: int, levels: int, codes: int) -> np.ndarray:
@@ -103,8 +114,10 @@ def building_rows(items: int, levels: int, codes: int) -> list[dict]:
   seconds = time.perf_counter() - start
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(trie))
   name = f'{items:,} items, {levels} x {codes:,}'
-  return [{'name': f'building, {name}', 'unit': 's', 'ours': seconds},
-          {'name': f'memory, {name}', 'unit': 'bytes an item', 'ours': size / items}]
+  return [
+    {'name': f'building, {name}', 'unit': 's', 'ours': seconds},
+    {'name': f'memory, {name}', 'unit': 'bytes an item', 'ours': size / items},
+  ]
 
 
 def search_row(items: int, repeats: int) -> dict:
@@ -129,7 +142,7 @@ def main() -> None:
   parser.add_argument('--calls', type=int, default=20, help='of a step that are timed together')
   table.add_arguments(parser)
   arguments = parser.parse_args()
-  host_memory.keep()  # as the program does
+  malloc.reuse_freed_memory()  # as the program does
   sizes = [int(items) for items in arguments.items.split(',')]
   rows = []
   for levels, codes in SHAPES:

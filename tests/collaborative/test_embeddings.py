@@ -22,7 +22,7 @@ def test_collaborative_rows_are_scaled_and_keep_all_dot_products_where_there_is_
   for dim in (6, 10):
     found = collaborative_rows(rows, dim)
     assert found.shape == (30, dim) and found.dtype == np.float32
-    assert np.sqrt((found ** 2).sum(axis=1).mean()) == pytest.approx(0.3, rel=1e-5)
+    assert np.sqrt((found**2).sum(axis=1).mean()) == pytest.approx(0.3, rel=1e-5)
     np.testing.assert_allclose(dot_products(found), dot_products(rows), atol=1e-6)
   assert (collaborative_rows(rows, 10)[:, 6:] == 0).all()
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from letter_jax import sharding
 from letter_jax.collaborative.full_ranking import EVALUATION_BATCH, full_ranking
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
-from letter_jax.training import sharding
 from tests.small_data import interactions
 
 ITEMS, WIDTH = 30, 2

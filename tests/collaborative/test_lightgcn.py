@@ -28,7 +28,7 @@ def random_interactions(users=9, num_items=12, seed=0):
 def dense_training_matrix(data):
   R_UxN = np.zeros((len(data.lengths), data.num_items))
   for user, (first, end) in enumerate(zip(data.offsets[:-1], data.offsets[1:])):
-    R_UxN[user, data.items[first:end - 2]] = 1
+    R_UxN[user, data.items[first : end - 2]] = 1
   return R_UxN
 
 
@@ -58,7 +58,8 @@ def joined(pair):
 def test_propagation_is_that_of_the_dense_adjacency(example, layers):
   data, graph, params = example
   found = jax.jit(lambda params, graph: lightgcn.embeddings(dataclasses.replace(CONFIG, layers=layers), params, graph))(
-    params, graph)
+    params, graph
+  )
   own = joined((params['user_embeddings'], params['item_embeddings']))
   assert joined(found).dtype == np.float32
   assert relative_error(joined(found), dense_embeddings(dense_training_matrix(data), own, layers)) < 1e-6
@@ -70,14 +71,14 @@ def test_gradients_are_those_of_the_dense_adjacency_and_reach_both_sides(example
 
   def weighted(params, graph):
     # Of users only, so that what items get has come through the edges.
-    return jnp.sum(lightgcn.embeddings(CONFIG, params, graph)[0] ** 2 * weights[:len(data.lengths)])
+    return jnp.sum(lightgcn.embeddings(CONFIG, params, graph)[0] ** 2 * weights[: len(data.lengths)])
 
   found = jax.jit(jax.grad(weighted))(params, graph)
   R_UxN = dense_training_matrix(data)
   identity = np.eye(len(weights))
-  smoothing = dense_embeddings(R_UxN, identity, CONFIG.layers)[:len(data.lengths)]
+  smoothing = dense_embeddings(R_UxN, identity, CONFIG.layers)[: len(data.lengths)]
   own = joined((params['user_embeddings'], params['item_embeddings']))
-  expected = smoothing.T @ (2 * (smoothing @ own) * weights[:len(data.lengths)])
+  expected = smoothing.T @ (2 * (smoothing @ own) * weights[: len(data.lengths)])
   assert relative_error(joined((found['user_embeddings'], found['item_embeddings'])), expected) < 1e-5
   degree_N = R_UxN.sum(axis=0)
   assert (np.abs(np.asarray(found['item_embeddings'])).sum(axis=1) > 0).tolist() == (degree_N > 0).tolist()
@@ -99,8 +100,9 @@ def test_held_out_interactions_are_no_edges():
     at = data.offsets[1:] - back
     moved[at] = (data.items[at] + 5) % data.num_items
   changed = dataclasses.replace(data, items=moved)
-  for ours, expected in zip(jax.tree.leaves(lightgcn.build_graph(changed)), jax.tree.leaves(lightgcn.build_graph(data)),
-                            strict=True):
+  for ours, expected in zip(
+    jax.tree.leaves(lightgcn.build_graph(changed)), jax.tree.leaves(lightgcn.build_graph(data)), strict=True
+  ):
     np.testing.assert_array_equal(ours, expected)
   moved[data.offsets[0]] = 11  # of the training: seen
   assert 11 in lightgcn.build_graph(dataclasses.replace(data, items=moved)).to_users.source_E
@@ -151,8 +153,9 @@ def test_a_user_of_all_items_has_no_loss():
   graph = jax.device_put(lightgcn.build_graph(interactions([[0, 1, 2, 0, 0], [1, 0, 0]], 3)))
   params = lightgcn.initial_parameters(CONFIG, graph, jax.random.key(0))
   loss_sum = bpr_sum(CONFIG, graph)
-  assert [float(loss_sum(params, (np.array([edge]), np.ones(1, np.float32)), jax.random.key(0))[1])
-          for edge in (0, 3)] == [0, 1]
+  assert [
+    float(loss_sum(params, (np.array([edge]), np.ones(1, np.float32)), jax.random.key(0))[1]) for edge in (0, 3)
+  ] == [0, 1]
 
 
 def test_what_a_user_had_is_never_recommended_but_a_target_stays():
@@ -170,14 +173,22 @@ GROUPS, GROUP_SIZE = 8, 12
 
 def clustered_interactions(users=160, seed=0):
   random = np.random.default_rng(seed)
-  return interactions([user % GROUPS * GROUP_SIZE + random.permutation(GROUP_SIZE)[:7] for user in range(users)],
-                      GROUPS * GROUP_SIZE)
+  return interactions(
+    [user % GROUPS * GROUP_SIZE + random.permutation(GROUP_SIZE)[:7] for user in range(users)], GROUPS * GROUP_SIZE
+  )
 
 
 def lightgcn_config(**changes):
-  settings = {'dim': 8, 'layers': 2, 'training.epochs': 8, 'training.batch_size': 64, 'training.learning_rate': 0.02,
-              'training.evaluate_every_epochs': 2, 'training.log_every_steps': 1,
-              **{key.replace('__', '.'): value for key, value in changes.items()}}
+  settings = {
+    'dim': 8,
+    'layers': 2,
+    'training.epochs': 8,
+    'training.batch_size': 64,
+    'training.learning_rate': 0.02,
+    'training.evaluate_every_epochs': 2,
+    'training.log_every_steps': 1,
+    **{key.replace('__', '.'): value for key, value in changes.items()},
+  }
   return config_with({f'collaborative.lightgcn.{key}': value for key, value in settings.items()})
 
 
@@ -215,7 +226,7 @@ def test_the_metrics_are_those_of_ranking_what_is_left(trained):
   for split, held_out in (('validation', 2), ('test', 1)):
     ranks = []
     for user, end in enumerate(data.offsets[1:] - held_out):
-      left = np.setdiff1d(np.arange(96), data.items[data.offsets[user]:end])
+      left = np.setdiff1d(np.arange(96), data.items[data.offsets[user] : end])
       ranks.append(np.sum(scores_UxN[user, left] > scores_UxN[user, data.items[end]]))
     for k in (1, 5, 10):
       assert found[split][f'recall@{k}'] == pytest.approx(np.mean(np.array(ranks) < k), abs=1 / 160)
@@ -223,12 +234,15 @@ def test_the_metrics_are_those_of_ranking_what_is_left(trained):
 
 def test_one_epoch_and_one_more_are_two(tmp_path):
   data = clustered_interactions(users=60)
-  whole, *_ = train_lightgcn(lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data,
-                            tmp_path / 'whole')
-  one, *_ = train_lightgcn(lightgcn_config(training__epochs=1, training__evaluate_every_epochs=1), data,
-                          tmp_path / 'parts')
-  two, *_ = train_lightgcn(lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data,
-                          tmp_path / 'parts')
+  whole, *_ = train_lightgcn(
+    lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data, tmp_path / 'whole'
+  )
+  one, *_ = train_lightgcn(
+    lightgcn_config(training__epochs=1, training__evaluate_every_epochs=1), data, tmp_path / 'parts'
+  )
+  two, *_ = train_lightgcn(
+    lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data, tmp_path / 'parts'
+  )
   assert not np.array_equal(joined(one), joined(two))
   np.testing.assert_array_equal(joined(two), joined(whole))
   lines = [json.loads(line) for line in (tmp_path / 'parts/metrics.jsonl').read_text().splitlines()]

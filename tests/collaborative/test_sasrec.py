@@ -10,8 +10,8 @@ import pytest
 from letter_jax.collaborative.sasrec import SASRec
 from letter_jax.collaborative.sasrec_training import bce_sum, cross_entropy_sum, train_sasrec
 from letter_jax.configuration import SASRecConfig
-from letter_jax.errors import InputError
 from letter_jax.evaluation import ranks
+from letter_jax.system.errors import InputError
 from tests.small_data import config_with, cyclic_interactions, interactions, relative_error
 
 NUM_ITEMS = 14
@@ -52,14 +52,18 @@ def test_a_position_sees_its_own_segment_up_to_itself(hidden):
 @pytest.fixture(scope='module')
 def single(params):
   """A sequence alone in its row, flush left in 5 cells: outputs [T, D] and scores [N]."""
-  run = jax.jit(lambda items: (MODEL.apply({'params': params}, items, (items >= 0).astype(jnp.int32)),
-                               MODEL.apply({'params': params}, items, method=SASRec.scores)))
+  run = jax.jit(
+    lambda items: (
+      MODEL.apply({'params': params}, items, (items >= 0).astype(jnp.int32)),
+      MODEL.apply({'params': params}, items, method=SASRec.scores),
+    )
+  )
 
   def of(sequence):
     items = np.full((1, 5), -1)
-    items[0, :len(sequence)] = sequence
+    items[0, : len(sequence)] = sequence
     x, scores = run(items)
-    return np.asarray(x)[0, :len(sequence)], np.asarray(scores)[0]
+    return np.asarray(x)[0, : len(sequence)], np.asarray(scores)[0]
 
   return of
 
@@ -85,8 +89,11 @@ def test_scores_are_the_last_positions(params, single):
 
 def batch_of(items_BxC):
   items_BxC = np.array(items_BxC)
-  return {'items_BxC': items_BxC, 'next_BxC': np.where(items_BxC >= 0, (items_BxC + 1) % NUM_ITEMS, -1),
-          'segments_BxC': (items_BxC >= 0).astype(np.int32)}
+  return {
+    'items_BxC': items_BxC,
+    'next_BxC': np.where(items_BxC >= 0, (items_BxC + 1) % NUM_ITEMS, -1),
+    'segments_BxC': (items_BxC >= 0).astype(np.int32),
+  }
 
 
 @pytest.mark.parametrize('loss', [cross_entropy_sum, bce_sum])
@@ -108,10 +115,18 @@ def test_losses_are_those_of_the_formulas(params, loss):
 
 
 def sasrec_config(settings=None):
-  return config_with({
-    'data.history_length': 4, 'collaborative.model.dim': 8, 'collaborative.model.layers': 1,
-    'collaborative.training.epochs': 6, 'collaborative.training.batch_size': 8,
-    'collaborative.training.learning_rate': 0.03, 'collaborative.training.log_every_steps': 1000, **(settings or {})})
+  return config_with(
+    {
+      'data.history_length': 4,
+      'collaborative.model.dim': 8,
+      'collaborative.model.layers': 1,
+      'collaborative.training.epochs': 6,
+      'collaborative.training.batch_size': 8,
+      'collaborative.training.learning_rate': 0.03,
+      'collaborative.training.log_every_steps': 1000,
+      **(settings or {}),
+    }
+  )
 
 
 @pytest.mark.parametrize('loss', ['cross_entropy', 'bce'])

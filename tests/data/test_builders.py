@@ -12,18 +12,23 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from letter_jax import pipeline
 from letter_jax.configuration import DataConfig, PreparationConfig, SyntheticConfig
 from letter_jax.data import builders, store
 from letter_jax.data.raw import downloads
-from letter_jax.errors import InputError
+from letter_jax.pipeline import run as pipeline
+from letter_jax.system.errors import InputError
 from tests.data.raw.test_raw import WRITERS
 from tests.small_data import config_with, run_settings, write_letter_folder
 
 CORE = PreparationConfig(core=3)
-BUILDERS = {'amazon2014': builders.Amazon2014, 'amazon2018': builders.Amazon2018, 'amazon2023': builders.Amazon2023,
-            'movielens 1m': builders.MovieLensSequences, 'movielens 32m': builders.MovieLensSequences,
-            'yelp': builders.Yelp}
+BUILDERS = {
+  'amazon2014': builders.Amazon2014,
+  'amazon2018': builders.Amazon2018,
+  'amazon2023': builders.Amazon2023,
+  'movielens 1m': builders.MovieLensSequences,
+  'movielens 32m': builders.MovieLensSequences,
+  'yelp': builders.Yelp,
+}
 
 
 def records(builder, table):
@@ -35,8 +40,12 @@ def records(builder, table):
 @pytest.mark.parametrize('source', BUILDERS)
 def test_each_raw_source_has_a_builder(tmp_path, source):
   WRITERS[source](tmp_path / 'raw')
-  settings = DataConfig(source=source.split()[0], path=str(tmp_path / 'raw'), preparation=CORE,
-                        name='Beauty' if source.startswith('amazon') else '')
+  settings = DataConfig(
+    source=source.split()[0],
+    path=str(tmp_path / 'raw'),
+    preparation=CORE,
+    name='Beauty' if source.startswith('amazon') else '',
+  )
   make = functools.partial(BUILDERS[source], settings=settings, data_dir=tmp_path / 'tfds')
   users = records(make(config='users'), 'users')
   assert [user['raw_id'].decode() for user in users] == ['A1', 'A2']
@@ -62,8 +71,15 @@ def test_letter_folders_and_the_synthetic_store_have_builders(tmp_path):
   users = records(folder, 'users')
   assert len(users) == 40 and users[0]['timestamps'].tolist() == []
   sizes = SyntheticConfig(num_users=50, num_items=20)
-  made = [records(builders.SyntheticStore(settings=DataConfig(source='synthetic', synthetic=sizes), seed=seed,
-                                          data_dir=tmp_path / 'tfds'), 'users') for seed in (1, 1, 2)]
+  made = [
+    records(
+      builders.SyntheticStore(
+        settings=DataConfig(source='synthetic', synthetic=sizes), seed=seed, data_dir=tmp_path / 'tfds'
+      ),
+      'users',
+    )
+    for seed in (1, 1, 2)
+  ]
   histories = [[record['items'].tolist() for record in one] for one in made]
   assert len(histories[0]) == 50 and histories[0] == histories[1] != histories[2]
 
@@ -71,8 +87,9 @@ def test_letter_folders_and_the_synthetic_store_have_builders(tmp_path):
 def test_other_settings_are_another_data_set(tmp_path):
   WRITERS['amazon2014'](tmp_path / 'raw')
   for core, users in ((3, 2), (1, 2), (4, 1)):
-    settings = DataConfig(source='amazon2014', name='Beauty', path=str(tmp_path / 'raw'),
-                          preparation=PreparationConfig(core=core))
+    settings = DataConfig(
+      source='amazon2014', name='Beauty', path=str(tmp_path / 'raw'), preparation=PreparationConfig(core=core)
+    )
     if core == 4:
       with pytest.raises(InputError, match='no interaction is left'):
         records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')
@@ -82,9 +99,13 @@ def test_other_settings_are_another_data_set(tmp_path):
 
 def test_what_only_training_asks_for_is_no_other_data_set(tmp_path):
   WRITERS['amazon2014'](tmp_path / 'raw')
-  names = [builders.Amazon2014(data_dir=tmp_path / 'tfds', settings=DataConfig(
-    source='amazon2014', name='Beauty', path=str(tmp_path / 'raw'), **changes)).builder_config.name
-    for changes in ({}, {'history_length': 7, 'window_users': 3}, {'preparation': CORE})]
+  names = [
+    builders.Amazon2014(
+      data_dir=tmp_path / 'tfds',
+      settings=DataConfig(source='amazon2014', name='Beauty', path=str(tmp_path / 'raw'), **changes),
+    ).builder_config.name
+    for changes in ({}, {'history_length': 7, 'window_users': 3}, {'preparation': CORE})
+  ]
   assert names[0] == names[1] != names[2]
 
 
@@ -122,8 +143,7 @@ def server(tmp_path):
       asked.append(self.path)
 
   (tmp_path / 'served').mkdir()
-  running = http.server.ThreadingHTTPServer(
-    ('localhost', 0), functools.partial(Handler, directory=tmp_path / 'served'))
+  running = http.server.ThreadingHTTPServer(('localhost', 0), functools.partial(Handler, directory=tmp_path / 'served'))
   threading.Thread(target=running.serve_forever, daemon=True).start()
   yield f'http://localhost:{running.server_port}', asked
   running.shutdown()
@@ -131,8 +151,12 @@ def server(tmp_path):
 
 def dataset_stage(tmp_path, **settings):
   changes = {f'data.{key}': value for key, value in settings.items()}
-  pipeline.run(config_with({**run_settings(), 'data.preparation.core': 3, 'data.downloads': str(tmp_path / 'kept'),
-                            **changes}), tmp_path / 'workdir', 'dataset', overwrite=True)
+  pipeline.run(
+    config_with({**run_settings(), 'data.preparation.core': 3, 'data.downloads': str(tmp_path / 'kept'), **changes}),
+    tmp_path / 'workdir',
+    'dataset',
+    overwrite=True,
+  )
   return store.load(tmp_path / 'workdir/dataset')
 
 
@@ -206,4 +230,7 @@ def test_the_checksum_of_movielens_must_be_right(tmp_path, server, monkeypatch, 
 def test_the_official_addresses_have_known_checksums_where_tfds_has_them():
   known = tfds.core.download.checksums.get_all_url_infos()
   assert {name for name in downloads.MOVIELENS_NAMES if downloads.MOVIELENS.format(name) in known} == {
-    'ml-1m', 'ml-20m', 'ml-25m'}
+    'ml-1m',
+    'ml-20m',
+    'ml-25m',
+  }

@@ -3,8 +3,9 @@ import pytest
 
 from letter_jax.data import dataset
 
-TEXTS = tuple({'title': title, 'brand': '', 'categories': '', 'description': ''}
-              for title in ('Bürste', '', 'Öl', '日本'))
+TEXTS = tuple(
+  {'title': title, 'brand': '', 'categories': '', 'description': ''} for title in ('Bürste', '', 'Öl', '日本')
+)
 
 
 def small(texts=TEXTS):

@@ -12,7 +12,7 @@ from letter_jax.data import packing, splits, store
 from letter_jax.data.dataset import Dataset
 from letter_jax.data.input_pipeline import PackedEpochs
 from letter_jax.data.splits import PAD_ITEM
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 from tests.data.test_packing import realistic_lengths, spelled_out, unpacked
 from tests.small_data import numbered_interactions
 
@@ -32,8 +32,9 @@ def directory(interactions, tmp_path_factory):
 
 
 def epochs_of(data, process=0, processes=1, batch_size=64, **changes):
-  arguments = dict(row_items=24, batch_size=batch_size, devices=2 * processes, seed=3, epochs=4, process=process,
-                   processes=processes)
+  arguments = dict(
+    row_items=24, batch_size=batch_size, devices=2 * processes, seed=3, epochs=4, process=process, processes=processes
+  )
   make_examples = functools.partial(splits.training_examples, history_length=20)
   return PackedEpochs(data, make_examples, **{**arguments, **changes})
 
@@ -76,8 +77,10 @@ def test_windows_come_in_another_order_every_epoch(directory):
 @pytest.mark.parametrize('processes, devices, micro_batches', [(2, 2, 1), (4, 8, 1), (2, 8, 3), (1, 16, 2)])
 def test_a_batch_does_not_depend_on_processes_and_devices(interactions, processes, devices, micro_batches):
   whole = epochs_of(interactions, devices=1, micro_batches=micro_batches)
-  parts = [epochs_of(interactions, process, processes, devices=devices, micro_batches=micro_batches)
-           for process in range(processes)]
+  parts = [
+    epochs_of(interactions, process, processes, devices=devices, micro_batches=micro_batches)
+    for process in range(processes)
+  ]
   assert all((part.per_epoch, part.rows) == (whole.per_epoch, whole.rows) for part in parts)
   by_micro_batch = lambda leaf: leaf if micro_batches > 1 else leaf[None]
   for step in (0, 3, whole.per_epoch - 1, whole.per_epoch + 1):
@@ -85,8 +88,8 @@ def test_a_batch_does_not_depend_on_processes_and_devices(interactions, processe
       joined = np.concatenate([by_micro_batch(part[step][name]) for part in parts], axis=1)
       alone = by_micro_batch(leaf)
       assert len(joined) == micro_batches and joined.shape[1] % devices == 0
-      np.testing.assert_array_equal(joined[:, :alone.shape[1]], alone)
-      assert (joined[:, alone.shape[1]:] == (0 if name == 'segments_BxC' else PAD_ITEM)).all()
+      np.testing.assert_array_equal(joined[:, : alone.shape[1]], alone)
+      assert (joined[:, alone.shape[1] :] == (0 if name == 'segments_BxC' else PAD_ITEM)).all()
 
 
 @pytest.mark.parametrize('window_users', [1000, 60])
@@ -96,8 +99,9 @@ def test_processes_read_their_share_of_a_stream(interactions, directory, window_
   def of_process(process):
     data = store.StreamedInteractions(directory, window_users, 22, process, 3)
     whole_window = data.window
-    monkeypatch.setattr(data, 'window', lambda window: read[process].update(whole_window(window).users)
-                        or whole_window(window))
+    monkeypatch.setattr(
+      data, 'window', lambda window: read[process].update(whole_window(window).users) or whole_window(window)
+    )
     return epochs_of(data, process, 3)
 
   parts = [of_process(process) for process in range(3)]

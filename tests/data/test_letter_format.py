@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from letter_jax.data import letter_format, splits, store
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 SEQUENCES = {'zoe': [0, 1, 2, 3], 'abe': [3, 2, 4], 'kim': [4, 0, 1, 2, 3]}
 
@@ -37,15 +37,27 @@ def test_users_and_items_keep_the_order_of_the_file(tmp_path):
 
 def test_item_file_says_how_many_items_there_are_and_its_fields_are_optional(tmp_path):
   write(tmp_path, 'Shop.inter.json', SEQUENCES)
-  write(tmp_path, 'Shop.item.json', {
-    '6': {'title': 'last', 'asin': 'B00'}, '0': {'title': ' Hot\n Stuff ', 'brand': None, 'description': ['a', 'b']},
-    '1': {'categories': ['Tapes, Glue', 'Glue']}, '2': {'categories': 'Industrial,Tapes, Glue,Glue'},
-    '3': {'categories': 'Beauty, Nails'}, '4': {}, '5': {'title': 'half an emoji \ud83d'}})
+  write(
+    tmp_path,
+    'Shop.item.json',
+    {
+      '6': {'title': 'last', 'asin': 'B00'},
+      '0': {'title': ' Hot\n Stuff ', 'brand': None, 'description': ['a', 'b']},
+      '1': {'categories': ['Tapes, Glue', 'Glue']},
+      '2': {'categories': 'Industrial,Tapes, Glue,Glue'},
+      '3': {'categories': 'Beauty, Nails'},
+      '4': {},
+      '5': {'title': 'half an emoji \ud83d'},
+    },
+  )
   data = letter_format.read_dataset(tmp_path, '')
   assert data.name == 'Shop' and data.interactions.num_items == 7 == len(data.texts)
   assert data.texts[0] == {'title': 'Hot Stuff', 'brand': '', 'categories': '', 'description': 'a b'}
   assert [data.texts[item]['categories'] for item in (1, 2, 3)] == [
-    'Tapes, Glue > Glue', 'Industrial > Tapes, Glue > Glue', 'Beauty > Nails']
+    'Tapes, Glue > Glue',
+    'Industrial > Tapes, Glue > Glue',
+    'Beauty > Nails',
+  ]
   assert data.texts[6]['title'] == 'last'
   store.save(data, tmp_path / 'saved')
 
@@ -67,24 +79,27 @@ def test_missing_folder_and_file(tmp_path):
   one_line(lambda: letter_format.read_embeddings(tmp_path, 3, 'text embeddings'), 'is a folder')
 
 
-@pytest.mark.parametrize('content, parts', [
-  ('{"a": [1, 2, 3],\n "b": [1, 2', ('not JSON', 'line 2')),
-  ('', ('not JSON', 'line 1')),
-  ([[1, 2, 3]], ('list', 'object')),
-  ({}, ('no users',)),
-  ({'a': [0, 1, 2], 'b': [0, 1]}, ('"b"', '2 items', 'at least 3')),
-  ({'a': []}, ('"a"', '0 items')),
-  ({'a': [0, 1, 2], 'b\nc': 'xyz'}, ('"b c"', '"xyz"', 'list')),
-  ({'a': [0, 1, 2], 'b': [0, 1.0, 2]}, ('"b"', '1.0', 'position 1', 'integer')),
-  ({'a': [0, True, 2]}, ('"a"', 'true', 'integer')),
-  ({'a': [0, '1', 2]}, ('"a"', '"1"', 'integer')),
-  ({'a': [0, None, 2]}, ('"a"', 'null', 'integer')),
-  ({'a': [0, [1], 2]}, ('"a"', '[1]', 'integer')),
-  ({'a': [0, 1, 2], 'b': [2, 1, -1]}, ('"b"', '-1', 'position 2')),
-  ({'a': [0, 1, 10**12]}, ('"a"', 10**12, 'NAME.item.json')),
-  ('{"a": [0, 1, 2], "a": [2, 1, 0]}', ('"a"', 'twice')),
-  ('{"a": ' + '[' * 100_000 + ']' * 100_000 + '}', ('cannot be read',)),
-])
+@pytest.mark.parametrize(
+  'content, parts',
+  [
+    ('{"a": [1, 2, 3],\n "b": [1, 2', ('not JSON', 'line 2')),
+    ('', ('not JSON', 'line 1')),
+    ([[1, 2, 3]], ('list', 'object')),
+    ({}, ('no users',)),
+    ({'a': [0, 1, 2], 'b': [0, 1]}, ('"b"', '2 items', 'at least 3')),
+    ({'a': []}, ('"a"', '0 items')),
+    ({'a': [0, 1, 2], 'b\nc': 'xyz'}, ('"b c"', '"xyz"', 'list')),
+    ({'a': [0, 1, 2], 'b': [0, 1.0, 2]}, ('"b"', '1.0', 'position 1', 'integer')),
+    ({'a': [0, True, 2]}, ('"a"', 'true', 'integer')),
+    ({'a': [0, '1', 2]}, ('"a"', '"1"', 'integer')),
+    ({'a': [0, None, 2]}, ('"a"', 'null', 'integer')),
+    ({'a': [0, [1], 2]}, ('"a"', '[1]', 'integer')),
+    ({'a': [0, 1, 2], 'b': [2, 1, -1]}, ('"b"', '-1', 'position 2')),
+    ({'a': [0, 1, 10**12]}, ('"a"', 10**12, 'NAME.item.json')),
+    ('{"a": [0, 1, 2], "a": [2, 1, 0]}', ('"a"', 'twice')),
+    ('{"a": ' + '[' * 100_000 + ']' * 100_000 + '}', ('cannot be read',)),
+  ],
+)
 def test_bad_interactions(tmp_path, content, parts):
   path = write(tmp_path, 'A.inter.json', content)
   one_line(lambda: letter_format.read_dataset(tmp_path, 'A'), path, *parts)
@@ -95,18 +110,21 @@ def test_bytes_that_are_not_utf8(tmp_path):
   one_line(lambda: letter_format.read_dataset(tmp_path, 'A'), 'A.inter.json', 'UTF-8')
 
 
-@pytest.mark.parametrize('items, parts', [
-  ({'0': {}, '1': {}, '2': {}}, ('A.inter.json', '"a"', 'item id 3', '0 to 2', 'A.item.json')),
-  ({'0': {}, '1': {}, '3': {}}, ('A.item.json', 'item 2 is missing', '0 to 2')),
-  ({'0': {}, '1': {}, 'x2': {}}, ('A.item.json', '"x2"', 'not an integer')),
-  ({'0': {}, '1': {}, '02': {}}, ('A.item.json', '"02"', 'not an integer')),
-  ({'0': {}, '1': {}, '-2': {}}, ('A.item.json', '"-2"', 'not an integer')),
-  ({'0': {}, '1': [], '2': {}, '3': {}}, ('A.item.json', 'item 1', '[]', 'object')),
-  ({'0': {}, '1': {}, '2': {'title': 7}, '3': {}}, ('A.item.json', 'item 2', 'title', '7', 'string')),
-  ({'0': {}, '1': {'categories': [1]}, '2': {}, '3': {}}, ('A.item.json', 'item 1', 'categories', '[1]')),
-  ({}, ('A.item.json', 'no items')),
-  ([], ('A.item.json', 'list', 'object')),
-])
+@pytest.mark.parametrize(
+  'items, parts',
+  [
+    ({'0': {}, '1': {}, '2': {}}, ('A.inter.json', '"a"', 'item id 3', '0 to 2', 'A.item.json')),
+    ({'0': {}, '1': {}, '3': {}}, ('A.item.json', 'item 2 is missing', '0 to 2')),
+    ({'0': {}, '1': {}, 'x2': {}}, ('A.item.json', '"x2"', 'not an integer')),
+    ({'0': {}, '1': {}, '02': {}}, ('A.item.json', '"02"', 'not an integer')),
+    ({'0': {}, '1': {}, '-2': {}}, ('A.item.json', '"-2"', 'not an integer')),
+    ({'0': {}, '1': [], '2': {}, '3': {}}, ('A.item.json', 'item 1', '[]', 'object')),
+    ({'0': {}, '1': {}, '2': {'title': 7}, '3': {}}, ('A.item.json', 'item 2', 'title', '7', 'string')),
+    ({'0': {}, '1': {'categories': [1]}, '2': {}, '3': {}}, ('A.item.json', 'item 1', 'categories', '[1]')),
+    ({}, ('A.item.json', 'no items')),
+    ([], ('A.item.json', 'list', 'object')),
+  ],
+)
 def test_bad_items(tmp_path, items, parts):
   write(tmp_path, 'A.inter.json', {'a': [0, 1, 3]})
   write(tmp_path, 'A.item.json', items)
@@ -126,7 +144,15 @@ def test_index_round_trip(tmp_path):
 
 def test_index_with_more_levels_than_letters(tmp_path):
   assert [letter_format.level_letter(level) for level in (0, 25, 26, 27, 51, 52, 701, 702)] == [
-    'a', 'z', 'aa', 'ab', 'az', 'ba', 'zz', 'aaa']
+    'a',
+    'z',
+    'aa',
+    'ab',
+    'az',
+    'ba',
+    'zz',
+    'aaa',
+  ]
   codes_NxL = np.arange(60).reshape(2, 30)
   letter_format.write_index(tmp_path / 'index.json', codes_NxL)
   np.testing.assert_array_equal(letter_format.read_index(tmp_path / 'index.json', 2), codes_NxL)
@@ -137,21 +163,24 @@ def test_index_items_may_come_in_any_order(tmp_path):
   np.testing.assert_array_equal(letter_format.read_index(path, 2), [[0, 7], [1, 5]])
 
 
-@pytest.mark.parametrize('change, parts', [
-  ({'1': None}, ('item 1', 'null', 'list of tokens')),
-  ({'1': []}, ('item 1', '[]', 'list of tokens')),
-  ({'1': ['<a_1>']}, ('item 1', '1 tokens', 'item 0 has 2')),
-  ({'1': ['<a_1>', '<b_1>', '<c_1>']}, ('item 1', '3 tokens', 'item 0 has 2')),
-  ({'1': ['<a_1>', 'b_1']}, ('item 1', '"b_1"', 'level 1', '<b_CODE>')),
-  ({'1': ['<a_1>', '<b_1> ']}, ('item 1', '<b_CODE>')),
-  ({'1': ['<a_1>', '<b_-1>']}, ('item 1', '"<b_-1>"', '<b_CODE>')),
-  ({'1': ['<a_1>', '<b_x>']}, ('item 1', '"<b_x>"', '<b_CODE>')),
-  ({'1': ['<a_1>', 5]}, ('item 1', '5', '<b_CODE>')),
-  ({'1': ['<a_1>', '<a_1>']}, ('item 1', '"<a_1>"', 'level 1', '<b_CODE>')),
-  ({'1': ['<a_1>', '<b_9999999>']}, ('item 1', '"<b_9999999>"', letter_format.MAX_CODE)),
-  ({'3': ['<a_1>', '<b_1>']}, ('item 3', '3 items, 0 to 2')),
-  ({'x': ['<a_1>', '<b_1>']}, ('"x"', 'not an integer')),
-])
+@pytest.mark.parametrize(
+  'change, parts',
+  [
+    ({'1': None}, ('item 1', 'null', 'list of tokens')),
+    ({'1': []}, ('item 1', '[]', 'list of tokens')),
+    ({'1': ['<a_1>']}, ('item 1', '1 tokens', 'item 0 has 2')),
+    ({'1': ['<a_1>', '<b_1>', '<c_1>']}, ('item 1', '3 tokens', 'item 0 has 2')),
+    ({'1': ['<a_1>', 'b_1']}, ('item 1', '"b_1"', 'level 1', '<b_CODE>')),
+    ({'1': ['<a_1>', '<b_1> ']}, ('item 1', '<b_CODE>')),
+    ({'1': ['<a_1>', '<b_-1>']}, ('item 1', '"<b_-1>"', '<b_CODE>')),
+    ({'1': ['<a_1>', '<b_x>']}, ('item 1', '"<b_x>"', '<b_CODE>')),
+    ({'1': ['<a_1>', 5]}, ('item 1', '5', '<b_CODE>')),
+    ({'1': ['<a_1>', '<a_1>']}, ('item 1', '"<a_1>"', 'level 1', '<b_CODE>')),
+    ({'1': ['<a_1>', '<b_9999999>']}, ('item 1', '"<b_9999999>"', letter_format.MAX_CODE)),
+    ({'3': ['<a_1>', '<b_1>']}, ('item 3', '3 items, 0 to 2')),
+    ({'x': ['<a_1>', '<b_1>']}, ('"x"', 'not an integer')),
+  ],
+)
 def test_bad_index(tmp_path, change, parts):
   path = write(tmp_path, 'A.index.json', {str(item): [f'<a_{item}>', '<b_0>'] for item in range(3)} | change)
   one_line(lambda: letter_format.read_index(path, 3), path, *parts)
@@ -172,17 +201,20 @@ def test_embeddings_of_any_float_dtype(tmp_path, dtype):
   np.testing.assert_array_equal(read_NxD, rows_NxD.astype(np.float32))
 
 
-@pytest.mark.parametrize('rows, parts', [
-  (np.zeros((4, 3)), ('4 rows', '5 items')),
-  (np.zeros((6, 3)), ('6 rows', '5 items')),
-  (np.zeros(5), ('shape [5]', '5 items')),
-  (np.zeros((5, 0)), ('shape [5, 0]',)),
-  (np.zeros((5, 3, 1)), ('shape [5, 3, 1]',)),
-  (np.zeros((5, 3), int), ('int64', 'float32')),
-  (np.where(np.arange(15).reshape(5, 3) == 7, np.nan, 0), ('nan in row 2, column 1', '1 such')),
-  (np.where(np.arange(15).reshape(5, 3) > 8, np.inf, 0), ('inf in row 3, column 0', '2 such')),
-  (np.where(np.arange(15).reshape(5, 3) == 0, 1e300, 0), ('1e+300 in row 0', 'float32')),
-])
+@pytest.mark.parametrize(
+  'rows, parts',
+  [
+    (np.zeros((4, 3)), ('4 rows', '5 items')),
+    (np.zeros((6, 3)), ('6 rows', '5 items')),
+    (np.zeros(5), ('shape [5]', '5 items')),
+    (np.zeros((5, 0)), ('shape [5, 0]',)),
+    (np.zeros((5, 3, 1)), ('shape [5, 3, 1]',)),
+    (np.zeros((5, 3), int), ('int64', 'float32')),
+    (np.where(np.arange(15).reshape(5, 3) == 7, np.nan, 0), ('nan in row 2, column 1', '1 such')),
+    (np.where(np.arange(15).reshape(5, 3) > 8, np.inf, 0), ('inf in row 3, column 0', '2 such')),
+    (np.where(np.arange(15).reshape(5, 3) == 0, 1e300, 0), ('1e+300 in row 0', 'float32')),
+  ],
+)
 def test_bad_embeddings(tmp_path, rows, parts):
   np.save(tmp_path / 'rows.npy', rows)
   one_line(lambda: letter_format.read_embeddings(tmp_path / 'rows.npy', 5, 'CF rows'), 'rows.npy', 'CF rows', *parts)

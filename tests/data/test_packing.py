@@ -51,8 +51,10 @@ def unpacked(batch):
 
 
 def spelled_out(examples):
-  return [(tuple(examples.items[start:end].tolist()), int(target))
-          for start, end, target in zip(examples.start, examples.end, examples.targets)]
+  return [
+    (tuple(examples.items[start:end].tolist()), int(target))
+    for start, end, target in zip(examples.start, examples.end, examples.targets)
+  ]
 
 
 def assert_plan_is_sound(plan, lengths_N):
@@ -60,7 +62,7 @@ def assert_plan_is_sound(plan, lengths_N):
   taken = np.zeros((plan.rows, plan.row_items), int)
   for length, row, offset in zip(plan.lengths_N, plan.row_N, plan.offset_N):
     assert offset >= 0 and offset + length <= plan.row_items
-    taken[row, offset:offset + length] += 1
+    taken[row, offset : offset + length] += 1
   assert taken.max() == 1
   assert plan.slot_N.min() >= 0 and plan.slot_N.max() < plan.targets
   slots = set(zip(plan.row_N.tolist(), plan.slot_N.tolist()))
@@ -91,7 +93,7 @@ def test_histories_of_one_length(length, count):
 def test_rows_are_nearly_full():
   examples, plan, batches = packed(realistic_lengths())
   assert plan.density > 0.95
-  items = np.concatenate([batch['items_BxC'][:plan.rows] for batch in epoch_of(batches, 0)])
+  items = np.concatenate([batch['items_BxC'][: plan.rows] for batch in epoch_of(batches, 0)])
   assert (items != PAD_ITEM).sum() / (plan.rows * 24) > 0.95
   # Slots cost work as well as cells: not many more than are used.
   assert len(examples) / (plan.rows * plan.targets) > 0.6
@@ -112,8 +114,9 @@ def test_a_batch_follows_from_its_step_alone():
 def test_epochs_and_seeds_shuffle_rows_and_their_examples():
   def neighbours(batches, epoch):
     """Which examples share a row."""
-    return {frozenset(row[row != PAD_ITEM].tolist()) for batch in epoch_of(batches, epoch)
-            for row in batch['targets_BxS']}
+    return {
+      frozenset(row[row != PAD_ITEM].tolist()) for batch in epoch_of(batches, epoch) for row in batch['targets_BxS']
+    }
 
   _, _, batches = packed(realistic_lengths(200))
   _, _, other_seed = packed(realistic_lengths(200), seed=4)
@@ -148,7 +151,11 @@ def test_the_last_batch_of_an_epoch_is_filled_up_with_empty_rows():
   assert remainder and batches.per_epoch == plan.rows // 7 + 1
   last = epoch_of(batches, 0)[-1]
   assert {name: leaf.shape for name, leaf in last.items()} == {
-    'items_BxC': (7, 24), 'next_BxC': (7, 24), 'segments_BxC': (7, 24), 'targets_BxS': (7, plan.targets)}
+    'items_BxC': (7, 24),
+    'next_BxC': (7, 24),
+    'segments_BxC': (7, 24),
+    'targets_BxS': (7, plan.targets),
+  }
   for name, filling in dict(items_BxC=PAD_ITEM, next_BxC=PAD_ITEM, segments_BxC=0, targets_BxS=PAD_ITEM).items():
     assert (last[name][remainder:] == filling).all()
     assert (last[name][:remainder] != filling).any(axis=1).all()

@@ -6,7 +6,7 @@ import pytest
 
 from letter_jax.configuration import PreparationConfig
 from letter_jax.data.preparation import k_core, prepare
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 
 def table(rows):
@@ -15,8 +15,10 @@ def table(rows):
 
 def random_events(seed, count=1500, users=120, items=90):
   random = np.random.default_rng(seed)
-  return [(f'u{random.integers(users)}', f'i{int(items * random.random() ** 2)}', int(random.integers(0, 300)))
-          for _ in range(count)]
+  return [
+    (f'u{random.integers(users)}', f'i{int(items * random.random() ** 2)}', int(random.integers(0, 300)))
+    for _ in range(count)
+  ]
 
 
 def plainly(rows, core, repeats):
@@ -35,8 +37,11 @@ def plainly(rows, core, repeats):
     for history in histories.values():
       for item, _ in history:
         counts[item] = counts.get(item, 0) + 1
-    smaller = {user: [entry for entry in history if counts[entry[0]] >= core] for user, history in histories.items()
-               if len(history) >= core}
+    smaller = {
+      user: [entry for entry in history if counts[entry[0]] >= core]
+      for user, history in histories.items()
+      if len(history) >= core
+    }
     if smaller == histories:
       return histories
     histories = smaller

@@ -14,20 +14,32 @@ def data():
 
 
 def spelled_out(examples):
-  return [(user, examples.items[start:end].tolist(), target) for user, start, end, target in
-          zip(examples.user.tolist(), examples.start, examples.end, examples.targets.tolist())]
+  return [
+    (user, examples.items[start:end].tolist(), target)
+    for user, start, end, target in zip(examples.user.tolist(), examples.start, examples.end, examples.targets.tolist())
+  ]
 
 
 def test_every_prefix_without_the_last_two_items_is_a_training_example(data):
   assert spelled_out(splits.training_examples(data, 20)) == [
-    (0, [10], 11), (0, [10, 11], 12), (0, [10, 11, 12], 13), (2, [30], 31)]
+    (0, [10], 11),
+    (0, [10, 11], 12),
+    (0, [10, 11, 12], 13),
+    (2, [30], 31),
+  ]
 
 
 def test_last_item_is_the_test_and_last_but_one_the_validation(data):
   assert spelled_out(splits.validation_examples(data, 20)) == [
-    (0, [10, 11, 12, 13], 14), (1, [20], 21), (2, [30, 31], 32)]
+    (0, [10, 11, 12, 13], 14),
+    (1, [20], 21),
+    (2, [30, 31], 32),
+  ]
   assert spelled_out(splits.test_examples(data, 20)) == [
-    (0, [10, 11, 12, 13, 14], 15), (1, [20, 21], 22), (2, [30, 31, 32], 33)]
+    (0, [10, 11, 12, 13, 14], 15),
+    (1, [20, 21], 22),
+    (2, [30, 31, 32], 33),
+  ]
 
 
 def test_history_is_cut_to_the_latest_items_of_the_same_user(data):
@@ -47,8 +59,11 @@ def test_users_with_exactly_three_items_train_nothing_and_are_tested():
 def test_histories_are_flush_left_and_padded_behind(data):
   test = splits.test_examples(data, 20)
   pad = splits.PAD_ITEM
-  assert test.histories(6).tolist() == [[10, 11, 12, 13, 14, pad], [20, 21, pad, pad, pad, pad],
-                                        [30, 31, 32, pad, pad, pad]]
+  assert test.histories(6).tolist() == [
+    [10, 11, 12, 13, 14, pad],
+    [20, 21, pad, pad, pad, pad],
+    [30, 31, 32, pad, pad, pad],
+  ]
   assert test.histories(2).tolist() == [[13, 14], [20, 21], [31, 32]]
   assert test.histories(6).dtype == np.int32
 

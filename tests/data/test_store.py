@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from letter_jax.configuration import SyntheticConfig
 from letter_jax.data import store, synthetic
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 from tests.data.test_dataset import TEXTS, small
 
 
@@ -42,8 +42,9 @@ def test_many_users_keep_their_order_and_interactions(tmp_path, monkeypatch):
 
 
 def test_what_only_raw_files_have_is_saved_too(tmp_path):
-  raw = dataclasses.replace(small(), timestamps=np.arange(7) * 86400, item_names=('B1', 'B2', 'B3', 'B4'),
-                            preparation={'raw_events': 9})
+  raw = dataclasses.replace(
+    small(), timestamps=np.arange(7) * 86400, item_names=('B1', 'B2', 'B3', 'B4'), preparation={'raw_events': 9}
+  )
   store.save(raw, tmp_path)
   loaded = store.load(tmp_path)
   assert (loaded.item_names, loaded.preparation) == (raw.item_names, raw.preparation)
@@ -80,7 +81,7 @@ def test_damaged_files(tmp_path, file, damage):
   content = path.read_bytes()
   path.unlink()
   if damage != 'missing':
-    path.write_bytes(content[:len(content) // 2] if damage == 'half' else b'')
+    path.write_bytes(content[: len(content) // 2] if damage == 'half' else b'')
   with pytest.raises(InputError) as caught:
     store.load(tmp_path)
   message = str(caught.value)
@@ -101,11 +102,13 @@ def test_the_fingerprint_is_of_the_records_and_not_of_their_order(tmp_path):
   times = random.integers(0, 99, len(saved.interactions.items))
   changed = {
     'same': saved,
-    'items': dataclasses.replace(saved, interactions=dataclasses.replace(
-      saved.interactions, items=(saved.interactions.items + 1) % 20)),
+    'items': dataclasses.replace(
+      saved, interactions=dataclasses.replace(saved.interactions, items=(saved.interactions.items + 1) % 20)
+    ),
     'names': dataclasses.replace(saved, item_names=tuple(map(str, range(20)))),
     'times': dataclasses.replace(saved, timestamps=times),
-    'texts': dataclasses.replace(saved, texts=({**saved.texts[0], 'brand': 'other'}, *saved.texts[1:]))}
+    'texts': dataclasses.replace(saved, texts=({**saved.texts[0], 'brand': 'other'}, *saved.texts[1:])),
+  }
   found = {}
   for name, data in changed.items():
     store.save(data, tmp_path / name)
@@ -153,6 +156,7 @@ def _rewrite(shard, change):
   """An ArrayRecord file with the feature maps changed."""
   from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
   from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
+
   examples = list(map(tf_example.Example.FromString, ArrayRecordReader(str(shard)).read_all()))
   writer = ArrayRecordWriter(str(shard), 'group_size:1')
   for example in examples:
@@ -194,7 +198,8 @@ def test_a_window_is_read_a_block_at_a_time(tmp_path, monkeypatch):
   table = store.Table(tmp_path / store.TABLES['users'])
   table._readers = list(map(Reader, table._readers))
   assert [features['user_id'].int64_list.value[0] for features in table.parsed(3, 40)] == [
-    features['user_id'].int64_list.value[0] for features in table.parsed()][3:40]
+    features['user_id'].int64_list.value[0] for features in table.parsed()
+  ][3:40]
   assert sum(blocks) == 37 + 50 and max(blocks) == 7
 
 

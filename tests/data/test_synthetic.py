@@ -4,7 +4,7 @@ import pytest
 from letter_jax.configuration import SyntheticConfig
 from letter_jax.data import splits, synthetic_vocabulary
 from letter_jax.data.synthetic import synthesize
-from letter_jax.data.text_embeddings import FIELD_REPEATS
+from letter_jax.text_embeddings.tf_idf import FIELD_REPEATS
 
 SMALL = SyntheticConfig(num_users=2000, num_items=500)
 
@@ -34,14 +34,17 @@ def recalls(store):
   follows_NxN = np.zeros((data.num_items, data.num_items), np.float32)
   np.add.at(follows_NxN, (train.items[train.end - 1], train.targets), 1)
   from sklearn.feature_extraction.text import TfidfVectorizer
+
   words = TfidfVectorizer(sublinear_tf=True).fit_transform(
-    [' '.join(text[field] for field in FIELD_REPEATS) for text in store.texts])
+    [' '.join(text[field] for field in FIELD_REPEATS) for text in store.texts]
+  )
   text_UxN = (words[last_U] @ words.T).toarray()
   text_UxN[np.arange(len(last_U)), last_U] = -1
   return {
     'popularity': recall_at_10(np.tile(popularity_N, (len(targets_U), 1)), targets_U),
     'text': recall_at_10(text_UxN, targets_U),
-    'sequence': recall_at_10(follows_NxN[last_U] + 1e-3 * popularity_N / popularity_N.max(), targets_U)}
+    'sequence': recall_at_10(follows_NxN[last_U] + 1e-3 * popularity_N / popularity_N.max(), targets_U),
+  }
 
 
 def test_what_follows_what_tells_far_more_than_popularity_or_text(recalls):
@@ -64,15 +67,16 @@ def test_default_size_and_shape(store):
 
 def test_popularity_has_a_long_tail(store):
   counts = np.sort(np.bincount(store.interactions.items, minlength=store.interactions.num_items))[::-1]
-  assert counts[:len(counts) // 10].sum() > 0.35 * counts.sum()
+  assert counts[: len(counts) // 10].sum() > 0.35 * counts.sum()
   assert counts[0] < 0.02 * counts.sum()
   assert (counts == 0).mean() < 0.05
 
 
 def test_texts_belong_to_the_items_of_the_sequences(store):
   category_N = np.array([text['categories'].rpartition(' > ')[0] for text in store.texts])
-  same = np.mean([category_N[before] == category_N[after] for items in sequences(store)
-                  for before, after in zip(items, items[1:])])
+  same = np.mean(
+    [category_N[before] == category_N[after] for items in sequences(store) for before, after in zip(items, items[1:])]
+  )
   drawn_U = np.random.default_rng(0).permutation(store.interactions.items)
   assert same > 4 * np.mean(category_N[drawn_U[1:]] == category_N[drawn_U[:-1]])
 
@@ -98,8 +102,11 @@ def test_seed_decides_everything():
 def test_a_store_as_it_was_written_down():
   """Pins the draws: a platform on which these differ would give other numbers than the documented ones."""
   data = synthesize(SyntheticConfig(num_users=3, num_items=40), seed=7)
-  assert sequences(data) == [[22, 1, 20, 24, 11, 18, 33, 13, 28, 21, 25], [21, 16, 30, 25, 38, 34],
-                             [16, 4, 9, 17, 30, 6]]
+  assert sequences(data) == [
+    [22, 1, 20, 24, 11, 18, 33, 13, 28, 21, 25],
+    [21, 16, 30, 25, 38, 34],
+    [16, 4, 9, 17, 30, 6],
+  ]
   assert data.texts[0]['title'] == 'Vestermark Ridge Hand fork, stainless steel, compact, indigo'
 
 
@@ -110,9 +117,13 @@ def test_the_catalogue_does_not_depend_on_the_users():
 
 def test_habit_and_length_are_followed():
   def repeated_pairs(habit):
-    pairs = [pair for items in sequences(synthesize(SyntheticConfig(num_users=2000, habit=habit), 1))
-             for pair in zip(items, items[1:])]
+    pairs = [
+      pair
+      for items in sequences(synthesize(SyntheticConfig(num_users=2000, habit=habit), 1))
+      for pair in zip(items, items[1:])
+    ]
     return 1 - len(set(pairs)) / len(pairs)
+
   assert repeated_pairs(0.9) > 1.4 * repeated_pairs(0.5) > 1.4**2 * repeated_pairs(0.1)
   longer = synthesize(SyntheticConfig(num_users=2000, num_items=500, mean_length=15.0), 1)
   assert longer.interactions.lengths.mean() == pytest.approx(15, rel=0.05)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from letter_jax.decoding import item_trie
-from letter_jax.decoding.beam_search import Beams, beam_search, expand, top_k
+from letter_jax.decoding.beam_search import Beams, beam_search, expand
+from letter_jax.ops.top_k import top_k
 
 USERS = 8
 ROWS = 509
@@ -30,11 +31,14 @@ def with_ties_and_junk(table_BxLxRxK):
 
 def search(table_BxLxRxK, trie, beam, renormalise=False):
   """Searches with a model whose cache is the prefix (and its row): wrong reordering gives wrong scores."""
+
   def run(table_BxLxRxK, trie):
     def step(level, codes_BxW, cache):
       if level:
-        cache = {'prefix': cache['prefix'].at[:, :, level - 1].set(codes_BxW),
-                 'row': (cache['row'] * 31 + codes_BxW + 1) % ROWS}
+        cache = {
+          'prefix': cache['prefix'].at[:, :, level - 1].set(codes_BxW),
+          'row': (cache['row'] * 31 + codes_BxW + 1) % ROWS,
+        }
       log_probs_BxWxK = jax.vmap(lambda table, row: table[level, row])(table_BxLxRxK, cache['row'])
       seen.append((codes_BxW, cache))
       return log_probs_BxWxK, cache
@@ -182,15 +186,19 @@ def test_renormalised_scores_are_a_distribution_over_the_catalogue(codes_NxL):
   for user, table_LxRxK in enumerate(table_BxLxRxK):
     expected = {}
     for row, items in groups.items():
-      conditionals = [(row[:level], {other[level] for other in groups if other[:level] == row[:level]})
-                      for level in range(len(row))]
-      expected[items[0]] = sum(log_prob(table_LxRxK, prefix, row[len(prefix)])
-                               - np.log(sum(np.exp(log_prob(table_LxRxK, prefix, code)) for code in siblings))
-                               for prefix, siblings in conditionals)
+      conditionals = [
+        (row[:level], {other[level] for other in groups if other[:level] == row[:level]}) for level in range(len(row))
+      ]
+      expected[items[0]] = sum(
+        log_prob(table_LxRxK, prefix, row[len(prefix)])
+        - np.log(sum(np.exp(log_prob(table_LxRxK, prefix, code)) for code in siblings))
+        for prefix, siblings in conditionals
+      )
     there = beams.items_BxW[user] >= 0
     assert sorted(beams.items_BxW[user][there]) == sorted(expected)
-    np.testing.assert_allclose(beams.scores_BxW[user][there], [expected[item] for item in beams.items_BxW[user][there]],
-                               atol=1e-5)
+    np.testing.assert_allclose(
+      beams.scores_BxW[user][there], [expected[item] for item in beams.items_BxW[user][there]], atol=1e-5
+    )
     assert np.exp(beams.scores_BxW[user][there]).sum() == pytest.approx(1, abs=1e-5)
     assert (beams.scores_BxW[user] == -np.sort(-beams.scores_BxW[user])).all()
 
@@ -219,8 +227,12 @@ def test_expanded_beams_list_the_items_of_shared_ids_one_after_the_other(name, k
   assert items_BxK.dtype == np.int32 and scores_BxK.dtype == np.float32
   groups = groups_of(codes_NxL)
   for user in range(USERS):
-    expected = [(item, score) for first, score in zip(beams.items_BxW[user], beams.scores_BxW[user]) if first >= 0
-                for item in groups[tuple(codes_NxL[first].tolist())]]
+    expected = [
+      (item, score)
+      for first, score in zip(beams.items_BxW[user], beams.scores_BxW[user])
+      if first >= 0
+      for item in groups[tuple(codes_NxL[first].tolist())]
+    ]
     expected = (expected + [(-1, -np.inf)] * k)[:k]
     assert list(zip(items_BxK[user].tolist(), scores_BxK[user].tolist())) == expected
 

@@ -24,8 +24,9 @@ def search(table_BxLxK, codes_NxL, allowed_N, had_BxH, beam, renormalise):
       width = 1 if codes_BxW is None else codes_BxW.shape[1]
       return jnp.repeat(table_BxLxK[:, None, level], width, axis=1), cache
 
-    beams = beam_search(step, None, trie, beam, len(table_BxLxK), renormalise,
-                        still_allowed(paths, candidates, had_BxH))
+    beams = beam_search(
+      step, None, trie, beam, len(table_BxLxK), renormalise, still_allowed(paths, candidates, had_BxH)
+    )
     return best_items(beams, trie, paths, candidates, had_BxH)
 
   trie = item_trie.build(codes_NxL)
@@ -35,8 +36,9 @@ def search(table_BxLxK, codes_NxL, allowed_N, had_BxH, beam, renormalise):
 
 def once(had_BxH):
   """Each item of a row once."""
-  return np.array([[item if item not in row[:place] else -1 for place, item in enumerate(row)]
-                   for row in had_BxH.tolist()], np.int32)
+  return np.array(
+    [[item if item not in row[:place] else -1 for place, item in enumerate(row)] for row in had_BxH.tolist()], np.int32
+  )
 
 
 def scores_of(table_LxK, codes_NxL, renormalise):
@@ -77,17 +79,18 @@ def test_the_list_is_that_of_all_items_without_those_struck_off(codes_NxL, renor
   items, scores = search(table_BxLxK, codes_NxL, allowed_N, had_BxH, ITEMS, renormalise)
   for user in range(USERS):
     expected = struck_off(table_BxLxK[user], codes_NxL, renormalise, allowed_N, had_BxH[user])
-    assert items[user, :len(expected)].tolist() == [item for item, _ in expected]
-    np.testing.assert_allclose(scores[user, :len(expected)], [score for _, score in expected], rtol=1e-4)
-    assert (items[user, len(expected):] == -1).all() and (scores[user, len(expected):] == -np.inf).all()
+    assert items[user, : len(expected)].tolist() == [item for item, _ in expected]
+    np.testing.assert_allclose(scores[user, : len(expected)], [score for _, score in expected], rtol=1e-4)
+    assert (items[user, len(expected) :] == -1).all() and (scores[user, len(expected) :] == -np.inf).all()
 
 
 def test_a_narrow_beam_is_not_filled_with_what_may_not_come_out():
   """The model is sure of the items that the user had; each has a prefix of its own."""
   codes_NxL = np.array([[code, 0, 0] for code in range(K)] + [[0, 1, 0], [1, 1, 0]], np.int32)
-  table_LxK = np.log(np.array([[.3, .25, .2, .15, .09, .01], [.9, .1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]]) + 1e-9)
-  items, _ = search(table_LxK[None].astype(np.float32), codes_NxL, np.ones(8, bool),
-                    np.array([[0, 2, 3, 4, 5, 1]]), 2, False)
+  table_LxK = np.log(np.array([[0.3, 0.25, 0.2, 0.15, 0.09, 0.01], [0.9, 0.1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]]) + 1e-9)
+  items, _ = search(
+    table_LxK[None].astype(np.float32), codes_NxL, np.ones(8, bool), np.array([[0, 2, 3, 4, 5, 1]]), 2, False
+  )
   assert items.tolist() == [[6, 7]]
   items, _ = search(table_LxK[None].astype(np.float32), codes_NxL, np.arange(8) == 5, np.array([[-1]]), 2, False)
   assert items.tolist() == [[5, -1]]

@@ -13,9 +13,16 @@ def random_codes(seed, num_items, levels, codebook_size):
   return np.random.default_rng(seed).integers(0, codebook_size, (num_items, levels))
 
 
-CATALOGUES = [random_codes(0, 60, 4, 5), random_codes(1, 200, 3, 4), random_codes(2, 300, 2, 300),
-              random_codes(3, 50, 9, 2048), np.array([[1, 0, 3]]), np.array([[0], [1]]), np.array([[1]]),
-              np.array([[0, 0], [0, 0], [0, 0]])]
+CATALOGUES = [
+  random_codes(0, 60, 4, 5),
+  random_codes(1, 200, 3, 4),
+  random_codes(2, 300, 2, 300),
+  random_codes(3, 50, 9, 2048),
+  np.array([[1, 0, 3]]),
+  np.array([[0], [1]]),
+  np.array([[1]]),
+  np.array([[0, 0], [0, 0], [0, 0]]),
+]
 
 
 @pytest.mark.parametrize('codes_NxL', CATALOGUES, ids=lambda codes: f'{codes.shape}')
@@ -91,11 +98,13 @@ def test_the_cost_of_a_step_depends_on_the_branching_and_not_on_the_catalogue():
     step = jax.jit(item_trie.children, static_argnums=1)
     compiled = step.lower(item_trie.build(every_id), levels - 1, np.zeros((2, 3), np.int32)).compile()
     return compiled.memory_analysis().temp_size_in_bytes, compiled.cost_analysis()['flops']
+
   assert cost(3) == cost(8)
 
 
-@pytest.mark.parametrize('codes_NxL', [np.zeros((0, 4), int), np.zeros((4, 0), int), np.zeros(4, int), np.zeros((2, 2)),
-                                       np.array([[0, -1]])])
+@pytest.mark.parametrize(
+  'codes_NxL', [np.zeros((0, 4), int), np.zeros((4, 0), int), np.zeros(4, int), np.zeros((2, 2)), np.array([[0, -1]])]
+)
 def test_what_is_no_catalogue_is_refused(codes_NxL):
   with pytest.raises(ValueError, match='semantic IDs must'):
     item_trie.build(codes_NxL)

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from letter_jax.decoding.beam_search import beam_search
 from letter_jax.decoding.user_search import BUCKETS, UserSearch
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
-from letter_jax.training import sharding
 from tests.small_data import distinct_codes, interactions
 
 NUM_ITEMS, LEVELS, K = 25, 2, 6
@@ -57,8 +57,10 @@ def evaluator_of(codes_NxL, batch_size=8, beam=20):
 
 
 def histories_and_targets(examples):
-  return [(examples.items[start:end].tolist(), int(target))
-          for start, end, target in zip(examples.start, examples.end, examples.targets)]
+  return [
+    (examples.items[start:end].tolist(), int(target))
+    for start, end, target in zip(examples.start, examples.end, examples.targets)
+  ]
 
 
 def gain(place, k):
@@ -69,10 +71,12 @@ def averages(places_of_users):
   """Metrics where a user's rank is one of some places, all alike likely; none where the target is not found."""
   result = {}
   for k in KS:
-    result[f'recall@{k}'] = np.mean([np.mean([place < k for place in places]) if places else 0.0
-                                     for places in places_of_users])
-    result[f'ndcg@{k}'] = np.mean([np.mean([gain(place, k) for place in places]) if places else 0.0
-                                   for places in places_of_users])
+    result[f'recall@{k}'] = np.mean(
+      [np.mean([place < k for place in places]) if places else 0.0 for places in places_of_users]
+    )
+    result[f'ndcg@{k}'] = np.mean(
+      [np.mean([gain(place, k) for place in places]) if places else 0.0 for places in places_of_users]
+    )
   return result
 
 

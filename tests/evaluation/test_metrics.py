@@ -35,8 +35,8 @@ def test_expected_metrics_are_means_over_the_group():
   ahead, group = map(np.ravel, np.meshgrid(np.arange(25), [1, 2, 3, 7, 30], indexing='ij'))
   expected = [metrics_of_ranks(range(a, a + g)) for a, g in zip(ahead, group)]
   for i in range(len(ahead)):
-    one = expected_metrics(ahead[i:i + 1], group[i:i + 1], np.ones(1, bool), np.ones(1))
-    assert_sums_are(one, expected[i:i + 1])
+    one = expected_metrics(ahead[i : i + 1], group[i : i + 1], np.ones(1, bool), np.ones(1))
+    assert_sums_are(one, expected[i : i + 1])
   together = expected_metrics(ahead, group, np.ones(len(ahead), bool), np.ones(len(ahead)))
   assert_sums_are(together, expected)
   clipped = np.clip((10 - ahead) / group, 0, 1).sum()
@@ -112,16 +112,18 @@ def metrics_of_scores(scores_BxN, target_B, weight_B, ks=metrics.KS):
 
 def test_other_ks_can_be_asked_for():
   sums = metrics_of_scores(jnp.array([[3.0, 2.0, 1.0]]), jnp.array([1]), jnp.ones(1), ks=(2, 3))
-  assert metrics.summarize(sums) == pytest.approx({name: 1.0 if name[0] == 'r' else 1 / math.log2(3)
-                                                   for name in ('recall@2', 'recall@3', 'ndcg@2', 'ndcg@3')})
+  assert metrics.summarize(sums) == pytest.approx(
+    {name: 1.0 if name[0] == 'r' else 1 / math.log2(3) for name in ('recall@2', 'recall@3', 'ndcg@2', 'ndcg@3')}
+  )
 
 
 def test_batches_merge_to_the_whole():
   random = np.random.default_rng(2)
   ahead, group, found = random.integers(0, 30, 100), random.integers(1, 4, 100), random.random(100) < 0.8
   whole = metrics.summarize(expected_metrics(ahead, group, found, np.ones(100)))
-  batches = [expected_metrics(ahead[i:i + 20], group[i:i + 20], found[i:i + 20], np.ones(20))
-             for i in range(0, 100, 20)]
+  batches = [
+    expected_metrics(ahead[i : i + 20], group[i : i + 20], found[i : i + 20], np.ones(20)) for i in range(0, 100, 20)
+  ]
   merged = metrics.merge(batches)
   assert merged['recall@10'][1] == 100
   assert metrics.summarize(merged) == pytest.approx(whole, rel=1e-6)

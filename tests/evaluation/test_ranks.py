@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from letter_jax.errors import InputError
 from letter_jax.evaluation import metrics, ranks
+from letter_jax.system.errors import InputError
 
 RANKS_3xU = np.array([[0, 3, 9, 12, 0, 18, 30], [1, 1, 1, 4, 3, 5, 1], [1, 1, 1, 1, 1, 1, 0]], np.int32)
 

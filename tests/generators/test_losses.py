@@ -13,8 +13,11 @@ from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 @pytest.fixture(scope='module')
 def batch():
   random = np.random.default_rng(0)
-  return (random.normal(0, 3, (4, 3, 11)).astype(np.float32), random.integers(0, 11, (4, 3)).astype(np.int32),
-          (random.random((4, 3)) < 0.6).astype(np.float32))
+  return (
+    random.normal(0, 3, (4, 3, 11)).astype(np.float32),
+    random.integers(0, 11, (4, 3)).astype(np.int32),
+    (random.random((4, 3)) < 0.6).astype(np.float32),
+  )
 
 
 @jax.jit
@@ -53,8 +56,10 @@ def test_tokens_without_weight_count_nothing(batch):
 
 def test_a_small_tau_weighs_hard_negatives_more():
   logits = np.array([[2.0, 1.9, -3.0]], np.float32)
-  push = {tau: np.asarray(loss_count_and_gradient(logits, np.array([0]), np.ones(1, np.float32), tau)[2])[0]
-          for tau in (1.0, 0.5)}
+  push = {
+    tau: np.asarray(loss_count_and_gradient(logits, np.array([0]), np.ones(1, np.float32), tau)[2])[0]
+    for tau in (1.0, 0.5)
+  }
   hard, easy = 1, 2
   assert push[0.5][hard] / push[0.5][easy] > 10 * push[1.0][hard] / push[1.0][easy]
 
@@ -73,8 +78,9 @@ NODES_NxL = item_trie.nodes_of_items(TRIE)
 
 @functools.partial(jax.jit, static_argnums=2)
 def catalogue_loss_and_gradient(logits_LxBxSxK, items_BxS, temperature):
-  loss = lambda logits: catalogue_loss(logits, items_BxS, jnp.asarray(CODES_NxL), jnp.asarray(NODES_NxL), TRIE,
-                                       temperature)
+  loss = lambda logits: catalogue_loss(
+    logits, items_BxS, jnp.asarray(CODES_NxL), jnp.asarray(NODES_NxL), TRIE, temperature
+  )
   (total, count), gradient = jax.value_and_grad(loss, has_aux=True)(logits_LxBxSxK)
   return total, count, gradient
 
@@ -117,7 +123,8 @@ def test_what_a_model_says_of_ids_that_do_not_exist_costs_nothing(loud):
     for level in range(3):
       louder[level, 0, item, np.setdiff1d(np.arange(4), legal_codes(item, level))] = loud
   items = np.arange(5)[None]
-  (total, _, gradient), (louder_total, _, louder_gradient) = (catalogue_loss_and_gradient(each, items, 1.0)
-                                                              for each in (logits, louder))
+  (total, _, gradient), (louder_total, _, louder_gradient) = (
+    catalogue_loss_and_gradient(each, items, 1.0) for each in (logits, louder)
+  )
   assert float(louder_total) == float(total)
   np.testing.assert_array_equal(louder_gradient, gradient)

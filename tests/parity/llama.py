@@ -23,10 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from letter_jax import sharding
 from letter_jax.configuration import LoRAConfig
-from letter_jax.generators import llama_weights, lora
-from letter_jax.generators.llama import Architecture, Llama, RopeScaling
-from letter_jax.training import sharding
+from letter_jax.generators.lc_rec import lora
+from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.llama import Architecture, Llama, RopeScaling
 from tests.parity.comparison import Comparison
 
 DECODED = 3  # tokens of each example that go through the cache
@@ -51,13 +52,14 @@ def main(path: str) -> int:
   with jax.default_matmul_precision('highest'):
     compare('logits', _logits(architecture, params, tokens, real)[real], golden['logits'][real], 1e-4)
     packed = _packed(tokens, real)
-    (loss, logits), gradient = jax.jit(jax.value_and_grad(
-      lambda params: _loss(architecture, params, *packed), has_aux=True))(params)
+    (loss, logits), gradient = jax.jit(
+      jax.value_and_grad(lambda params: _loss(architecture, params, *packed), has_aux=True)
+    )(params)
     compare('packed_logits', np.asarray(logits)[packed[1] > 0], golden['logits'][real], 1e-4)
     compare('loss', loss, golden['loss'], 1e-5)
     for name, value in llama_weights.to_hugging_face(gradient, architecture).items():
       compare(f'grad/{name}', value, golden[f'grad/{name}'], 1e-4)
-    expected = np.stack([golden['logits'][row, length - DECODED - 1:length] for row, length in enumerate(lengths)])
+    expected = np.stack([golden['logits'][row, length - DECODED - 1 : length] for row, length in enumerate(lengths)])
     compare('cached_logits', _cached(architecture, params, tokens, lengths), expected, 1e-4)
   return compare.exit_code()
 
@@ -88,10 +90,14 @@ def _packed(tokens, real):
   for first in range(0, len(tokens), 2):
     examples = [tokens[row][real[row]] for row in (first, first + 1)]
     row = np.zeros((3, 2 * tokens.shape[1]), np.int32)
-    for place, values in enumerate([
-        np.concatenate(examples), np.repeat([1, 2], [len(example) for example in examples]),
-        np.concatenate([np.arange(len(example)) for example in examples])]):
-      row[place, :len(values)] = values
+    for place, values in enumerate(
+      [
+        np.concatenate(examples),
+        np.repeat([1, 2], [len(example) for example in examples]),
+        np.concatenate([np.arange(len(example)) for example in examples]),
+      ]
+    ):
+      row[place, : len(values)] = values
     rows.append(row)
   return tuple(np.stack(rows, axis=1))
 
@@ -126,7 +132,8 @@ PEERS = {
   'llama': dict(kv_heads=2, rope_scaling=RopeScaling('llama3', 4.0, 1.0, 4.0, 32), rope_theta=100.0),
   'llama_linear_tied': dict(kv_heads=4, rope_scaling=RopeScaling('linear', 2.0), tied=True),
   'qwen2': dict(kv_heads=2, qkv_bias=True),
-  'qwen3': dict(kv_heads=1, qk_norm=True, tied=True)}
+  'qwen3': dict(kv_heads=1, qk_norm=True, tied=True),
+}
 
 
 def peer() -> int:
@@ -149,17 +156,23 @@ def peer() -> int:
       with torch.no_grad():
         expected = model(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
       hidden = Llama(architecture, adapters).apply(
-        {'params': params}, tokens, np.ones_like(tokens), np.broadcast_to(np.arange(9), tokens.shape))
-      compare(f'{name}/written_here', Llama(architecture).apply({'params': params}, hidden, method=Llama.logits),
-              expected, 1e-4)
+        {'params': params}, tokens, np.ones_like(tokens), np.broadcast_to(np.arange(9), tokens.shape)
+      )
+      compare(
+        f'{name}/written_here',
+        Llama(architecture).apply({'params': params}, hidden, method=Llama.logits),
+        expected,
+        1e-4,
+      )
       model.save_pretrained(theirs, max_shard_size='20KB')
       assert (theirs / llama_weights.INDEX).exists()
       again, base = _read(theirs, architecture.new_tokens)
       new = {'new_embedding': model.get_input_embeddings().weight.detach().numpy()[32:]}
       if not again.tied:
         new['new_head'] = model.get_output_embeddings().weight.detach().numpy()[32:]
-      compare(f'{name}/written_there', _logits(again, {**base, **new}, tokens, np.ones(tokens.shape, bool)), expected,
-              1e-4)
+      compare(
+        f'{name}/written_there', _logits(again, {**base, **new}, tokens, np.ones(tokens.shape, bool)), expected, 1e-4
+      )
       compare.equal(f'{name}/architecture', repr(again), repr(architecture))
   return compare.exit_code()
 

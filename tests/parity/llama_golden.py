@@ -21,14 +21,31 @@ def main(folder: str) -> None:
   import torch
   import transformers
 
-  sizes = dict(vocab_size=44, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
-               num_key_value_heads=2, head_dim=8, max_position_embeddings=64, initializer_range=0.3, rms_norm_eps=1e-5)
+  sizes = dict(
+    vocab_size=44,
+    hidden_size=24,
+    intermediate_size=40,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    max_position_embeddings=64,
+    initializer_range=0.3,
+    rms_norm_eps=1e-5,
+  )
   # Waves on both sides of the blend and within it.
-  llama3 = {'rope_type': 'llama3', 'rope_theta': 100.0, 'factor': 4.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
-            'original_max_position_embeddings': 32}
+  llama3 = {
+    'rope_type': 'llama3',
+    'rope_theta': 100.0,
+    'factor': 4.0,
+    'low_freq_factor': 1.0,
+    'high_freq_factor': 4.0,
+    'original_max_position_embeddings': 32,
+  }
   models = {
     'llama': (transformers.LlamaForCausalLM, transformers.LlamaConfig(**sizes, rope_parameters=llama3)),
-    'qwen3': (transformers.Qwen3ForCausalLM, transformers.Qwen3Config(**sizes, tie_word_embeddings=True))}
+    'qwen3': (transformers.Qwen3ForCausalLM, transformers.Qwen3Config(**sizes, tie_word_embeddings=True)),
+  }
   for name, (kind, config) in models.items():
     torch.manual_seed(0)
     model = kind(config)
@@ -42,11 +59,16 @@ def main(folder: str) -> None:
     result.loss.backward()
     config.architectures = [kind.__name__]
     np.savez_compressed(
-      pathlib.Path(folder, f'{name}_reference.npz'), config=config.to_json_string(use_diff=False),
-      new_tokens=NEW_TOKENS, tokens=tokens.numpy().astype(np.int32), lengths=np.array(LENGTHS, np.int32),
-      logits=result.logits.detach().numpy(), loss=result.loss.detach().numpy(),
+      pathlib.Path(folder, f'{name}_reference.npz'),
+      config=config.to_json_string(use_diff=False),
+      new_tokens=NEW_TOKENS,
+      tokens=tokens.numpy().astype(np.int32),
+      lengths=np.array(LENGTHS, np.int32),
+      logits=result.logits.detach().numpy(),
+      loss=result.loss.detach().numpy(),
       **{f'param/{key}': value.detach().numpy() for key, value in model.named_parameters()},
-      **{f'grad/{key}': value.grad.numpy() for key, value in model.named_parameters()})
+      **{f'grad/{key}': value.grad.numpy() for key, value in model.named_parameters()},
+    )
 
 
 if __name__ == '__main__':

@@ -43,9 +43,14 @@ def main(path: str) -> int:
   with jax.default_matmul_precision('highest'):
     gradients, (output, losses) = jax.jit(jax.grad(total, has_aux=True))(params)
     nearest = jax.jit(lambda params: model.apply({'params': params}, x_NxT, training=False))(params)
-  for name, value in (('reconstruction_loss', losses.reconstruction), ('contrastive_loss', losses.contrastive),
-                      ('diversity_loss_per_level', losses.diversity_L), ('mse_per_level', losses.codebook_L),
-                      ('quantizer_loss', losses.quantizer), ('total_loss', losses.total)):
+  for name, value in (
+    ('reconstruction_loss', losses.reconstruction),
+    ('contrastive_loss', losses.contrastive),
+    ('diversity_loss_per_level', losses.diversity_L),
+    ('mse_per_level', losses.codebook_L),
+    ('quantizer_loss', losses.quantizer),
+    ('total_loss', losses.total),
+  ):
     compare(name, value, golden[name], 1e-5)
   # By value the codebook term again; the two differ in whom the gradient reaches.
   compare('commitment_per_level', losses.commitment_L, golden['mse_per_level'], 1e-5)
@@ -71,18 +76,31 @@ def read_config(golden) -> tuple[RQVAEConfig, int]:
   levels = golden['indices'].shape[1]
   codebook_size, latent_dim = golden['param/rq.vq_layers.0.embedding.weight'].shape
   config = RQVAEConfig(
-    hidden=tuple(out for out, _ in widths[:-1]), latent_dim=latent_dim, levels=levels, codebook_size=codebook_size,
-    commitment=float(golden['mu']), alpha=float(golden['alpha']), beta=float(golden['beta']),
-    sinkhorn_epsilon=float(golden['sinkhorn_epsilon'][-1]), sinkhorn_iterations=int(golden['sinkhorn_iters']))
+    hidden=tuple(out for out, _ in widths[:-1]),
+    latent_dim=latent_dim,
+    levels=levels,
+    codebook_size=codebook_size,
+    commitment=float(golden['mu']),
+    alpha=float(golden['alpha']),
+    beta=float(golden['beta']),
+    sinkhorn_epsilon=float(golden['sinkhorn_epsilon'][-1]),
+    sinkhorn_iterations=int(golden['sinkhorn_iters']),
+  )
   return config, widths[0][1]
 
 
 def read_params(golden, config: RQVAEConfig):
   """The file's parameters in the shape of `RQVAE`'s."""
+
   def mlp(name):
-    return {f'layer_{layer}': {'kernel': golden[f'param/{name}.mlp_layers.{i}.weight'].T,
-                               'bias': golden[f'param/{name}.mlp_layers.{i}.bias']}
-            for layer, i in enumerate(layers(golden, name))}
+    return {
+      f'layer_{layer}': {
+        'kernel': golden[f'param/{name}.mlp_layers.{i}.weight'].T,
+        'bias': golden[f'param/{name}.mlp_layers.{i}.bias'],
+      }
+      for layer, i in enumerate(layers(golden, name))
+    }
+
   codebooks = [golden[f'param/rq.vq_layers.{level}.embedding.weight'] for level in range(config.levels)]
   return {'encoder': mlp('encoder'), 'decoder': mlp('decoder'), 'codebooks': np.stack(codebooks)}
 
@@ -94,8 +112,9 @@ def by_reference_name(tree, golden):
     for layer, i in enumerate(layers(golden, name)):
       named[f'{name}.mlp_layers.{i}.weight'] = tree[name][f'layer_{layer}']['kernel'].T
       named[f'{name}.mlp_layers.{i}.bias'] = tree[name][f'layer_{layer}']['bias']
-  named.update({f'rq.vq_layers.{level}.embedding.weight': codebook_Kxd
-                for level, codebook_Kxd in enumerate(tree['codebooks'])})
+  named.update(
+    {f'rq.vq_layers.{level}.embedding.weight': codebook_Kxd for level, codebook_Kxd in enumerate(tree['codebooks'])}
+  )
   return named
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from letter_jax.configuration import T5Config
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import beam_search
-from letter_jax.generators import t5_weights
 from letter_jax.generators.losses import ranking_guided_loss
-from letter_jax.generators.t5 import T5
-from letter_jax.generators.t5_search import t5_step
+from letter_jax.generators.tiger import weights as t5_weights
+from letter_jax.generators.tiger.search import t5_step
+from letter_jax.generators.tiger.t5 import T5
 from letter_jax.generators.vocabulary import FIRST_CODE, Vocabulary
 from tests.parity.comparison import Comparison
 
@@ -28,7 +28,7 @@ def main(path: str) -> int:
   vocabulary_size, d_model, d_kv, d_ff, layers, heads = (int(n) for n in golden['config'])
   config = T5Config(d_model=d_model, d_kv=d_kv, d_ff=d_ff, layers=layers, heads=heads, dropout=0.0)
   model = T5(config, vocabulary_size)
-  tensors = {name[len('param/'):]: value for name, value in golden.items() if name.startswith('param/')}
+  tensors = {name[len('param/') :]: value for name, value in golden.items() if name.startswith('param/')}
   params = t5_weights.from_hugging_face(tensors, config, path)
   tokens, labels = jnp.asarray(golden['input_ids']), jnp.asarray(golden['labels'])[:, None]
   segments = (tokens != 0).astype(jnp.int32)
@@ -36,13 +36,20 @@ def main(path: str) -> int:
 
   def losses(params):
     logits = model.apply({'params': params}, tokens, segments, labels)
+
     def mean(tau, length):
-      total, count = ranking_guided_loss(logits[:, :, :length], labels[:, :, :length],
-                                         jnp.ones(labels[:, :, :length].shape), tau)
+      total, count = ranking_guided_loss(
+        logits[:, :, :length], labels[:, :, :length], jnp.ones(labels[:, :, :length].shape), tau
+      )
       return total / count
+
     length, codes = labels.shape[-1], golden['codes'].shape[1]
-    values = {'loss': mean(1.0, length), 'loss_tau07': mean(0.7, length),
-              'loss_codes': mean(1.0, codes), 'loss_codes_tau07': mean(0.7, codes)}
+    values = {
+      'loss': mean(1.0, length),
+      'loss_tau07': mean(0.7, length),
+      'loss_codes': mean(1.0, codes),
+      'loss_codes_tau07': mean(0.7, codes),
+    }
     return values['loss'], (values, logits[:, 0])
 
   with jax.default_matmul_precision('highest'):
@@ -62,8 +69,12 @@ def main(path: str) -> int:
     vocabulary = Vocabulary(levels, (vocabulary_size - FIRST_CODE) // levels)
     trie = item_trie.build(codes_NxL)
     beams = int(golden['num_beams'])
-    search = jax.jit(lambda params, width: beam_search(
-      *t5_step(model, params, vocabulary, tokens, segments > 0), trie, width, len(tokens)), static_argnums=1)
+    search = jax.jit(
+      lambda params, width: beam_search(
+        *t5_step(model, params, vocabulary, tokens, segments > 0), trie, width, len(tokens)
+      ),
+      static_argnums=1,
+    )
     found = search(params, beams)
     sequences = vocabulary.tokens(jnp.asarray(codes_NxL))[found.items_BxW]
     compare.equal('beam_sequences', sequences, golden['beam_sequences'][..., 1:])

@@ -1,11 +1,9 @@
-import pathlib
-
 import numpy as np
 import pytest
 
 from tests.parity import llama
+from tests.paths import GOLDEN
 
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 FILES = ('llama_reference.npz', 'qwen3_reference.npz')
 
 
@@ -17,7 +15,8 @@ def test_the_reference_numbers_hold(capsys, file):
   with np.load(GOLDEN / file) as golden:
     compared = {'logits', 'packed_logits', 'cached_logits', 'loss', *(name for name in golden if 'grad/' in name)}
     assert {name.removeprefix('param/') for name in golden if 'param/' in name} == {
-      name.removeprefix('grad/') for name in compared if 'grad/' in name}
+      name.removeprefix('grad/') for name in compared if 'grad/' in name
+    }
   errors = dict(line.split('  ') for line in lines[:-1])
   assert errors.keys() == compared
   assert all(0 <= float(error) <= 1e-4 for error in errors.values())
@@ -27,8 +26,9 @@ def test_numbers_that_do_not_hold_are_named(capsys, tmp_path):
   with np.load(GOLDEN / FILES[1]) as golden:
     changed = dict(golden)
   gradient = 'grad/model.layers.1.self_attn.k_norm.weight'
-  changed.update({'loss': changed['loss'] * (1 + 3e-5),
-                  gradient: changed[gradient] + 3e-4 * np.abs(changed[gradient]).max()})
+  changed.update(
+    {'loss': changed['loss'] * (1 + 3e-5), gradient: changed[gradient] + 3e-4 * np.abs(changed[gradient]).max()}
+  )
   np.savez(tmp_path / 'changed.npz', **changed)
   assert llama.main(str(tmp_path / 'changed.npz')) == 1
   lines = capsys.readouterr().out.splitlines()

@@ -1,19 +1,29 @@
-import pathlib
-
 import numpy as np
 
 from tests.parity import rqvae
+from tests.paths import GOLDEN
 
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'rqvae_reference.npz'
-INPUTS = {'x', 'item_index', 'cf', 'cluster_labels', 'positives', 'alpha', 'beta', 'mu', 'sinkhorn_epsilon',
-          'sinkhorn_iters', 'sinkhorn_in'}
+RQVAE_GOLDEN = GOLDEN / 'rqvae_reference.npz'
+INPUTS = {
+  'x',
+  'item_index',
+  'cf',
+  'cluster_labels',
+  'positives',
+  'alpha',
+  'beta',
+  'mu',
+  'sinkhorn_epsilon',
+  'sinkhorn_iters',
+  'sinkhorn_in',
+}
 
 
 def test_the_reference_numbers_hold(capsys):
-  assert rqvae.main(str(GOLDEN)) == 0
+  assert rqvae.main(str(RQVAE_GOLDEN)) == 0
   lines = capsys.readouterr().out.splitlines()
   assert lines[-1] == 'all hold'
-  with np.load(GOLDEN) as golden:
+  with np.load(RQVAE_GOLDEN) as golden:
     compared = {name for name in golden if name not in INPUTS and not name.startswith('param/')}
   errors = dict(line.split('  ') for line in lines[:-1])
   assert errors.keys() == compared | {'commitment_per_level'}
@@ -21,14 +31,20 @@ def test_the_reference_numbers_hold(capsys):
 
 
 def test_numbers_that_do_not_hold_are_named(capsys, tmp_path):
-  with np.load(GOLDEN) as golden:
+  with np.load(RQVAE_GOLDEN) as golden:
     changed = dict(golden)
   codes_NxL = changed['indices'].copy()
   codes_NxL[5, 3] += 1
   gradient = 'grad/encoder.mlp_layers.4.weight'
-  changed.update({'diversity_loss_per_level': changed['diversity_loss_per_level'] * (1 + np.array([0, 0, 3e-5, 0])),
-                  'indices': codes_NxL, gradient: changed[gradient] + 3e-4 * np.abs(changed[gradient]).max(),
-                  'latent': changed['latent'][:-1], 'sinkhorn_out': np.full_like(changed['sinkhorn_out'], np.nan)})
+  changed.update(
+    {
+      'diversity_loss_per_level': changed['diversity_loss_per_level'] * (1 + np.array([0, 0, 3e-5, 0])),
+      'indices': codes_NxL,
+      gradient: changed[gradient] + 3e-4 * np.abs(changed[gradient]).max(),
+      'latent': changed['latent'][:-1],
+      'sinkhorn_out': np.full_like(changed['sinkhorn_out'], np.nan),
+    }
+  )
   np.savez(tmp_path / 'changed.npz', **changed)
   assert rqvae.main(str(tmp_path / 'changed.npz')) == 1
   lines = capsys.readouterr().out.splitlines()
@@ -37,7 +53,7 @@ def test_numbers_that_do_not_hold_are_named(capsys, tmp_path):
 
 
 def test_changed_inputs_fail_too(tmp_path):
-  with np.load(GOLDEN) as golden:
+  with np.load(RQVAE_GOLDEN) as golden:
     changed = dict(golden)
   np.savez(tmp_path / 'changed.npz', **{**changed, 'mu': changed['mu'] * 1.01})
   assert rqvae.main(str(tmp_path / 'changed.npz')) == 1

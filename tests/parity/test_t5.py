@@ -1,17 +1,16 @@
-import pathlib
-
 import numpy as np
 
 from tests.parity import t5
+from tests.paths import GOLDEN
 
-GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 't5_reference.npz'
+T5_GOLDEN = GOLDEN / 't5_reference.npz'
 
 
 def test_the_reference_numbers_hold(capsys):
-  assert t5.main(str(GOLDEN)) == 0
+  assert t5.main(str(T5_GOLDEN)) == 0
   lines = capsys.readouterr().out.splitlines()
   assert lines[-1] == 'all hold'
-  with np.load(GOLDEN) as golden:
+  with np.load(T5_GOLDEN) as golden:
     inputs = {'input_ids', 'labels', 'codes', 'tokens', 'config', 'num_beams'}
     compared = {name for name in golden if name not in inputs and not name.startswith('param/')}
   errors = dict(line.split('  ') for line in lines[:-1])
@@ -20,15 +19,20 @@ def test_the_reference_numbers_hold(capsys):
 
 
 def test_numbers_that_do_not_hold_are_named(capsys, tmp_path):
-  with np.load(GOLDEN) as golden:
+  with np.load(T5_GOLDEN) as golden:
     changed = dict(golden)
   swapped = changed['beam_sequences'].copy()
   swapped[0, [0, 1]] = swapped[0, [1, 0]]
   gradient = 'grad/encoder.block.1.layer.0.SelfAttention.k.weight'
-  changed.update({'loss_tau07': changed['loss_tau07'] * (1 + 3e-5), 'beam_sequences': swapped,
-                  gradient: changed[gradient] + 3e-4 * np.abs(changed[gradient]).max(),
-                  'item_log_likelihood': np.full_like(changed['item_log_likelihood'], np.nan),
-                  'logits': changed['logits'][:-1]})
+  changed.update(
+    {
+      'loss_tau07': changed['loss_tau07'] * (1 + 3e-5),
+      'beam_sequences': swapped,
+      gradient: changed[gradient] + 3e-4 * np.abs(changed[gradient]).max(),
+      'item_log_likelihood': np.full_like(changed['item_log_likelihood'], np.nan),
+      'logits': changed['logits'][:-1],
+    }
+  )
   np.savez(tmp_path / 'changed.npz', **changed)
   assert t5.main(str(tmp_path / 'changed.npz')) == 1
   lines = capsys.readouterr().out.splitlines()

@@ -17,11 +17,27 @@ import tempfile
 import numpy as np
 
 from letter_jax.configuration import TextEmbeddingsConfig
-from letter_jax.data.language_models import embed_items, load_model
+from letter_jax.text_embeddings.language_models import embed_items, load_model
 from tests.parity.comparison import Comparison
 
-WORDS = ['copper', 'kettle', 'garden', 'hose', 'red', 'green', 'blue', 'large', 'small', 'of', 'the', 'for', 'tea',
-         'home', ',', '.']
+WORDS = [
+  'copper',
+  'kettle',
+  'garden',
+  'hose',
+  'red',
+  'green',
+  'blue',
+  'large',
+  'small',
+  'of',
+  'the',
+  'for',
+  'tea',
+  'home',
+  ',',
+  '.',
+]
 ITEMS = [
   {'title': 'red kettle', 'brand': 'home', 'categories': 'tea > home', 'description': 'large copper kettle for tea'},
   {'title': 'garden hose', 'brand': '', 'categories': 'garden', 'description': ' '.join(WORDS * 2)},
@@ -29,8 +45,13 @@ ITEMS = [
   {'title': 'hose', 'brand': 'green', 'categories': '', 'description': ''},
   {'title': '', 'brand': '', 'categories': '', 'description': 'small kettle'},
 ]
-JOINED = ['red kettle. home. tea, home. large copper kettle for tea', f'garden hose. garden. {" ".join(WORDS * 2)}', '',
-          'hose. green', 'small kettle']
+JOINED = [
+  'red kettle. home. tea, home. large copper kettle for tea',
+  f'garden hose. garden. {" ".join(WORDS * 2)}',
+  '',
+  'hose. green',
+  'small kettle',
+]
 
 
 def main() -> int:
@@ -42,14 +63,28 @@ def main() -> int:
   compare = Comparison()
   with tempfile.TemporaryDirectory() as folder:
     os.environ['HF_HUB_OFFLINE'] = '1'
-    llama = transformers.LlamaModel(transformers.LlamaConfig(
-      vocab_size=len(_tokenizer(True)), hidden_size=24, intermediate_size=48, num_hidden_layers=2,
-      num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3))
-    t5 = transformers.T5Model(transformers.T5Config(
-      vocab_size=len(_tokenizer(True)), d_model=24, d_kv=6, d_ff=48, num_layers=2, num_heads=4))
+    llama = transformers.LlamaModel(
+      transformers.LlamaConfig(
+        vocab_size=len(_tokenizer(True)),
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+      )
+    )
+    t5 = transformers.T5Model(
+      transformers.T5Config(vocab_size=len(_tokenizer(True)), d_model=24, d_kv=6, d_ff=48, num_layers=2, num_heads=4)
+    )
     bert = transformers.BertModel(_bert_config(positions=64))
-    for name, model, start_token in (('llama', llama, True), ('llama_without_start_token', llama, False),
-                                     ('t5_encoder', t5, False), ('bert', bert, True)):
+    for name, model, start_token in (
+      ('llama', llama, True),
+      ('llama_without_start_token', llama, False),
+      ('t5_encoder', t5, False),
+      ('bert', bert, True),
+    ):
       _compare_pooled(compare, name, model, pathlib.Path(folder, name), start_token)
     _compare_sentence_transformer(compare, pathlib.Path(folder, 'sentence_transformer'))
   return compare.exit_code()
@@ -88,12 +123,16 @@ def _compare_sentence_transformer(compare: Comparison, folder: pathlib.Path) -> 
   tokenizer.backend_tokenizer.enable_truncation(12)
   tokenizer.save_pretrained(folder)
   BertModel(_bert_config(positions=32)).save_pretrained(folder)
-  files = {'sentence_bert_config.json': {'max_seq_length': 16, 'do_lower_case': False},
-           '1_Pooling/config.json': {'word_embedding_dimension': 24, 'pooling_mode_mean_tokens': True},
-           'modules.json': [
-             {'idx': place, 'name': str(place), 'path': path, 'type': f'sentence_transformers.models.{kind}'}
-             for place, (path, kind) in enumerate([('', 'Transformer'), ('1_Pooling', 'Pooling'),
-                                                   ('2_Normalize', 'Normalize')])]}
+  files = {
+    'sentence_bert_config.json': {'max_seq_length': 16, 'do_lower_case': False},
+    '1_Pooling/config.json': {'word_embedding_dimension': 24, 'pooling_mode_mean_tokens': True},
+    'modules.json': [
+      {'idx': place, 'name': str(place), 'path': path, 'type': f'sentence_transformers.models.{kind}'}
+      for place, (path, kind) in enumerate(
+        [('', 'Transformer'), ('1_Pooling', 'Pooling'), ('2_Normalize', 'Normalize')]
+      )
+    ],
+  }
   for name, content in files.items():
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(json.dumps(content), encoding='utf-8')
@@ -114,13 +153,20 @@ def _compare_sentence_transformer(compare: Comparison, folder: pathlib.Path) -> 
 def _bert_config(positions: int):
   from transformers import BertConfig
 
-  return BertConfig(vocab_size=len(_tokenizer(True)), hidden_size=24, intermediate_size=48, num_hidden_layers=2,
-                    num_attention_heads=4, max_position_embeddings=positions, initializer_range=0.3)
+  return BertConfig(
+    vocab_size=len(_tokenizer(True)),
+    hidden_size=24,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    max_position_embeddings=positions,
+    initializer_range=0.3,
+  )
 
 
 def _embed(folder: pathlib.Path, max_tokens: int, batch_size: int) -> np.ndarray:
   """The items' rows, computed, not found in the cache; what that prints stays apart from the comparison."""
-  with (tempfile.TemporaryDirectory() as cache, contextlib.redirect_stdout(sys.stderr)):
+  with tempfile.TemporaryDirectory() as cache, contextlib.redirect_stdout(sys.stderr):
     os.environ['XDG_CACHE_HOME'] = cache
     return embed_items(ITEMS, TextEmbeddingsConfig(model=str(folder), max_tokens=max_tokens, batch_size=batch_size))
 
@@ -136,8 +182,14 @@ def _tokenizer(start_token: bool, padding_side: str = 'right'):
   tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
   if start_token:
     tokenizer.post_processor = processors.TemplateProcessing(single='<s> $A', special_tokens=[('<s>', 1)])
-  return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token='<unk>', bos_token='<s>', eos_token='</s>',
-                                 pad_token='<pad>', padding_side=padding_side)
+  return PreTrainedTokenizerFast(
+    tokenizer_object=tokenizer,
+    unk_token='<unk>',
+    bos_token='<s>',
+    eos_token='</s>',
+    pad_token='<pad>',
+    padding_side=padding_side,
+  )
 
 
 if __name__ == '__main__':

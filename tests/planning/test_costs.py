@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.planning import costs, plan
-from letter_jax.training import sharding
 
 ROWS, INPUTS, OUTPUTS = 1024, 512, 2048
 
@@ -89,5 +89,9 @@ ENTRY %main (x: bf16[8,16]) -> f32[4] {
 
 def test_each_collective_counts_once_and_with_its_result():
   found = costs._Program(WRITTEN).collectives
-  assert found == {'all-gather': 2 * 64 * 16 + 2 * 64, 'reduce-scatter': 3 * 4 * 2 * 4, 'all-reduce': 16,
-                   'collective-permute': 16}
+  assert found == {
+    'all-gather': 2 * 64 * 16 + 2 * 64,
+    'reduce-scatter': 3 * 4 * 2 * 4,
+    'all-reduce': 16,
+    'collective-permute': 16,
+  }

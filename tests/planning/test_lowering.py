@@ -2,12 +2,12 @@
 
 import pytest
 
-from letter_jax import pipeline
+from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
+from letter_jax.pipeline import run as pipeline
 from letter_jax.planning import plan
-from letter_jax.training import sharding
+from tests.generators.lc_rec.test_end_to_end import LANGUAGE
 from tests.small_data import config_with, run_settings
-from tests.test_lcrec import LANGUAGE
 
 STEPS = ('sasrec step', 'tokenizer epoch', 'generator step', 'decoding', 'language generator step', 'language decoding')
 
@@ -19,8 +19,9 @@ def traced(tmp_path_factory):
   found = {}
   for kind, softmax in (('', 'vocabulary'), ('', 'catalogue'), ('language ', 'vocabulary'), ('language ', 'catalogue')):
     settings = LANGUAGE if kind else {}
-    config = config_with({**run_settings(**settings), 'generator.compute_dtype': 'bfloat16',
-                          'generator.softmax': softmax})
+    config = config_with(
+      {**run_settings(**settings), 'generator.compute_dtype': 'bfloat16', 'generator.softmax': softmax}
+    )
     pipeline.run(config, workdir, 'dataset')
     steps = plan.steps(config, workdir, sharding.make_mesh(MeshConfig(data=1)))
     found.update({(softmax, kind + name): step for name, _, _, _, step in steps if not kind or name in STEPS[2:4]})

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from letter_jax import commands
-from letter_jax.errors import InputError
+from letter_jax.cli import commands
 from letter_jax.planning import plan
+from letter_jax.system.errors import InputError
 from tests.small_data import config_with, run_settings
 
 
@@ -34,10 +34,18 @@ def test_the_plan_of_a_config(tmp_path, capsys, mesh_settings):
   assert {path.name for path in tmp_path.iterdir()} == {'dataset', 'plan.json'}
 
 
-@pytest.mark.parametrize('topology, said', [
-  ('', 'expected v4, v5e, v5p, v6e, a colon and a shape'), ('v9:2x2', 'expected v4, v5e'), ('v5e:many', 'such as'),
-  ('v5e:3x5', 'cannot be compiled for'), ('v5e:4x4x4', 'v4 and v5p have three axes'), ('v4:2x2', 'three axes'),
-  ('v5e:0x4', 'such as')])
+@pytest.mark.parametrize(
+  'topology, said',
+  [
+    ('', 'expected v4, v5e, v5p, v6e, a colon and a shape'),
+    ('v9:2x2', 'expected v4, v5e'),
+    ('v5e:many', 'such as'),
+    ('v5e:3x5', 'cannot be compiled for'),
+    ('v5e:4x4x4', 'v4 and v5p have three axes'),
+    ('v4:2x2', 'three axes'),
+    ('v5e:0x4', 'such as'),
+  ],
+)
 def test_no_such_topology(tmp_path, topology, said):
   with pytest.raises(InputError, match=said):
     plan_for(config_with(run_settings()), tmp_path, topology)

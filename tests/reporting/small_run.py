@@ -6,11 +6,11 @@ import pathlib
 
 import numpy as np
 
-from letter_jax import artifacts
 from letter_jax.configuration import Config, flattened
 from letter_jax.data import splits, store
 from letter_jax.data.dataset import Dataset
 from letter_jax.evaluation import popularity, ranks
+from letter_jax.system import artifacts
 from letter_jax.tokenizer.diagnostics import diagnose
 from tests.small_data import config_with, distinct_codes, interactions
 
@@ -23,8 +23,15 @@ def data(texts: bool = True) -> Dataset:
   random = np.random.default_rng(0)
   sequences = [random.integers(0, ITEMS, random.integers(4, 12)) for _ in range(USERS)]
   sequences[0][0] = ITEMS - 1
-  of_items = tuple({'title': HOSTILE if item == 7 else f'thing {item}', 'brand': '', 'description': '',
-                    'categories': f'All > Kind {item % 3}'} for item in range(ITEMS))
+  of_items = tuple(
+    {
+      'title': HOSTILE if item == 7 else f'thing {item}',
+      'brand': '',
+      'description': '',
+      'categories': f'All > Kind {item % 3}',
+    }
+    for item in range(ITEMS)
+  )
   return Dataset('Small & <b>', interactions(sequences, ITEMS), of_items if texts else None)
 
 
@@ -38,30 +45,49 @@ def write_run(workdir: pathlib.Path, settings: dict | None = None, seed: int = 0
     artifacts.write_npy(workdir / name / 'embeddings.npy', np.random.default_rng(1).normal(size=(ITEMS, 6)))
   codes_NxL = distinct_codes(ITEMS, LEVELS, CODES)
   artifacts.write_npy(workdir / 'semantic_ids' / 'semantic_ids.npy', codes_NxL)
-  artifacts.write_json(workdir / 'semantic_ids' / 'report.json', {
-    'items': ITEMS, 'collided': 9, 'moved': 5, 'moved_at_level': [0, 1, 4], 'error_increase_mean': 0.25,
-    'error_increase_max': 1.5, 'colliding_after': 0, 'codebook_size': CODES, **diagnose(codes_NxL, CODES)})
+  artifacts.write_json(
+    workdir / 'semantic_ids' / 'report.json',
+    {
+      'items': ITEMS,
+      'collided': 9,
+      'moved': 5,
+      'moved_at_level': [0, 1, 4],
+      'error_increase_mean': 0.25,
+      'error_increase_max': 1.5,
+      'colliding_after': 0,
+      'codebook_size': CODES,
+      **diagnose(codes_NxL, CODES),
+    },
+  )
   artifacts.write_json(workdir / 'generator' / 'generator.json', {'config': dataclasses.asdict(config)})
   for name in ('collaborative', 'generator'):
     _write_log(workdir / name, {'loss': 2.5}, {metric: 0.1 for metric in METRICS})
     machine = {'machine': 'eight abaci'} if name == 'generator' else {}  # earlier versions recorded none
-    artifacts.write_json(workdir / name / 'stage.json', {
-      'complete': True, 'seconds': 75.0, 'settings': flattened(dataclasses.asdict(config)), **machine})
+    artifacts.write_json(
+      workdir / name / 'stage.json',
+      {'complete': True, 'seconds': 75.0, 'settings': flattened(dataclasses.asdict(config)), **machine},
+    )
   _write_evaluation(workdir, config, whole, random)
   return config
 
 
 def add_tokenizer(workdir: pathlib.Path) -> None:
-  _write_log(workdir / 'tokenizer', {'codebook_1': 0.5, 'codebook_2': 0.25, 'commitment_1': 0.5},
-             {'reconstruction': 0.2, 'perplexity_1': 7.0})
-  artifacts.write_json(workdir / 'tokenizer' / 'tokenizer.json', {
-    'best_metrics': {'reconstruction': 0.2, 'collision_rate': 0.3}})
+  _write_log(
+    workdir / 'tokenizer',
+    {'codebook_1': 0.5, 'codebook_2': 0.25, 'commitment_1': 0.5},
+    {'reconstruction': 0.2, 'perplexity_1': 7.0},
+  )
+  artifacts.write_json(
+    workdir / 'tokenizer' / 'tokenizer.json', {'best_metrics': {'reconstruction': 0.2, 'collision_rate': 0.3}}
+  )
 
 
 def _write_log(directory: pathlib.Path, train: dict, validation: dict) -> None:
-  lines = [json.dumps({'step': 5 * epoch, 'epoch': float(epoch), 'kind': kind, **values})
-           for epoch in (1, 2, 3) for kind, values in (('train', {**train, 'examples_per_second': 800.0}),
-                                                       ('validation', validation))]
+  lines = [
+    json.dumps({'step': 5 * epoch, 'epoch': float(epoch), 'kind': kind, **values})
+    for epoch in (1, 2, 3)
+    for kind, values in (('train', {**train, 'examples_per_second': 800.0}), ('validation', validation))
+  ]
   directory.mkdir(parents=True, exist_ok=True)
   (directory / 'metrics.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
@@ -74,16 +100,32 @@ def _write_evaluation(workdir: pathlib.Path, config: Config, whole: Dataset, ran
   found = {
     ranks.GENERATOR: np.stack([match_UxK.argmax(axis=1), everybody_U, match_UxK.any(axis=1)]).astype(np.int32),
     'sasrec': np.stack([random.integers(0, ITEMS, USERS), everybody_U, everybody_U]).astype(np.int32),
-    'popularity': popularity.popularity_metrics(popularity.training_counts(whole.interactions), examples.targets)[1]}
-  metrics = {model: {metric: float(ranks.gains(of_model, metric).mean()) for metric in METRICS}
-             for model, of_model in found.items()}
+    'popularity': popularity.popularity_metrics(popularity.training_counts(whole.interactions), examples.targets)[1],
+  }
+  metrics = {
+    model: {metric: float(ranks.gains(of_model, metric).mean()) for metric in METRICS}
+    for model, of_model in found.items()
+  }
   ranks.write(workdir / 'evaluation' / ranks.FILE, found)
-  lines = [json.dumps({'user': whole.interactions.users[user], 'target': int(examples.targets[user]),
-                       'history': examples.items[examples.start[user]:examples.end[user]].tolist(),
-                       'items': items_UxK[user].tolist(), 'scores': [-1.0] * 20}) for user in range(USERS)]
+  lines = [
+    json.dumps(
+      {
+        'user': whole.interactions.users[user],
+        'target': int(examples.targets[user]),
+        'history': examples.items[examples.start[user] : examples.end[user]].tolist(),
+        'items': items_UxK[user].tolist(),
+        'scores': [-1.0] * 20,
+      }
+    )
+    for user in range(USERS)
+  ]
   (workdir / 'evaluation' / 'predictions.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
-  by_split = {model: {'test': of_model, 'validation': {name: value / 2 for name, value in of_model.items()}}
-              for model, of_model in metrics.items()}
+  by_split = {
+    model: {'test': of_model, 'validation': {name: value / 2 for name, value in of_model.items()}}
+    for model, of_model in metrics.items()
+  }
   generator = by_split.pop(ranks.GENERATOR)
-  artifacts.write_json(workdir / 'evaluation' / 'metrics.json', {
-    **generator, 'users': USERS, 'beam': 20, 'generator_step': 15, 'baselines': by_split})
+  artifacts.write_json(
+    workdir / 'evaluation' / 'metrics.json',
+    {**generator, 'users': USERS, 'beam': 20, 'generator_step': 15, 'baselines': by_split},
+  )

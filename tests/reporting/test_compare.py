@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from letter_jax.errors import InputError
 from letter_jax.evaluation import ranks
 from letter_jax.reporting.bootstrap import paired_difference
 from letter_jax.reporting.compare import compare, differing, unique_names
+from letter_jax.system.errors import InputError
 from tests.reporting.html_reader import Reader
 from tests.reporting.small_run import add_tokenizer, write_run
 
@@ -104,9 +104,13 @@ def change_line(workdir: pathlib.Path, row: int, values: dict) -> None:
   path.write_text('\n'.join(lines) + '\n')
 
 
-@pytest.mark.parametrize(('values', 'said'), [
-  ({'target': 99}, "the target in line 3 of evaluation/predictions.jsonl is 99 against"),
-  ({'user': 'nobody'}, "the test user in line 3 of evaluation/predictions.jsonl is 'nobody' against 'user 2'")])
+@pytest.mark.parametrize(
+  ('values', 'said'),
+  [
+    ({'target': 99}, 'the target in line 3 of evaluation/predictions.jsonl is 99 against'),
+    ({'user': 'nobody'}, "the test user in line 3 of evaluation/predictions.jsonl is 'nobody' against 'user 2'"),
+  ],
+)
 def test_other_users_or_targets_are_refused(copies, tmp_path, values, said):
   change_line(copies[1], 3, values)
   assert said in refused(copies, tmp_path)

@@ -11,13 +11,15 @@ CURVE = (np.arange(5.0), np.arange(5.0) ** 2 + 1)
 
 PLACES = np.random.default_rng(0).normal(size=(20, 2))
 DRAWINGS = {
-  'lines': lambda name: figures.lines(name, {'train': CURVE, 'validation': CURVE}, 'epoch', 3.0,
-                                      frozenset({'validation'})),
+  'lines': lambda name: figures.lines(
+    name, {'train': CURVE, 'validation': CURVE}, 'epoch', 3.0, frozenset({'validation'})
+  ),
   'logarithmic': lambda name: figures.lines(name, {'share': CURVE}, 'codes', logarithmic=True),
   'intervals': lambda name: figures.intervals(name, ['a', 'b'], {'ours': [(0.5, 0.4, 0.6), (0.2, None, None)]}, 'x'),
   'heat_map': lambda name: figures.heat_map(name, np.array([[0, 3, 100], [1, 0, 5]])),
-  'scatter': lambda name: figures.scatter(name, {'x': PLACES, 'other': PLACES + 1},
-                                          {'x': '#123456', 'other': '#654321'}, PLACES[:3], PLACES[3:5]),
+  'scatter': lambda name: figures.scatter(
+    name, {'x': PLACES, 'other': PLACES + 1}, {'x': '#123456', 'other': '#654321'}, PLACES[:3], PLACES[3:5]
+  ),
 }
 
 
@@ -52,8 +54,9 @@ def test_labels_are_text_and_nothing_else():
 
 
 def test_an_interval_is_drawn_where_there_is_one():
-  with_bounds, without = (figures.intervals('plot', ['a'], {'ours': [estimate]}, 'x')
-                          for estimate in ((0.5, 0.4, 0.6), (0.5, None, None)))
+  with_bounds, without = (
+    figures.intervals('plot', ['a'], {'ours': [estimate]}, 'x') for estimate in ((0.5, 0.4, 0.6), (0.5, None, None))
+  )
   colour = f'stroke: {figures.COLOURS[0]}'
   assert with_bounds.count(colour) == without.count(colour) + 1
 
@@ -64,15 +67,18 @@ def test_dead_codes_are_left_empty():
   import io
 
   from matplotlib.image import imread
+
   svg = figures.heat_map('plot', np.array([[0, 3, 100, 0]]))
-  picture = min((imread(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'base64,([^"]+)"', svg)),
-                key=lambda image: image.shape[0])
+  picture = min(
+    (imread(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'base64,([^"]+)"', svg)),
+    key=lambda image: image.shape[0],
+  )
   assert picture.shape[:2] == (1, 4)
   assert (picture[0, :, 3] > 0).tolist() == [True, True, False, False]
 
 
 def luminance(colour: str) -> float:
-  channels = [int(colour[place:place + 2], 16) / 255 for place in (1, 3, 5)]
+  channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
   linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
   return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 

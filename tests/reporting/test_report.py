@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from letter_jax.data import store
-from letter_jax.errors import InputError
 from letter_jax.evaluation import ranks
 from letter_jax.reporting import accuracy, item_space, page
 from letter_jax.reporting.report import write_report
 from letter_jax.reporting.workdir import duration
+from letter_jax.system.errors import InputError
 from tests.reporting.html_reader import Reader
 from tests.reporting.small_run import CODES, HOSTILE, ITEMS, LEVELS, USERS, add_tokenizer, write_run
 
@@ -108,8 +108,9 @@ def test_given_ids_are_said_to_be_given(tmp_path):
   config = write_run(tmp_path)
   path = tmp_path / 'semantic_ids' / 'report.json'
   of_ids = json.loads(path.read_text())
-  path.write_text(json.dumps({key: of_ids[key] for key in ('codebook_size', 'collision_rate', 'largest_group')}
-                             | {'source': 'given'}))
+  path.write_text(
+    json.dumps({key: of_ids[key] for key in ('codebook_size', 'collision_rate', 'largest_group')} | {'source': 'given'})
+  )
   (tmp_path / 'text_embeddings' / 'embeddings.npy').unlink()
   words = Reader(report(config, tmp_path)).words
   assert 'were given' in words['collisions'] and 'no text embeddings' in words['map']
@@ -174,6 +175,7 @@ def test_nearest_are_those_of_sorting_all_cosines(monkeypatch):
 def test_categories_are_of_the_level_that_tells_more():
   def named(*categories):
     return item_space.categories([{'categories': category} for category in categories], len(categories))
+
   assert named('All > A', 'All > B', 'All')[0].tolist() == ['A', 'B', 'other']
   assert named('A > x', 'B > x', 'C > x')[1] == 'first level of the categories'
   many, _ = named(*(f'{name} > x' for name in 'aabbccddeeffgghhij'))
@@ -193,13 +195,25 @@ def test_a_map_is_the_same_each_time_and_keeps_what_is_near_together():
 
 def test_numbers_and_durations():
   assert [page.number(value) for value in (0.08891, 1.0, 0.0, -0.0123, -1e-9, None, 12.5)] == [
-    '.0889', '1.0000', '.0000', '−.0123', '.0000', '–', '12.5000']
+    '.0889',
+    '1.0000',
+    '.0000',
+    '−.0123',
+    '.0000',
+    '–',
+    '12.5000',
+  ]
   assert [duration(seconds) for seconds in (4.21, 125, 4200, None)] == ['4.2 s', '2 min 05 s', '1 h 10 min', '–']
 
 
-@pytest.mark.parametrize('values, labels', [
-  ([1] * 90 + [2] * 5 + [100], ['1 x', '2 x', '100 x']), ([0, 1, 5, 9], ['0 x', '1 x', '5 x', '9 x']),
-  (range(1, 9), ['1–2 x', '3–4 x', '5–6 x', '7–8 x'])])
+@pytest.mark.parametrize(
+  'values, labels',
+  [
+    ([1] * 90 + [2] * 5 + [100], ['1 x', '2 x', '100 x']),
+    ([0, 1, 5, 9], ['0 x', '1 x', '5 x', '9 x']),
+    (range(1, 9), ['1–2 x', '3–4 x', '5–6 x', '7–8 x']),
+  ],
+)
 def test_groups_are_about_equally_large(values, labels):
   assert [label for label, _ in accuracy.groups(np.array(values), 'x')] == labels
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from letter_jax import pipeline
+from letter_jax.pipeline import run as pipeline
 from tests.small_data import config_with, run_settings
 
 

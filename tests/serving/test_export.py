@@ -14,8 +14,8 @@ import safetensors.numpy
 from jax import export as jax_export
 
 import letter_jax
-from letter_jax import commands
-from letter_jax.errors import InputError
+from letter_jax.cli import commands
+from letter_jax.system.errors import InputError
 
 
 @pytest.fixture(scope='module')
@@ -29,12 +29,18 @@ def test_the_folder_recommends_without_this_program(exported, finished, predicti
   users += [{'user': 'none', 'history': []}, {'user': 'long', 'history': [*range(45), 'who', *range(45)]}]
   bad = ['no', '[1]', '{"user": 1}', '{"history": [null]}', '{"history": 3}']
   done = subprocess.run(
-    [sys.executable, exported / 'recommend.py'], input='\n'.join([*bad, *map(json.dumps, users)]), text=True,
-    capture_output=True, cwd=tmp_path, env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': ''}, timeout=300)
+    [sys.executable, exported / 'recommend.py'],
+    input='\n'.join([*bad, *map(json.dumps, users)]),
+    text=True,
+    capture_output=True,
+    cwd=tmp_path,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': ''},
+    timeout=300,
+  )
   assert done.returncode == 0, done.stderr
   answers = [json.loads(line) for line in done.stdout.splitlines()]
-  assert all('expected' in answer['error'] for answer in answers[:len(bad)])
-  found = answers[len(bad):]
+  assert all('expected' in answer['error'] for answer in answers[: len(bad)])
+  found = answers[len(bad) :]
   assert found[-1]['skipped'] == 1
   recommender = letter_jax.Recommender.from_workdir(finished, beam=20)
   expected = recommender.recommend([user['history'] for user in users])
@@ -64,7 +70,9 @@ def test_the_other_formats_are_there(exported, finished):
   config = json.loads((exported / 'hugging_face/config.json').read_text())
   assert tensors['shared.weight'].shape == (config['vocab_size'], config['d_model']) == (2 + 3 * 8, 16)
   assert tensors['encoder.block.0.layer.0.SelfAttention.q.weight'].shape == (
-    config['num_heads'] * config['d_kv'], config['d_model'])
+    config['num_heads'] * config['d_kv'],
+    config['d_model'],
+  )
   assert f'encoder.block.{config["num_layers"]}.layer.0.SelfAttention.q.weight' not in tensors
   letter = json.loads((exported / 'hugging_face/letter.json').read_text())
   assert letter['softmax'] == 'catalogue' and letter['first_code'] == 2 and len(letter['items']) == 60
@@ -111,14 +119,17 @@ def test_items_that_share_an_id_are_all_exported(finished, tmp_path):
   """The reference's collisions: the folder lists each item of a leaf, but those of the history."""
   from letter_jax.configuration import MeshConfig
   from letter_jax.serving import export
-  from letter_jax.serving.trained import TrainedGenerator
+  from letter_jax.serving.loaded_generator import TrainedGenerator
+
   generator = TrainedGenerator.of_workdir(finished, MeshConfig())
   codes_NxL = generator.catalogue.codes_NxL
   codes_NxL[30:40] = codes_NxL[30]
   export.export_search(tmp_path, generator, 40, ['cpu'])
   search = jax_export.deserialize((tmp_path / 'search_cpu.stablehlo').read_bytes())
-  arrays = {name: jax.numpy.asarray(array)
-            for name, array in safetensors.numpy.load_file(tmp_path / 'arrays.safetensors').items()}
+  arrays = {
+    name: jax.numpy.asarray(array)
+    for name, array in safetensors.numpy.load_file(tmp_path / 'arrays.safetensors').items()
+  }
   histories = np.full((1, 20), -1, np.int32)
   histories[0, :2] = [31, 35]
   items, scores = search.call(arrays, histories, np.array([[31, 35]], np.int32), np.arange(60) < 45)

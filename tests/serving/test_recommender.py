@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import letter_jax
-from letter_jax.errors import InputError
 from letter_jax.serving.cold_items import read_cold_items
+from letter_jax.system.errors import InputError
 
 ITEMS = 60
 
@@ -39,11 +39,12 @@ def test_a_history_is_ruled_out_of_a_full_ranking(everything, predictions):
   whole = everything.recommend(histories, k=ITEMS, exclude_history=False)
   found = everything.recommend(histories, k=ITEMS)
   for history, before, after, scores_before, scores in zip(
-      histories, whole.items_UxK.tolist(), found.items_UxK.tolist(), whole.scores_UxK, found.scores_UxK):
+    histories, whole.items_UxK.tolist(), found.items_UxK.tolist(), whole.scores_UxK, found.scores_UxK
+  ):
     kept = [place for place, item in enumerate(before) if item not in history]
     assert after == [before[place] for place in kept] + [-1] * (ITEMS - len(kept))
-    np.testing.assert_allclose(scores[:len(kept)], scores_before[kept], atol=1e-5)
-    assert (scores[len(kept):] == -np.inf).all()
+    np.testing.assert_allclose(scores[: len(kept)], scores_before[kept], atol=1e-5)
+    assert (scores[len(kept) :] == -np.inf).all()
 
 
 def test_only_some_items_may_come_out(everything, predictions):
@@ -142,14 +143,17 @@ def test_what_embeds_cold_items_is_made_again_where_an_earlier_version_kept_none
     letter_jax.Recommender.from_workdir(tmp_path / 'workdir', cold_items=cold)
 
 
-@pytest.mark.parametrize('items, said', [
-  ([{'title': 'a'}], 'cold item 1: "id" is None'),
-  ([{'id': '3', 'title': 'a'}], "cold item 1: \"id\" '3' is that of another item"),
-  ([{'id': 'x', 'title': 'a'}, {'id': 'x', 'title': 'b'}], 'cold item 2: "id" \'x\' is that of another item'),
-  ([{'id': 'x'}], 'has no text'),
-  ([{'id': 'x', 'title': 5}], 'title 5'),
-  ([[1]], 'cold item 1 is'),
-])
+@pytest.mark.parametrize(
+  'items, said',
+  [
+    ([{'title': 'a'}], 'cold item 1: "id" is None'),
+    ([{'id': '3', 'title': 'a'}], 'cold item 1: "id" \'3\' is that of another item'),
+    ([{'id': 'x', 'title': 'a'}, {'id': 'x', 'title': 'b'}], 'cold item 2: "id" \'x\' is that of another item'),
+    ([{'id': 'x'}], 'has no text'),
+    ([{'id': 'x', 'title': 5}], 'title 5'),
+    ([[1]], 'cold item 1 is'),
+  ],
+)
 def test_wrong_cold_items(finished, items, said):
   with pytest.raises(InputError, match=said):
     letter_jax.Recommender.from_workdir(finished, cold_items=items)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from letter_jax.configuration import RQVAEConfig
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 from letter_jax.tokenizer import assignment
 from letter_jax.tokenizer.assignment import assign_semantic_ids, nearest_codes
 from letter_jax.tokenizer.quantizer import quantize
@@ -22,7 +22,7 @@ def distinct(codes_NxL):
 
 def squared_error(latent_Nxd, codebooks_LxKxd, codes_NxL):
   z_Nxd = sum(codebook_Kxd[codes_NxL[:, level]] for level, codebook_Kxd in enumerate(codebooks_LxKxd))
-  return np.sum((latent_Nxd - z_Nxd)**2, axis=1)
+  return np.sum((latent_Nxd - z_Nxd) ** 2, axis=1)
 
 
 def test_nearest_codes_batch_by_batch(monkeypatch):
@@ -33,12 +33,19 @@ def test_nearest_codes_batch_by_batch(monkeypatch):
   np.testing.assert_array_equal(codes_NxL, quantize(latent_Nxd, codebooks_LxKxd).codes_NxL)
 
 
-@pytest.mark.parametrize('latent_Nxd, codebooks_LxKxd', [
-  (normal(16, 4), normal(4, 2, 4, seed=1)), (np.ones((15, 4), np.float32), normal(4, 2, 4, seed=1)),
-  (normal(12, 4), normal(1, 12, 4, seed=1)), (np.ones((12, 4), np.float32), normal(1, 12, 4, seed=1)),
-  (np.repeat(normal(3, 4), 5, axis=0), normal(4, 2, 4, seed=1)),
-  (np.ones((16, 4), np.float32), np.ones((4, 2, 4), np.float32)), (normal(1, 4), normal(4, 2, 4, seed=1)),
-], ids=['every ID taken', 'all alike', 'one level', 'one level, all alike', 'three kinds', 'equal codes', 'one item'])
+@pytest.mark.parametrize(
+  'latent_Nxd, codebooks_LxKxd',
+  [
+    (normal(16, 4), normal(4, 2, 4, seed=1)),
+    (np.ones((15, 4), np.float32), normal(4, 2, 4, seed=1)),
+    (normal(12, 4), normal(1, 12, 4, seed=1)),
+    (np.ones((12, 4), np.float32), normal(1, 12, 4, seed=1)),
+    (np.repeat(normal(3, 4), 5, axis=0), normal(4, 2, 4, seed=1)),
+    (np.ones((16, 4), np.float32), np.ones((4, 2, 4), np.float32)),
+    (normal(1, 4), normal(4, 2, 4, seed=1)),
+  ],
+  ids=['every ID taken', 'all alike', 'one level', 'one level, all alike', 'three kinds', 'equal codes', 'one item'],
+)
 def test_no_two_items_alike_whatever_the_catalogue(latent_Nxd, codebooks_LxKxd):
   codes_NxL, report = assign_semantic_ids(latent_Nxd, codebooks_LxKxd, CONFIG, 'resolve')
   levels, codes, _ = codebooks_LxKxd.shape
@@ -80,8 +87,9 @@ def test_the_report_counts_against_nearest_codes():
   for collisions in ('resolve', 'reference'):
     codes_NxL, report = assign_semantic_ids(latent_Nxd, codebooks_LxKxd, CONFIG, collisions)
     moved_N = np.any(codes_NxL != nearest_NxL, axis=1)
-    increase_N = (squared_error(latent_Nxd, codebooks_LxKxd, codes_NxL)
-                  - squared_error(latent_Nxd, codebooks_LxKxd, nearest_NxL))[moved_N]
+    increase_N = (
+      squared_error(latent_Nxd, codebooks_LxKxd, codes_NxL) - squared_error(latent_Nxd, codebooks_LxKxd, nearest_NxL)
+    )[moved_N]
     _, group_N, size_G = np.unique(nearest_NxL, axis=0, return_inverse=True, return_counts=True)
     alone_N = size_G[group_N.ravel()] == 1
     _, prefix_N, size_P = np.unique(nearest_NxL[:, :2], axis=0, return_inverse=True, return_counts=True)
@@ -115,7 +123,7 @@ def test_reference_rounds_are_those_of_a_loop_over_groups():
   codes_NxL, _ = assign_semantic_ids(latent_Nxd, codebooks_LxKxd, config, 'reference')
   expected_NxL = nearest_codes(latent_Nxd, codebooks_LxKxd)
   residual_Nxd = latent_Nxd - codebooks_LxKxd[0][expected_NxL[:, 0]]
-  distances_NxK = np.sum((residual_Nxd[:, None] - codebooks_LxKxd[1])**2, axis=-1).astype(np.float64)
+  distances_NxK = np.sum((residual_Nxd[:, None] - codebooks_LxKxd[1]) ** 2, axis=-1).astype(np.float64)
   for _ in range(20):
     _, group_N = np.unique(expected_NxL, axis=0, return_inverse=True)
     for group in range(group_N.max() + 1):

@@ -14,11 +14,13 @@ def normal(points, width=4, seed=0):
 
 
 def inertia(points_Nxd, centers_Kxd, labels_N):
-  return float(np.sum((points_Nxd - np.asarray(centers_Kxd)[labels_N])**2))
+  return float(np.sum((points_Nxd - np.asarray(centers_Kxd)[labels_N]) ** 2))
 
 
-@pytest.mark.parametrize('points, clusters, bounds', [
-  (12101, 256, (23, 95)), (256, 10, (12, 52)), (32, 10, (2, 7)), (10, 256, (0, 1)), (15, 10, (1, 3)), (1, 1, (1, 2))])
+@pytest.mark.parametrize(
+  'points, clusters, bounds',
+  [(12101, 256, (23, 95)), (256, 10, (12, 52)), (32, 10, (2, 7)), (10, 256, (0, 1)), (15, 10, (1, 3)), (1, 1, (1, 2))],
+)
 def test_size_bounds_can_always_be_met(points, clusters, bounds):
   smallest, largest = size_bounds(points, clusters)
   assert (smallest, largest) == bounds
@@ -26,13 +28,33 @@ def test_size_bounds_can_always_be_met(points, clusters, bounds):
 
 
 # Most cases are of one shape, which is compiled once.
-@pytest.mark.parametrize('points_Nxd, clusters', [
-  (normal(60), 12), (np.ones((60, 4), np.float32), 12), (np.zeros((60, 4), np.float32), 12),
-  (np.repeat(normal(5), 12, axis=0), 12), (1e15 * normal(60), 12), (1e4 + normal(60), 12),
-  (np.concatenate([normal(59), np.full((1, 4), 1e6, np.float32)]), 12), (normal(13), 12), (normal(10), 32),
-  (normal(1), 5),
-], ids=['plain', 'all equal', 'zeros', 'duplicates', 'large', 'offset', 'outlier', 'one more', 'few points',
-        'one point'])
+@pytest.mark.parametrize(
+  'points_Nxd, clusters',
+  [
+    (normal(60), 12),
+    (np.ones((60, 4), np.float32), 12),
+    (np.zeros((60, 4), np.float32), 12),
+    (np.repeat(normal(5), 12, axis=0), 12),
+    (1e15 * normal(60), 12),
+    (1e4 + normal(60), 12),
+    (np.concatenate([normal(59), np.full((1, 4), 1e6, np.float32)]), 12),
+    (normal(13), 12),
+    (normal(10), 32),
+    (normal(1), 5),
+  ],
+  ids=[
+    'plain',
+    'all equal',
+    'zeros',
+    'duplicates',
+    'large',
+    'offset',
+    'outlier',
+    'one more',
+    'few points',
+    'one point',
+  ],
+)
 def test_bounds_hold_whatever_the_points(points_Nxd, clusters):
   centers_Kxd, labels_N = map(np.asarray, balanced_kmeans(jax.random.key(0), points_Nxd, clusters))
   smallest, largest = size_bounds(len(points_Nxd), clusters)
@@ -59,10 +81,14 @@ def test_separate_clumps_are_found_exactly():
 TIGHT_Nxd = normal(256, 8, seed=2) * np.where(np.arange(256) < 170, 0.05, 1)[:, None].astype(np.float32)
 
 
-@pytest.mark.parametrize('points_Nxd, clusters, exact, factor', [
-  (normal(256, 8), 10, 1176.5, 1.03),
-  (TIGHT_Nxd, 10, 411.1, 1.05),  # a clump of two thirds of the points: the bounds bind at every cluster
-], ids=['codes', 'clump'])
+@pytest.mark.parametrize(
+  'points_Nxd, clusters, exact, factor',
+  [
+    (normal(256, 8), 10, 1176.5, 1.03),
+    (TIGHT_Nxd, 10, 411.1, 1.05),  # a clump of two thirds of the points: the bounds bind at every cluster
+  ],
+  ids=['codes', 'clump'],
+)
 def test_inertia_is_close_to_exact_balanced_kmeans(points_Nxd, clusters, exact, factor):
   # `exact`: k-means-constrained 0.9.1 at the same bounds, best of 10 starts.
   for seed in range(2):
@@ -85,7 +111,7 @@ def test_codebooks_start_from_the_residuals_level_by_level():
   assert codebooks_LxKxd.shape == (3, 16, 8)
   residual_Nxd, errors = latent_Nxd, [np.sum(latent_Nxd**2)]
   for codebook_Kxd in codebooks_LxKxd:
-    code_N = np.argmin(np.sum((residual_Nxd[:, None] - codebook_Kxd)**2, axis=-1), axis=1)
+    code_N = np.argmin(np.sum((residual_Nxd[:, None] - codebook_Kxd) ** 2, axis=-1), axis=1)
     assert np.bincount(code_N, minlength=16).min() > 0
     residual_Nxd = residual_Nxd - codebook_Kxd[code_N]
     errors.append(np.sum(residual_Nxd**2))
@@ -117,8 +143,11 @@ def test_more_clusters_than_codes():
 def test_ranks_by_comparing_are_those_of_sorting(monkeypatch):
   random = np.random.default_rng(5)
   points = 300
-  arguments = (jnp.asarray(random.integers(0, 7, points), jnp.int32), jnp.asarray(random.integers(0, 40, points) / 8.),
-               jnp.asarray(random.random(points) < 0.8))
+  arguments = (
+    jnp.asarray(random.integers(0, 7, points), jnp.int32),
+    jnp.asarray(random.integers(0, 40, points) / 8.0),
+    jnp.asarray(random.random(points) < 0.8),
+  )
   compared = clustering._rank(*arguments, 7)
   monkeypatch.setattr(clustering, '_COMPARED', 0)
   counts_N = np.asarray(arguments[2])

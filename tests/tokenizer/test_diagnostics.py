@@ -6,7 +6,7 @@ from letter_jax.tokenizer.diagnostics import diagnose, id_groups
 def test_use_of_codes_and_collisions():
   found = diagnose(np.array([[0, 1], [0, 1], [0, 1], [1, 0], [0, 2]], np.int32), codebook_size=4)
   assert found['codes_used'] == [2, 3]
-  entropy = -(.8 * np.log(.8) + .2 * np.log(.2)), -(.6 * np.log(.6) + .4 * np.log(.2))
+  entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2)), -(0.6 * np.log(0.6) + 0.4 * np.log(0.2))
   np.testing.assert_allclose(found['perplexity'], np.exp(entropy))
   np.testing.assert_allclose(found['collision_rate'], 2 / 5)
   assert found['largest_group'] == 3

@@ -58,7 +58,7 @@ def test_every_term_against_loops_over_items():
   params, x_NxT, collaborative_Nxd, positives_NxL = example()
   output = output_of(params, x_NxT)
   found = losses_of(*example())
-  np.testing.assert_allclose(found.reconstruction, np.mean((output.reconstruction_NxT - x_NxT)**2), rtol=1e-5)
+  np.testing.assert_allclose(found.reconstruction, np.mean((output.reconstruction_NxT - x_NxT) ** 2), rtol=1e-5)
   z_Nxd = np.asarray(output.quantized.z_Nxd)
   contrastive = np.mean([cross_entropy(z_Nxd[i] @ collaborative_Nxd.T, i) for i in range(ITEMS)])
   np.testing.assert_allclose(found.contrastive, contrastive, rtol=1e-5)
@@ -69,7 +69,7 @@ def test_every_term_against_loops_over_items():
       others = [k for k in range(6) if k != code]
       terms.append(cross_entropy(codebook_Kxd[others] @ codebook_Kxd[code], others.index(positive)))
     diversity_L.append(np.mean(terms))
-    mse_L.append(np.mean((codebook_Kxd[codes_NxL[:, level]] - output.quantized.residuals_LxNxd[level])**2))
+    mse_L.append(np.mean((codebook_Kxd[codes_NxL[:, level]] - output.quantized.residuals_LxNxd[level]) ** 2))
   np.testing.assert_allclose(found.diversity_L, diversity_L, rtol=1e-5)
   np.testing.assert_allclose(found.codebook_L, mse_L, rtol=1e-5)
   np.testing.assert_allclose(found.commitment_L, mse_L, rtol=1e-5)
@@ -78,14 +78,18 @@ def test_every_term_against_loops_over_items():
   np.testing.assert_allclose(found.total, found.reconstruction + quantizer + 0.3 * contrastive, rtol=1e-5)
 
 
-@pytest.mark.parametrize('term_weights, reached', [
-  (weights(reconstruction=1), {'encoder', 'decoder'}),
-  (weights(contrastive=1), {'encoder'}),
-  (weights(codebook_L=[1, 1, 1]), {'codebooks'}),
-  (weights(commitment_L=[1, 0, 0]), {'encoder'}),
-  (weights(commitment_L=[0, 1, 1]), set()),
-  (weights(diversity_L=[1, 1, 1]), {'codebooks'}),
-], ids=['reconstruction', 'contrastive', 'codebook', 'commitment_1', 'commitment_rest', 'diversity'])
+@pytest.mark.parametrize(
+  'term_weights, reached',
+  [
+    (weights(reconstruction=1), {'encoder', 'decoder'}),
+    (weights(contrastive=1), {'encoder'}),
+    (weights(codebook_L=[1, 1, 1]), {'codebooks'}),
+    (weights(commitment_L=[1, 0, 0]), {'encoder'}),
+    (weights(commitment_L=[0, 1, 1]), set()),
+    (weights(diversity_L=[1, 1, 1]), {'codebooks'}),
+  ],
+  ids=['reconstruction', 'contrastive', 'codebook', 'commitment_1', 'commitment_rest', 'diversity'],
+)
 def test_each_term_reaches_its_own_parameters(term_weights, reached):
   params, *given = example()
   gradients = gradients_of(params, given, term_weights)
@@ -98,8 +102,11 @@ def test_padded_rows_count_in_no_term():
   pad = lambda rows: np.concatenate([rows, 50 + np.zeros_like(rows[:5])])
   padded = (pad(x_NxT), pad(collaborative_Nxd), np.concatenate([positives_NxL, positives_NxL[:5]]))
   weight_N = np.r_[np.ones(ITEMS), np.zeros(5)].astype(np.float32)
-  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5), losses_of(params, *padded, weight_N),
-               losses_of(*example()))
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=2e-5),
+    losses_of(params, *padded, weight_N),
+    losses_of(*example()),
+  )
   alone = gradients_of(params, example()[1:], weights(total=1))
   with_padding = gradients_of(params, (*padded, weight_N), weights(total=1))
   jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), with_padding, alone)
@@ -128,8 +135,8 @@ def test_positives_are_uniform_over_the_other_codes_of_the_cluster():
   positives_NxL = np.asarray(jax.jit(sample_positives)(jax.random.key(1), codes_NxL, clusters))
   assert positives_NxL.dtype == np.int32
   shares = lambda item, level: np.bincount(positives_NxL[item::3, level], minlength=6) / 4000
-  np.testing.assert_allclose(shares(0, 0), [.5, 0, 0, 0, .5, 0], atol=0.04)
+  np.testing.assert_allclose(shares(0, 0), [0.5, 0, 0, 0, 0.5, 0], atol=0.04)
   np.testing.assert_allclose(shares(1, 0), [0, 0, 0, 0, 0, 1])
   assert np.all(positives_NxL[2::3, 0] == NO_POSITIVE)
-  np.testing.assert_allclose(shares(0, 1), [.2, .2, .2, 0, .2, .2], atol=0.04)
-  np.testing.assert_allclose(shares(2, 1), [.2, .2, .2, .2, .2, 0], atol=0.04)
+  np.testing.assert_allclose(shares(0, 1), [0.2, 0.2, 0.2, 0, 0.2, 0.2], atol=0.04)
+  np.testing.assert_allclose(shares(2, 1), [0.2, 0.2, 0.2, 0.2, 0.2, 0], atol=0.04)

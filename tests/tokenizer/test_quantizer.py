@@ -18,7 +18,7 @@ def latent_and_codebooks(items=24, levels=3, codes=8, width=6, seed=0):
 def nearest_by_hand(latent_Nxd, codebooks_LxKxd):
   residual_Nxd, codes = latent_Nxd.astype(np.float64), []
   for codebook_Kxd in codebooks_LxKxd:
-    codes.append(np.argmin(np.sum((residual_Nxd[:, None] - codebook_Kxd)**2, axis=-1), axis=1))
+    codes.append(np.argmin(np.sum((residual_Nxd[:, None] - codebook_Kxd) ** 2, axis=-1), axis=1))
     residual_Nxd = residual_Nxd - codebook_Kxd[codes[-1]]
   return np.stack(codes, axis=1), residual_Nxd
 
@@ -63,7 +63,7 @@ def test_gradients_take_the_straight_way():
   assert not np.any(codebooks_gradient)
   of_residuals = jax.jacrev(lambda latent: jnp.sum(quantize(latent, codebooks_LxKxd).residuals_LxNxd, axis=(1, 2)))
   for level, gradient in enumerate(of_residuals(latent_Nxd)):
-    np.testing.assert_allclose(gradient, 1. if level == 0 else 0., atol=1e-6)
+    np.testing.assert_allclose(gradient, 1.0 if level == 0 else 0.0, atol=1e-6)
   of_vectors = jax.grad(lambda codebooks: jnp.sum(quantize(latent_Nxd, codebooks).vectors_LxNxd))(codebooks_LxKxd)
   codes_NxL = nearest_by_hand(latent_Nxd, codebooks_LxKxd)[0]
   counts_LxK = np.stack([np.bincount(codes_N, minlength=8) for codes_N in codes_NxL.T])

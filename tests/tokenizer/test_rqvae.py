@@ -19,8 +19,10 @@ def test_parameters_are_born_as_the_design_says():
   params = initial_variables()['params']
   shapes = jax.tree.map(np.shape, params)
   widths = {'encoder': (60, 40, 24, 6), 'decoder': (6, 24, 40, 60)}
-  expected = {name: {f'layer_{i}': {'kernel': (width[i], width[i + 1]), 'bias': (width[i + 1],)} for i in range(3)}
-              for name, width in widths.items()}
+  expected = {
+    name: {f'layer_{i}': {'kernel': (width[i], width[i + 1]), 'bias': (width[i + 1],)} for i in range(3)}
+    for name, width in widths.items()
+  }
   assert shapes == {**expected, 'codebooks': (2, 8, 6)}
   kernel = np.asarray(params['encoder']['layer_0']['kernel'])
   np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (60 + 40)), rtol=0.05)

@@ -21,11 +21,11 @@ def reference(centered_BxK, epsilon, iterations=50):
 def distances(rows, columns, heavy_tails=False, seed=0):
   random = np.random.default_rng(seed)
   draw = (lambda size: random.standard_t(1.2, size=size)) if heavy_tails else random.standard_normal
-  return np.sum((draw((rows, 1, 8)) - 0.3 * draw((1, columns, 8)))**2, axis=-1).astype(np.float32)
+  return np.sum((draw((rows, 1, 8)) - 0.3 * draw((1, columns, 8))) ** 2, axis=-1).astype(np.float32)
 
 
 def test_distances_are_centered_like_the_reference():
-  given = np.array([[3., 5.], [11., 4.]], np.float32)
+  given = np.array([[3.0, 5.0], [11.0, 4.0]], np.float32)
   half_range = 4 + 1e-5
   np.testing.assert_allclose(center_distances(given), (given - 7) / half_range, rtol=1e-6)
 

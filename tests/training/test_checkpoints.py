@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from letter_jax.configuration import Config
-from letter_jax.errors import InputError
+from letter_jax.sharding import on_one_device, replicated
+from letter_jax.system.errors import InputError
 from letter_jax.training.checkpoints import Checkpoints, Progress, read_best, restore_generator
-from letter_jax.training.sharding import on_one_device, replicated
 from tests.small_data import tiny_generator_config
 
 LAYOUT = on_one_device()
@@ -20,13 +20,23 @@ SHARDING = replicated(LAYOUT.mesh)
 
 def state(step):
   random = np.random.default_rng(step)
-  return {'step': jnp.int32(step), 'params': {'kernel': jnp.asarray(random.normal(size=(3, 2)), jnp.float32),
-                                              'scale': jnp.asarray(random.normal(size=2), jnp.bfloat16)}}
+  return {
+    'step': jnp.int32(step),
+    'params': {
+      'kernel': jnp.asarray(random.normal(size=(3, 2)), jnp.float32),
+      'scale': jnp.asarray(random.normal(size=2), jnp.bfloat16),
+    },
+  }
 
 
 def progress(step):
-  return Progress(step=step, best_value=0.1 * step, best_step=step - 1, validations_since_best=3,
-                  best_metrics={'ndcg@10': 0.1 * step, 'recall@10': 1 / 3})
+  return Progress(
+    step=step,
+    best_value=0.1 * step,
+    best_step=step - 1,
+    validations_since_best=3,
+    best_metrics={'ndcg@10': 0.1 * step, 'recall@10': 1 / 3},
+  )
 
 
 def abstract(tree):
@@ -98,7 +108,7 @@ def empty(folder):
 
 def halve(folder):
   for path in files_of(folder):
-    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def lose_the_state(folder):
@@ -215,8 +225,9 @@ def test_reading_writes_nothing(saved, tmp_path):
 def workdir(tmp_path, saved):
   """As the generator's stage leaves it."""
   shutil.copytree(saved, tmp_path / 'generator' / 'checkpoints')
-  (tmp_path / 'generator' / 'generator.json').write_text(json.dumps(
-    {'config': dataclasses.asdict(tiny_generator_config()), 'codebook_size': 8}))
+  (tmp_path / 'generator' / 'generator.json').write_text(
+    json.dumps({'config': dataclasses.asdict(tiny_generator_config()), 'codebook_size': 8})
+  )
   (tmp_path / 'semantic_ids').mkdir()
   np.save(tmp_path / 'semantic_ids' / 'semantic_ids.npy', np.arange(12, dtype=np.int32).reshape(4, 3))
   return tmp_path
@@ -230,8 +241,10 @@ def test_a_generator_is_restored_with_all_that_belongs_to_it(workdir):
   assert (restored.codebook_size, restored.step, restored.validation) == (8, 7, progress(7).best_metrics)
 
 
-@pytest.mark.parametrize('missing', ['generator/generator.json', 'semantic_ids/semantic_ids.npy',
-                                     'generator/checkpoints/best', 'generator/checkpoints'])
+@pytest.mark.parametrize(
+  'missing',
+  ['generator/generator.json', 'semantic_ids/semantic_ids.npy', 'generator/checkpoints/best', 'generator/checkpoints'],
+)
 def test_a_workdir_without_a_generator_is_an_input_error(workdir, missing):
   path = workdir / missing
   shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -12,11 +12,11 @@ import optax
 import pytest
 
 from letter_jax.configuration import TrainingConfig
-from letter_jax.errors import InputError, Preempted
+from letter_jax.sharding import on_one_device, replicated
+from letter_jax.system.errors import InputError, Preempted
 from letter_jax.training import loop
 from letter_jax.training.checkpoints import Checkpoints
 from letter_jax.training.loop import Program, TrainingDiverged, train
-from letter_jax.training.sharding import on_one_device, replicated
 from letter_jax.training.state import TrainState, make_step
 
 LAYOUT = on_one_device()
@@ -29,10 +29,12 @@ class Interrupted(Exception):
 
 def interrupted(program, step):
   """The same program, which is killed when it is to do the step after `step`."""
+
   def arguments(index):
     if index >= step:
       raise Interrupted
     return program.arguments(index)
+
   return dataclasses.replace(program, arguments=arguments)
 
 
@@ -42,16 +44,22 @@ def quadratic(steps_per_epoch=2):
 
   def loss_sum(params, batch, key):
     error = params['x'] - 3 + 0.1 * jax.random.normal(key, (5,)) + batch
-    return jnp.sum(error ** 2), jnp.float32(5), {'largest': (jnp.abs(error).max(), jnp.ones(()))}
+    return jnp.sum(error**2), jnp.float32(5), {'largest': (jnp.abs(error).max(), jnp.ones(()))}
 
   step = jax.jit(make_step(loss_sum, optimizer, jax.random.key(1), LAYOUT), donate_argnums=0)
   return Program(
-    init=lambda start: TrainState.create({'x': start}, optimizer), init_arguments=(jnp.linspace(0.0, 1.0, 5),),
-    layout=LAYOUT, step=step,
-    arguments=lambda index: (jnp.float32(0.01 * index),), steps_per_call=1,
-    steps_per_epoch=steps_per_epoch, examples_per_epoch=5 * steps_per_epoch,
+    init=lambda start: TrainState.create({'x': start}, optimizer),
+    init_arguments=(jnp.linspace(0.0, 1.0, 5),),
+    layout=LAYOUT,
+    step=step,
+    arguments=lambda index: (jnp.float32(0.01 * index),),
+    steps_per_call=1,
+    steps_per_epoch=steps_per_epoch,
+    examples_per_epoch=5 * steps_per_epoch,
     evaluate=lambda params: {'error': float(jnp.sum((params['x'] - 3) ** 2)), 'first': float(params['x'][0])},
-    selection='error', larger_is_better=False)
+    selection='error',
+    larger_is_better=False,
+  )
 
 
 def scripted(values, steps_per_call=1, metrics=None):
@@ -59,6 +67,7 @@ def scripted(values, steps_per_call=1, metrics=None):
 
   `metrics`: step -> {name: value}, instead of a loss of 1.
   """
+
   def advance(state, index):
     done = index + steps_per_call
     assert int(state.step) == index
@@ -68,10 +77,15 @@ def scripted(values, steps_per_call=1, metrics=None):
     return state, {name: (jnp.full(shape, value), jnp.ones(shape)) for name, value in named.items()}
 
   return Program(
-    init=lambda: TrainState(jnp.zeros((), jnp.int32), {'steps': jnp.zeros(())}, ()), layout=LAYOUT,
-    step=advance, arguments=lambda index: (index,), steps_per_call=steps_per_call, steps_per_epoch=steps_per_call,
+    init=lambda: TrainState(jnp.zeros((), jnp.int32), {'steps': jnp.zeros(())}, ()),
+    layout=LAYOUT,
+    step=advance,
+    arguments=lambda index: (index,),
+    steps_per_call=steps_per_call,
+    steps_per_epoch=steps_per_call,
     examples_per_epoch=10,
-    evaluate=lambda params: {'ndcg@10': values[int(params['steps']) // steps_per_call - 1]})
+    evaluate=lambda params: {'ndcg@10': values[int(params['steps']) // steps_per_call - 1]},
+  )
 
 
 def lines_of(directory, kind=None):
@@ -110,8 +124,19 @@ def test_training_goes_where_it_should(uninterrupted):
   params, progress, (state, saved), lines = uninterrupted
   assert progress.step == 8 and int(state.step) == 8 and saved == progress
   assert [(line['step'], line['kind']) for line in lines] == [
-    (1, 'train'), (2, 'train'), (2, 'validation'), (3, 'train'), (4, 'train'), (4, 'validation'),
-    (5, 'train'), (6, 'train'), (6, 'validation'), (7, 'train'), (8, 'train'), (8, 'validation')]
+    (1, 'train'),
+    (2, 'train'),
+    (2, 'validation'),
+    (3, 'train'),
+    (4, 'train'),
+    (4, 'validation'),
+    (5, 'train'),
+    (6, 'train'),
+    (6, 'validation'),
+    (7, 'train'),
+    (8, 'train'),
+    (8, 'validation'),
+  ]
   assert [line['epoch'] for line in lines if line['kind'] == 'train'] == [0.5 * step for step in range(1, 9)]
   losses = [line['loss'] for line in lines if line['kind'] == 'train']
   assert losses[-1] < 0.5 * losses[0] and losses[0] == pytest.approx(np.mean((np.linspace(0, 1, 5) - 3) ** 2), rel=0.1)
@@ -120,10 +145,13 @@ def test_training_goes_where_it_should(uninterrupted):
 
 
 # What is saved when: at the end of epochs only; in the middle of epochs; at every step.
-@pytest.mark.parametrize('interruption, every, resumed_at', [
-  (4, 1000, 4), (3, 1000, 2), (1, 1000, 0), (5, 3, 4), (4, 3, 4), (3, 3, 3), (7, 1, 7)])
+@pytest.mark.parametrize(
+  'interruption, every, resumed_at',
+  [(4, 1000, 4), (3, 1000, 2), (1, 1000, 0), (5, 3, 4), (4, 3, 4), (3, 3, 3), (7, 1, 7)],
+)
 def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
-    program, uninterrupted, tmp_path, capsys, interruption, every, resumed_at):
+  program, uninterrupted, tmp_path, capsys, interruption, every, resumed_at
+):
   config = dataclasses.replace(CONFIG, checkpoint_every_steps=every)
   with pytest.raises(Interrupted):
     train(interrupted(program, interruption), config, tmp_path, 'test')
@@ -274,8 +302,9 @@ def test_a_line_averages_its_interval(tmp_path):
 @pytest.mark.parametrize('log_every', [1, 1000])
 def test_a_term_that_is_not_finite_stops_the_training_and_is_not_saved(tmp_path, value, log_every):
   # Checkpoints at 2 and 4; at step 4 a term goes bad, between two validations.
-  config = dataclasses.replace(CONFIG, epochs=8, log_every_steps=log_every, checkpoint_every_steps=2,
-                               evaluate_every_epochs=3)
+  config = dataclasses.replace(
+    CONFIG, epochs=8, log_every_steps=log_every, checkpoint_every_steps=2, evaluate_every_epochs=3
+  )
   program = scripted([0.1] * 8, metrics=lambda step: {'loss': 1.0, 'commitment': value if step == 4 else 1.0})
   with pytest.raises(TrainingDiverged, match=f'commitment is {value} at step 4') as caught:
     train(program, config, tmp_path, 'test')
@@ -294,8 +323,12 @@ def test_a_bad_step_within_a_call_is_named_with_the_term_and_not_the_sum(tmp_pat
     values = {'loss': bad, 'contrastive': bad, 'commitment': jnp.ones(3), 'gradient_norm': bad}
     return state, {name: (total, jnp.ones(3)) for name, total in values.items()}
 
-  program = dataclasses.replace(scripted([], steps_per_call=3), step=advance, arguments=lambda index: (index,),
-                                evaluate=lambda params: {'ndcg@10': 0.5})
+  program = dataclasses.replace(
+    scripted([], steps_per_call=3),
+    step=advance,
+    arguments=lambda index: (index,),
+    evaluate=lambda params: {'ndcg@10': 0.5},
+  )
   with pytest.raises(TrainingDiverged, match='^contrastive is nan at step 5;'):
     train(program, CONFIG, tmp_path, 'test')
 

@@ -60,8 +60,9 @@ def test_relative_updates_are_a_share_of_each_parameters_root_mean_square():
   small = {**PARAMS, 'kernel': jnp.full((2, 3), 0.02)}
   small['scale'] = jnp.zeros(3)
   settings = dict(learning_rate=0.5, warmup_fraction=0.0, weight_decay=0.1)
-  absolute, relative = (optimizers.adamw(TrainingConfig(relative_updates=choice, **settings), 100)
-                        for choice in (False, True))
+  absolute, relative = (
+    optimizers.adamw(TrainingConfig(relative_updates=choice, **settings), 100) for choice in (False, True)
+  )
   found = absolute.update(gradients, absolute.init(small), small)[0]
   np.testing.assert_allclose(found['kernel'], -0.5 * (1 + 0.1 * 0.02), rtol=1e-5)
   found = relative.update(gradients, relative.init(small), small)[0]
@@ -92,8 +93,10 @@ def test_clipping_bounds_the_global_norm_and_is_off_by_default():
   gradients = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 3e-8), PARAMS)
   norm = 3e-8 * math.sqrt(6 + 3 + 8)
   adam = lambda gradient: -0.5 * gradient / (gradient + 1e-8)
-  free, loose, tight = (updates(gradients, weight_decay=0.0, **settings) for settings in (
-    {}, {'gradient_clip': 2 * norm}, {'gradient_clip': norm / 4}))
+  free, loose, tight = (
+    updates(gradients, weight_decay=0.0, **settings)
+    for settings in ({}, {'gradient_clip': 2 * norm}, {'gradient_clip': norm / 4})
+  )
   for found, expected in ((free, adam(3e-8)), (loose, adam(3e-8)), (tight, adam(3e-8 / 4))):
     for leaf in jax.tree.leaves(found):
       np.testing.assert_allclose(leaf, expected, rtol=1e-4)

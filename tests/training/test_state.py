@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from letter_jax.training.sharding import on_one_device
+from letter_jax.sharding import on_one_device
 from letter_jax.training.state import TrainState, make_step
 
 LAYOUT = on_one_device()
@@ -15,9 +15,15 @@ OPTIMIZER = optax.adam(0.1)
 def squared_error(params, batch, key):
   """Weighted, so that micro-batches count differently; reports the key's first bits."""
   error_B = batch['x'] @ params['kernel'] + params['bias'] - batch['y']
-  loss, count = jnp.sum(error_B ** 2 * batch['weight']), batch['weight'].sum()
-  return loss, count, {'absolute': (jnp.sum(jnp.abs(error_B) * batch['weight']), count),
-                       'noise': (jax.random.uniform(key), jnp.ones(()))}
+  loss, count = jnp.sum(error_B**2 * batch['weight']), batch['weight'].sum()
+  return (
+    loss,
+    count,
+    {
+      'absolute': (jnp.sum(jnp.abs(error_B) * batch['weight']), count),
+      'noise': (jax.random.uniform(key), jnp.ones(())),
+    },
+  )
 
 
 def noisy(params, batch, key):
@@ -28,8 +34,11 @@ def noisy(params, batch, key):
 @pytest.fixture
 def batch():
   random = np.random.default_rng(0)
-  return {'x': random.normal(size=(12, 3)).astype(np.float32), 'y': random.normal(size=12).astype(np.float32),
-          'weight': np.array([1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1], np.float32)}
+  return {
+    'x': random.normal(size=(12, 3)).astype(np.float32),
+    'y': random.normal(size=12).astype(np.float32),
+    'weight': np.array([1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1], np.float32),
+  }
 
 
 def initial():
@@ -45,8 +54,9 @@ def test_metrics_are_sums_and_counts(batch):
   error_B = batch['x'].sum(axis=1) - batch['y']
   assert state.step == 1 and state.step.dtype == jnp.int32
   assert {name: len(pair) for name, pair in metrics.items()} == dict.fromkeys(
-    ('loss', 'absolute', 'noise', 'gradient_norm'), 2)
-  np.testing.assert_allclose(metrics['loss'], (np.sum(error_B ** 2 * batch['weight']), 7), rtol=1e-5)
+    ('loss', 'absolute', 'noise', 'gradient_norm'), 2
+  )
+  np.testing.assert_allclose(metrics['loss'], (np.sum(error_B**2 * batch['weight']), 7), rtol=1e-5)
   np.testing.assert_allclose(metrics['absolute'], (np.sum(np.abs(error_B) * batch['weight']), 7), rtol=1e-5)
   slope_B = 2 * error_B * batch['weight'] / 7
   gradient = np.append(slope_B @ batch['x'], slope_B.sum())

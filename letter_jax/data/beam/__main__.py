@@ -14,8 +14,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from letter_jax import configuration
-from letter_jax.command_line import fail, parse
-from letter_jax.errors import InputError
+from letter_jax.cli.command_line import fail, parse
+from letter_jax.system.errors import InputError
 
 config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
 flags.DEFINE_string('directory', None, 'new folder for the prepared data set')
@@ -35,8 +35,10 @@ def main(arguments: list[str]) -> None:
     fail(str(error))
   except KeyboardInterrupt:
     fail('interrupted; the same command starts again')
-  print(f'dataset: {summary["name"]}: {summary["users"]:,} users, {summary["items"]:,} items, '
-        f'{summary["interactions"]:,} interactions, {summary["training_examples"]:,} training examples')
+  print(
+    f'dataset: {summary["name"]}: {summary["users"]:,} users, {summary["items"]:,} items, '
+    f'{summary["interactions"]:,} interactions, {summary["training_examples"]:,} training examples'
+  )
 
 
 if __name__ == '__main__':

@@ -25,9 +25,9 @@ from letter_jax.configuration import RAW_SOURCES, DataConfig
 from letter_jax.data.beam import transforms
 from letter_jax.data.dataset import MIN_LENGTH, summarize
 from letter_jax.data.preparation import nothing_left, seconds
-from letter_jax.data.raw.dataset import find, nothing_usable, tell
-from letter_jax.data.raw.source import RawSource
-from letter_jax.errors import InputError
+from letter_jax.data.raw.read import find, nothing_usable, tell
+from letter_jax.data.raw.reader import RawSource
+from letter_jax.system.errors import InputError
 
 # Beam has no loops: so many passes of the k-core are one pipeline, and it runs until one of them changes nothing.
 PASSES = 4
@@ -55,8 +55,10 @@ def prepare(config: DataConfig, directory: str | os.PathLike, beam_arguments: li
   try:
     return _prepare(config, source, directory, options)
   except OSError as error:
-    raise InputError(f'--directory={directory} could not be written ({error}); expected a new folder on a disk with '
-                     'room; the same command starts again') from error
+    raise InputError(
+      f'--directory={directory} could not be written ({error}); expected a new folder on a disk with '
+      'room; the same command starts again'
+    ) from error
 
 
 def _prepare(config: DataConfig, source: RawSource, directory: epath.Path, options: PipelineOptions) -> dict:
@@ -96,8 +98,13 @@ class _Run:
     config = self._config.preparation
     with self._pipeline('reading events') as (pipeline, report):
       histories, tallies = transforms.read_histories(
-        pipeline, self._source, self._events, seconds(config.since) if config.since else -math.inf,
-        seconds(config.until) if config.until else math.inf, config.repeats == 'drop')
+        pipeline,
+        self._source,
+        self._events,
+        seconds(config.since) if config.since else -math.inf,
+        seconds(config.until) if config.until else math.inf,
+        config.repeats == 'drop',
+      )
       transforms.write_lines(histories, self._histories)
       report(tallies)
     if not self._count('usable'):
@@ -143,12 +150,20 @@ class _Run:
     self._require_something()
     histogram = lambda wanted: {value: count for (kind, value), (count, _) in self._found.items() if kind == wanted}
     return summarize(
-      self._config.name or self._config.source, histogram('length'), histogram('popularity'),
+      self._config.name or self._config.source,
+      histogram('length'),
+      histogram('popularity'),
       self._count('without text'),
-      {'raw_events': self._count('usable'), 'dropped': self._dropped, 'k_core_rounds': self._rounds,
-       'items_without_metadata': self._count('not described'),
-       'items_without_title': self._count('without title'),
-       'metadata_of_an_item_again': self._count('described again'), 'problems': self._problems()})
+      {
+        'raw_events': self._count('usable'),
+        'dropped': self._dropped,
+        'k_core_rounds': self._rounds,
+        'items_without_metadata': self._count('not described'),
+        'items_without_title': self._count('without title'),
+        'metadata_of_an_item_again': self._count('described again'),
+        'problems': self._problems(),
+      },
+    )
 
   @contextlib.contextmanager
   def _pipeline(self, label: str) -> Iterator:
@@ -173,8 +188,9 @@ class _Run:
 
   def _problems(self) -> dict[str, dict]:
     """As `Problems.summary`: a line of a span is counted from the start of the file."""
-    found = sorted((place, kind, count) for (tallied, kind), (count, place) in self._found.items()
-                   if tallied == 'problem')
+    found = sorted(
+      (place, kind, count) for (tallied, kind), (count, place) in self._found.items() if tallied == 'problem'
+    )
     problems = {}
     for (span, line), kind, count in found:
       first = 0 if span < len(self._events) else len(self._events)
@@ -192,8 +208,9 @@ def _said_in_one_line(label: str) -> Iterator[None]:
     if isinstance(error, InputError):
       raise
     said = ' '.join(str(error).split())
-    raise InputError(f'the Beam pipeline of {label!r} failed ({type(error).__name__}: ...{said[-300:]}); the same '
-                     'command starts again') from error
+    raise InputError(
+      f'the Beam pipeline of {label!r} failed ({type(error).__name__}: ...{said[-300:]}); the same command starts again'
+    ) from error
 
 
 def _write_tables(directory: epath.Path, options: PipelineOptions) -> None:
@@ -204,8 +221,8 @@ def _write_tables(directory: epath.Path, options: PipelineOptions) -> None:
     # TFDS says that it downloads.
     with _said_in_one_line(f'writing {table}'), contextlib.redirect_stdout(io.StringIO()):
       transforms.TablesFromRecords(
-        records=directory / INTERMEDIATE / table, config=table, data_dir=directory / 'tfds').download_and_prepare(
-          download_config=tfds.download.DownloadConfig(beam_options=options))
+        records=directory / INTERMEDIATE / table, config=table, data_dir=directory / 'tfds'
+      ).download_and_prepare(download_config=tfds.download.DownloadConfig(beam_options=options))
   if (directory / 'tfds' / 'downloads').exists():
     (directory / 'tfds' / 'downloads').rmtree()  # empty
 

@@ -23,9 +23,9 @@ from etils import epath
 
 from letter_jax.data.builders import LetterDataset
 from letter_jax.data.dataset import MIN_LENGTH, TEXT_FIELDS
-from letter_jax.data.raw.lines import Problems, Span, is_gzip
-from letter_jax.data.raw.source import RawSource
-from letter_jax.errors import InputError
+from letter_jax.data.raw.reader import RawSource
+from letter_jax.data.raw.reading import Problems, Span, is_gzip
+from letter_jax.system.errors import InputError
 
 SPAN_BYTES = 64 * 2**20  # what one worker reads at a time
 BUCKETS = 1000  # ranges of raw ids that are sorted apart; one of 50 million users holds 50,000 on average
@@ -38,8 +38,10 @@ def spans(path: epath.Path, first: int, whole: bool = False) -> list[Numbered]:
   if whole or is_gzip(path):
     return [(first, Span(path))]
   size = path.stat().length
-  return [(first + index, Span(path, start, min(start + SPAN_BYTES, size)))
-          for index, start in enumerate(range(0, size, SPAN_BYTES))]
+  return [
+    (first + index, Span(path, start, min(start + SPAN_BYTES, size)))
+    for index, start in enumerate(range(0, size, SPAN_BYTES))
+  ]
 
 
 def tally(kind: str, detail='', count: int = 1, place: tuple[int, int] = NOWHERE):
@@ -107,8 +109,11 @@ class ToHistory(beam.DoFn):
     user, events = grouped
     events = sorted(events)  # by time; of one moment in the order of the source
     distinct = list(dict.fromkeys((item, time) for time, _, _, item in events))
-    history = [entry for place, entry in enumerate(distinct)
-               if not self.drop_repeats or place == 0 or entry[0] != distinct[place - 1][0]]
+    history = [
+      entry
+      for place, entry in enumerate(distinct)
+      if not self.drop_repeats or place == 0 or entry[0] != distinct[place - 1][0]
+    ]
     if len(distinct) < len(events):
       yield tally('duplicate', count=len(events) - len(distinct))
     if len(history) < len(distinct):
@@ -116,8 +121,9 @@ class ToHistory(beam.DoFn):
     yield user, history
 
 
-def read_histories(pipeline, source: RawSource, numbered: list[Numbered], since: float, until: float,
-                   drop_repeats: bool):
+def read_histories(
+  pipeline, source: RawSource, numbered: list[Numbered], since: float, until: float, drop_repeats: bool
+):
   """Histories and tallies of the events of a raw source."""
   events = _parted(pipeline, 'events', numbered) | 'Read events' >> _with_tallies(ReadEvents(source, since, until))
   histories = events.main | 'By user' >> beam.GroupByKey() | 'Histories' >> _with_tallies(ToHistory(drop_repeats))
@@ -137,7 +143,7 @@ class FewerThan(beam.CombineFn):
     return found + [value] if len(found) < self._bound else found
 
   def merge_accumulators(self, parts):
-    return [value for part in parts for value in part][:self._bound]
+    return [value for part in parts for value in part][: self._bound]
 
   def extract_output(self, found):
     return found if len(found) < self._bound else []
@@ -162,11 +168,17 @@ class Prune(beam.DoFn):
 
 def k_core_pass(histories, core: int, number: int):
   """Histories without what users and items with fewer than `core` interactions have, and tallies."""
-  rare = (histories | f'Items {number}' >> beam.FlatMap(lambda pair: [(item, pair[0]) for item, _ in pair[1]])
-          | f'Rare {number}' >> beam.CombinePerKey(FewerThan(core))
-          | f'Their users {number}' >> beam.FlatMap(lambda pair: [(user, pair[0]) for user in pair[1]]))
-  pruned = ({'history': histories, 'rare': rare} | f'To users {number}' >> beam.CoGroupByKey()
-            | f'Prune {number}' >> _with_tallies(Prune(core, number)))
+  rare = (
+    histories
+    | f'Items {number}' >> beam.FlatMap(lambda pair: [(item, pair[0]) for item, _ in pair[1]])
+    | f'Rare {number}' >> beam.CombinePerKey(FewerThan(core))
+    | f'Their users {number}' >> beam.FlatMap(lambda pair: [(user, pair[0]) for user in pair[1]])
+  )
+  pruned = (
+    {'history': histories, 'rare': rare}
+    | f'To users {number}' >> beam.CoGroupByKey()
+    | f'Prune {number}' >> _with_tallies(Prune(core, number))
+  )
   return pruned.main, pruned.tallies
 
 
@@ -184,8 +196,10 @@ def numbers_of(names, label: str):
   """Numbers of distinct raw ids: each range of them is sorted by itself, and begins where those before end."""
   # A sample that does not depend on the order of arrival parts the ids into ranges of about one size.
   bounds = beam.pvalue.AsSingleton(
-    names | f'Sample {label}' >> beam.combiners.Top.Smallest(BUCKETS - 1, key=_hash)
-    | f'Bounds {label}' >> beam.Map(sorted))
+    names
+    | f'Sample {label}' >> beam.combiners.Top.Smallest(BUCKETS - 1, key=_hash)
+    | f'Bounds {label}' >> beam.Map(sorted)
+  )
   ranges = names | f'Ranges {label}' >> beam.Map(lambda name, bounds: (bisect.bisect(bounds, name), name), bounds)
   sizes = beam.pvalue.AsDict(ranges | f'Sizes {label}' >> beam.combiners.Count.PerKey())
 
@@ -201,16 +215,28 @@ def tables(pipeline, histories, source: RawSource, numbered: list[Numbered]):
   """Records of users, records of items (dicts as in `builders.FEATURES`), and tallies."""
   long = histories | 'Long enough' >> _with_tallies(LongEnough())
   described = _parted(pipeline, 'texts', numbered) | 'Read texts' >> _with_tallies(ReadTexts(source))
-  popularity = (long.main | 'Items' >> beam.FlatMap(lambda pair: [(item, 1) for item, _ in pair[1]])
-                | 'Popularity' >> beam.CombinePerKey(sum))
+  popularity = (
+    long.main
+    | 'Items' >> beam.FlatMap(lambda pair: [(item, 1) for item, _ in pair[1]])
+    | 'Popularity' >> beam.CombinePerKey(sum)
+  )
   user_numbers = numbers_of(long.main | 'Users' >> beam.Keys(), 'users')
   item_numbers = numbers_of(popularity | 'Distinct items' >> beam.Keys(), 'items')
-  entries = ({'number': item_numbers, 'places': long.main | 'To items' >> beam.FlatMap(_to_items)}
-             | 'Items with numbers' >> beam.CoGroupByKey() | 'To users' >> beam.FlatMap(_to_users))
-  users = ({'number': user_numbers, 'entries': entries} | 'Users with numbers' >> beam.CoGroupByKey()
-           | 'User records' >> beam.Map(_user_record))
-  items = ({'number': item_numbers, 'texts': described.main} | 'Items with texts' >> beam.CoGroupByKey()
-           | 'Item records' >> _with_tallies(ItemRecord()))
+  entries = (
+    {'number': item_numbers, 'places': long.main | 'To items' >> beam.FlatMap(_to_items)}
+    | 'Items with numbers' >> beam.CoGroupByKey()
+    | 'To users' >> beam.FlatMap(_to_users)
+  )
+  users = (
+    {'number': user_numbers, 'entries': entries}
+    | 'Users with numbers' >> beam.CoGroupByKey()
+    | 'User records' >> beam.Map(_user_record)
+  )
+  items = (
+    {'number': item_numbers, 'texts': described.main}
+    | 'Items with texts' >> beam.CoGroupByKey()
+    | 'Item records' >> _with_tallies(ItemRecord())
+  )
   lengths = long.main | 'Lengths' >> beam.Map(lambda pair: (('length', len(pair[1])), (1, NOWHERE)))
   popular = popularity | 'Popularities' >> beam.Map(lambda pair: (('popularity', pair[1]), (1, NOWHERE)))
   return users, items.main, [long.tallies, described.tallies, items.tallies, lengths, popular]
@@ -231,8 +257,12 @@ def _to_users(grouped):
 def _user_record(grouped):
   user, found = grouped
   entries = sorted(found['entries'])
-  return {'user_id': _only(found['number']), 'raw_id': user, 'items': [item for _, item, _ in entries],
-          'timestamps': [time for _, _, time in entries]}
+  return {
+    'user_id': _only(found['number']),
+    'raw_id': user,
+    'items': [item for _, item, _ in entries],
+    'timestamps': [time for _, _, time in entries],
+  }
 
 
 class ItemRecord(beam.DoFn):
@@ -268,8 +298,11 @@ class TablesFromRecords(LetterDataset, skip_registration=True):
 
   def _generate_examples(self):
     key = self.table.removesuffix('s') + '_id'
-    return (beam.io.ReadFromText(f'{self._records}-*') | 'Parse' >> beam.Map(json.loads)
-            | 'Key' >> beam.Map(lambda record: (record[key], record)))
+    return (
+      beam.io.ReadFromText(f'{self._records}-*')
+      | 'Parse' >> beam.Map(json.loads)
+      | 'Key' >> beam.Map(lambda record: (record[key], record))
+    )
 
 
 def read_lines(pipeline, path: epath.Path):
@@ -279,15 +312,22 @@ def read_lines(pipeline, path: epath.Path):
 
 def write_lines(values, path: epath.Path) -> None:
   """Writes JSON lines into files whose names begin with `path`."""
-  _ = (values | f'Format {path.name}' >> beam.Map(json.dumps)
-       | f'Write {path.name}' >> beam.io.WriteToText(str(path), '.jsonl'))
+  _ = (
+    values
+    | f'Format {path.name}' >> beam.Map(json.dumps)
+    | f'Write {path.name}' >> beam.io.WriteToText(str(path), '.jsonl')
+  )
 
 
 def write_report(tallies: list, path: epath.Path) -> None:
   """Sums up the tallies in one JSON file: [[[kind, detail], [count, place]], ...]."""
-  _ = (tallies | 'All tallies' >> beam.Flatten()
-       | 'Sum up' >> beam.CombinePerKey(beam.combiners.TupleCombineFn(sum, min))
-       | 'One report' >> beam.combiners.ToList() | 'Write report' >> beam.Map(_write_json, path))
+  _ = (
+    tallies
+    | 'All tallies' >> beam.Flatten()
+    | 'Sum up' >> beam.CombinePerKey(beam.combiners.TupleCombineFn(sum, min))
+    | 'One report' >> beam.combiners.ToList()
+    | 'Write report' >> beam.Map(_write_json, path)
+  )
 
 
 def _write_json(value, path: epath.Path) -> None:

@@ -14,22 +14,26 @@ import json
 import pathlib
 from collections.abc import Iterable
 
-from letter_jax.data.raw.lines import Problems, Span, read_records
-from letter_jax.data.raw.source import Event, RawSource, Texts, category_path, clean
-from letter_jax.errors import InputError
+from letter_jax.data.raw.reader import Event, RawSource, Texts, category_path, clean
+from letter_jax.data.raw.reading import Problems, Span, read_records
+from letter_jax.system.errors import InputError
 
 REVIEWS = {2014: ('reviews_{}_5.json', 'reviews_{}.json'), 2018: ('{}_5.json', '{}.json'), 2023: ('{}.jsonl',)}
 METADATA = {2014: ('meta_{}.json',), 2018: ('meta_{}.json',), 2023: ('meta_{}.jsonl',)}
 # user, item, timestamp, and how many of its units make a second
-KEYS = {2014: ('reviewerID', 'asin', 'unixReviewTime', 1), 2018: ('reviewerID', 'asin', 'unixReviewTime', 1),
-        2023: ('user_id', 'parent_asin', 'timestamp', 1000)}
+KEYS = {
+  2014: ('reviewerID', 'asin', 'unixReviewTime', 1),
+  2018: ('reviewerID', 'asin', 'unixReviewTime', 1),
+  2023: ('user_id', 'parent_asin', 'timestamp', 1000),
+}
 ITEM_KEY = {2014: 'asin', 2018: 'asin', 2023: 'parent_asin'}
 
 
 def source(folder: pathlib.Path, year: int, name: str) -> RawSource:
   """Reviews and metadata of the category `name`; InputError where a file is not there."""
-  reviews, metadata = (_find(folder, [pattern.format(name) for pattern in patterns[year]])
-                       for patterns in (REVIEWS, METADATA))
+  reviews, metadata = (
+    _find(folder, [pattern.format(name) for pattern in patterns[year]]) for patterns in (REVIEWS, METADATA)
+  )
   return RawSource((reviews, metadata), functools.partial(_events, year), functools.partial(_texts, year))
 
 
@@ -38,14 +42,17 @@ def _find(folder: pathlib.Path, names: list[str]) -> pathlib.Path:
   for path in candidates:
     if path.is_file():
       return path
-  raise InputError(f'{folder} has no {" and no ".join(path.name for path in candidates)}; expected one of them '
-                   '(config.data.name is the category in their names; the README says where they are published)')
+  raise InputError(
+    f'{folder} has no {" and no ".join(path.name for path in candidates)}; expected one of them '
+    '(config.data.name is the category in their names; the README says where they are published)'
+  )
 
 
 def _events(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
   user_key, item_key, time_key, unit = KEYS[year]
   for number, _, (user, item, time) in read_records(
-      span, problems, (user_key, item_key, time_key), 'not JSON', f'without {user_key}, {item_key} or {time_key}'):
+    span, problems, (user_key, item_key, time_key), 'not JSON', f'without {user_key}, {item_key} or {time_key}'
+  ):
     if isinstance(time, bool) or not isinstance(time, int):
       problems.add(f'{time_key} is no whole number', span.path, number)
     else:
@@ -54,13 +61,27 @@ def _events(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, Ev
 
 def _texts(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:
   for number, record, (item,) in read_records(
-      span, problems, (ITEM_KEY[year],), 'metadata that cannot be parsed', f'metadata without {ITEM_KEY[year]}',
-      ast.literal_eval if year == 2014 else json.loads):
+    span,
+    problems,
+    (ITEM_KEY[year],),
+    'metadata that cannot be parsed',
+    f'metadata without {ITEM_KEY[year]}',
+    ast.literal_eval if year == 2014 else json.loads,
+  ):
     title = clean(record.get('title'))
     if 'getTime' in title:  # what a crawler took for a title, often in 2018
       problems.add("title is a page's script", span.path, number)
       title = ''
     categories = record.get({2014: 'categories', 2018: 'category', 2023: 'categories'}[year])
-    yield number, (item, {
-      'title': title, 'brand': clean(record.get('store' if year == 2023 else 'brand')),
-      'categories': category_path(categories), 'description': clean(record.get('description'))})
+    yield (
+      number,
+      (
+        item,
+        {
+          'title': title,
+          'brand': clean(record.get('store' if year == 2023 else 'brand')),
+          'categories': category_path(categories),
+          'description': clean(record.get('description')),
+        },
+      ),
+    )

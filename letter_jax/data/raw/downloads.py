@@ -16,15 +16,21 @@ import zipfile
 import zlib
 
 from letter_jax.configuration import DataConfig
-from letter_jax.errors import InputError
+from letter_jax.system.errors import InputError
 
 AMAZON = {
-  2014: ('https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/reviews_{}_5.json.gz',
-         'https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/meta_{}.json.gz'),
-  2018: ('https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/categoryFilesSmall/{}_5.json.gz',
-         'https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/metaFiles2/meta_{}.json.gz'),
-  2023: ('https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/review_categories/{}.jsonl.gz',
-         'https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/meta_categories/meta_{}.jsonl.gz'),
+  2014: (
+    'https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/reviews_{}_5.json.gz',
+    'https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/meta_{}.json.gz',
+  ),
+  2018: (
+    'https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/categoryFilesSmall/{}_5.json.gz',
+    'https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/metaFiles2/meta_{}.json.gz',
+  ),
+  2023: (
+    'https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/review_categories/{}.jsonl.gz',
+    'https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw/meta_categories/meta_{}.jsonl.gz',
+  ),
 }
 MOVIELENS = 'https://files.grouplens.org/datasets/movielens/{}.zip'
 MOVIELENS_NAMES = ('ml-1m', 'ml-20m', 'ml-25m', 'ml-32m')
@@ -35,13 +41,16 @@ def require_addresses(config: DataConfig) -> None:
   if config.source == 'yelp':
     raise InputError(
       "config.data.path is empty, and Yelp's files cannot be fetched without accepting its terms; expected a folder "
-      'with yelp_academic_dataset_review.json and yelp_academic_dataset_business.json, from yelp.com/dataset')
+      'with yelp_academic_dataset_review.json and yelp_academic_dataset_business.json, from yelp.com/dataset'
+    )
   if config.source == 'csv':
     raise InputError('config.data.path is empty; expected a folder with interactions.csv and items.csv')
   if config.source == 'movielens' and config.name not in MOVIELENS_NAMES:
-    raise InputError(f'config.data.path is empty and config.data.name is {config.name!r}; expected one of '
-                     f'{", ".join(MOVIELENS_NAMES)} to download, or a folder with ratings and movies as '
-                     'config.data.path')
+    raise InputError(
+      f'config.data.path is empty and config.data.name is {config.name!r}; expected one of '
+      f'{", ".join(MOVIELENS_NAMES)} to download, or a folder with ratings and movies as '
+      'config.data.path'
+    )
   if config.source.startswith('amazon'):
     require_category(config)
 
@@ -65,16 +74,20 @@ def fetch(config: DataConfig, manager) -> pathlib.Path:
   """
   require_addresses(config)
   movielens = config.source == 'movielens'
-  addresses = ([MOVIELENS.format(config.name)] if movielens else
-               [address.format(config.name) for address in AMAZON[int(config.source.removeprefix('amazon'))]])
+  addresses = (
+    [MOVIELENS.format(config.name)]
+    if movielens
+    else [address.format(config.name) for address in AMAZON[int(config.source.removeprefix('amazon'))]]
+  )
   host, downloaded = urllib.parse.urlsplit(addresses[0]).hostname, []
   try:
     if not urllib.request.getproxies():
       socket.getaddrinfo(host, None)  # without a network, TFDS would try for minutes
     downloaded = [pathlib.Path(path) for path in manager.download(addresses)]
     # TFDS keeps files under names of its own, and unpacks archives with TensorFlow only.
-    folder = downloaded[0].parent / (f'{downloaded[0].name}.unpacked' if movielens else
-                                     f'{config.source}_{config.name}')
+    folder = downloaded[0].parent / (
+      f'{downloaded[0].name}.unpacked' if movielens else f'{config.source}_{config.name}'
+    )
     if not movielens:
       for address, path in zip(addresses, downloaded):
         _link(folder / address.rpartition('/')[2], path.absolute())
@@ -85,7 +98,8 @@ def fetch(config: DataConfig, manager) -> pathlib.Path:
       forget(downloaded[0])
     raise InputError(
       f'{" and ".join(addresses)} could not be fetched ({" ".join(str(error).split())[:300] or type(error).__name__}); '
-      'expected the raw files from there, or by hand in a folder named by config.data.path') from error
+      'expected the raw files from there, or by hand in a folder named by config.data.path'
+    ) from error
   return folder
 
 

@@ -1,7 +1,7 @@
 """MovieLens (GroupLens, grouplens.org/datasets/movielens): the folder that the zip file holds.
 
-    ml-1m    ratings.dat and movies.dat, fields apart by '::', Latin-1
-    ml-32m   ratings.csv and movies.csv with a header, UTF-8; ml-20m, ml-25m and the -latest sets have the same form
+ml-1m    ratings.dat and movies.dat, fields apart by '::', Latin-1
+ml-32m   ratings.csv and movies.csv with a header, UTF-8; ml-20m, ml-25m and the -latest sets have the same form
 """
 
 import csv
@@ -9,21 +9,24 @@ import pathlib
 from collections.abc import Iterable, Iterator
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
-from letter_jax.data.raw.lines import Problems, Span, read_lines
-from letter_jax.data.raw.source import Event, RawSource, Texts, clean
-from letter_jax.errors import InputError
+from letter_jax.data.raw.reader import Event, RawSource, Texts, clean
+from letter_jax.data.raw.reading import Problems, Span, read_lines
+from letter_jax.system.errors import InputError
 
 HEADERS = {'ratings': ['userId', 'movieId', 'rating', 'timestamp'], 'movies': ['movieId', 'title', 'genres']}
 
 
 def source(folder: pathlib.Path) -> RawSource:
   """Ratings and movies; InputError where a file is not there."""
-  pairs = [(folder / f'ratings{ending}', folder / f'movies{ending}')
-           for ending in ('.dat', '.csv', '.dat.gz', '.csv.gz')]
+  pairs = [
+    (folder / f'ratings{ending}', folder / f'movies{ending}') for ending in ('.dat', '.csv', '.dat.gz', '.csv.gz')
+  ]
   there = [pair for pair in pairs if all(path.is_file() for path in pair)]
   if not there:
-    raise InputError(f'{folder} has neither ratings.dat and movies.dat nor ratings.csv and movies.csv; expected the '
-                     'unpacked folder of a MovieLens zip file')
+    raise InputError(
+      f'{folder} has neither ratings.dat and movies.dat nor ratings.csv and movies.csv; expected the '
+      'unpacked folder of a MovieLens zip file'
+    )
   return RawSource(there[0], _events, _texts)
 
 
@@ -63,6 +66,17 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
 
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:
   for number, (movie, title, genres) in _rows(span, problems):
-    yield number, (movie, {
-      'title': clean(title), 'brand': '', 'description': '',
-      'categories': '' if genres.startswith('(no genres') else CATEGORY_SEPARATOR.join(map(clean, genres.split('|')))})
+    yield (
+      number,
+      (
+        movie,
+        {
+          'title': clean(title),
+          'brand': '',
+          'description': '',
+          'categories': ''
+          if genres.startswith('(no genres')
+          else CATEGORY_SEPARATOR.join(map(clean, genres.split('|'))),
+        },
+      ),
+    )

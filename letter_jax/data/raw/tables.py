@@ -1,7 +1,7 @@
 """A catalogue of one's own, as two CSV files with a header; columns in any order, others are passed over.
 
-    interactions.csv  user_id, item_id, timestamp    seconds since 1970 or ISO 8601 (2024-05-01T10:30:00)
-    items.csv         item_id, title; optionally brand, categories (A > B > C) and description
+interactions.csv  user_id, item_id, timestamp    seconds since 1970 or ISO 8601 (2024-05-01T10:30:00)
+items.csv         item_id, title; optionally brand, categories (A > B > C) and description
 """
 
 import csv
@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
-from letter_jax.data.raw.lines import Problems, Span, read_lines
-from letter_jax.data.raw.source import Event, RawSource, Texts, clean
-from letter_jax.errors import InputError
+from letter_jax.data.raw.reader import Event, RawSource, Texts, clean
+from letter_jax.data.raw.reading import Problems, Span, read_lines
+from letter_jax.system.errors import InputError
 
 INTERACTIONS, ITEMS = 'interactions.csv', 'items.csv'
 MOST_LINES = 100  # of one record
@@ -42,8 +42,10 @@ def _header(path: pathlib.Path) -> list[str]:
   (header,), wanted = _rows([first]) or ([],), COLUMNS[path.name.removesuffix('.gz')]
   missing = [name for name in wanted if name not in header]
   if missing:
-    raise InputError(f'{path} begins with "{first.strip()[:80]}", without {", ".join(missing)}; expected a header with '
-                     f'{", ".join(wanted)}')
+    raise InputError(
+      f'{path} begins with "{first.strip()[:80]}", without {", ".join(missing)}; expected a header with '
+      f'{", ".join(wanted)}'
+    )
   return header
 
 
@@ -70,7 +72,7 @@ def _records(span: Span, problems: Problems) -> Iterator[tuple[int, dict[str, st
         break
     if not taken:
       return
-    again = again[len(taken):]
+    again = again[len(taken) :]
     if quotes % 2:
       taken, again = taken[:1], taken[1:] + again
       problems.add('a quote that does not end', span.path, taken[0][0])
@@ -109,6 +111,15 @@ def _seconds(text: str) -> int | None:
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:
   for number, record in _records(span, problems):
     categories = filter(None, map(clean, re.split(r'[>|]', record.get('categories', ''))))
-    yield number, (record['item_id'], {
-      'title': clean(record['title']), 'brand': clean(record.get('brand', '')),
-      'categories': CATEGORY_SEPARATOR.join(categories), 'description': clean(record.get('description', ''))})
+    yield (
+      number,
+      (
+        record['item_id'],
+        {
+          'title': clean(record['title']),
+          'brand': clean(record.get('brand', '')),
+          'categories': CATEGORY_SEPARATOR.join(categories),
+          'description': clean(record.get('description', '')),
+        },
+      ),
+    )

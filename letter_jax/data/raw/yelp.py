@@ -10,9 +10,9 @@ import pathlib
 from collections.abc import Iterable
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
-from letter_jax.data.raw.lines import Problems, Span, read_records
-from letter_jax.data.raw.source import Event, RawSource, Texts, clean
-from letter_jax.errors import InputError
+from letter_jax.data.raw.reader import Event, RawSource, Texts, clean
+from letter_jax.data.raw.reading import Problems, Span, read_records
+from letter_jax.system.errors import InputError
 
 REVIEWS, BUSINESSES = 'yelp_academic_dataset_review.json', 'yelp_academic_dataset_business.json'
 
@@ -32,7 +32,8 @@ def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
   for number, _, (user, item, date) in read_records(
-      span, problems, ('user_id', 'business_id', 'date'), 'not JSON', 'without user_id, business_id or date'):
+    span, problems, ('user_id', 'business_id', 'date'), 'not JSON', 'without user_id, business_id or date'
+  ):
     try:
       moment = datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC)
     except (ValueError, TypeError):
@@ -43,8 +44,19 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
 
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:
   for number, record, (item,) in read_records(
-      span, problems, ('business_id',), 'business that cannot be parsed', 'business without business_id'):
+    span, problems, ('business_id',), 'business that cannot be parsed', 'business without business_id'
+  ):
     place = ', '.join(filter(None, (clean(record.get('city')), clean(record.get('state')))))
     categories = clean(record.get('categories')).split(', ')
-    yield number, (item, {'title': clean(record.get('name')), 'brand': '', 'description': place,
-                          'categories': CATEGORY_SEPARATOR.join(filter(None, categories))})
+    yield (
+      number,
+      (
+        item,
+        {
+          'title': clean(record.get('name')),
+          'brand': '',
+          'description': place,
+          'categories': CATEGORY_SEPARATOR.join(filter(None, categories)),
+        },
+      ),
+    )

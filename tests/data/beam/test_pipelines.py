@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -11,31 +10,34 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 
-from letter_jax import pipeline
 from letter_jax.configuration import DataConfig, PreparationConfig
 from letter_jax.data import store
 from letter_jax.data.beam import pipelines, transforms
-from letter_jax.data.raw.dataset import read_dataset
-from letter_jax.errors import InputError
+from letter_jax.data.raw.read import read_dataset
+from letter_jax.pipeline import run as pipeline
+from letter_jax.system.errors import InputError
 from tests.data.raw import test_raw
+from tests.paths import ROOT
 from tests.small_data import config_with, run_settings, write_recipe
 
 # The second option keeps the pipeline in this process: without it DirectRunner fetches another runner, Prism.
 BEAM = ['--runner=DirectRunner', '--allow_unsafe_triggers']
-ROOT = pathlib.Path(__file__).parents[3]
 
 
 def random_events(seed, count=260, users=24, items=16):
   """Many of one moment, some twice, raw ids beyond ASCII and of several lengths."""
   random = np.random.default_rng(seed)
-  events = [(f'{"Aéz日"[user % 4]}{user}', f'B{int(items * random.random() ** 2)}', int(random.integers(0, 20)))
-            for user in random.integers(0, users, count)]
+  events = [
+    (f'{"Aéz日"[user % 4]}{user}', f'B{int(items * random.random() ** 2)}', int(random.integers(0, 20)))
+    for user in random.integers(0, users, count)
+  ]
   return events + events[:20]
 
 
 def write_reviews(path, events):
-  test_raw.write(path, [json.dumps({'reviewerID': user, 'asin': item, 'unixReviewTime': time})
-                        for user, item, time in events])
+  test_raw.write(
+    path, [json.dumps({'reviewerID': user, 'asin': item, 'unixReviewTime': time}) for user, item, time in events]
+  )
   test_raw.write(path.parent / 'meta_Beauty.json', ["{'asin': 'B0', 'title': 'Soap'}"])
 
 
@@ -45,8 +47,14 @@ def prepare(config, directory, *options):
 
 def records(directory):
   """What stands in the files of each table, in their order."""
-  return {table: [tf_example.Example.FromString(record) for shard in store.shards(directory / path)
-                  for record in ArrayRecordReader(str(shard)).read_all()] for table, path in store.TABLES.items()}
+  return {
+    table: [
+      tf_example.Example.FromString(record)
+      for shard in store.shards(directory / path)
+      for record in ArrayRecordReader(str(shard)).read_all()
+    ]
+    for table, path in store.TABLES.items()
+  }
 
 
 def assert_same_as_local(config, folder, *options):
@@ -78,12 +86,18 @@ def test_options_many_spans_and_several_workers_change_nothing(tmp_path, monkeyp
   write_reviews(raw / 'reviews_Beauty_5.json', [(user, item, day * 86400) for user, item, day in random_events(7)])
   (raw / 'reviews_Beauty_5.json').write_bytes(b'\n{\n' + (raw / 'reviews_Beauty_5.json').read_bytes())
   with (raw / 'reviews_Beauty_5.json').open('ab') as file:
-    file.write(b'{\n\n{"reviewerID": "A", "asin": "B", "unixReviewTime": 1' + b'0' * 30 + b'}\n{\r\n\xff\n'
-               b'{"reviewerID": "A\\ud800", "asin": "B", "unixReviewTime": 1}')
+    file.write(
+      b'{\n\n{"reviewerID": "A", "asin": "B", "unixReviewTime": 1' + b'0' * 30 + b'}\n{\r\n\xff\n'
+      b'{"reviewerID": "A\\ud800", "asin": "B", "unixReviewTime": 1}'
+    )
   with (raw / 'meta_Beauty.json').open('ab') as file:
     file.write(b'\n' * 400 + b"{'asin': 'B0', 'title': 'second'}\n{'asin': 'B\\ud800'}\n{'asin': 3}\n\xff")
-  config = DataConfig(source='amazon2014', path=str(raw), name='Beauty', preparation=PreparationConfig(
-    core=1, repeats='drop', since='1970-01-04', until='1970-01-15'))
+  config = DataConfig(
+    source='amazon2014',
+    path=str(raw),
+    name='Beauty',
+    preparation=PreparationConfig(core=1, repeats='drop', since='1970-01-04', until='1970-01-15'),
+  )
   local = assert_same_as_local(config, tmp_path, '--direct_num_workers=3', '--direct_running_mode=multi_threading')
   dropped = local.preparation['dropped']
   assert len(dropped) == 5 and all(dropped[reason] for reason in dropped if 'core' not in reason)
@@ -96,8 +110,9 @@ def test_the_core_is_a_fixed_point_of_several_pipelines(tmp_path):
   chain = [(f'u{user:02}', f'i{user + step:02}', user) for user in range(20) for step in (0, 1)]
   square = [(f'v{user}', f'j{item}', 5) for user in range(3) for item in range(3)]
   write_reviews(tmp_path / 'raw/reviews_Beauty_5.json.gz', chain + square)
-  config = DataConfig(source='amazon2014', path=str(tmp_path / 'raw'), name='Beauty',
-                      preparation=PreparationConfig(core=2))
+  config = DataConfig(
+    source='amazon2014', path=str(tmp_path / 'raw'), name='Beauty', preparation=PreparationConfig(core=2)
+  )
   local = assert_same_as_local(config, tmp_path)
   assert local.item_names == ('j0', 'j1', 'j2') and local.preparation['k_core_rounds'] > 2 * pipelines.PASSES
 
@@ -118,9 +133,13 @@ def test_a_damaged_file_is_said_as_the_local_preparation_says_it(tmp_path):
     prepare(config, tmp_path / 'beam')  # over what was left
 
 
-@pytest.mark.parametrize('lines, core, said', [
-  (['a', 'b'], 5, r'no event that can be used \(2 not JSON, first reviews_Beauty_5.json:1\)'),
-  (['{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}'], 1, r'is left of the raw ones \(1 of users with fewer')])
+@pytest.mark.parametrize(
+  'lines, core, said',
+  [
+    (['a', 'b'], 5, r'no event that can be used \(2 not JSON, first reviews_Beauty_5.json:1\)'),
+    (['{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}'], 1, r'is left of the raw ones \(1 of users with fewer'),
+  ],
+)
 def test_nothing_to_prepare(tmp_path, lines, core, said):
   test_raw.write(tmp_path / 'raw/reviews_Beauty_5.json', lines)
   test_raw.write(tmp_path / 'raw/meta_Beauty.json', [])
@@ -146,19 +165,29 @@ def test_wrong_settings(tmp_path):
 
 
 MODULE = 'letter_jax.data.beam'
-WITHOUT_BEAM = ("import runpy, sys; sys.modules['apache_beam'] = None; "
-                f"runpy.run_module({MODULE!r}, run_name='__main__')")
+WITHOUT_BEAM = (
+  f"import runpy, sys; sys.modules['apache_beam'] = None; runpy.run_module({MODULE!r}, run_name='__main__')"
+)
 
 
 def test_paths_mean_the_same_to_every_worker(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert [str(pipelines.absolute(path)) for path in ('gs://bucket/raw', 'raw', tmp_path)] == [
-    'gs://bucket/raw', str(tmp_path / 'raw'), str(tmp_path)]
+    'gs://bucket/raw',
+    str(tmp_path / 'raw'),
+    str(tmp_path),
+  ]
 
 
 def _command(*arguments, program=('-m', MODULE)):
-  return subprocess.run([sys.executable, *program, *map(str, arguments)], cwd=ROOT, text=True, capture_output=True,
-                        env={**os.environ, 'JAX_PLATFORMS': 'cpu'}, timeout=300)
+  return subprocess.run(
+    [sys.executable, *program, *map(str, arguments)],
+    cwd=ROOT,
+    text=True,
+    capture_output=True,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    timeout=300,
+  )
 
 
 def _said(result):
@@ -190,10 +219,13 @@ def test_the_command_and_what_the_program_makes_of_it(tmp_path):
   assert records(tmp_path / 'workdir/dataset') == records(tmp_path / 'beam')
   assert store.load(tmp_path / 'workdir/dataset').summary() == store.load(tmp_path / 'beam').summary()
   # The fingerprint, too, is that of the local preparation.
-  store.save(read_dataset(config_with(settings | {'data.source': 'yelp', 'data.path': str(tmp_path / 'raw')}).data),
-             tmp_path / 'local')
-  assert (store.load_summary(tmp_path / 'workdir/dataset')['content'] ==
-          store.load_summary(tmp_path / 'local')['content'])
+  store.save(
+    read_dataset(config_with(settings | {'data.source': 'yelp', 'data.path': str(tmp_path / 'raw')}).data),
+    tmp_path / 'local',
+  )
+  assert (
+    store.load_summary(tmp_path / 'workdir/dataset')['content'] == store.load_summary(tmp_path / 'local')['content']
+  )
   (tmp_path / 'beam/summary.json').write_text((tmp_path / 'beam/summary.json').read_text() + '\n')
   with pytest.raises(InputError, match='content of config.data.path/summary.json'):
     pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')

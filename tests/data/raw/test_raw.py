@@ -6,20 +6,30 @@ import json
 import numpy as np
 import pytest
 
-from letter_jax import pipeline
 from letter_jax.configuration import DataConfig, PreparationConfig
 from letter_jax.data import store
 from letter_jax.data.raw import tables
-from letter_jax.data.raw.dataset import read_dataset
-from letter_jax.data.raw.lines import Problems, Span
-from letter_jax.data.raw.source import category_path, clean
-from letter_jax.errors import InputError
+from letter_jax.data.raw.read import read_dataset
+from letter_jax.data.raw.reader import category_path, clean
+from letter_jax.data.raw.reading import Problems, Span
+from letter_jax.pipeline import run as pipeline
+from letter_jax.system.errors import InputError
 from tests.small_data import config_with, run_settings
 
 DAY = 86400
 # user, item, day: two users with a past, a third that the 3-core drops
-EVENTS = [('A2', 'B1', 3), ('A2', 'B2', 1), ('A1', 'B1', 1), ('A1', 'B2', 2), ('A2', 'B3', 2), ('A1', 'B3', 3),
-          ('A1', 'B2', 4), ('A2', 'B1', 4), ('A2', 'B3', 5), ('A9', 'B9', 1)]
+EVENTS = [
+  ('A2', 'B1', 3),
+  ('A2', 'B2', 1),
+  ('A1', 'B1', 1),
+  ('A1', 'B2', 2),
+  ('A2', 'B3', 2),
+  ('A1', 'B3', 3),
+  ('A1', 'B2', 4),
+  ('A2', 'B1', 4),
+  ('A2', 'B3', 5),
+  ('A9', 'B9', 1),
+]
 
 
 def write(path, lines):
@@ -30,87 +40,223 @@ def write(path, lines):
 
 
 def write_amazon2014(folder):
-  reviews = [json.dumps({'reviewerID': user, 'asin': item, 'reviewerName': 'J', 'helpful': [0, 0], 'reviewText': 'ok',
-                         'overall': 5.0, 'unixReviewTime': day * DAY, 'reviewTime': '09 1, 2013'})
-             for user, item, day in EVENTS]
-  dirt = [reviews[0],  # twice
-          reviews[1][:40], '',
-          b'{"reviewerID": "A1", "asin": "B1", "reviewerName": "\xff\xfe", "unixReviewTime": 432000}',
-          '{"reviewerID": "A1", "asin": "B1", "unixReviewTime": "1, 2013"}',
-          '{"reviewerID": "A1", "unixReviewTime": 1}',
-          '{"reviewerID": null, "asin": "B1", "unixReviewTime": 1}', '[1]']
+  reviews = [
+    json.dumps(
+      {
+        'reviewerID': user,
+        'asin': item,
+        'reviewerName': 'J',
+        'helpful': [0, 0],
+        'reviewText': 'ok',
+        'overall': 5.0,
+        'unixReviewTime': day * DAY,
+        'reviewTime': '09 1, 2013',
+      }
+    )
+    for user, item, day in EVENTS
+  ]
+  dirt = [
+    reviews[0],  # twice
+    reviews[1][:40],
+    '',
+    b'{"reviewerID": "A1", "asin": "B1", "reviewerName": "\xff\xfe", "unixReviewTime": 432000}',
+    '{"reviewerID": "A1", "asin": "B1", "unixReviewTime": "1, 2013"}',
+    '{"reviewerID": "A1", "unixReviewTime": 1}',
+    '{"reviewerID": null, "asin": "B1", "unixReviewTime": 1}',
+    '[1]',
+  ]
   write(folder / 'reviews_Beauty_5.json.gz', reviews + dirt)
-  write(folder / 'meta_Beauty.json.gz', [
-    # Python literals, not JSON
-    "{'asin': 'B1', 'title': 'Soap &amp;amp; Water <b>Set</b>', 'price': 3.5, 'brand': 'Acme', 'description': "
-    "'It\\'s  soap', 'categories': [['Beauty', 'Bath &amp; Body'], ['Other']], 'salesRank': {'Beauty': 3}}",
-    "{'asin': 'B2', 'categories': [['Beauty']]}",
-    "{'asin': 'B2', 'title': 'the second entry does not count'}",
-    "{'asin': 'B3', 'title': ", "{'title': 'no asin'}", "{'asin': 5, 'title': 'a number'}"])
+  write(
+    folder / 'meta_Beauty.json.gz',
+    [
+      # Python literals, not JSON
+      "{'asin': 'B1', 'title': 'Soap &amp;amp; Water <b>Set</b>', 'price': 3.5, 'brand': 'Acme', 'description': "
+      "'It\\'s  soap', 'categories': [['Beauty', 'Bath &amp; Body'], ['Other']], 'salesRank': {'Beauty': 3}}",
+      "{'asin': 'B2', 'categories': [['Beauty']]}",
+      "{'asin': 'B2', 'title': 'the second entry does not count'}",
+      "{'asin': 'B3', 'title': ",
+      "{'title': 'no asin'}",
+      "{'asin': 5, 'title': 'a number'}",
+    ],
+  )
 
 
 def write_amazon2018(folder):
-  write(folder / 'Beauty_5.json.gz', [
-    json.dumps({'overall': 5.0, 'verified': True, 'reviewTime': '09 1, 2013', 'reviewerID': user, 'asin': item,
-                'style': {'Size:': ' 4'}, 'reviewText': 'ok', 'unixReviewTime': day * DAY})
-    for user, item, day in EVENTS])
-  write(folder / 'meta_Beauty.json.gz', [
-    json.dumps({'category': ['Beauty', 'Bath &amp; Body'], 'description': ['It&#39;s', 'soap'], 'brand': 'Acme',
-                'title': 'Soap &amp; Water Set', 'price': '$3.50', 'asin': 'B1', 'also_buy': []}),
-    json.dumps({'category': [], 'description': [], 'title': 'var aPageStart = (new Date()).getTime();',
-                'price': '.a-box-inner{background-color:#fff}', 'asin': 'B2'})])
+  write(
+    folder / 'Beauty_5.json.gz',
+    [
+      json.dumps(
+        {
+          'overall': 5.0,
+          'verified': True,
+          'reviewTime': '09 1, 2013',
+          'reviewerID': user,
+          'asin': item,
+          'style': {'Size:': ' 4'},
+          'reviewText': 'ok',
+          'unixReviewTime': day * DAY,
+        }
+      )
+      for user, item, day in EVENTS
+    ],
+  )
+  write(
+    folder / 'meta_Beauty.json.gz',
+    [
+      json.dumps(
+        {
+          'category': ['Beauty', 'Bath &amp; Body'],
+          'description': ['It&#39;s', 'soap'],
+          'brand': 'Acme',
+          'title': 'Soap &amp; Water Set',
+          'price': '$3.50',
+          'asin': 'B1',
+          'also_buy': [],
+        }
+      ),
+      json.dumps(
+        {
+          'category': [],
+          'description': [],
+          'title': 'var aPageStart = (new Date()).getTime();',
+          'price': '.a-box-inner{background-color:#fff}',
+          'asin': 'B2',
+        }
+      ),
+    ],
+  )
 
 
 def write_amazon2023(folder):
-  write(folder / 'Beauty.jsonl.gz', [
-    json.dumps({'rating': 5.0, 'title': 'ok', 'text': 'ok', 'images': [], 'asin': f'{item}-red', 'parent_asin': item,
-                'user_id': user, 'timestamp': day * DAY * 1000 + 123, 'helpful_vote': 0})
-    for user, item, day in EVENTS])
-  write(folder / 'meta_Beauty.jsonl.gz', [
-    json.dumps({'main_category': 'All Beauty', 'title': 'Soap & Water Set', 'description': ["It's soap"],
-                'price': 'None', 'store': 'Acme', 'categories': ['Beauty', 'Bath & Body'], 'details': {},
-                'parent_asin': 'B1'}),
-    json.dumps({'title': '', 'description': [], 'store': None, 'categories': [], 'parent_asin': 'B2'})])
+  write(
+    folder / 'Beauty.jsonl.gz',
+    [
+      json.dumps(
+        {
+          'rating': 5.0,
+          'title': 'ok',
+          'text': 'ok',
+          'images': [],
+          'asin': f'{item}-red',
+          'parent_asin': item,
+          'user_id': user,
+          'timestamp': day * DAY * 1000 + 123,
+          'helpful_vote': 0,
+        }
+      )
+      for user, item, day in EVENTS
+    ],
+  )
+  write(
+    folder / 'meta_Beauty.jsonl.gz',
+    [
+      json.dumps(
+        {
+          'main_category': 'All Beauty',
+          'title': 'Soap & Water Set',
+          'description': ["It's soap"],
+          'price': 'None',
+          'store': 'Acme',
+          'categories': ['Beauty', 'Bath & Body'],
+          'details': {},
+          'parent_asin': 'B1',
+        }
+      ),
+      json.dumps({'title': '', 'description': [], 'store': None, 'categories': [], 'parent_asin': 'B2'}),
+    ],
+  )
 
 
 def write_movielens1m(folder):
-  write(folder / 'ratings.dat', [f'{user}::{item}::5::{day * DAY}' for user, item, day in EVENTS]
-        + ['1::2::3', 'A1::B1::4::yesterday'])
-  write(folder / 'movies.dat', ['B1::Soap & Water Set (1995)::Beauty|Bath & Body',
-                                'B2::Les Misérables::Drama'.encode('latin-1')])
+  write(
+    folder / 'ratings.dat',
+    [f'{user}::{item}::5::{day * DAY}' for user, item, day in EVENTS] + ['1::2::3', 'A1::B1::4::yesterday'],
+  )
+  write(
+    folder / 'movies.dat',
+    ['B1::Soap & Water Set (1995)::Beauty|Bath & Body', 'B2::Les Misérables::Drama'.encode('latin-1')],
+  )
 
 
 def write_movielens32m(folder):
-  write(folder / 'ratings.csv', ['userId,movieId,rating,timestamp']
-        + [f'{user},{item},3.5,{day * DAY}' for user, item, day in EVENTS] + ['1,2\r3,4,5', f'1,2,3.5,{"9" * 5000}'])
-  write(folder / 'movies.csv', ['movieId,title,genres', 'B1,"Soap, Water (1995)",Beauty|Bath & Body',
-                                'B2,Nothing,(no genres listed)'])
+  write(
+    folder / 'ratings.csv',
+    ['userId,movieId,rating,timestamp']
+    + [f'{user},{item},3.5,{day * DAY}' for user, item, day in EVENTS]
+    + ['1,2\r3,4,5', f'1,2,3.5,{"9" * 5000}'],
+  )
+  write(
+    folder / 'movies.csv',
+    ['movieId,title,genres', 'B1,"Soap, Water (1995)",Beauty|Bath & Body', 'B2,Nothing,(no genres listed)'],
+  )
 
 
 def write_yelp(folder):
-  write(folder / 'yelp_academic_dataset_review.json', [
-    json.dumps({'review_id': 'r', 'user_id': user, 'business_id': item, 'stars': 4.0, 'text': 'ok',
-                'date': f'1970-01-{1 + day:02} 00:00:00'}) for user, item, day in EVENTS]
-    + ['{"user_id": "A1", "business_id": "B1", "date": "soon"}', '{"user_id": "A1"}', '{'])
-  write(folder / 'yelp_academic_dataset_business.json', [
-    json.dumps({'business_id': 'B1', 'name': 'Soap &amp; Water', 'city': 'Tampa', 'state': 'FL', 'categories':
-                'Beauty, Bath & Body'}), json.dumps({'business_id': 'B2', 'name': 'B', 'categories': None}), '{'])
+  write(
+    folder / 'yelp_academic_dataset_review.json',
+    [
+      json.dumps(
+        {
+          'review_id': 'r',
+          'user_id': user,
+          'business_id': item,
+          'stars': 4.0,
+          'text': 'ok',
+          'date': f'1970-01-{1 + day:02} 00:00:00',
+        }
+      )
+      for user, item, day in EVENTS
+    ]
+    + ['{"user_id": "A1", "business_id": "B1", "date": "soon"}', '{"user_id": "A1"}', '{'],
+  )
+  write(
+    folder / 'yelp_academic_dataset_business.json',
+    [
+      json.dumps(
+        {
+          'business_id': 'B1',
+          'name': 'Soap &amp; Water',
+          'city': 'Tampa',
+          'state': 'FL',
+          'categories': 'Beauty, Bath & Body',
+        }
+      ),
+      json.dumps({'business_id': 'B2', 'name': 'B', 'categories': None}),
+      '{',
+    ],
+  )
 
 
 def write_csv(folder):
-  write(folder / 'interactions.csv', ['stars,item_id,"user_id",timestamp']
-        + [f'5,{item},{user},{day * DAY}' for user, item, day in EVENTS[:5]]
-        + [f'5,{item},{user},1970-01-{1 + day:02}T00:00:00' for user, item, day in EVENTS[5:]]
-        + ['5,B1,A1', '5,B1,A1,soon', '5,B1,A1,nan', '5,,A1,3'])
-  write(folder / 'items.csv', ['title,categories,description,item_id,brand',
-                               # A quoted field of several lines, one of them blank.
-                               'Soap & Water Set,Beauty > Bath &amp; Body,"It\'s', '', 'soap",B1,Acme',
-                               'Nothing,,,B2,'])
+  write(
+    folder / 'interactions.csv',
+    ['stars,item_id,"user_id",timestamp']
+    + [f'5,{item},{user},{day * DAY}' for user, item, day in EVENTS[:5]]
+    + [f'5,{item},{user},1970-01-{1 + day:02}T00:00:00' for user, item, day in EVENTS[5:]]
+    + ['5,B1,A1', '5,B1,A1,soon', '5,B1,A1,nan', '5,,A1,3'],
+  )
+  write(
+    folder / 'items.csv',
+    [
+      'title,categories,description,item_id,brand',
+      # A quoted field of several lines, one of them blank.
+      'Soap & Water Set,Beauty > Bath &amp; Body,"It\'s',
+      '',
+      'soap",B1,Acme',
+      'Nothing,,,B2,',
+    ],
+  )
 
 
-WRITERS = {'csv': write_csv,
-           'amazon2014': write_amazon2014, 'amazon2018': write_amazon2018, 'amazon2023': write_amazon2023,
-           'movielens 1m': write_movielens1m, 'movielens 32m': write_movielens32m, 'yelp': write_yelp}
+WRITERS = {
+  'csv': write_csv,
+  'amazon2014': write_amazon2014,
+  'amazon2018': write_amazon2018,
+  'amazon2023': write_amazon2023,
+  'movielens 1m': write_movielens1m,
+  'movielens 32m': write_movielens32m,
+  'yelp': write_yelp,
+}
 
 
 def settings(source, folder, core=3):
@@ -125,7 +271,7 @@ def test_events_become_histories(tmp_path, source):
   interactions = data.interactions
   assert interactions.users == ('A1', 'A2') and data.item_names == ('B1', 'B2', 'B3')
   assert interactions.items.tolist()[:4] == [0, 1, 2, 1] and interactions.offsets.tolist()[0] == 0
-  last = interactions.items.tolist()[interactions.offsets[1]:]
+  last = interactions.items.tolist()[interactions.offsets[1] :]
   assert last == [1, 2, 0, 0, 2]
   np.testing.assert_array_equal(data.timestamps[-5:], np.array([1, 2, 3, 4, 5]) * DAY)
   assert data.preparation['dropped']['outside the 3-core'] == 1
@@ -134,20 +280,36 @@ def test_events_become_histories(tmp_path, source):
   assert data.preparation['items_without_metadata'] == 1
 
 
-@pytest.mark.parametrize('source, expected', [
-  ('amazon2014', {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body',
-                  'description': "It's soap"}),
-  ('amazon2018', {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body',
-                  'description': "It's soap"}),
-  ('amazon2023', {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body',
-                  'description': "It's soap"}),
-  ('csv', {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body',
-           'description': "It's soap"}),
-  ('movielens 1m', {'title': 'Soap & Water Set (1995)', 'brand': '', 'categories': 'Beauty > Bath & Body',
-                    'description': ''}),
-  ('movielens 32m', {'title': 'Soap, Water (1995)', 'brand': '', 'categories': 'Beauty > Bath & Body',
-                     'description': ''}),
-  ('yelp', {'title': 'Soap & Water', 'brand': '', 'categories': 'Beauty > Bath & Body', 'description': 'Tampa, FL'})])
+@pytest.mark.parametrize(
+  'source, expected',
+  [
+    (
+      'amazon2014',
+      {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body', 'description': "It's soap"},
+    ),
+    (
+      'amazon2018',
+      {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body', 'description': "It's soap"},
+    ),
+    (
+      'amazon2023',
+      {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body', 'description': "It's soap"},
+    ),
+    (
+      'csv',
+      {'title': 'Soap & Water Set', 'brand': 'Acme', 'categories': 'Beauty > Bath & Body', 'description': "It's soap"},
+    ),
+    (
+      'movielens 1m',
+      {'title': 'Soap & Water Set (1995)', 'brand': '', 'categories': 'Beauty > Bath & Body', 'description': ''},
+    ),
+    (
+      'movielens 32m',
+      {'title': 'Soap, Water (1995)', 'brand': '', 'categories': 'Beauty > Bath & Body', 'description': ''},
+    ),
+    ('yelp', {'title': 'Soap & Water', 'brand': '', 'categories': 'Beauty > Bath & Body', 'description': 'Tampa, FL'}),
+  ],
+)
 def test_texts_are_clean(tmp_path, source, expected):
   WRITERS[source](tmp_path)
   texts = read_dataset(settings(source, tmp_path)).texts
@@ -167,7 +329,8 @@ def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
     'an id that is empty or no text': {'lines': 1, 'first': f'{review}:17'},
     'metadata that cannot be parsed': {'lines': 1, 'first': f'{meta}:4'},
     'metadata without asin': {'lines': 1, 'first': f'{meta}:5'},
-    'a text whose id is empty or no text': {'lines': 1, 'first': f'{meta}:6'}}
+    'a text whose id is empty or no text': {'lines': 1, 'first': f'{meta}:6'},
+  }
   assert data.preparation['raw_events'] == len(EVENTS) + 2  # one twice, one with mended bytes
   assert data.preparation['dropped']['duplicate'] == 1
   assert f'not JSON: 1 line, first {review}:12' in capsys.readouterr().out
@@ -175,19 +338,27 @@ def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
   assert data.summary()['preparation']['problems']['not JSON']['lines'] == 1
   problems = read_dataset(settings('yelp', tmp_path)).preparation['problems']
   assert {kind: found['lines'] for kind, found in problems.items()} == {
-    'date is no date': 1, 'without user_id, business_id or date': 1, 'not JSON': 1, 'business that cannot be parsed': 1}
+    'date is no date': 1,
+    'without user_id, business_id or date': 1,
+    'not JSON': 1,
+    'business that cannot be parsed': 1,
+  }
   write_amazon2018(tmp_path)
   assert read_dataset(settings('amazon2018', tmp_path)).preparation['problems'] == {
-    "title is a page's script": {'lines': 1, 'first': 'meta_Beauty.json.gz:2'}}
+    "title is a page's script": {'lines': 1, 'first': 'meta_Beauty.json.gz:2'}
+  }
   write_movielens1m(tmp_path)
   problems = read_dataset(settings('movielens 1m', tmp_path)).preparation['problems']
   assert {kind: found['lines'] for kind, found in problems.items()} == {
-    'not 4 fields': 1, 'timestamp is no whole number': 1}
+    'not 4 fields': 1,
+    'timestamp is no whole number': 1,
+  }
   write_csv(tmp_path)
   assert read_dataset(settings('csv', tmp_path)).preparation['problems'] == {
     'not 4 fields': {'lines': 1, 'first': 'interactions.csv:12'},
     'timestamp is no time': {'lines': 2, 'first': 'interactions.csv:13'},
-    'an id that is empty or no text': {'lines': 1, 'first': 'interactions.csv:15'}}
+    'an id that is empty or no text': {'lines': 1, 'first': 'interactions.csv:15'},
+  }
 
 
 def test_gzip_and_byte_order_marks_everywhere(tmp_path):
@@ -228,16 +399,24 @@ def test_a_gzip_file_that_ends_early_is_refused(tmp_path):
 def test_a_name_that_is_no_category(tmp_path, name, said):
   for path in ('', str(tmp_path)):
     with pytest.raises(InputError, match=said):
-      pipeline.run(config_with(run_settings(data__source='amazon2014', data__name=name, data__path=path)),
-                   tmp_path / 'workdir', 'dataset')
+      pipeline.run(
+        config_with(run_settings(data__source='amazon2014', data__name=name, data__path=path)),
+        tmp_path / 'workdir',
+        'dataset',
+      )
 
 
-@pytest.mark.parametrize('source, said', [
-  ('amazon2014', 'has no reviews_Beauty_5.json.gz and no reviews_Beauty_5.json and no reviews_Beauty.json.gz'),
-  ('amazon2018', 'has no Beauty_5.json.gz'), ('amazon2023', 'has no Beauty.jsonl.gz'),
-  ('csv', 'interactions.csv is not there; expected a CSV file with the columns user_id, item_id, timestamp'),
-  ('movielens', 'neither ratings.dat and movies.dat nor ratings.csv and movies.csv'),
-  ('yelp', 'yelp_academic_dataset_review.json is not there; .* yelp.com/dataset')])
+@pytest.mark.parametrize(
+  'source, said',
+  [
+    ('amazon2014', 'has no reviews_Beauty_5.json.gz and no reviews_Beauty_5.json and no reviews_Beauty.json.gz'),
+    ('amazon2018', 'has no Beauty_5.json.gz'),
+    ('amazon2023', 'has no Beauty.jsonl.gz'),
+    ('csv', 'interactions.csv is not there; expected a CSV file with the columns user_id, item_id, timestamp'),
+    ('movielens', 'neither ratings.dat and movies.dat nor ratings.csv and movies.csv'),
+    ('yelp', 'yelp_academic_dataset_review.json is not there; .* yelp.com/dataset'),
+  ],
+)
 def test_what_is_missing_is_said_by_name(tmp_path, source, said):
   with pytest.raises(InputError, match=said):
     read_dataset(settings(source, tmp_path))
@@ -258,9 +437,18 @@ def test_a_category_and_a_header_are_wanted(tmp_path):
     read_dataset(settings('csv', tmp_path))
 
 
-@pytest.mark.parametrize('raw, plain', [
-  ('Tom &amp;amp; Jerry', 'Tom & Jerry'), ('a<br/>b', 'a b'), ('3 < 4 and 5 > 2', '3 < 4 and 5 > 2'),
-  (None, ''), (7, ''), (['one', None, ' two\n'], 'one two'), ('\ud83d', '?')])
+@pytest.mark.parametrize(
+  'raw, plain',
+  [
+    ('Tom &amp;amp; Jerry', 'Tom & Jerry'),
+    ('a<br/>b', 'a b'),
+    ('3 < 4 and 5 > 2', '3 < 4 and 5 > 2'),
+    (None, ''),
+    (7, ''),
+    (['one', None, ' two\n'], 'one two'),
+    ('\ud83d', '?'),
+  ],
+)
 def test_clean(raw, plain):
   assert clean(raw) == plain
 
@@ -272,8 +460,13 @@ def test_categories():
 
 def test_the_dataset_stage_prepares_raw_files_and_notices_what_changed(tmp_path, capsys):
   write_amazon2014(tmp_path / 'raw')
-  changes = {'data.source': 'amazon2014', 'data.path': str(tmp_path / 'raw'), 'data.name': 'Beauty',
-             'data.preparation.core': 3, 'evaluation.beam': 3}
+  changes = {
+    'data.source': 'amazon2014',
+    'data.path': str(tmp_path / 'raw'),
+    'data.name': 'Beauty',
+    'data.preparation.core': 3,
+    'evaluation.beam': 3,
+  }
   settings = {**run_settings(), **changes}
   pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
   data = store.load(tmp_path / 'workdir/dataset')
@@ -285,9 +478,14 @@ def test_the_dataset_stage_prepares_raw_files_and_notices_what_changed(tmp_path,
     pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
 
 
-@pytest.mark.parametrize('line', [
-  '{"reviewerID": "A1", "asin": "B1", "unixReviewTime": 1' + '0' * 30 + '}', '[' * 200_000,
-  '{"reviewerID": "A\\ud800", "asin": "B1", "unixReviewTime": 1}'])
+@pytest.mark.parametrize(
+  'line',
+  [
+    '{"reviewerID": "A1", "asin": "B1", "unixReviewTime": 1' + '0' * 30 + '}',
+    '[' * 200_000,
+    '{"reviewerID": "A\\ud800", "asin": "B1", "unixReviewTime": 1}',
+  ],
+)
 def test_one_bad_line_does_not_stop_the_others(tmp_path, line):
   write_amazon2014(tmp_path)
   reviews = tmp_path / 'reviews_Beauty_5.json.gz'
@@ -316,10 +514,22 @@ def test_a_quote_that_got_lost_costs_no_other_line(tmp_path):
   assert problems.summary() == {'a quote that does not end': {'lines': 2, 'first': 'items.csv:5'}}
 
 
-@pytest.mark.parametrize('text, seconds', [
-  ('1714559400', 1714559400), ('1714559400.0', 1714559400), ('2024-05-01', 1714521600), ('20240501', 1714521600),
-  ('2024-05-01T10:30:00+02:00', 1714552200), ('1714559400000', None), ('1_000', None), ('-5', None), ('', None),
-  ('1e9', None), ('inf', None)])
+@pytest.mark.parametrize(
+  'text, seconds',
+  [
+    ('1714559400', 1714559400),
+    ('1714559400.0', 1714559400),
+    ('2024-05-01', 1714521600),
+    ('20240501', 1714521600),
+    ('2024-05-01T10:30:00+02:00', 1714552200),
+    ('1714559400000', None),
+    ('1_000', None),
+    ('-5', None),
+    ('', None),
+    ('1e9', None),
+    ('inf', None),
+  ],
+)
 def test_times_of_csv_files(tmp_path, text, seconds):
   write(tmp_path / 'interactions.csv', ['user_id,item_id,timestamp', f'u,B,{text}'])
   write(tmp_path / 'items.csv', ['item_id,title', 'B,b'])

@@ -1,0 +1,62 @@
+"""Every setting of the program, as frozen dataclasses with one validating constructor.
+
+Recipes in `configs/` start from `default_config()`, a `ConfigDict` that mirrors the dataclasses, and change values.
+`from_config_dict` turns the result into a `Config`; an unknown key or an invalid type or value raises an `InputError`
+that names the key. Nothing here imports JAX, so `--help` stays fast.
+"""
+
+from letter_jax.configuration.building import default_config, flattened, from_config_dict
+from letter_jax.configuration.schema import (
+  LORA_TARGETS,
+  RAW_SOURCES,
+  CollaborativeConfig,
+  Config,
+  DataConfig,
+  EvaluationConfig,
+  GeneratorConfig,
+  LightGCNConfig,
+  LlamaConfig,
+  LoRAConfig,
+  MeshConfig,
+  MixtureConfig,
+  Partition,
+  PreparationConfig,
+  RQVAEConfig,
+  SASRecConfig,
+  SemanticIdsConfig,
+  Sweep,
+  SyntheticConfig,
+  T5Config,
+  TextEmbeddingsConfig,
+  TokenizerConfig,
+  TrainingConfig,
+)
+
+__all__ = [
+  'CollaborativeConfig',
+  'Config',
+  'DataConfig',
+  'default_config',
+  'EvaluationConfig',
+  'flattened',
+  'from_config_dict',
+  'GeneratorConfig',
+  'LightGCNConfig',
+  'LlamaConfig',
+  'LORA_TARGETS',
+  'LoRAConfig',
+  'MeshConfig',
+  'MixtureConfig',
+  'Partition',
+  'PreparationConfig',
+  'RAW_SOURCES',
+  'RQVAEConfig',
+  'SASRecConfig',
+  'SemanticIdsConfig',
+  'Sweep',
+  'SyntheticConfig',
+  'T5Config',
+  'TextEmbeddingsConfig',
+  'TokenizerConfig',
+  'TrainingConfig',
+]

@@ -1,0 +1,249 @@
+"""Training of LETTER-LC-Rec: instructions in packed rows, loss on the responses alone, adapters or the whole model.
+
+Shapes: B rows, T tokens of a row, S item responses, Q text response tokens, L levels, K codes, D d_model.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from letter_jax import sharding
+from letter_jax.configuration import Config, LoRAConfig
+from letter_jax.data.dataset import Windows
+from letter_jax.decoding import item_trie
+from letter_jax.decoding.user_search import Search
+from letter_jax.generators.lc_rec import lora, prompts
+from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.base_model import BaseModel
+from letter_jax.generators.lc_rec.batches import InstructionEpochs
+from letter_jax.generators.lc_rec.llama import Llama
+from letter_jax.generators.lc_rec.search import search_items
+from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
+from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.ops.top_k import take
+from letter_jax.training import loop, optimizers
+from letter_jax.training.state import TrainState, make_step
+
+
+def llama_program(
+  config: Config,
+  data: Windows,
+  base: BaseModel,
+  semantic_ids: np.ndarray,
+  codebook_size: int,
+  mesh: jax.sharding.Mesh,
+  validate,
+) -> loop.Program:
+  """What `training.train_generator` runs for a language model.
+
+  Args:
+    base: with the texts.
+    validate: whole parameters -> validation metrics.
+  """
+  settings = config.generator
+  training = settings.training
+  vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size, base.architecture.text_vocabulary)
+  model = llama_model(config, base, mesh)
+  part, parts = sharding.data_part(mesh)
+  batches = InstructionEpochs(
+    data.window(0),
+    base.texts,
+    semantic_ids,
+    codebook_size,
+    base.tokenizer,
+    settings.mixture,
+    base.user_texts,
+    config.data.history_length,
+    settings.row_tokens,
+    training.batch_size,
+    config.seed,
+    training.epochs,
+    training.accumulation_steps,
+    mesh.shape['data'],
+    part,
+    parts,
+  )
+  if batches.shortened:
+    print(
+      f'generator: {batches.shortened:,} of {batches.examples:,} examples lose their oldest items: prompts of more '
+      f'than config.generator.row_tokens, {settings.row_tokens}',
+      flush=True,
+    )
+  optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
+  trie = item_trie.build(semantic_ids)
+  catalogue = sharding.put((semantic_ids, item_trie.nodes_of_items(trie), trie), sharding.replicated(mesh))
+  key = jax.random.key(config.seed)
+  frozen = frozen_params(config, base, mesh)
+  given = {} if settings.lora.rank else _base_params(config, base, mesh, jnp.float32)
+
+  def init(frozen, given) -> TrainState:
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    params = jax.eval_shape(model.init, key, tokens, tokens, tokens)['params']
+    if base.folder is None:
+      params = model.init(key, tokens, tokens, tokens)['params']
+    else:
+      params = lora.join(lora.initial(params, given or frozen, key), given)
+    return TrainState.create(params, optimizer)
+
+  def loss_sum(catalogue, frozen, params, batch, key):
+    params = lora.join(params, frozen)
+    hidden_BxTxD = model.apply(
+      {'params': params},
+      batch['tokens_BxT'],
+      batch['segments_BxT'],
+      batch['positions_BxT'],
+      deterministic=False,
+      rngs={'dropout': key},
+    )
+    logits = functools.partial(model.apply, {'params': params}, method=Llama.logits)
+    items, words = _item_loss(catalogue, hidden_BxTxD, logits, batch), _text_loss(hidden_BxTxD, logits, batch)
+    return items[0] + words[0], items[1] + words[1], {'items': items, 'words': words}
+
+  def _item_loss(catalogue, hidden_BxTxD, logits, batch):
+    codes_NxL, nodes_NxL, trie = catalogue
+    targets_BxS = batch['items_BxS']
+    places_BxSxL = batch['item_places_BxS'][..., None] + jnp.arange(vocabulary.levels)
+    hidden_BxSxLxD = take(hidden_BxTxD, places_BxSxL)
+    if settings.softmax == 'catalogue':
+      by_level = [
+        logits(hidden_BxSxLxD[:, :, level], vocabulary.tokens_of_level(level)) for level in range(vocabulary.levels)
+      ]
+      return catalogue_loss(by_level, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
+    tokens_BxSxL = vocabulary.item_tokens(targets_BxS[..., None], codes_NxL)
+    weights_BxSxL = jnp.broadcast_to((targets_BxS >= 0)[..., None], tokens_BxSxL.shape).astype(jnp.float32)
+    return ranking_guided_loss(logits(hidden_BxSxLxD), tokens_BxSxL, weights_BxSxL, settings.temperature)
+
+  def _text_loss(hidden_BxTxD, logits, batch):
+    targets_BxQ = batch['text_targets_BxQ']
+    if not targets_BxQ.shape[1]:
+      return jnp.zeros(()), jnp.zeros(())
+    hidden_BxQxD = take(hidden_BxTxD, batch['text_places_BxQ'])
+    return ranking_guided_loss(logits(hidden_BxQxD), targets_BxQ, (targets_BxQ >= 0).astype(jnp.float32), 1.0)
+
+  layout = llama_layout(config, mesh)
+  layout.require_matches(_all_parameters(base))
+  # Adapters are small. Of a whole model's stacked layers the scan takes one after the other: not all at once.
+  layout = dataclasses.replace(
+    layout.limited_to(jax.eval_shape(init, frozen, given).params), gathers=bool(settings.lora.rank)
+  )
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def step(state, batch, catalogue, frozen):
+    return make_step(
+      functools.partial(loss_sum, catalogue, frozen),
+      optimizer,
+      jax.random.fold_in(key, 1),
+      layout,
+      training.accumulation_steps,
+    )(state, batch)
+
+  def arguments(batch):
+    return sharding.put_batch(batch, mesh, training.accumulation_steps), catalogue, frozen
+
+  return loop.Program(
+    init=init,
+    init_arguments=(frozen, given),
+    layout=layout,
+    step=step,
+    arguments=arguments,
+    steps_per_call=1,
+    steps_per_epoch=batches.per_epoch,
+    examples_per_epoch=batches.examples,
+    batches=batches.dataset(),
+    data_parts=batches.parts,
+    evaluate=lambda params: validate(lora.join(params, frozen)),
+  )
+
+
+def _all_parameters(base: BaseModel) -> dict:
+  """Shapes of a model that has whatever one of these may have: a rule that fits none of it is a mistake."""
+  whole = dataclasses.replace(base.architecture, tied=False, qkv_bias=True, qk_norm=True)
+  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  return jax.eval_shape(Llama(whole, LoRAConfig()).init, jax.random.key(0), tokens, tokens, tokens)['params']
+
+
+def llama_model(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> Llama:
+  settings = config.generator
+  return Llama(
+    base.architecture,
+    settings.lora if settings.lora.rank else None,
+    sharding.compute_dtype(settings.compute_dtype, mesh),
+    settings.remat,
+  )
+
+
+def llama_layout(config: Config, mesh: jax.sharding.Mesh) -> sharding.Layout:
+  """How the parameters lie, trained or not."""
+  return sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
+
+
+def frozen_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> dict:
+  """The base's weights where adapters are trained, on the mesh; only their shapes where it is to be planned for."""
+  settings = config.generator
+  if base.folder is None or not settings.lora.rank:
+    return {}
+  dtype = settings.base_dtype if settings.base_dtype != 'auto' else settings.compute_dtype
+  if dtype != 'int8':
+    return _base_params(config, base, mesh, sharding.compute_dtype(dtype, mesh))
+  whole = _base_params(config, base, mesh, sharding.compute_dtype(settings.compute_dtype, mesh))
+  layout = llama_layout(config, mesh)
+  shapes = jax.eval_shape(lora.quantize_int8, whole)
+  if sharding.is_planned(mesh):
+    return _laid_out(shapes, layout)
+  return jax.jit(lora.quantize_int8, out_shardings=layout.of(shapes))(whole)
+
+
+def _base_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh, dtype) -> dict:
+  if base.folder is None:
+    return {}
+  layout = llama_layout(config, mesh)
+  shapes = llama_weights.shapes(base.architecture, dtype)
+  if sharding.is_planned(mesh):
+    return _laid_out(shapes, layout)
+  return llama_weights.read(base.folder, base.architecture, layout.of(shapes), dtype)
+
+
+def _laid_out(shapes, layout: sharding.Layout):
+  return jax.tree.map(
+    lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, layout.of(shapes)
+  )
+
+
+def llama_search(config: Config, base: BaseModel, levels: int, codebook_size: int, mesh: jax.sharding.Mesh) -> Search:
+  vocabulary = Vocabulary(levels, codebook_size, base.architecture.text_vocabulary)
+  return functools.partial(
+    search_items,
+    llama_model(config, base, mesh),
+    vocabulary,
+    prompts.decoding_prompt(base.tokenizer),
+    softmax=config.generator.softmax,
+  )
+
+
+def write_hugging_face(
+  directory: pathlib.Path,
+  config: Config,
+  base: BaseModel,
+  trained: dict,
+  levels: int,
+  codebook_size: int,
+  mesh: jax.sharding.Mesh,
+) -> None:
+  """The whole model as a folder that transformers loads: adapters merged, codes among the tokenizer's tokens."""
+  params = lora.join(trained, frozen_params(config, base, mesh))
+  if config.generator.lora.rank:
+    layout = llama_layout(config, mesh)
+    merge = functools.partial(lora.merge, lora=config.generator.lora)
+    params = jax.jit(merge, out_shardings=layout.of(jax.eval_shape(merge, params)))(params)
+  source = (
+    json.loads((base.folder / 'config.json').read_text(encoding='utf-8'))
+    if base.folder
+    else {'bos_token_id': base.tokenizer.bos, 'eos_token_id': base.tokenizer.eos}
+  )
+  llama_weights.write(directory, params, base.architecture, source)
+  base.tokenizer.with_codes(levels, codebook_size).beginning_as_trained().write(directory)

@@ -1,0 +1,280 @@
+"""T5 encoder-decoder with the numerics of Hugging Face T5 v1.0, for packed rows and for cached decoding.
+
+RMSNorm without mean, no biases, no 1/sqrt(d) in attention, relative position bias from each stack's first layer, ReLU
+feed-forward, tied embedding scaled by d_model ** -0.5 on the output (Raffel et al. 2020).
+
+Shapes: B rows, R encoder tokens of a row, S target slots of a row, T tokens of a target, W beams, D d_model, H heads,
+F d_kv, V vocabulary. A row holds several users' examples side by side; segment ids keep them apart.
+"""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn.initializers import normal
+
+from letter_jax.configuration import T5Config
+from letter_jax.generators.norms import RMSNorm
+from letter_jax.generators.vocabulary import PAD
+from letter_jax.ops.dense import dense
+from letter_jax.ops.dropout import Dropout
+
+MASKED = -1e9  # finite, so that a row of padding gives numbers and not NaN
+
+
+def relative_buckets(queries: int, keys: int, bidirectional: bool, buckets: int, distance: int) -> np.ndarray:
+  """int32 [queries, keys], T5's bucket of key position - query position (both counted from 0)."""
+  relative = np.arange(keys)[None, :] - np.arange(queries)[:, None]
+  first = 0
+  if bidirectional:
+    buckets //= 2
+    first = np.where(relative > 0, buckets, 0)
+    relative = np.abs(relative)
+  else:
+    relative = np.maximum(-relative, 0)
+  exact = buckets // 2
+  # float32, as the original computes it: the edges of the logarithmic buckets depend on it
+  nearness = np.log(np.maximum(relative, 1).astype(np.float32) / np.float32(exact))
+  ratio = nearness / np.float32(math.log(distance / exact))
+  logarithmic = np.minimum(exact + (ratio * np.float32(buckets - exact)).astype(np.int32), buckets - 1)
+  return first + np.where(relative < exact, relative, logarithmic)
+
+
+class Attention(nn.Module):
+  """Multi-head attention over keys and values that the caller projects (once, where they are shared)."""
+
+  config: T5Config
+
+  def setup(self):
+    config, inner = self.config, self.config.heads * self.config.d_kv
+    self.query = self.param('query', normal((config.d_model * config.d_kv) ** -0.5), (config.d_model, inner))
+    self.key = self.param('key', normal(config.d_model**-0.5), (config.d_model, inner))
+    self.value = self.param('value', normal(config.d_model**-0.5), (config.d_model, inner))
+    self.out = self.param('out', normal(inner**-0.5), (inner, config.d_model))
+    self.dropout = Dropout(config.dropout)
+
+  def _heads(self, x, *kernels):
+    """x [..., D] through the kernels [D, H*F] -> [..., H, F] each, in one matrix product."""
+    projected = dense(x, jnp.concatenate(kernels, axis=1).astype(x.dtype))
+    return [
+      part.reshape(*x.shape[:-1], self.config.heads, self.config.d_kv)
+      for part in jnp.split(projected, len(kernels), axis=-1)
+    ]
+
+  def queries_keys_values(self, x):
+    return self._heads(x, self.query, self.key, self.value)
+
+  def keys_values(self, x):
+    return tuple(self._heads(x, self.key, self.value))
+
+  def queries(self, x):
+    return self._heads(x, self.query)[0]
+
+  def attend(self, queries, keys, values, bias, deterministic: bool):
+    """queries [..., Q, H, F], keys and values [..., K, H, F], bias broadcastable to [..., H, Q, K] -> [..., Q, D]."""
+    # Heads in front of positions, so that both products are plain batched matrix products.
+    queries, keys, values = (jnp.swapaxes(part, -3, -2) for part in (queries, keys, values))
+    scores = jnp.einsum('...hqf,...hkf->...hqk', queries, keys, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores + bias, axis=-1).astype(values.dtype)
+    mixed = jnp.swapaxes(self.dropout(weights, deterministic) @ values, -3, -2)
+    return dense(mixed.reshape(*mixed.shape[:-2], -1), self.out.astype(mixed.dtype))
+
+  def attend_newest(self, query, cache, bias_HxP):
+    """One position's queries [B, W, H, F] over the P positions of `cache` -> [B, W, D].
+
+    Args:
+      cache: (keys, values) of each position, [B, W, H, F] each.
+
+    No two queries share a key, so there is no matrix product in it. Products by element, summed by a matrix-vector
+    product, take a third of the time that batches of [1, F] x [F, P] take on CPU, and no copies.
+    """
+    F = self.config.d_kv
+    scores_BxWxHxP = jnp.stack(
+      [
+        jnp.matmul((query.astype(jnp.float32) * key).reshape(-1, F), jnp.ones(F), precision='highest').reshape(
+          query.shape[:-1]
+        )
+        for key, _ in cache
+      ],
+      axis=-1,
+    )
+    weights = jax.nn.softmax(scores_BxWxHxP + bias_HxP, axis=-1).astype(query.dtype)
+    mixed = sum(weights[..., position, None] * value for position, (_, value) in enumerate(cache))
+    return dense(mixed.reshape(*mixed.shape[:-2], -1), self.out.astype(mixed.dtype))
+
+
+class FeedForward(nn.Module):
+  config: T5Config
+
+  @nn.compact
+  def __call__(self, x, deterministic: bool):
+    config = self.config
+    wi = self.param('wi', normal(config.d_model**-0.5), (config.d_model, config.d_ff))
+    wo = self.param('wo', normal(config.d_ff**-0.5), (config.d_ff, config.d_model))
+    hidden = Dropout(config.dropout)(jax.nn.relu(dense(x, wi.astype(x.dtype))), deterministic)
+    return dense(hidden, wo.astype(x.dtype))
+
+
+class EncoderLayer(nn.Module):
+  config: T5Config
+
+  def setup(self):
+    self.attention_norm, self.attention = RMSNorm(), Attention(self.config)
+    self.feed_forward_norm, self.feed_forward = RMSNorm(), FeedForward(self.config)
+    self.dropout = Dropout(self.config.dropout)
+
+  def __call__(self, x, bias, deterministic: bool):
+    attended = self.attention.attend(*self.attention.queries_keys_values(self.attention_norm(x)), bias, deterministic)
+    x = x + self.dropout(attended, deterministic)
+    return x + self.dropout(self.feed_forward(self.feed_forward_norm(x), deterministic), deterministic)
+
+
+class DecoderLayer(nn.Module):
+  config: T5Config
+
+  def setup(self):
+    self.self_norm, self.self_attention = RMSNorm(), Attention(self.config)
+    self.cross_norm, self.cross_attention = RMSNorm(), Attention(self.config)
+    self.feed_forward_norm, self.feed_forward = RMSNorm(), FeedForward(self.config)
+    self.dropout = Dropout(self.config.dropout)
+
+  def __call__(self, x_BxSxTxD, self_bias, cross, cross_bias, deterministic: bool):
+    """All target tokens at once; `cross` has the encoder's keys and values for this layer, [B, R, H, F] each."""
+    query, key, value = self.self_attention.queries_keys_values(self.self_norm(x_BxSxTxD))
+    x = x_BxSxTxD + self.dropout(self.self_attention.attend(query, key, value, self_bias, deterministic), deterministic)
+    B, S, T, D = x.shape
+    # Queries of all slots side by side: the row's keys and values are read once, not once per slot.
+    query = self.cross_attention.queries(self.cross_norm(x).reshape(B, S * T, D))
+    attended = self.cross_attention.attend(query, *cross, cross_bias, deterministic).reshape(B, S, T, D)
+    return self._fed_forward(x + self.dropout(attended, deterministic), deterministic)
+
+  def newest(self, x_BxWxD, bias_HxP, cross, cross_bias, cache):
+    """The newest token of every beam: x, and the cache with its keys and values appended.
+
+    Args:
+      cross: the encoder's keys and values for this layer, [B, R, H, F] each.
+      cache: (keys, values) of each position before, [B, W, H, F] each.
+    """
+    query, *key_value = self.self_attention.queries_keys_values(self.self_norm(x_BxWxD))
+    cache = (*cache, tuple(key_value))
+    x = x_BxWxD + self.self_attention.attend_newest(query, cache, bias_HxP)
+    # Queries of all beams side by side: a user's keys and values are read once, not once per beam.
+    query = self.cross_attention.queries(self.cross_norm(x))
+    x = x + self.cross_attention.attend(query, *cross, cross_bias, True)
+    return self._fed_forward(x, True), cache
+
+  def _fed_forward(self, x, deterministic: bool):
+    return x + self.dropout(self.feed_forward(self.feed_forward_norm(x), deterministic), deterministic)
+
+
+class T5(nn.Module):
+  """The encoder-decoder.
+
+  Attributes:
+    config: sizes.
+    vocabulary_size: V.
+    dtype: of the activations; parameters, softmax, norms and logits are float32.
+  """
+
+  config: T5Config
+  vocabulary_size: int
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    config = self.config
+    bias_shape = (config.relative_buckets, config.heads)
+    self.embedding = self.param('embedding', normal(1.0), (self.vocabulary_size, config.d_model))
+    self.encoder_bias = self.param('encoder_bias', normal(config.d_model**-0.5), bias_shape)
+    self.decoder_bias = self.param('decoder_bias', normal(config.d_model**-0.5), bias_shape)
+    self.encoder_layers = [EncoderLayer(config, name=f'encoder_{i}') for i in range(config.layers)]
+    self.decoder_layers = [DecoderLayer(config, name=f'decoder_{i}') for i in range(config.layers)]
+    self.encoder_norm, self.decoder_norm = RMSNorm(), RMSNorm()
+    self.dropout = Dropout(config.dropout)
+
+  def __call__(self, tokens_BxR, segments_BxR, targets_BxSxT, deterministic: bool = True) -> jax.Array:
+    """Teacher-forced logits, float32 [B, S, T, V].
+
+    Args:
+      tokens_BxR: int32, histories of the row's examples one after the other.
+      segments_BxR: int32, 1 + slot of the example that a token belongs to; 0 on padding.
+      targets_BxSxT: int32, tokens to predict, slot by slot (PAD in unused slots).
+    """
+    return self._logits(self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic))
+
+  def logits_by_position(
+    self, tokens_BxR, segments_BxR, targets_BxSxT, columns: Sequence[slice], deterministic: bool = True
+  ) -> list[jax.Array]:
+    """The same for each of the T positions apart, and of columns[t] of the vocabulary alone: float32 [B, S, ...]."""
+    x_BxSxTxD = self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic)
+    return [self._logits(x_BxSxTxD[:, :, position], columns[position]) for position in range(len(columns))]
+
+  def _teacher_forced(self, tokens_BxR, segments_BxR, targets_BxSxT, deterministic: bool):
+    encoded = self.encode(tokens_BxR, segments_BxR, deterministic)
+    B, S, T = targets_BxSxT.shape
+    inputs = jnp.pad(targets_BxSxT[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=PAD)
+    slot_ST = np.repeat(np.arange(1, S + 1), T)
+    cross_bias = _mask(segments_BxR[:, None, None, :] == slot_ST[None, None, :, None])
+    positions = np.arange(T)
+    bias = self._position_bias(self.decoder_bias, positions, T, bidirectional=False)
+    bias = (bias + _mask(positions[:, None] >= positions))[None]
+    x = self.dropout(self._embed(inputs), deterministic)
+    for layer, cross in zip(self.decoder_layers, self.cross_keys_values(encoded)):
+      x = layer(x, bias, cross, cross_bias, deterministic)
+    return self._decoded(x, deterministic)
+
+  def encode(self, tokens_BxR, segments_BxR, deterministic: bool = True) -> jax.Array:
+    """[B, R, D]; tokens see their own segment only."""
+    R = tokens_BxR.shape[1]
+    # Within a segment, row positions differ as the positions in the history do: one bias serves every row.
+    bias = self._position_bias(self.encoder_bias, np.arange(R), R, bidirectional=True)
+    bias = bias + _mask(segments_BxR[:, None, :, None] == segments_BxR[:, None, None, :])
+    x = self.dropout(self._embed(tokens_BxR), deterministic)
+    for layer in self.encoder_layers:
+      x = layer(x, bias, deterministic)
+    return self.dropout(self.encoder_norm(x), deterministic)
+
+  def cross_keys_values(self, encoded_BxRxD):
+    """Per decoder layer the encoder's (keys, values), [B, R, H, F] each; computed once, shared by all beams."""
+    return [layer.cross_attention.keys_values(encoded_BxRxD) for layer in self.decoder_layers]
+
+  def decode_step(self, tokens_BxW, position: int, cache, cross, tokens_valid_BxR, columns: slice = slice(None)):
+    """Logits float32 [B, W, columns] of the token after `tokens_BxW`, and the cache grown by one position.
+
+    Args:
+      position: static; tokens before this one.
+      cache: per layer a tuple of (keys, values) of each position before, [B, W, H, F] each.
+      cross: of `cross_keys_values`.
+      tokens_valid_BxR: bool, encoder tokens that are not padding.
+      columns: static, the part of the vocabulary that is wanted.
+    """
+    cross_bias = _mask(tokens_valid_BxR[:, None, None, :])
+    bias_HxP = self._position_bias(self.decoder_bias, np.array([position]), position + 1, bidirectional=False)[0, :, 0]
+    x = self._embed(tokens_BxW)
+    grown = []
+    for layer, layer_cross, layer_cache in zip(self.decoder_layers, cross, cache):
+      x, layer_cache = layer.newest(x, bias_HxP, layer_cross, cross_bias, layer_cache)
+      grown.append(layer_cache)
+    return self._logits(self._decoded(x, True), columns), grown
+
+  def _decoded(self, x, deterministic: bool):
+    return self.dropout(self.decoder_norm(x), deterministic) * self.config.d_model**-0.5
+
+  def _logits(self, x, columns: slice = slice(None)):
+    return jnp.einsum('...d,vd->...v', x, self.embedding[columns].astype(x.dtype), preferred_element_type=jnp.float32)
+
+  def _embed(self, tokens):
+    return self.embedding.astype(self.dtype)[tokens]
+
+  def _position_bias(self, table, query_positions: np.ndarray, keys: int, bidirectional: bool):
+    """float32 [1, H, queries, keys]."""
+    buckets = relative_buckets(
+      int(query_positions[-1]) + 1, keys, bidirectional, self.config.relative_buckets, self.config.relative_distance
+    )[query_positions]
+    return jnp.transpose(table[buckets], (2, 0, 1))[None]
+
+
+def _mask(allowed) -> jax.Array:
+  return jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)

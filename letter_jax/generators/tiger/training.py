@@ -1,0 +1,124 @@
+"""Training of LETTER-TIGER: packed rows of histories, ranking-guided loss."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from letter_jax import sharding
+from letter_jax.configuration import Config
+from letter_jax.data import splits
+from letter_jax.data.dataset import Windows
+from letter_jax.data.input_pipeline import PackedEpochs
+from letter_jax.decoding import item_trie
+from letter_jax.decoding.user_search import Search
+from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
+from letter_jax.generators.tiger import weights as t5_weights
+from letter_jax.generators.tiger.search import search_items
+from letter_jax.generators.tiger.t5 import T5
+from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.training import loop, optimizers
+from letter_jax.training.state import TrainState, make_step
+
+
+def t5_program(
+  config: Config, data: Windows, semantic_ids: np.ndarray, codebook_size: int, mesh: jax.sharding.Mesh, validate
+) -> loop.Program:
+  """What `training.train_generator` runs for a T5; `validate`: parameters -> validation metrics."""
+  settings = config.generator
+  training = settings.training
+  layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
+  part, parts = sharding.data_part(mesh)
+  vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
+  model = t5_model(config, vocabulary, mesh)
+  make_examples = functools.partial(splits.training_examples, history_length=config.data.history_length)
+  batches = PackedEpochs(
+    data,
+    make_examples,
+    settings.row_items,
+    training.batch_size,
+    config.seed,
+    training.epochs,
+    training.accumulation_steps,
+    mesh.shape['data'],
+    part,
+    parts,
+  )
+  optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
+  trie = item_trie.build(semantic_ids)
+  catalogue = sharding.put((semantic_ids, item_trie.nodes_of_items(trie), trie), sharding.replicated(mesh))
+  key = jax.random.key(config.seed)
+
+  def loss_sum(catalogue, params, batch, key):
+    codes_NxL, nodes_NxL, trie = catalogue
+    tokens_BxR = vocabulary.item_tokens(batch['items_BxC'], codes_NxL)
+    segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
+    targets_BxS = batch['targets_BxS']
+    targets_BxSxT = vocabulary.item_tokens(targets_BxS[..., None], codes_NxL)
+    apply = functools.partial(
+      model.apply,
+      {'params': params},
+      tokens_BxR,
+      segments_BxR,
+      targets_BxSxT,
+      deterministic=False,
+      rngs={'dropout': key},
+    )
+    if settings.softmax == 'catalogue':
+      logits = apply(
+        columns=[vocabulary.tokens_of_level(level) for level in range(vocabulary.levels)], method=T5.logits_by_position
+      )
+      total, count = catalogue_loss(logits, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
+    else:
+      weights = jnp.broadcast_to((targets_BxS >= 0)[..., None], targets_BxSxT.shape).astype(jnp.float32)
+      total, count = ranking_guided_loss(apply(), targets_BxSxT, weights, settings.temperature)
+    return total, count, {}
+
+  initial = (
+    t5_weights.read(pathlib.Path(settings.initial_weights), settings.model, vocabulary.size)
+    if settings.initial_weights
+    else None
+  )
+
+  def init(params) -> TrainState:
+    if params is None:
+      tokens = jnp.zeros((1, vocabulary.levels), jnp.int32)
+      params = model.init(key, tokens, tokens, tokens[:, None])['params']
+    return TrainState.create(params, optimizer)
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def step(state, batch, catalogue):
+    return make_step(
+      functools.partial(loss_sum, catalogue), optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps
+    )(state, batch)
+
+  def arguments(batch):
+    wanted = {name: batch[name] for name in ('items_BxC', 'segments_BxC', 'targets_BxS')}
+    return sharding.put_batch(wanted, mesh, training.accumulation_steps), catalogue
+
+  return loop.Program(
+    init=init,
+    init_arguments=(initial,),
+    layout=layout,
+    step=step,
+    arguments=arguments,
+    steps_per_call=1,
+    steps_per_epoch=batches.per_epoch,
+    examples_per_epoch=batches.examples,
+    batches=batches.dataset(),
+    data_parts=batches.parts,
+    evaluate=validate,
+  )
+
+
+def t5_model(config: Config, vocabulary: Vocabulary, mesh: jax.sharding.Mesh) -> T5:
+  return T5(config.generator.model, vocabulary.size, sharding.compute_dtype(config.generator.compute_dtype, mesh))
+
+
+def t5_search(config: Config, levels: int, codebook_size: int, mesh: jax.sharding.Mesh) -> Search:
+  vocabulary = Vocabulary(levels, codebook_size)
+  return functools.partial(
+    search_items, t5_model(config, vocabulary, mesh), vocabulary, softmax=config.generator.softmax
+  )

@@ -1,0 +1,20 @@
+"""How this process asks the operating system for memory."""
+
+import ctypes
+
+# Parameters of glibc's `mallopt`, from its malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
+_NEVER = 2**31 - 1
+
+
+def reuse_freed_memory() -> None:
+  """Memory that was freed is used again instead of given back; to be called before threads start.
+
+  XLA's CPU programs ask for their temporaries anew at every call. glibc maps such large blocks and unmaps them when
+  they are freed, so each step touched hundreds of thousands of new pages: 30% of a T5 step on two cores. Where the C
+  library is another, nothing happens.
+  """
+  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+  if mallopt is not None:
+    for parameter, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _NEVER), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER)):
+      mallopt(parameter, value)

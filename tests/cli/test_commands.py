@@ -1,0 +1,128 @@
+"""Commands on a workdir as a user types them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from letter_jax.cli import commands
+from letter_jax.pipeline import run as pipeline
+from letter_jax.system.errors import InputError
+from tests.paths import ROOT
+from tests.small_data import config_with, run_settings
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('commands') / 'workdir'
+  config = config_with(run_settings(generator__training__epochs=1, tokenizer__training__epochs=2))
+  pipeline.run(config, workdir)
+  return workdir
+
+
+def command(*arguments, given=''):
+  return subprocess.run(
+    [sys.executable, '-m', 'letter_jax.main', *map(str, arguments)],
+    cwd=ROOT,
+    text=True,
+    capture_output=True,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    timeout=300,
+    input=given,
+  )
+
+
+def fails(result, *said):
+  assert result.returncode == 2 and 'Traceback' not in result.stderr
+  (error,) = [line for line in result.stderr.splitlines() if line.startswith('letter_jax: error: ')]
+  for part in said:
+    assert part in error
+
+
+def test_from_the_standard_input_to_the_standard_output(finished):
+  done = command(
+    '--stage=recommend',
+    f'--workdir={finished}',
+    '--k=2',
+    given='{"user": "a", "history": [1, "2"]}\nno\n{"user": "b", "history": []}\n',
+  )
+  assert done.returncode == 0, done.stderr
+  first, second, third = map(json.loads, done.stdout.splitlines())
+  assert [first['user'], third['user']] == ['a', 'b'] and second['line'] == 2
+  assert len(first['recommendations']) == 2 and not {1, 2} & {each['item'] for each in first['recommendations']}
+  header, end = done.stderr.splitlines()
+  assert header == 'recommend: 60 items, beam 20, 1 CPU device'
+  assert end == 'recommend: 2 users; 1 line could not be used, with an "error" in the output'
+
+
+def test_files_and_lists(finished, tmp_path):
+  (tmp_path / 'users.jsonl').write_text(''.join(f'{{"user": {user}, "history": [{user}]}}\n' for user in range(3)))
+  (tmp_path / 'allow').write_text('5\n6\n\n7\n')
+  (tmp_path / 'deny').write_text('\ufeff6\nwho\n')
+  (tmp_path / 'cold').write_text('{"id": "new", "title": "Watering can"}\n')
+  done = command(
+    '--stage=recommend',
+    f'--workdir={finished}',
+    f'--input={tmp_path / "users.jsonl"}',
+    '--k=5',
+    f'--output={tmp_path / "recs.jsonl"}',
+    f'--allow={tmp_path / "allow"}',
+    f'--deny={tmp_path / "deny"}',
+    f'--cold_items={tmp_path / "cold"}',
+    '--noexclude_history',
+  )
+  assert done.returncode == 0 and not done.stdout, done.stderr
+  assert '61 items, 1 of them cold' in done.stderr and '3 users' in done.stderr
+  assert '1 of the 2 items of --deny are unknown' in done.stderr
+  found = [json.loads(line) for line in (tmp_path / 'recs.jsonl').read_text().splitlines()]
+  assert [{each['id'] for each in user['recommendations']} for user in found] == [{'5', '7'}] * 3
+
+
+def test_wrong_flags_and_files(finished, tmp_path):
+  run = ('--stage=recommend', f'--workdir={finished}')
+  users = tmp_path / 'users.jsonl'
+  users.write_text('{"user": 1, "history": [1]}\n')
+  (tmp_path / 'empty').write_text('\n')
+  (tmp_path / 'unknown').write_text('5\nwho\n')
+  fails(command(*run, '--k=21'), '--k=21; expected 1 to 20')
+  fails(command(*run, '--k=6', '--beam=5'), '--k=6; expected 1 to 5')
+  fails(command(*run, f'--allow={tmp_path / "empty"}'), 'empty names no item')
+  fails(command(*run, f'--allow={tmp_path / "unknown"}'), "unknown, the first 'who'", 'skip_unknown', '--allow=')
+  fails(command(*run, f'--input={tmp_path / "nowhere"}'), 'nowhere', 'expected a file of JSON lines')
+  fails(command(*run, f'--input={users}', f'--output={users}'), 'is the input')
+  assert users.read_text()
+  fails(command('--stage=recommend', f'--workdir={tmp_path}'), 'has no finished semantic_ids')
+  fails(command('--stage=recommend'), '--workdir is missing')
+  fails(command('--stage=export', f'--workdir={finished}', '--platforms=cpu,abacus'), 'expected some of cpu,cuda,tpu')
+
+
+def test_a_reader_that_has_enough(finished):
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'letter_jax.main', '--stage=recommend', f'--workdir={finished}', '--k=1'],
+    cwd=ROOT,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+  )
+  process.stdin.write(b'{"user": 1, "history": [1]}\n')
+  process.stdin.flush()
+  assert json.loads(process.stdout.readline())['user'] == 1  # before the input ends
+  process.stdout.close()
+  process.stdin.write(b'{"user": 2, "history": [1]}\n' * 3)
+  process.stdin.close()
+  assert process.wait(60) == 0 and b'Traceback' not in process.stderr.read()
+
+
+def test_what_was_changed_by_hand_is_noticed(finished, tmp_path):
+  shutil.copytree(finished, tmp_path / 'workdir')
+  (tmp_path / 'workdir/semantic_ids/index.json').unlink()
+  for stage in ('recommend', 'export'):
+    with pytest.raises(InputError, match='index.json missing or not as it was written'):
+      commands.run(stage, tmp_path / 'workdir', commands.Options(platforms=('cpu',)))
+  (tmp_path / 'workdir/evaluation/predictions.jsonl').write_text('{}\n')
+  with pytest.raises(InputError, match='predictions.jsonl missing or not as it was written'):
+    commands.run('compare', tmp_path, commands.Options(workdirs=(str(finished), str(tmp_path / 'workdir'))))

@@ -1,0 +1,244 @@
+"""Every training on meshes of eight devices against one: run by `test_meshes.py` in a process that has so many.
+
+JAX_NUM_CPU_DEVICES=8 python -m tests.training.eight_devices {tokenizer,sasrec,generator,language}
+... tests.training.eight_devices decoding {generator,language}
+... tests.training.eight_devices restored FOLDER
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import runpy
+import sys
+import tempfile
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from letter_jax import sharding
+from letter_jax.collaborative.sasrec_training import sasrec_program
+from letter_jax.configuration import MeshConfig
+from letter_jax.data import splits
+from letter_jax.generators.generator import generator_evaluator, generator_program, whole_params
+from letter_jax.generators.lc_rec import base_model
+from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.llama import Architecture, Llama
+from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
+from letter_jax.tokenizer.training import tokenizer_program
+from letter_jax.training import loop, optimizers
+from letter_jax.training.checkpoints import Checkpoints, Progress
+from tests.paths import ROOT
+from tests.small_data import config_with, cyclic_interactions, distinct_codes, relative_error, run_settings
+
+MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
+# And whether parameters are sharded over 'data', too.
+LAYOUTS = [((8, 1), False), ((8, 1), True), ((4, 2), True), ((2, 4), False), ((2, 4), True), ((1, 8), False)]
+# SASRec's softmax does not see a shift of all keys: the gradient of their bias is rounding, and Adam makes whole steps
+# of it.
+ROUNDING = ('key/bias',)
+STEPS = 2
+DATA = cyclic_interactions(users=60, num_items=30, longest=12)
+CODES = distinct_codes(30, levels=3, codebook_size=8)
+# Widths that divide, and a batch that does not: rows are filled up.
+CONFIG = config_with(
+  run_settings(
+    data__history_length=8,
+    generator__row_items=8,
+    generator__model__heads=8,
+    generator__model__d_kv=4,
+    generator__model__dropout=0.1,
+    generator__training__accumulation_steps=2,
+    generator__softmax='catalogue',
+    collaborative__model__heads=2,
+    collaborative__training__batch_size=50,
+    tokenizer__training__batch_size=29,
+  )
+)
+TEXT, COLLABORATIVE = (
+  np.random.default_rng(seed).normal(size=(60, width)).astype(np.float32) for seed, width in ((0, 24), (1, 8))
+)
+# Adapters on a base, with the recipe's partition rules.
+LANGUAGE = config_with(
+  run_settings(
+    data__history_length=8,
+    generator__architecture='llama',
+    generator__base='FOLDER',
+    generator__row_tokens=192,
+    generator__mixture__fused=0.0,
+    generator__mixture__id_to_item=0.3,
+    generator__training__accumulation_steps=2,
+    generator__partition=runpy.run_path(str(ROOT / 'configs/letter_lcrec.py'))['PARTITION'],
+  )
+)
+ITEM_TEXTS = tuple({'title': f'number {item}', 'brand': '', 'categories': '', 'description': ''} for item in range(30))
+
+
+@functools.cache
+def language_base() -> tuple[base_model.BaseModel, str]:
+  """A small LLaMA in a folder, whose widths divide by eight."""
+  folder = pathlib.Path(tempfile.mkdtemp())
+  tokenizer = TextTokenizer.train([text['title'] for text in ITEM_TEXTS], 264)
+  tokenizer.write(folder)
+  sizes = Architecture(
+    text_vocabulary=tokenizer.size,
+    new_tokens=1,
+    d_model=16,
+    d_ff=32,
+    layers=2,
+    heads=8,
+    kv_heads=8,
+    d_head=4,
+    context=512,
+  )
+  tokens = jnp.zeros((1, 1), jnp.int32)
+  llama_weights.write(
+    folder, jax.jit(Llama(sizes).init)(jax.random.key(1), tokens, tokens, tokens)['params'], sizes, None
+  )
+  settings = dataclasses.replace(LANGUAGE.generator, base=str(folder))
+  return base_model.begin(settings, ITEM_TEXTS, 24, folder), str(folder)
+
+
+def language(config, mesh) -> loop.Program:
+  base, folder = language_base()
+  generator = dataclasses.replace(LANGUAGE.generator, base=folder)
+  config = dataclasses.replace(LANGUAGE, mesh=config.mesh, generator=generator)
+  # With Adam's own epsilon, 1e-8, adapters make steps of full size out of rounding errors: they start at zero.
+  coarse = lambda training, steps: optax.adamw(optimizers.learning_rate(training, steps), eps=1e-3)
+  with mock.patch.object(optimizers, 'adamw', coarse):
+    return generator_program(config, DATA, CODES, 8, mesh, base)
+
+
+PROGRAMS = {
+  'tokenizer': lambda config, mesh: tokenizer_program(
+    config.tokenizer, TEXT, COLLABORATIVE, config.seed, mesh, config.mesh.fully_sharded
+  ),
+  'sasrec': lambda config, mesh: sasrec_program(config, DATA, DATA, mesh),
+  'generator': lambda config, mesh: generator_program(config, DATA, CODES, 8, mesh),
+  'language': language,
+}
+
+
+def after_steps(program: loop.Program):
+  """(metrics, gradients, parameters, largest share of the parameters on one device) after STEPS calls."""
+  abstract = loop.abstract_state(program)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  state = jax.jit(program.init, out_shardings=shardings)(*program.init_arguments)
+  for call in range(STEPS):
+    batch = program.batches[call] if program.batches is not None else call * program.steps_per_call
+    state, metrics = program.step(state, *program.arguments(batch))
+    if call == 0:  # Adam's first moment is then a tenth of the gradient (of an epoch's gradients)
+      moment = next(
+        part.mu
+        for part in jax.tree.leaves(state.opt_state, is_leaf=lambda part: hasattr(part, 'mu'))
+        if hasattr(part, 'mu')
+      )
+      gradients = jax.device_get(moment)
+  assert all(
+    jax.tree.leaves(
+      jax.tree.map(lambda leaf, sharding: leaf.sharding.is_equivalent_to(sharding, leaf.ndim), state, shardings)
+    )
+  )
+  here = [
+    sum(shard.data.size for shard in leaf.addressable_shards if shard.device == jax.devices()[0])
+    for leaf in jax.tree.leaves(state.params)
+  ]
+  share = sum(here) / sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  return jax.device_get(metrics), gradients, jax.device_get(state.params), share
+
+
+def compare(name: str, expected, axes: tuple[int, int], fully_sharded: bool) -> dict[str, float]:
+  config = dataclasses.replace(CONFIG, mesh=MeshConfig(*axes, fully_sharded))
+  *found, share = after_steps(PROGRAMS[name](config, sharding.make_mesh(config.mesh)))
+  errors = {
+    kind: max(
+      error
+      for path, error in jax.tree_util.tree_leaves_with_path(jax.tree.map(relative_error, ours, theirs))
+      if not sharding.name_of(path).endswith(ROUNDING)
+    )
+    for kind, ours, theirs in zip(('metrics', 'gradients', 'parameters'), found, expected)
+  }
+  return {**errors, 'share': share}
+
+
+def decoded(mesh, name: str):
+  """Best items of every user and their scores, with the parameters that a generator starts with."""
+  config, base = CONFIG, None
+  if name == 'language':
+    base, folder = language_base()
+    config = dataclasses.replace(LANGUAGE, generator=dataclasses.replace(LANGUAGE.generator, base=folder))
+  program = PROGRAMS[name](config, sharding.make_mesh(MeshConfig(), jax.devices()[:1]))
+  params = jax.device_get(jax.jit(program.init)(*program.init_arguments).params)
+  params = whole_params(config, sharding.put(params, sharding.replicated(mesh)), mesh, base)
+  found = generator_evaluator(config, CODES, 8, 20, mesh, base).evaluate(params, splits.test_examples(DATA, 8), '')
+  return found.items_UxK, found.scores_UxK, found.metrics
+
+
+def restored(folder: pathlib.Path) -> None:
+  """A state that was saved on eight devices, read on other meshes: prints for each whether it has the same numbers."""
+
+  def program_of(axes, fully_sharded):
+    config = dataclasses.replace(CONFIG, mesh=MeshConfig(*axes, fully_sharded))
+    devices = jax.devices()[: axes[0] * axes[1]]
+    return PROGRAMS['generator'](config, sharding.make_mesh(config.mesh, devices))
+
+  def abstract_and_state(program):
+    abstract = loop.abstract_state(program)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return abstract, jax.jit(program.init, out_shardings=shardings)(*program.init_arguments)
+
+  _, state = abstract_and_state(program_of((4, 2), True))
+  expected = jax.device_get(state)
+  checkpoints = Checkpoints(folder)
+  checkpoints.save_latest(state, Progress(step=3))
+  checkpoints.save_best(state.params, Progress(step=3))
+  for axes, fully_sharded in [
+    ((8, 1), True),
+    ((2, 4), False),
+    ((4, 1), True),
+    ((2, 1), False),
+    ((1, 2), True),
+    ((1, 1), False),
+  ]:
+    abstract = loop.abstract_state(program_of(axes, fully_sharded))
+    found, progress = checkpoints.restore_latest(abstract)
+    as_wanted = all(
+      jax.tree.leaves(
+        jax.tree.map(lambda leaf, wanted: leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim), found, abstract)
+      )
+    )
+    same = all(jax.tree.leaves(jax.tree.map(np.array_equal, jax.device_get(found), expected)))
+    print(json.dumps({'mesh': axes, 'same': same, 'laid_out': as_wanted, 'step': progress.step}))
+  checkpoints.close()
+
+
+def main(name: str, folder: str = '') -> None:
+  if name == 'restored':
+    restored(pathlib.Path(folder))
+    return
+  one = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+  if name == 'decoding':
+    items, scores, metrics = decoded(one, folder)
+    for axes in MESHES:
+      found = decoded(sharding.make_mesh(MeshConfig(*axes)), folder)
+      print(
+        json.dumps(
+          {
+            'mesh': axes,
+            'other_items': int((items != found[0]).sum()),
+            'scores': relative_error(found[1], scores),
+            'metrics': max(abs(found[2][key] - metrics[key]) for key in metrics),
+          }
+        )
+      )
+    return
+  *expected, _ = after_steps(PROGRAMS[name](CONFIG, one))
+  for axes, fully_sharded in LAYOUTS:
+    print(json.dumps({'mesh': axes, 'fully_sharded': fully_sharded, **compare(name, expected, axes, fully_sharded)}))
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])

@@ -1,0 +1,166 @@
+"""A run that is killed in the middle of a training, and one that is not, end with the same bits."""
+
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from letter_jax import sharding
+from letter_jax.configuration import MeshConfig
+from letter_jax.training.checkpoints import Checkpoints
+from tests.paths import ROOT
+from tests.small_data import run_settings, write_recipe
+
+
+@pytest.fixture(scope='module')
+def recipe(tmp_path_factory):
+  """Dropout on, so that the randomness has to be resumed too; long enough to be killed in time."""
+  path = tmp_path_factory.mktemp('recipe') / 'recipe.py'
+  write_recipe(
+    path,
+    run_settings(
+      tokenizer__training__epochs=150,
+      tokenizer__training__evaluate_every_epochs=50,
+      tokenizer__training__checkpoint_every_steps=16,
+      generator__training__epochs=10,
+      generator__training__evaluate_every_epochs=5,
+      generator__training__checkpoint_every_steps=5,
+      generator__model__dropout=0.1,
+      collaborative__training__epochs=1,
+    ),
+  )
+  return path
+
+
+def _start(recipe, workdir):
+  return subprocess.Popen(
+    [sys.executable, '-m', 'letter_jax.main', f'--config={recipe}', f'--workdir={workdir}'],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def _finish(process) -> str:
+  try:
+    output, _ = process.communicate(timeout=900)
+  finally:
+    process.kill()
+  assert process.returncode == 0, output
+  return output
+
+
+def _kill_in(process, metrics: pathlib.Path, lines: int) -> str:
+  """SIGKILL once the training has logged so many lines; what the run had printed."""
+  deadline = time.monotonic() + 900
+  while time.monotonic() < deadline and process.poll() is None:
+    if metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines:
+      process.kill()
+      output, _ = process.communicate()
+      assert process.returncode == -signal.SIGKILL, output
+      return output
+    time.sleep(0.01)
+  process.kill()
+  raise AssertionError(f'the run ended before it was killed: {process.communicate()[0]}')
+
+
+def _best(workdir, stage):
+  checkpoints = Checkpoints(workdir / stage / 'checkpoints')
+  params, progress = checkpoints.restore_best(sharding.Layout(sharding.make_mesh(MeshConfig())))
+  checkpoints.close()
+  return jax.tree.leaves(jax.device_get(params)), progress
+
+
+@pytest.fixture(scope='module')
+def finished(recipe):
+  """The workdir of a run that nobody disturbed."""
+  _finish(_start(recipe, recipe.parent / 'whole'))
+  return recipe.parent / 'whole'
+
+
+def test_terminated_at_the_start_of_each_stage(recipe, finished, tmp_path):
+  """While data are prepared, programs compiled, k-means looks for codebooks, results written."""
+  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator', 'evaluate'):
+    process = _start(recipe, tmp_path)
+    said = []
+    for line in process.stdout:
+      said.append(line)
+      if line.startswith((f'{stage}: running', f'{stage}: resuming')):
+        time.sleep(0.3)
+        process.terminate()
+    assert process.wait() in (-signal.SIGTERM, 143), said
+    assert 'Traceback' not in ''.join(said)
+  _finish(_start(recipe, tmp_path))
+  for artifact in ('semantic_ids/semantic_ids.npy', 'evaluation/metrics.json', 'evaluation/predictions.jsonl'):
+    assert (tmp_path / artifact).read_bytes() == (finished / artifact).read_bytes()
+
+
+FULL_DISK = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+from absl import app
+from letter_jax import main, command_line
+app.run(main.main, flags_parser=command_line.parse)
+"""
+
+
+def test_a_disk_that_is_full_while_a_checkpoint_is_written(recipe, finished, tmp_path):
+  workdir = tmp_path / 'workdir'
+  shutil.copytree(
+    finished, workdir, ignore=lambda folder, names: {'generator', 'evaluation'} if folder == str(finished) else ()
+  )
+  ended = subprocess.run(
+    [sys.executable, '-c', FULL_DISK, f'--config={recipe}', f'--workdir={workdir}'],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+  assert ended.returncode == 2 and 'Traceback' not in ended.stdout, ended.stdout
+  assert 'a checkpoint could not be written' in ended.stdout.splitlines()[-1]
+  _finish(_start(recipe, workdir))
+  for artifact in ('evaluation/metrics.json', 'evaluation/predictions.jsonl'):
+    assert (workdir / artifact).read_bytes() == (finished / artifact).read_bytes()
+
+
+def test_killed_twice_equals_uninterrupted(recipe, finished, tmp_path):
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  shutil.copytree(finished, whole)
+
+  _kill_in(_start(recipe, killed), killed / 'tokenizer/metrics.jsonl', 40)
+  output = _kill_in(_start(recipe, killed), killed / 'generator/metrics.jsonl', 12)
+  assert 'tokenizer: resumed at step' in output
+  output = _finish(_start(recipe, killed))
+  assert 'generator: resumed at step' in output
+  assert 'tokenizer: done before' in output
+
+  for stage in ('tokenizer', 'generator'):
+    (ours, our_progress), (expected, expected_progress) = _best(killed, stage), _best(whole, stage)
+    assert our_progress == expected_progress
+    for ours_leaf, expected_leaf in zip(ours, expected, strict=True):
+      np.testing.assert_array_equal(ours_leaf, expected_leaf)
+  for artifact in ('semantic_ids/semantic_ids.npy', 'evaluation/metrics.json', 'evaluation/predictions.jsonl'):
+    assert (killed / artifact).read_bytes() == (whole / artifact).read_bytes()
+
+  # The newest checkpoint of an interrupted run, half written: the run goes on from the one before, and says so.
+  shutil.rmtree(whole / 'evaluation')
+  record = whole / 'generator/stage.json'
+  record.write_text(record.read_text().replace('"complete": true', '"complete": false'))
+  (whole / 'generator/generator.json').unlink()
+  steps = sorted(int(path.name) for path in (whole / 'generator/checkpoints/latest').iterdir())
+  newest = whole / 'generator/checkpoints/latest' / str(steps[-1]) / 'state'
+  for path in newest.rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:10])
+  output = _finish(_start(recipe, whole))
+  assert 'is unreadable and passed over' in output
+  assert f'generator: resumed at step {steps[-2]} of' in output
+  for artifact in ('evaluation/metrics.json', 'evaluation/predictions.jsonl'):
+    assert (killed / artifact).read_bytes() == (whole / artifact).read_bytes()
