@@ -1,10 +1,67 @@
-"""LETTER in JAX: `letter_jax.Recommender` is what a trained workdir is used by."""
+"""LETTER: learnable item tokenization for generative recommendation, in JAX.
+
+    Recommender            a trained workdir: histories in, items out
+    restore_generator      the parameters and configuration of a trained workdir
+    LetterTokenizer        the tokenizer alone: two matrices in, semantic IDs out
+    SemanticIds, ItemTrie  semantic IDs as values, and as a trie on the devices
+    beam_search            constrained beam search under any model
+    ranking_guided_loss, catalogue_loss, tokenizer_losses
+    InputError             what a wrong input raises, a ValueError
+
+Everything is imported on first use: `import letter_jax` imports neither JAX nor Flax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = '0.2.0'
+
+_MODULES = {
+  'InputError': 'letter_jax.system.errors',
+  'ItemTrie': 'letter_jax.semantic_ids.item_trie',
+  'LetterTokenizer': 'letter_jax.tokenizer.letter_tokenizer',
+  'Recommender': 'letter_jax.serving.recommender',
+  'SemanticIds': 'letter_jax.semantic_ids.ids',
+  'beam_search': 'letter_jax.decoding.beam_search',
+  'catalogue_loss': 'letter_jax.generators.losses',
+  'ranking_guided_loss': 'letter_jax.generators.losses',
+  'restore_generator': 'letter_jax.workdir',
+  'tokenizer_losses': 'letter_jax.tokenizer.losses',
+}
+
+__all__ = [
+  'InputError',
+  'ItemTrie',
+  'LetterTokenizer',
+  'Recommender',
+  'SemanticIds',
+  '__version__',
+  'beam_search',
+  'catalogue_loss',
+  'ranking_guided_loss',
+  'restore_generator',
+  'tokenizer_losses',
+]
+
+if TYPE_CHECKING:
+  from letter_jax.decoding.beam_search import beam_search
+  from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
+  from letter_jax.semantic_ids.ids import SemanticIds
+  from letter_jax.semantic_ids.item_trie import ItemTrie
+  from letter_jax.serving.recommender import Recommender
+  from letter_jax.system.errors import InputError
+  from letter_jax.tokenizer.letter_tokenizer import LetterTokenizer
+  from letter_jax.tokenizer.losses import tokenizer_losses
+  from letter_jax.workdir import restore_generator
 
 
-def __getattr__(name: str):
-  # Imported when it is asked for: `python -m letter_jax.main --help` need not wait for JAX.
-  if name == 'Recommender':
-    from letter_jax.serving.recommender import Recommender
+def __getattr__(name: str) -> Any:
+  if name not in _MODULES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  value = getattr(importlib.import_module(_MODULES[name]), name)
+  globals()[name] = value  # found without this function from now on
+  return value
 
-    return Recommender
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

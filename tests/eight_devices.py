@@ -23,14 +23,13 @@ from letter_jax import sharding
 from letter_jax.collaborative.sasrec_training import sasrec_program
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
-from letter_jax.generators.generator import generator_evaluator, generator_program, whole_params
-from letter_jax.generators.lc_rec import base_model
 from letter_jax.generators.lc_rec import weights as llama_weights
 from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
 from letter_jax.tokenizer.training import tokenizer_program
 from letter_jax.training import loop, optimizers
 from letter_jax.training.checkpoints import Checkpoints, Progress
+from tests.generators import building
 from tests.paths import ROOT
 from tests.small_data import config_with, cyclic_interactions, distinct_codes, relative_error, run_settings
 
@@ -98,18 +97,22 @@ def language_base() -> tuple[base_model.BaseModel, str]:
   llama_weights.write(
     folder, jax.jit(Llama(sizes).init)(jax.random.key(1), tokens, tokens, tokens)['params'], sizes, None
   )
-  settings = dataclasses.replace(LANGUAGE.generator, base=str(folder))
-  return base_model.begin(settings, ITEM_TEXTS, 24, folder), str(folder)
+  return folder
 
 
 def language(config, mesh) -> loop.Program:
-  base, folder = language_base()
-  generator = dataclasses.replace(LANGUAGE.generator, base=folder)
-  config = dataclasses.replace(LANGUAGE, mesh=config.mesh, generator=generator)
+  folder = language_base()
+  settings = dataclasses.replace(LANGUAGE.generator, base=str(folder))
+  config = dataclasses.replace(LANGUAGE, mesh=config.mesh, generator=settings)
+  generator = building.to_train(config, building.placed(CODES, 8, mesh), folder, ITEM_TEXTS)
   # With Adam's own epsilon, 1e-8, adapters make steps of full size out of rounding errors: they start at zero.
   coarse = lambda training, steps: optax.adamw(optimizers.learning_rate(training, steps), eps=1e-3)
   with mock.patch.object(optimizers, 'adamw', coarse):
-    return generator_program(config, DATA, CODES, 8, mesh, base)
+    return building.program(config, generator, DATA)
+
+
+def to_train(config, mesh):
+  return building.to_train(config, building.placed(CODES, 8, mesh), pathlib.Path())
 
 
 PROGRAMS = {
@@ -117,7 +120,7 @@ PROGRAMS = {
     config.tokenizer, TEXT, COLLABORATIVE, config.seed, mesh, config.mesh.fully_sharded
   ),
   'sasrec': lambda config, mesh: sasrec_program(config, DATA, DATA, mesh),
-  'generator': lambda config, mesh: generator_program(config, DATA, CODES, 8, mesh),
+  'generator': lambda config, mesh: building.program(config, to_train(config, mesh), DATA),
   'language': language,
 }
 
@@ -166,14 +169,15 @@ def compare(name: str, expected, axes: tuple[int, int], fully_sharded: bool) -> 
 
 def decoded(mesh, name: str):
   """Best items of every user and their scores, with the parameters that a generator starts with."""
-  config, base = CONFIG, None
+  config, folder = CONFIG, pathlib.Path()
   if name == 'language':
-    base, folder = language_base()
-    config = dataclasses.replace(LANGUAGE, generator=dataclasses.replace(LANGUAGE.generator, base=folder))
+    folder = language_base()
+    config = dataclasses.replace(LANGUAGE, generator=dataclasses.replace(LANGUAGE.generator, base=str(folder)))
   program = PROGRAMS[name](config, sharding.make_mesh(MeshConfig(), jax.devices()[:1]))
   params = jax.device_get(jax.jit(program.init)(*program.init_arguments).params)
-  params = whole_params(config, sharding.put(params, sharding.replicated(mesh)), mesh, base)
-  found = generator_evaluator(config, CODES, 8, 20, mesh, base).evaluate(params, splits.test_examples(DATA, 8), '')
+  generator = building.to_search(config, building.placed(CODES, 8, mesh), folder)
+  params = generator.whole_params(sharding.put(params, sharding.replicated(mesh)))
+  found = building.evaluator(config, generator, 20).evaluate(params, splits.test_examples(DATA, 8), '')
   return found.items_UxK, found.scores_UxK, found.metrics
 
 

@@ -1,0 +1,1 @@
+"""The command line: recipes, flags, commands, one-line errors."""

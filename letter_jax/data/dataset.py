@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 TEXT_FIELDS = ('title', 'brand', 'categories', 'description')
 CATEGORY_SEPARATOR = ' > '
 MIN_LENGTH = 3  # interactions of a user: one item each for training, validation and test
+
+Texts = Sequence[Mapping[str, str]]  # TEXT_FIELDS -> text, of every item
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from letter_jax.decoding import item_trie
-from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.ops.top_k import take, top_k
+from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 
 # (level, codes of the level before or None, cache) -> (log-probabilities, cache); see `beam_search`.
 Step = Callable[[int, jax.Array | None, Any], tuple[jax.Array, Any]]

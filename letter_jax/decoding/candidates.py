@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import Beams
-from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.ops.top_k import take
+from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 
 
 @jax.tree_util.register_dataclass

@@ -8,11 +8,12 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from letter_jax import sharding
-from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import Beams
 from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
-from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.ops.interleave import interleaved_halves
+from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.ids import PlacedIds
+from letter_jax.semantic_ids.item_trie import ItemTrie
 
 # Histories are padded to the next of these widths (in items), one compiled program each. Of eight users' test histories
 # in 5-core data, three have four items and seven at most ten.
@@ -46,28 +47,30 @@ class UserSearch:
   def __init__(
     self,
     search: Search,
-    semantic_ids: np.ndarray,
+    ids: PlacedIds,
     beam: int,
     batch_size: int,
-    mesh: jax.sharding.Mesh,
     longest: int | None = None,
     sharded_params: bool = False,
   ):
-    """`search` is the model's part; `semantic_ids` is int32 [items, L].
+    """Compiles nothing yet.
 
     Args:
+      search: the model's part.
+      ids: the catalogue.
+      beam: beams of the search.
       batch_size: users at once, over all devices.
       longest: items that the model has room for; of longer histories the latest are taken.
       sharded_params: parameters stay sharded, for models that fit on no single device, and XLA adds the communication;
         otherwise every device has all parameters and its own users.
     """
-    self.beam, self.longest, self.mesh = beam, longest, mesh
-    self.batch = sharding.round_up(batch_size, mesh.size)
-    host_trie = item_trie.build(semantic_ids)
-    self.leaf_of_item = item_trie.leaves_of_items(host_trie)
-    self._whole = sharding.replicated(mesh)
-    self.codes, self.trie = sharding.put((semantic_ids, host_trie), self._whole)
-    self.users = sharding.split_over_data(mesh) if sharded_params else sharding.split_over_all(mesh)
+    self.beam, self.longest, self.mesh = beam, longest, ids.mesh
+    self.batch = sharding.round_up(batch_size, ids.mesh.size)
+    self.leaf_of_item = item_trie.leaves_of_items(ids.host.trie)
+    self._host_trie = ids.host.trie
+    self._whole = sharding.replicated(ids.mesh)
+    self.codes, self.trie = ids.codes_NxL, ids.trie
+    self.users = sharding.split_over_data(ids.mesh) if sharded_params else sharding.split_over_all(ids.mesh)
     self._sharded_params = sharded_params
     self._beams = self._over_users(functools.partial(search, beam=beam), 1, self.users)
     self._items = self._over_users(functools.partial(search_candidates, search, beam), 2, self.users)
@@ -111,7 +114,7 @@ class UserSearch:
 
   @functools.cached_property
   def _paths(self) -> Paths:
-    return sharding.put(Paths.of(jax.device_get(self.trie)), self._whole)
+    return sharding.put(Paths.of(self._host_trie), self._whole)
 
   def _over_users(self, local, of_users: int, out):
     """`local` (params, arrays of users, arrays for all) over all devices."""

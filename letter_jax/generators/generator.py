@@ -1,132 +1,159 @@
-"""Training of a generator, selected by constrained beam search on validation users, and its evaluation.
+"""What training, search, evaluation, serving and planning ask of a generator, whichever it is.
 
-What differs between LETTER-TIGER and LETTER-LC-Rec is in `t5_training` and `llama_training`; a language model comes
-with its `BaseModel`, a T5 with None.
+Each generator is a package with one class that implements `Generator`: `tiger.generator.Tiger` (T5) and
+`lc_rec.generator.LCRec` (language model). `kind` is the one place that knows which configuration means which class.
 """
 
 import pathlib
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, Self
 
-import jax
 import numpy as np
 
 from letter_jax import sharding
-from letter_jax.configuration import Config
+from letter_jax.configuration import GeneratorConfig
 from letter_jax.data import splits
-from letter_jax.data.dataset import Windows
+from letter_jax.data.dataset import Texts, Windows
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
-from letter_jax.generators.lc_rec import base_model
-from letter_jax.generators.lc_rec.base_model import BaseModel
+from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.training import loop
 
+NAMES = {'t5': 'LETTER-TIGER', 'llama': 'LETTER-LC-Rec'}  # by config.generator.architecture
 
-def train_generator(
-  config: Config,
-  data: Windows,
-  semantic_ids: np.ndarray,
-  codebook_size: int,
-  directory: pathlib.Path,
-  base: BaseModel | None = None,
-):
-  """Trains, or resumes, under `directory`; returns the best of what was trained and the loop's progress.
 
-  Args:
-    semantic_ids: int32 [items, L].
-    codebook_size: K.
+class Generator(Protocol):
+  """A model that generates semantic IDs; everything but its trained parameters, which are passed.
+
+  Attributes:
+    ids: the semantic IDs on the devices; training and search share them.
+    fully_sharded: whether parameters and optimizer state are sharded over 'data' too.
   """
-  program = generator_program(config, data, semantic_ids, codebook_size, sharding.make_mesh(config.mesh), base)
-  return loop.train(program, config.generator.training, directory, 'generator', config.checkpoints)
+
+  config: GeneratorConfig
+  ids: PlacedIds
+  fully_sharded: bool
+
+  reads_texts: ClassVar[bool]  # whether training needs the texts of the items
+
+  @classmethod
+  def for_training(
+    cls, config: GeneratorConfig, ids: PlacedIds, fully_sharded: bool, directory: pathlib.Path, texts: Texts | None
+  ) -> Self:
+    """A generator to be trained under `directory`; files that training prepares are written there."""
+    ...
+
+  @classmethod
+  def for_search(cls, config: GeneratorConfig, ids: PlacedIds, fully_sharded: bool, directory: pathlib.Path) -> Self:
+    """A generator that was trained under `directory`."""
+    ...
+
+  @classmethod
+  def check(cls, config: GeneratorConfig, has_texts: bool, levels: int, codebook_size: int) -> None:
+    """Raises InputError for everything that can be known to be wrong before training."""
+    ...
+
+  @classmethod
+  def input_files(cls, config: GeneratorConfig) -> dict[str, pathlib.Path]:
+    """Files from outside that the generator depends on, by config key."""
+    ...
+
+  def program(
+    self, data: Windows, validate: Callable[[Any], dict[str, float]], *, history_length: int, seed: int
+  ) -> loop.Program:
+    """The training; `validate` takes whole parameters."""
+    ...
+
+  def search(self) -> Search:
+    """The constrained search; it takes whole parameters."""
+    ...
+
+  def layout(self) -> sharding.Layout:
+    """How parameters lie on the mesh when they are only used."""
+    ...
+
+  def whole_params(self, trained: dict) -> dict:
+    """All parameters, of which `trained` were trained."""
+    ...
+
+  @property
+  def longest_history(self) -> int | None:
+    """Number of items that the model has room for; None without a limit."""
+    ...
+
+  @property
+  def sharded_search(self) -> bool:
+    """Whether parameters stay sharded in the search, as no device has room for all of them."""
+    ...
+
+  def write_hugging_face(self, directory: pathlib.Path, trained: dict) -> dict[str, Any]:
+    """Writes the model for transformers; returns its own entries of `letter.json`."""
+    ...
 
 
-def generator_program(
-  config: Config,
-  data: Windows,
-  semantic_ids: np.ndarray,
-  codebook_size: int,
-  mesh: jax.sharding.Mesh,
-  base: BaseModel | None = None,
-) -> loop.Program:
-  """What `train_generator` runs."""
-  settings = config.generator
-  evaluator = generator_evaluator(
-    config, semantic_ids, codebook_size, min(settings.validation_beam, len(semantic_ids)), mesh, base
-  )
-  held_out = splits.validation_examples(data.recent(), config.data.history_length)
-  if settings.validation_users < len(held_out):
-    sample = np.random.default_rng(config.seed).choice(len(held_out), settings.validation_users, replace=False)
-    held_out = held_out.take(np.sort(sample))
+def kind(config: GeneratorConfig) -> type[Generator]:
+  """The class of the generator that the configuration describes."""
+  if config.architecture == 't5':
+    from letter_jax.generators.tiger.generator import Tiger
 
-  def validate(params) -> dict[str, float]:
-    return evaluator.validate(params, held_out)
+    return Tiger
+  from letter_jax.generators.lc_rec.generator import LCRec
 
-  if base is None:
-    from letter_jax.generators.tiger.training import t5_program
-
-    return t5_program(config, data, semantic_ids, codebook_size, mesh, validate)
-  from letter_jax.generators.lc_rec.training import llama_program
-
-  return llama_program(config, data, base, semantic_ids, codebook_size, mesh, validate)
+  return LCRec
 
 
-def generator_evaluator(
-  config: Config,
-  semantic_ids: np.ndarray,
-  codebook_size: int,
-  beam: int,
-  mesh: jax.sharding.Mesh,
-  base: BaseModel | None = None,
-) -> GeneratorEvaluator:
-  """The evaluator of a generator with these semantic IDs; it wants `whole_params`."""
-  return GeneratorEvaluator(user_search(config, semantic_ids, codebook_size, beam, mesh, base))
-
-
-def user_search(
-  config: Config,
-  semantic_ids: np.ndarray,
-  codebook_size: int,
-  beam: int,
-  mesh: jax.sharding.Mesh,
-  base: BaseModel | None = None,
-) -> UserSearch:
-  """The search of a generator for batches of users; it wants `whole_params`.
+def user_search(generator: Generator, beam: int, batch_size: int) -> UserSearch:
+  """The search of a generator for batches of users; it takes whole parameters.
 
   Raises:
     InputError: the context of a language model has no room for a single item.
   """
-  levels = semantic_ids.shape[1]
-  search = generator_search(config, levels, codebook_size, mesh, base)
-  longest = base_model.longest_history(base, levels) if base else None
-  sharded_params = base is not None and (mesh.shape['model'] > 1 or config.mesh.fully_sharded)
-  return UserSearch(search, semantic_ids, beam, config.evaluation.batch_size, mesh, longest, sharded_params)
+  return UserSearch(
+    generator.search(), generator.ids, beam, batch_size, generator.longest_history, generator.sharded_search
+  )
 
 
-def generator_search(
-  config: Config, levels: int, codebook_size: int, mesh: jax.sharding.Mesh, base: BaseModel | None = None
-) -> Search:
-  """The constrained search of a generator; it wants `whole_params`."""
-  if base is None:
-    from letter_jax.generators.tiger.training import t5_search
+def generator_program(
+  generator: Generator, data: Windows, *, history_length: int, seed: int, batch_size: int
+) -> loop.Program:
+  """The training of a generator, selected by constrained beam search for a fixed sample of validation users.
 
-    return t5_search(config, levels, codebook_size, mesh)
-  from letter_jax.generators.lc_rec.training import llama_search
+  Args:
+    history_length: latest items that the model sees.
+    seed: of parameters, batches, dropout and the sample.
+    batch_size: users searched at once in validation.
+  """
+  config = generator.config
+  beam = min(config.validation_beam, len(generator.ids.host))
+  evaluator = GeneratorEvaluator(user_search(generator, beam, batch_size))
+  held_out = splits.validation_examples(data.recent(), history_length)
+  if config.validation_users < len(held_out):
+    sample = np.random.default_rng(seed).choice(len(held_out), config.validation_users, replace=False)
+    held_out = held_out.take(np.sort(sample))
 
-  return llama_search(config, base, levels, codebook_size, mesh)
+  def validate(params: Any) -> dict[str, float]:
+    return evaluator.validate(params, held_out)
+
+  return generator.program(data, validate, history_length=history_length, seed=seed)
 
 
-def generator_layout(config: Config, mesh: jax.sharding.Mesh) -> sharding.Layout:
-  """How parameters lie that are only used: a T5 is whole on every device, a language model lies as it is trained."""
-  if config.generator.architecture == 't5':
-    return sharding.Layout(mesh)
-  from letter_jax.generators.lc_rec.training import llama_layout
+def train_generator(
+  generator: Generator,
+  data: Windows,
+  directory: pathlib.Path,
+  *,
+  history_length: int,
+  seed: int,
+  batch_size: int = 64,
+  checkpoints: str = '',
+):
+  """Trains, or resumes, under `directory`.
 
-  return llama_layout(config, mesh)
+  Args:
+    checkpoints: as `config.checkpoints`.
 
-
-def whole_params(config: Config, trained: dict, mesh: jax.sharding.Mesh, base: BaseModel | None = None) -> dict:
-  """All parameters of a generator of which `trained` were trained."""
-  if base is None:
-    return trained
-  from letter_jax.generators.lc_rec import lora
-  from letter_jax.generators.lc_rec.training import frozen_params
-
-  return lora.join(trained, frozen_params(config, base, mesh))
+  Returns:
+    the best trained parameters, and the loop's progress.
+  """
+  program = generator_program(generator, data, history_length=history_length, seed=seed, batch_size=batch_size)
+  return loop.train(program, generator.config.training, directory, 'generator', checkpoints)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from letter_jax.decoding import item_trie
-from letter_jax.decoding.item_trie import ItemTrie
+from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 
 
 def ranking_guided_loss(
@@ -64,3 +64,17 @@ def catalogue_loss(
     total_BxS -= jnp.sum(jnp.where(chosen_BxSxC, log_prob_BxSxC, 0), axis=-1)
   there_BxS = (items_BxS >= 0).astype(jnp.float32)
   return jnp.sum(total_BxS * there_BxS), jnp.sum(there_BxS) * trie.levels
+
+
+def renormalises(softmax: str) -> bool:
+  """Whether the search of a model has to normalise over the codes that continue a real item's semantic ID.
+
+  Args:
+    softmax: of the training, 'vocabulary' (`ranking_guided_loss`) or 'catalogue' (`catalogue_loss`).
+
+  Raises:
+    ValueError: any other value.
+  """
+  if softmax not in ('vocabulary', 'catalogue'):
+    raise ValueError(f"softmax is {softmax!r}; expected 'vocabulary' or 'catalogue', as the model was trained")
+  return softmax == 'catalogue'

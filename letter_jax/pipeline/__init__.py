@@ -1,0 +1,1 @@
+"""The pipeline: stages, their graph and records, and runs of one config or of a sweep."""

@@ -1,4 +1,4 @@
-"""What each stage does: reads its artifacts, calls the package that knows how, writes its results.
+"""The work of each stage: read its inputs, call the package that does the work, write the results.
 
 Packages are imported by the stage that uses them, so that a run loads no more than it needs.
 """
@@ -6,22 +6,37 @@ Packages are imported by the stage that uses them, so that a run loads no more t
 import dataclasses
 import json
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from letter_jax.configuration import RAW_SOURCES, Config
-from letter_jax.data import letter_format, sources, splits, store
+from letter_jax.data import matching, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows
-from letter_jax.evaluation import ranks
-from letter_jax.reporting.results_table import GENERATORS
 from letter_jax.system import artifacts, machine, processes
 from letter_jax.system.errors import InputError
+from letter_jax.workdir import (
+  BEST_VALIDATION,
+  CODEBOOKS,
+  DESCRIPTION,
+  LATENTS,
+  METRICS,
+  PREDICTIONS,
+  PROJECTION,
+  RANKS,
+  TRAINING_LOG,
+  Workdir,
+)
+
+if TYPE_CHECKING:
+  from letter_jax.evaluation.evaluator import Evaluation
+  from letter_jax.semantic_ids.ids import SemanticIds
 
 
 def text_embeddings_files(config: Config) -> dict[str, pathlib.Path]:
-  """The given rows, or the files of the language model's folder."""
+  """The given rows, or the files of the language model's folder, by config key."""
   if config.text_embeddings.path:
-    return {'text_embeddings.path': pathlib.Path(config.text_embeddings.path)}
+    return given_rows_files('text_embeddings.path', config.text_embeddings.path)
   if not config.text_embeddings.model:
     return {}
   from letter_jax.text_embeddings.language_models import model_files
@@ -30,51 +45,69 @@ def text_embeddings_files(config: Config) -> dict[str, pathlib.Path]:
   return {f'text_embeddings.model/{path.relative_to(folder).as_posix()}': path for path in model_files(str(folder))}
 
 
+def given_rows_files(key: str, path: str) -> dict[str, pathlib.Path]:
+  """A given .npy file and the raw ids next to it, if there are any; none where nothing is given."""
+  if not path:
+    return {}
+  ids = matching.ids_file(pathlib.Path(path))
+  return {key: pathlib.Path(path), **({f'{key}/{ids.name}': ids} if ids.is_file() else {})}
+
+
+def semantic_ids_files(config: Config) -> dict[str, pathlib.Path]:
+  """The given semantic IDs and the table with raw ids next to them, if there is one."""
+  if not config.semantic_ids.path:
+    return {}
+  from letter_jax.semantic_ids.table import TABLE
+
+  path = pathlib.Path(config.semantic_ids.path)
+  table = path.with_name(TABLE)
+  return {
+    'semantic_ids.path': path,
+    **({f'semantic_ids.path/{TABLE}': table} if table != path and table.is_file() else {}),
+  }
+
+
 def generator_files(config: Config) -> dict[str, pathlib.Path]:
   """The weights and texts that the generator starts from."""
-  if config.generator.architecture == 't5':
-    weights = config.generator.initial_weights
-    return {'generator.initial_weights': pathlib.Path(weights)} if weights else {}
-  from letter_jax.generators.lc_rec.base_model import files
+  from letter_jax.generators.generator import kind
 
-  return files(config.generator)
+  return kind(config.generator).input_files(config.generator)
 
 
-def _interactions(config: Config, workdir: pathlib.Path) -> Windows:
-  """All in memory, or a window of users at a time, of which this process reads its share."""
+def _read_interactions(config: Config, workdir: Workdir) -> Windows:
+  """All interactions, or a stream of which this process reads its share."""
   if not config.data.window_users:
-    return store.load_interactions(workdir / 'dataset')
+    return workdir.read_interactions(config.data)
   from letter_jax import sharding
 
-  part = sharding.data_part(sharding.make_mesh(config.mesh))
-  return store.StreamedInteractions(
-    workdir / 'dataset', config.data.window_users, config.data.history_length + 2, *part
-  )
+  return workdir.read_interactions(config.data, sharding.data_part(sharding.make_mesh(config.mesh)))
 
 
 def check_devices(config: Config) -> None:
-  """Raises InputError where `config.mesh` does not fit the devices that are here."""
+  """Raises InputError where `config.mesh` does not fit the devices of this machine."""
   from letter_jax import sharding
 
   sharding.data_part(sharding.make_mesh(config.mesh))
 
 
 def header(config: Config, workdir: pathlib.Path) -> str:
-  """What a run begins with; of a mesh that fits."""
+  """The first line of a run: generator, data, devices, mesh, folder."""
   from letter_jax import sharding
+  from letter_jax.generators.generator import NAMES
 
   mesh = sharding.make_mesh(config.mesh)
   over = f' of {processes.count()} processes' if processes.count() > 1 else ''
-  data, generator = f'{config.data.source} {config.data.name}'.strip(), GENERATORS[config.generator.architecture]
+  data, generator = f'{config.data.source} {config.data.name}'.strip(), NAMES[config.generator.architecture]
   return (
     f'letter_jax: {generator}, data {data}, seed {config.seed}; {machine.devices()}{over}, '
     f'mesh data {mesh.shape["data"]} x model {mesh.shape["model"]}; {workdir}'
   )
 
 
-def check_inputs(config: Config, workdir: pathlib.Path) -> None:
-  """Raises InputError for what is given from outside and cannot fit the data set."""
-  summary = store.load_summary(workdir / 'dataset')
+def check_inputs(config: Config, root: pathlib.Path) -> None:
+  """Raises InputError for inputs from outside that cannot fit the data set."""
+  workdir = Workdir(root)
+  summary = workdir.read_summary()
   items = summary['items']
   model, beam = config.tokenizer.model, config.evaluation.beam
   if beam > items:
@@ -83,8 +116,8 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
     raise InputError(f'config.evaluation.beam is {beam}; expected at least {min(20, items)}, as metrics go to rank 20')
   levels, codebook_size = model.levels, model.codebook_size
   if config.semantic_ids.path:
-    given = letter_format.read_index(pathlib.Path(config.semantic_ids.path), items)
-    levels, codebook_size = given.shape[1], int(given.max()) + 1
+    ids, _ = _given_semantic_ids(config, workdir)
+    levels, codebook_size = ids.levels, ids.codebook_size
   else:
     if config.semantic_ids.collisions == 'resolve' and items > model.codebook_size**model.levels:
       raise InputError(
@@ -92,31 +125,52 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
         f'{model.codebook_size} codes; expected larger config.tokenizer.model.codebook_size or levels'
       )
     if config.text_embeddings.path:
-      letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), items, 'text embeddings')
+      _given_rows(config.text_embeddings.path, workdir, 'text embeddings')
     if config.collaborative.path:
-      dim = _given_collaborative(config, items).shape[1]
+      dim = _given_rows(config.collaborative.path, workdir, 'collaborative embeddings')[0].shape[1]
       if dim != model.latent_dim:
         raise InputError(
           f'{config.collaborative.path} has {dim} columns; expected config.tokenizer.model.latent_dim, '
           f'{model.latent_dim}'
         )
-  if config.generator.architecture == 'llama':
-    from letter_jax.generators.lc_rec import base_model
+  from letter_jax.generators.generator import kind
 
-    base_model.check(config.generator, summary['items_without_text'] is not None, levels, codebook_size)
-
-
-def _given_collaborative(config: Config, items: int) -> np.ndarray:
-  return letter_format.read_embeddings(pathlib.Path(config.collaborative.path), items, 'collaborative embeddings')
+  has_texts = summary['items_without_text'] is not None
+  kind(config.generator).check(config.generator, has_texts, levels, codebook_size)
 
 
-def dataset(config: Config, workdir: pathlib.Path) -> None:
-  directory = workdir / 'dataset'
+def _given_rows(path: str, workdir: Workdir, meaning: str) -> tuple[np.ndarray, bool]:
+  """Rows in the order of the catalogue, and whether they were matched by raw id."""
+  return matching.read_rows(pathlib.Path(path), workdir.read_items()[0], workdir.read_summary()['items'], meaning)
+
+
+def _given_semantic_ids(config: Config, workdir: Workdir) -> 'tuple[SemanticIds, bool]':
+  from letter_jax.semantic_ids.ids import read_given
+
+  path, items = pathlib.Path(config.semantic_ids.path), workdir.read_summary()['items']
+  return read_given(path, workdir.read_items()[0], items)
+
+
+def _say_matching(stage: str, path: str, matched: bool, workdir: Workdir) -> None:
+  """Says how given rows and items belong together, where the data has ids of its own."""
+  if matched:
+    print(f'{stage}: {path}, matched by raw id', flush=True)
+  elif workdir.read_items()[0]:
+    print(
+      f'{stage}: {path} carries no raw ids: row i is taken as item i of this data set (put the ids next to it to be '
+      'sure: docs/data.md)',
+      flush=True,
+    )
+
+
+def dataset(config: Config, root: pathlib.Path) -> None:
+  """Prepares interactions and items from their source."""
+  workdir = Workdir(root)
   if config.data.source == 'prepared':
-    store.adopt(sources.prepared_folder(config.data), directory)
+    store.adopt(sources.prepared_folder(config.data), workdir.dataset)
   else:
-    store.save(sources.read_dataset(config.data, config.seed, _download_manager(config)), directory)
-  summary = store.load_summary(directory)
+    store.save(sources.read_dataset(config.data, config.seed, _download_manager(config)), workdir.dataset)
+  summary = workdir.read_summary()
   print(
     f'dataset: {summary["name"]}: {summary["users"]:,} users, {summary["items"]:,} items, '
     f'{summary["interactions"]:,} interactions, {summary["training_examples"]:,} training examples'
@@ -124,7 +178,7 @@ def dataset(config: Config, workdir: pathlib.Path) -> None:
 
 
 def _download_manager(config: Config):
-  """TFDS's, where raw files are to be downloaded."""
+  """The download manager of TFDS, where raw files are to be downloaded."""
   if config.data.source not in RAW_SOURCES or config.data.path:
     return None
   import tensorflow_datasets as tfds
@@ -133,205 +187,211 @@ def _download_manager(config: Config):
   return tfds.download.DownloadManager(download_dir=folder)
 
 
-def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
-  directory = workdir / 'text_embeddings'
+def text_embeddings(config: Config, root: pathlib.Path) -> None:
+  """Embeds the text of every item, or takes given rows."""
+  workdir = Workdir(root)
   if config.text_embeddings.path:
-    num_items = store.load_summary(workdir / 'dataset')['items']
-    rows = letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), num_items, 'text embeddings')
+    rows, matched = _given_rows(config.text_embeddings.path, workdir, 'text embeddings')
+    _say_matching('text_embeddings', config.text_embeddings.path, matched, workdir)
   else:
-    from letter_jax.text_embeddings.tf_idf import PROJECTION, embed_texts
+    from letter_jax.text_embeddings.tf_idf import embed_texts
 
-    rows, projection = embed_texts(store.load_texts(workdir / 'dataset'), config.text_embeddings, config.seed)
-    if projection:  # for items that come after the training
-      projection.write(directory / PROJECTION)
-  artifacts.write_npy(directory / 'embeddings.npy', rows)
+    rows, projection = embed_texts(workdir.read_items()[1], config.text_embeddings, config.seed)
+    if projection:  # for items that come after training
+      projection.write(workdir.text_embeddings / PROJECTION)
+  workdir.write_rows(workdir.text_embeddings, rows, workdir.read_raw_ids())
 
 
-def collaborative(config: Config, workdir: pathlib.Path) -> None:
+def collaborative(config: Config, root: pathlib.Path) -> None:
+  """Trains SASRec (and LightGCN), or takes given rows; writes the rows that the tokenizer aligns with."""
   from letter_jax import sharding
+  from letter_jax.evaluation import ranks
 
-  data = _interactions(config, workdir)
-  directory = workdir / 'collaborative'
-  wanted = 'given' if config.collaborative.path else config.collaborative.method
-  items, metrics, of_test = {}, {}, {}
-  if wanted == 'sasrec' or config.collaborative.baseline:
+  workdir, settings = Workdir(root), config.collaborative
+  data = _read_interactions(config, workdir)
+  method = 'given' if settings.path else settings.method
+  items, metrics, test_ranks = {}, {}, {}
+  if method == 'sasrec' or settings.baseline:
     from letter_jax.collaborative.sasrec_training import train_sasrec
 
-    params, metrics['sasrec'], of_test['sasrec'] = train_sasrec(config, data, directory)
+    params, metrics['sasrec'], test_ranks['sasrec'] = train_sasrec(config, data, workdir.collaborative)
     items['sasrec'] = sharding.fetch(params['item_embeddings'])
-  if wanted == 'lightgcn':
+  if method == 'lightgcn':
     from letter_jax.collaborative.lightgcn_training import train_lightgcn
 
-    whole = store.load_interactions(workdir / 'dataset')  # the graph is on the device
-    (_, rows), metrics['lightgcn'], of_test['lightgcn'] = train_lightgcn(config, whole, directory / 'lightgcn')
+    whole = store.load_interactions(workdir.dataset)  # the graph is on the device
+    (_, rows), metrics['lightgcn'], test_ranks['lightgcn'] = train_lightgcn(
+      config, whole, workdir.collaborative / 'lightgcn'
+    )
     items['lightgcn'] = sharding.fetch(rows)
-  if wanted == 'given':
-    rows = _given_collaborative(config, data.num_items)
+  if method == 'given':
+    rows, matched = _given_rows(settings.path, workdir, 'collaborative embeddings')
+    _say_matching('collaborative', settings.path, matched, workdir)
   else:
     from letter_jax.collaborative.embeddings import collaborative_rows
 
-    rows = collaborative_rows(items[wanted], config.tokenizer.model.latent_dim)
-  artifacts.write_npy(directory / 'embeddings.npy', rows)
-  ranks.write(directory / ranks.FILE, of_test)
-  artifacts.write_json(directory / 'metrics.json', metrics)
+    rows = collaborative_rows(items[method], config.tokenizer.model.latent_dim)
+  workdir.write_rows(workdir.collaborative, rows, workdir.read_raw_ids())
+  ranks.write(workdir.collaborative / RANKS, test_ranks)
+  artifacts.write_json(workdir.collaborative / METRICS, metrics)
 
 
-def tokenizer(config: Config, workdir: pathlib.Path) -> None:
+def tokenizer(config: Config, root: pathlib.Path) -> None:
+  """Trains the tokenizer."""
   from letter_jax.tokenizer.training import train_tokenizer
 
-  directory = workdir / 'tokenizer'
-  text, rows = (np.load(workdir / name / 'embeddings.npy') for name in ('text_embeddings', 'collaborative'))
-  _, progress = train_tokenizer(config, text, rows, directory)
-  artifacts.write_json(
-    directory / 'tokenizer.json',
-    {
-      'config': dataclasses.asdict(config),
-      'text_dim': text.shape[1],
-      'best_step': progress.best_step,
-      'best_metrics': progress.best_metrics,
-    },
-  )
+  workdir = Workdir(root)
+  text = workdir.read_rows(workdir.text_embeddings)
+  _, progress = train_tokenizer(config, text, workdir.read_rows(workdir.collaborative), workdir.tokenizer)
+  artifacts.write_json(workdir.tokenizer / BEST_VALIDATION, progress.best_metrics)
 
 
-def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
-  directory = workdir / 'semantic_ids'
+def semantic_ids(config: Config, root: pathlib.Path) -> None:
+  """Gives every item its semantic ID, or takes given ones."""
+  from letter_jax.semantic_ids.ids import SemanticIds
+  from letter_jax.tokenizer import diagnostics
+
+  workdir = Workdir(root)
   if config.semantic_ids.path:
-    num_items = store.load_summary(workdir / 'dataset')['items']
-    codes = letter_format.read_index(pathlib.Path(config.semantic_ids.path), num_items)
-    codebook_size, report = int(codes.max()) + 1, {'source': 'given'}
+    ids, matched = _given_semantic_ids(config, workdir)
+    _say_matching('semantic_ids', config.semantic_ids.path, matched, workdir)
+    report = {'source': 'given'}
   else:
     from letter_jax.tokenizer.assignment import assign_semantic_ids
     from letter_jax.tokenizer.training import encode_items
 
-    latent, codebooks = encode_items(
-      config, np.load(workdir / 'text_embeddings' / 'embeddings.npy'), workdir / 'tokenizer'
-    )
-    codes, report = assign_semantic_ids(latent, codebooks, config.tokenizer.model, config.semantic_ids.collisions)
-    codebook_size = config.tokenizer.model.codebook_size
-    # For the report, which one process makes and which thus restores nothing.
-    artifacts.write_npy(directory / 'latents.npy', latent)
-    artifacts.write_npy(directory / 'codebooks.npy', codebooks)
-  from letter_jax.tokenizer import diagnostics
-
-  report = {**report, 'codebook_size': codebook_size, **diagnostics.diagnose(codes, codebook_size)}
-  artifacts.write_npy(directory / 'semantic_ids.npy', codes)
-  artifacts.write_json(directory / 'report.json', report)
-  artifacts.write(directory / 'index.json', lambda path: letter_format.write_index(path, codes))
-  said = (
+    settings, text = config.tokenizer.model, workdir.read_rows(workdir.text_embeddings)
+    latent, codebooks = encode_items(config, text, workdir.tokenizer)
+    codes, report = assign_semantic_ids(latent, codebooks, settings, config.semantic_ids.collisions)
+    ids = SemanticIds(codes, settings.codebook_size)
+    # For the report, which a single process makes and which restores nothing.
+    artifacts.write_npy(workdir.semantic_ids / LATENTS, latent)
+    artifacts.write_npy(workdir.semantic_ids / CODEBOOKS, codebooks)
+  report = {**report, **diagnostics.diagnose(ids.codes_NxL, ids.codebook_size)}
+  workdir.write_semantic_ids(ids, report)
+  summary = (
     'as given'
     if 'moved' not in report
-    else (
-      f'{report["collided"]:,} shared their nearest ID, {report["moved"]:,} moved, {report["colliding_after"]:,} still '
-      'share theirs'
-    )
+    else f'{report["collided"]:,} shared their nearest ID, {report["moved"]:,} moved, {report["colliding_after"]:,} '
+    'still share theirs'
   )
   print(
-    f'semantic_ids: {len(codes):,} items: {said}; codes used by level '
-    f'{", ".join(map(str, report["codes_used"]))} of {codebook_size}'
+    f'semantic_ids: {len(ids):,} items: {summary}; codes used by level '
+    f'{", ".join(map(str, report["codes_used"]))} of {ids.codebook_size}'
   )
 
 
-def generator(config: Config, workdir: pathlib.Path) -> None:
-  from letter_jax.generators.generator import train_generator
-
-  data = _interactions(config, workdir)
-  codes, codebook_size = _semantic_ids(workdir)
-  directory = workdir / 'generator'
-  base = None
-  description = {'config': dataclasses.asdict(config), 'codebook_size': codebook_size}
-  try:
-    if config.generator.architecture == 'llama':
-      from letter_jax.generators.lc_rec import base_model
-
-      texts = store.load_texts(workdir / 'dataset')
-      base = base_model.begin(config.generator, texts, codes.shape[1] * codebook_size, directory)
-    # Written before the training too: its best checkpoint can be used while it runs.
-    artifacts.write_json(directory / 'generator.json', description)
-    _, progress = train_generator(config, data, codes, codebook_size, directory, base)
-  except InputError:
-    if not (directory / 'metrics.jsonl').exists():  # nothing was trained: what was prepared for it binds nobody
-      artifacts.remove([directory / 'generator.json', directory / 'tokenizer'])
-    raise
-  artifacts.write_json(
-    directory / 'generator.json',
-    {**description, 'best_step': progress.best_step, 'steps': progress.step, 'best_metrics': progress.best_metrics},
-  )
-
-
-def evaluate(config: Config, workdir: pathlib.Path) -> None:
+def generator(config: Config, root: pathlib.Path) -> None:
+  """Trains the generator."""
   from letter_jax import sharding
-  from letter_jax.evaluation import metrics, popularity
-  from letter_jax.generators.generator import generator_evaluator, generator_layout, whole_params
-  from letter_jax.generators.lc_rec import base_model
-  from letter_jax.training import checkpoints
+  from letter_jax.generators.generator import kind, train_generator
 
-  data = _interactions(config, workdir)
-  mesh = sharding.make_mesh(config.mesh)
-  restored = checkpoints.restore_generator(workdir, generator_layout(config, mesh))
-  base = base_model.of_workdir(config.generator, workdir, restored.semantic_ids.shape[1] * restored.codebook_size)
-  params = whole_params(config, restored.params, mesh, base)
-  evaluator = generator_evaluator(
-    config, restored.semantic_ids, restored.codebook_size, config.evaluation.beam, mesh, base
+  workdir, generator_kind = Workdir(root), kind(config.generator)
+  data, directory = _read_interactions(config, workdir), workdir.generator
+  try:
+    texts = workdir.read_items()[1] if generator_kind.reads_texts else None
+    ids = workdir.read_semantic_ids().place(sharding.make_mesh(config.mesh))
+    model = generator_kind.for_training(config.generator, ids, config.mesh.fully_sharded, directory, texts)
+    # Written before the training: its best checkpoint can be used while it runs.
+    artifacts.write_json(directory / DESCRIPTION, {'config': dataclasses.asdict(config)})
+    train_generator(
+      model,
+      data,
+      directory,
+      history_length=config.data.history_length,
+      seed=config.seed,
+      batch_size=config.evaluation.batch_size,
+      checkpoints=config.checkpoints,
+    )
+  except InputError:
+    if not (directory / TRAINING_LOG).exists():  # nothing was trained, so the next attempt may have other settings
+      artifacts.remove([directory / DESCRIPTION, directory / 'tokenizer'])
+    raise
+
+
+def evaluate(config: Config, root: pathlib.Path) -> None:
+  """Evaluates the best generator on validation and test, and the baselines next to it."""
+  from letter_jax.evaluation import metrics, popularity, ranks
+  from letter_jax.evaluation.evaluator import GeneratorEvaluator
+  from letter_jax.generators.generator import user_search
+  from letter_jax.serving.loaded_generator import LoadedGenerator
+
+  workdir = Workdir(root)
+  data = _read_interactions(config, workdir)
+  loaded = LoadedGenerator.of_workdir(workdir, config)
+  evaluator = GeneratorEvaluator(user_search(loaded.generator, config.evaluation.beam, config.evaluation.batch_size))
+  counts, recent = popularity.training_counts(data), data.recent()
+  examples = {
+    'validation': splits.validation_examples(recent, config.data.history_length),
+    'test': splits.test_examples(recent, config.data.history_length),
+  }
+  evaluations = {
+    split: _evaluate_split(evaluator, loaded.params, of_split, split) for split, of_split in examples.items()
+  }
+  of_popularity = {
+    split: popularity.popularity_metrics(counts, of_split.targets) for split, of_split in examples.items()
+  }
+  directory = workdir.evaluation
+  artifacts.write(
+    directory / PREDICTIONS, lambda path: _write_predictions(path, recent, examples['test'], evaluations['test'])
   )
-  directory = workdir / 'evaluation'
-  result, baselines = {}, {'popularity': {}}
-  counts = popularity.training_counts(data)
-  data = data.recent()
-  for split, of_split in (('validation', splits.validation_examples), ('test', splits.test_examples)):
-    examples = of_split(data, config.data.history_length)
-    shortened = evaluator.shortened(examples)
-    if shortened:
-      print(
-        f'evaluate: {shortened:,} of {len(examples):,} histories lose their oldest items: the context of the model '
-        'has no room for them',
-        flush=True,
-      )
-    found = evaluator.evaluate(params, examples, label=f'evaluate {split}')
-    result[split] = found.metrics
-    if evaluator.has_collisions:
-      result[f'{split}_string_match'] = found.string_match
-    of_popularity, popularity_ranks = popularity.popularity_metrics(counts, examples.targets)
-    baselines['popularity'][split] = metrics.summarize(of_popularity)
-  artifacts.write(directory / 'predictions.jsonl', lambda path: _write_predictions(path, data, examples, found))
-  baselines.update(_collaborative_metrics(workdir))
-  of_collaborative = workdir / 'collaborative' / ranks.FILE  # workdirs of the first versions have none
   ranks.write(
-    directory / ranks.FILE,
+    directory / RANKS,
     {
-      ranks.GENERATOR: found.ranks_3xU,
-      **(ranks.read(of_collaborative) if of_collaborative.exists() else {}),
-      'popularity': popularity_ranks,
+      ranks.GENERATOR: evaluations['test'].ranks_3xU,
+      **ranks.read(workdir.collaborative / RANKS),
+      'popularity': of_popularity['test'][1],
     },
   )
+  string_match = {
+    f'{split}_string_match': evaluation.string_match
+    for split, evaluation in evaluations.items()
+    if evaluator.has_collisions
+  }
+  popularity_metrics = {split: metrics.summarize(sums) for split, (sums, _) in of_popularity.items()}
   artifacts.write_json(
-    directory / 'metrics.json',
+    directory / METRICS,
     {
-      **result,
-      'baselines': baselines,
-      'users': len(data.lengths),
+      **{split: evaluation.metrics for split, evaluation in evaluations.items()},
+      **string_match,
+      'baselines': {'popularity': popularity_metrics, **workdir.read_collaborative_metrics()},
+      'users': len(recent.lengths),
       'beam': config.evaluation.beam,
-      'generator_step': restored.step,
+      'generator_step': loaded.step,
     },
   )
 
 
-def report(config: Config, workdir: pathlib.Path) -> None:
+def _evaluate_split(evaluator, params, examples: splits.Examples, split: str) -> 'Evaluation':
+  shortened = evaluator.shortened(examples)
+  if shortened:
+    print(
+      f'evaluate: {shortened:,} of {len(examples):,} histories lose their oldest items: they do not fit in the context '
+      'of the model',
+      flush=True,
+    )
+  return evaluator.evaluate(params, examples, label=f'evaluate {split}')
+
+
+def report(config: Config, root: pathlib.Path) -> None:
+  """Writes the report page."""
   from letter_jax.reporting.report import write_report
 
-  write_report(config, workdir)
+  write_report(config, root)
 
 
-def print_results(config: Config, workdir: pathlib.Path) -> None:
-  """The final table and where each result lies."""
+def print_results(config: Config, root: pathlib.Path) -> None:
+  """Prints the final table and where each result is."""
+  from letter_jax.generators.generator import NAMES
   from letter_jax.reporting.results_table import results_table
 
-  metrics = json.loads((workdir / 'evaluation' / 'metrics.json').read_text(encoding='utf-8'))
+  metrics = Workdir(root).read_metrics()
   labels = {
     'sasrec': f'SASRec ({config.collaborative.model.loss.replace("_", " ")})',
     'lightgcn': 'LightGCN',
     'popularity': 'popularity',
   }
-  rows = {GENERATORS[config.generator.architecture]: metrics['test']}
+  rows = {NAMES[config.generator.architecture]: metrics['test']}
   rows.update(
     {label: metrics['baselines'][name]['test'] for name, label in labels.items() if name in metrics['baselines']}
   )
@@ -340,39 +400,24 @@ def print_results(config: Config, workdir: pathlib.Path) -> None:
     ('report', 'report.html'),
     ('all metrics', 'evaluation/metrics.json'),
     ('recommendations', 'evaluation/predictions.jsonl'),
-    ('semantic IDs', 'semantic_ids/index.json'),
+    ('semantic IDs', 'semantic_ids/semantic_ids.csv'),
     ('generator', 'generator/checkpoints'),
     ('training curves', '**/tensorboard and **/metrics.jsonl'),
   ):
-    print(f'{meaning:<16} {workdir / place}')
+    print(f'{meaning:<16} {root / place}')
 
 
-def _collaborative_metrics(workdir: pathlib.Path) -> dict[str, dict]:
-  """{'sasrec': {'validation': ..., 'test': ...}, 'lightgcn': ...}, of what was trained."""
-  found = json.loads((workdir / 'collaborative' / 'metrics.json').read_text(encoding='utf-8'))
-  if found is None or 'test' in found:  # a workdir from before LightGCN: of SASRec alone, or null
-    return {'sasrec': found} if found else {}
-  return found
-
-
-def _semantic_ids(workdir: pathlib.Path) -> tuple[np.ndarray, int]:
-  report = json.loads((workdir / 'semantic_ids' / 'report.json').read_text(encoding='utf-8'))
-  return np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False), report['codebook_size']
-
-
-def _write_predictions(path: pathlib.Path, data: Interactions, examples: splits.Examples, found) -> None:
+def _write_predictions(
+  path: pathlib.Path, data: Interactions, examples: splits.Examples, evaluation: 'Evaluation'
+) -> None:
   with path.open('w', encoding='utf-8') as file:
     for user in range(len(examples)):
-      kept = found.items_UxK[user] >= 0
-      file.write(
-        json.dumps(
-          {
-            'user': data.users[examples.user[user]],
-            'history': examples.items[examples.start[user] : examples.end[user]].tolist(),
-            'target': int(examples.targets[user]),
-            'items': found.items_UxK[user][kept].tolist(),
-            'scores': [round(score, 6) for score in found.scores_UxK[user][kept].tolist()],
-          }
-        )
-        + '\n'
-      )
+      kept = evaluation.items_UxK[user] >= 0
+      line = {
+        'user': data.users[examples.user[user]],
+        'history': examples.items[examples.start[user] : examples.end[user]].tolist(),
+        'target': int(examples.targets[user]),
+        'items': evaluation.items_UxK[user][kept].tolist(),
+        'scores': [round(score, 6) for score in evaluation.scores_UxK[user][kept].tolist()],
+      }
+      file.write(json.dumps(line) + '\n')

@@ -1,48 +1,47 @@
 """Several runs of one recipe that differ in some settings (`config.sweep`), and their comparison.
 
-Each run has a workdir of its own, WORKDIR/NAME. What a run has in common with one before it, up to the first stage
-whose settings or inputs differ, is copied from there.
+Each run has its own workdir, WORKDIR/NAME. The stages that a run has in common with an earlier one, up to the first
+whose settings or inputs differ, are copied from there.
 """
 
 import dataclasses
 import pathlib
 import shutil
 
-from letter_jax.configuration import Config, from_config_dict
-from letter_jax.pipeline import run as pipeline
+from letter_jax.configuration import Config, default_config, from_config_dict
+from letter_jax.pipeline.run import Run
 from letter_jax.system import processes
 from letter_jax.system.errors import InputError
 
 
 def variants(config: Config) -> dict[str, Config]:
-  """The config of each run by its name; InputError for a name or a setting that is none."""
-  found = {}
+  """The config of each run by its name; InputError for an invalid name or setting."""
+  runs: dict[str, Config] = {}
   for name, overrides in config.sweep:
-    if not name or name.startswith('.') or '/' in name or name in found:
+    if not name or name.startswith('.') or '/' in name or name in runs:
       raise InputError(f'config.sweep has a run named {name!r}; expected names of folders, each once')
-    values = dataclasses.asdict(dataclasses.replace(config, sweep=()))
-    for key, value in overrides:
-      *sections, last = key.split('.')
-      section = values
-      for part in sections:
-        section = section.get(part) if isinstance(section, dict) else None
-      if not isinstance(section, dict) or last not in section or isinstance(section[last], dict):
-        raise InputError(
-          f'config.sweep: the run {name} sets config.{key}, which does not exist; expected a key of '
-          'letter_jax/configuration/schema.py'
-        )
-      section[last] = value
-    found[name] = from_config_dict(values)
-  if len(found) < 2:
-    raise InputError(f'config.sweep has {len(found)} run; expected two at least, to compare')
-  of_data = {name: pipeline.settings_of(pipeline.graph(each)[0], each) for name, each in found.items()}
-  first = next(iter(of_data))
-  for name, settings in of_data.items():
-    if settings != of_data[first]:
+    settings = default_config()
+    settings.update(dataclasses.asdict(dataclasses.replace(config, sweep=())))
+    try:
+      settings.update_from_flattened_dict(dict(overrides))
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+      reason = ' '.join(str(error.args[0] if error.args else error).split())
+      keys = ', '.join(f'config.{key}' for key, _ in overrides)
       raise InputError(
-        f'config.sweep: the runs {first} and {name} have other data; expected the same users, to compare'
+        f'config.sweep: the run {name} sets {keys}, and one of them does not exist or has a different type ({reason}); '
+        'expected keys of letter_jax/configuration/schema.py'
+      ) from error
+    runs[name] = from_config_dict(settings)
+  if len(runs) < 2:
+    raise InputError(f'config.sweep has {len(runs)} run; expected at least two, to compare')
+  data = {name: Run(variant, pathlib.Path()).graph['dataset'].settings_of(variant) for name, variant in runs.items()}
+  first = next(iter(data))
+  for name, settings_of_data in data.items():
+    if settings_of_data != data[first]:
+      raise InputError(
+        f'config.sweep: the runs {first} and {name} have different data; expected the same users, to compare'
       )
-  return found
+  return runs
 
 
 def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bool = False) -> None:
@@ -50,36 +49,32 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
   runs = variants(config)
   if config.checkpoints:
     raise InputError(
-      f'config.checkpoints is {config.checkpoints!r}; expected none with config.sweep, whose runs have '
-      'folders of their own'
+      f'config.checkpoints is {config.checkpoints!r}; expected none with config.sweep, as every run has its own'
     )
-  done = []
-  for place, (name, each) in enumerate(runs.items(), 1):
-    print(f'--- {name}, run {place} of {len(runs)}', flush=True)
-    processes.on_first_process(lambda name=name, each=each: share(each, workdir / name, done, overwrite))
-    pipeline.run(each, workdir / name, stage, overwrite)
+  done: list[pathlib.Path] = []
+  for number, (name, variant) in enumerate(runs.items(), 1):
+    print(f'--- {name}, run {number} of {len(runs)}', flush=True)
+    one = Run(variant, workdir / name, overwrite)
+    processes.on_first_process(lambda one=one: share(one, done))
+    one.run(stage)
     done.append(workdir / name)
   if stage == 'all':
     processes.on_first_process(lambda: _compare(done, workdir))
 
 
-def share(config: Config, workdir: pathlib.Path, others: list[pathlib.Path], overwrite: bool = False) -> None:
-  """Copies from other workdirs each stage that would come out the same here and has not begun.
+def share(one: Run, others: list[pathlib.Path]) -> None:
+  """Copies from other workdirs each stage that would come out the same in this run and has not begun.
 
-  Args:
-    overwrite: replaces also what is there, if it is of other settings.
+  With `one.overwrite`, a stage that is present with different settings is replaced, too.
 
   Raises:
     InputError: the disk is full or cannot be written.
   """
-  order = pipeline.graph(config)
-  for stage in order:
-    directory = stage.directory(workdir)
-    if directory.exists() and (not overwrite or pipeline.is_complete(stage, order, config, workdir, directory)):
+  for stage in one.graph:
+    directory = stage.directory(one.workdir)
+    if directory.exists() and (not one.overwrite or one.is_complete(stage)):
       continue
-    other = next(
-      (each for each in others if pipeline.is_complete(stage, order, config, workdir, stage.directory(each))), None
-    )
+    other = next((workdir for workdir in others if one.is_complete(stage, stage.directory(workdir))), None)
     if other is None:
       continue
     partial = directory.with_name(f'.{directory.name}.partial')
@@ -91,10 +86,10 @@ def share(config: Config, workdir: pathlib.Path, others: list[pathlib.Path], ove
     except OSError as error:
       shutil.rmtree(partial, ignore_errors=True)
       raise InputError(
-        f'{stage.directory(other)} could not be copied to {directory} ({str(error)[:200]}); expected a '
-        'disk with room that can be written'
+        f'{stage.directory(other)} could not be copied to {directory} ({str(error)[:200]}); expected a disk with room '
+        'that can be written'
       ) from error
-    print(f'{stage.name}: that of {other.name}', flush=True)
+    print(f'{stage.name}: copied from {other.name}', flush=True)
 
 
 def _compare(workdirs: list[pathlib.Path], directory: pathlib.Path) -> None:

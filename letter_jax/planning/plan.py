@@ -5,7 +5,6 @@ if nothing of it were hidden.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -16,8 +15,10 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.data import splits, store
 from letter_jax.planning.costs import CHIPS, Chip, cost_of
+from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+from letter_jax.workdir import EMBEDDINGS, Workdir
 
 
 def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
@@ -55,7 +56,7 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
         'hours': seconds * calls_an_epoch * epochs / 3600,
       }
     )
-  artifacts.write_json(workdir / 'plan.json', {'topology': topology, 'chips': mesh.size, 'steps': rows})
+  artifacts.write_json(Workdir(workdir).plan, {'topology': topology, 'chips': mesh.size, 'steps': rows})
   print(table(rows, topology, chip, mesh, config))
 
 
@@ -109,17 +110,19 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   config.
   """
   from letter_jax.collaborative.sasrec_training import sasrec_program
-  from letter_jax.generators.generator import generator_evaluator, generator_program, whole_params
+  from letter_jax.evaluation.evaluator import GeneratorEvaluator
+  from letter_jax.generators.generator import generator_program, kind, user_search
   from letter_jax.tokenizer.training import tokenizer_program
   from letter_jax.training import loop
 
-  data = store.load_interactions(workdir / 'dataset')
-  codes, codebook_size = _semantic_ids(config, workdir, data.num_items)
+  folder, settings = Workdir(workdir), config.generator
+  data = store.load_interactions(folder.dataset)
+  ids = _semantic_ids(config, folder, data.num_items).place(mesh)
   programs = []
   if not config.collaborative.path:
     programs.append(('sasrec', config.collaborative.training, sasrec_program(config, data, data, mesh)))
   if not config.semantic_ids.path:
-    text = np.zeros((data.num_items, _text_dim(config, workdir)), np.float32)
+    text = np.zeros((data.num_items, _text_dim(config, folder)), np.float32)
     rows = np.zeros((data.num_items, config.tokenizer.model.latent_dim), np.float32)
     programs.append(
       (
@@ -128,19 +131,14 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
         tokenizer_program(config.tokenizer, text, rows, config.seed, mesh, config.mesh.fully_sharded),
       )
     )
-  base = None
-  if config.generator.architecture == 'llama':
-    from letter_jax.generators.lc_rec import base_model
-
-    with tempfile.TemporaryDirectory() as folder:  # for a tokenizer
-      base = base_model.begin(
-        config.generator,
-        store.load_texts(workdir / 'dataset'),
-        codes.shape[1] * codebook_size,
-        pathlib.Path(folder),
-        alone=True,
-      )
-  generator = generator_program(config, data, codes, codebook_size, mesh, base)
+  generator_kind = kind(settings)
+  with tempfile.TemporaryDirectory() as scratch:  # for a text tokenizer
+    texts = folder.read_items()[1] if generator_kind.reads_texts else None
+    model = generator_kind.for_training(settings, ids, config.mesh.fully_sharded, pathlib.Path(scratch), texts)
+  batch_size = config.evaluation.batch_size
+  generator = generator_program(
+    model, data, history_length=config.data.history_length, seed=config.seed, batch_size=batch_size
+  )
   programs.append(('generator', config.generator.training, generator))
   found = []
   for name, training, program in programs:
@@ -157,28 +155,28 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
         program.step.trace(state, *program.arguments(batch)),
       )
     )
-  evaluator = generator_evaluator(config, codes, codebook_size, config.evaluation.beam, mesh, base)
+  evaluator = GeneratorEvaluator(user_search(model, config.evaluation.beam, batch_size))
   # As a validation: from the parameters as the training has them.
-  params = whole_params(config, loop.abstract_state(generator).params, mesh, base)
+  params = model.whole_params(loop.abstract_state(generator).params)
   users, traced = evaluator.trace_compiled(params, config.data.history_length)
   found.append(('decoding', users, -(-len(splits.test_examples(data, 1)) // users), 1, traced))
   return found
 
 
-def _semantic_ids(config: Config, workdir: pathlib.Path, items: int) -> tuple[np.ndarray, int]:
-  path = workdir / 'semantic_ids' / 'semantic_ids.npy'
-  if path.exists():
-    report = json.loads((workdir / 'semantic_ids' / 'report.json').read_text(encoding='utf-8'))
-    return np.load(path, allow_pickle=False), report['codebook_size']
+def _semantic_ids(config: Config, workdir: Workdir, items: int) -> SemanticIds:
+  """Those of the workdir, or as many different ones as there are items."""
+  if workdir.has_semantic_ids():
+    return workdir.read_semantic_ids()
   model = config.tokenizer.model
   numbers = np.random.default_rng(0).permutation(min(model.codebook_size**model.levels, 8 * items))[:items]
   codes = numbers[:, None] // model.codebook_size ** np.arange(model.levels)[::-1] % model.codebook_size
-  return codes.astype(np.int32), model.codebook_size
+  return SemanticIds(codes.astype(np.int32), model.codebook_size)
 
 
-def _text_dim(config: Config, workdir: pathlib.Path) -> int:
-  for path in (config.text_embeddings.path, workdir / 'text_embeddings' / 'embeddings.npy'):
-    if path and pathlib.Path(path).exists():
+def _text_dim(config: Config, workdir: Workdir) -> int:
+  given = pathlib.Path(config.text_embeddings.path) if config.text_embeddings.path else None
+  for path in (given, workdir.text_embeddings / EMBEDDINGS):
+    if path and path.exists():
       return np.load(path, mmap_mode='r').shape[1]
   return config.text_embeddings.dim
 

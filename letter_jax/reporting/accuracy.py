@@ -5,9 +5,9 @@ import numpy as np
 from letter_jax.evaluation import ranks
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
+from letter_jax.reporting.finished import Finished
 from letter_jax.reporting.page import Html
 from letter_jax.reporting.results_table import COLUMNS, field_name
-from letter_jax.reporting.workdir import Finished
 
 _GROUPS = 4
 _NO_HITS = 'Recall@10 with 95% intervals; where no user of a group has a hit, resampling them cannot tell more than 0.'

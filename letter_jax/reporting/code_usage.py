@@ -6,8 +6,8 @@ Shapes: N items, L levels, K codes per level.
 import numpy as np
 
 from letter_jax.reporting import figures, page
+from letter_jax.reporting.finished import Finished
 from letter_jax.reporting.page import Html
-from letter_jax.reporting.workdir import Finished, read_json
 from letter_jax.tokenizer.diagnostics import diagnose, id_groups
 
 
@@ -84,8 +84,7 @@ def _items(count: int) -> str:
 
 def _assigned(run: Finished) -> list[Html]:
   ids, items = run.ids, run.ids['items']
-  path = run.workdir / 'tokenizer' / 'tokenizer.json'
-  before = read_json(path)['best_metrics']['collision_rate'] if path.exists() else None
+  before = run.workdir.read_tokenizer_validation().get('collision_rate')
   share = lambda count: f'{count:,} ({count / items:.1%})'
   rows = [
     ('items', f'{items:,}'),

@@ -8,12 +8,15 @@ import numpy as np
 
 from letter_jax.configuration import Config
 from letter_jax.evaluation import ranks
-from letter_jax.reporting import figures, page, workdir
+from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
+from letter_jax.reporting.finished import duration
+from letter_jax.reporting.finished import settings as settings_by_key
 from letter_jax.reporting.page import Html
 from letter_jax.reporting.results_table import field_name
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+from letter_jax.workdir import RANKS, REDO_EVALUATION, Workdir, read_training_log
 
 METRICS = ('recall@5', 'recall@10', 'ndcg@5', 'ndcg@10')
 _SEED = 42  # of the bootstrap, the same for all runs, whatever their own seeds
@@ -85,22 +88,21 @@ def differing(configs) -> list[str]:
 
 
 def _read(folder: pathlib.Path, name: str) -> Compared:
-  metrics = workdir.evaluation(folder)
-  asked = [(line['user'], line['target']) for line in workdir.predictions(folder)]
-  found = workdir.test_ranks(folder, metrics)
+  metrics = Workdir(folder).read_metrics()
+  asked = [(line['user'], line['target']) for line in Workdir(folder).read_predictions()]
+  found = Workdir(folder).read_ranks()
   if ranks.GENERATOR not in found:
-    raise InputError(f'{folder} has no ranks of each user in evaluation/{ranks.FILE}; {workdir.REDO}')
+    raise InputError(f'{folder} has no ranks of each user in evaluation/{RANKS}; {REDO_EVALUATION}')
   if found[ranks.GENERATOR].shape[1] != len(asked):
     raise InputError(
       f'{folder}/evaluation has the ranks of {found[ranks.GENERATOR].shape[1]} users and the '
-      f'recommendations of {len(asked)}; {workdir.REDO}'
+      f'recommendations of {len(asked)}; {REDO_EVALUATION}'
     )
-  records = workdir.stage_records(folder)
+  records = Workdir(folder).read_records()
   # Of each stage as it ran: a sweep's run may have a stage of another run, and one stage may have been done again.
   ran = {key: value for record in records.values() for key, value in record['settings'].items()}
-  ids = workdir.read_json(folder / 'semantic_ids' / 'report.json')
-  trained = folder / 'tokenizer' / 'tokenizer.json'
-  nearest = workdir.read_json(trained)['best_metrics'] if trained.exists() else {}
+  ids = Workdir(folder).read_ids_report()
+  nearest = Workdir(folder).read_tokenizer_validation()
   return Compared(
     name,
     folder,
@@ -109,7 +111,7 @@ def _read(folder: pathlib.Path, name: str) -> Compared:
     metrics['test'],
     found[ranks.GENERATOR],
     # A setting that came into the program after the run had its default then.
-    {**workdir.settings(dataclasses.asdict(Config())), **workdir.settings(ran)},
+    {**settings_by_key(dataclasses.asdict(Config())), **settings_by_key(ran)},
     {
       'reconstruction': nearest.get('reconstruction'),
       'collision_rate_nearest': nearest.get('collision_rate'),
@@ -220,7 +222,7 @@ def _facts(runs: Sequence[Compared]) -> list[list[str]]:
   }
   rows = [[label, *(_shown(run.tokenizer[key]) for run in runs)] for key, label in labels.items()]
   for stage in dict.fromkeys(stage for run in runs for stage in run.seconds):
-    rows.append([f'time of {stage}', *(workdir.duration(run.seconds.get(stage)) for run in runs)])
+    rows.append([f'time of {stage}', *(duration(run.seconds.get(stage)) for run in runs)])
   return rows
 
 
@@ -321,7 +323,7 @@ def _page(runs: Sequence[Compared], values: Sequence[dict], keys: Sequence[str])
 
 
 def _curves(runs: Sequence[Compared]) -> Html:
-  logs = {run.name: workdir.training_log(run.workdir / 'generator') for run in runs}
+  logs = {run.name: read_training_log(Workdir(run.workdir).generator) for run in runs}
   series = {name: log['validation']['ndcg@10'] for name, log in logs.items() if log and 'ndcg@10' in log['validation']}
   if not series:
     return page.note('Not shown: no run has a training log of its generator.')

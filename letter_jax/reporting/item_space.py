@@ -13,9 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
 from letter_jax.reporting import figures, page
+from letter_jax.reporting.finished import Finished
 from letter_jax.reporting.page import Html
-from letter_jax.reporting.workdir import Finished
 from letter_jax.tokenizer.diagnostics import id_groups
+from letter_jax.workdir import CODEBOOKS, EMBEDDINGS, LATENTS
 
 MAP_ITEMS, QUERY_ITEMS, NEIGHBOURS = 3000, 2000, 10
 _CATEGORIES = 8
@@ -61,10 +62,10 @@ def _map(run: Finished) -> list[Html]:
 
 def _rows_to_map(run: Finished) -> tuple[np.ndarray | None, np.ndarray | None, str]:
   """(latents, codes of level 1), else (text embeddings, None), else nothing; and a sentence that says which."""
-  text = run.workdir / 'text_embeddings' / 'embeddings.npy'
+  text = run.workdir.text_embeddings / EMBEDDINGS
   if not text.exists():
     return None, None, 'Not shown: semantic IDs were given, and this workdir has no text embeddings.'
-  latents, codebooks = (run.workdir / 'semantic_ids' / f'{name}.npy' for name in ('latents', 'codebooks'))
+  latents, codebooks = (run.workdir.semantic_ids / name for name in (LATENTS, CODEBOOKS))
   if not latents.exists():
     return (
       np.load(text, allow_pickle=False),
@@ -138,10 +139,7 @@ def neighbours_section(run: Finished) -> Html:
 
 
 def _neighbours(run: Finished) -> list[Html]:
-  paths = {
-    'text': run.workdir / 'text_embeddings' / 'embeddings.npy',
-    'collaborative': run.workdir / 'collaborative' / 'embeddings.npy',
-  }
+  paths = {'text': run.workdir.text_embeddings / EMBEDDINGS, 'collaborative': run.workdir.collaborative / EMBEDDINGS}
   items = len(run.codes_NxL)
   if items <= NEIGHBOURS + 1:
     return [page.note(f'Not shown: {items} items are too few.')]

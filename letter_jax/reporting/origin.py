@@ -9,8 +9,9 @@ import numpy as np
 
 from letter_jax.configuration import Config
 from letter_jax.reporting import page
+from letter_jax.reporting.finished import Finished, duration, settings
 from letter_jax.reporting.page import Html
-from letter_jax.reporting.workdir import Finished, duration, settings, stage_records, training_log
+from letter_jax.workdir import read_training_log
 
 _PACKAGES = ('letter_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 
@@ -36,7 +37,7 @@ def section(run: Finished) -> Html:
 
 
 def _times(run: Finished) -> Html:
-  records = stage_records(run.workdir)
+  records = run.workdir.read_records()
   if not records:
     return page.note('Not shown: this workdir has no stage.json.')
   rows = [
@@ -52,7 +53,7 @@ def _times(run: Finished) -> Html:
 
 
 def _speed(run: Finished, stage: str) -> str:
-  log = training_log(run.workdir / stage)
+  log = read_training_log(run.workdir.root / stage)
   speeds = log and log['train'].get('examples_per_second')
   return f'{np.median(speeds[1]):,.0f}' if speeds else ''
 

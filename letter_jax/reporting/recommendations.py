@@ -3,9 +3,10 @@
 import numpy as np
 
 from letter_jax.reporting import page
+from letter_jax.reporting.finished import Finished
 from letter_jax.reporting.page import Html
-from letter_jax.reporting.workdir import REDO, Finished, predictions
 from letter_jax.system.errors import InputError
+from letter_jax.workdir import REDO_EVALUATION
 
 USERS, SHOWN = 10, 10
 
@@ -26,9 +27,9 @@ def section(run: Finished) -> Html:
 def _lines(run: Finished, users: list[int]) -> list[dict]:
   """The lines of these users, in order."""
   wanted = set(users)
-  found = [line for user, line in enumerate(predictions(run.workdir)) if user in wanted]
+  found = [line for user, line in enumerate(run.workdir.read_predictions()) if user in wanted]
   if len(found) < len(users):
-    raise InputError(f'{run.workdir}/evaluation/predictions.jsonl ends before line {users[-1] + 1}; {REDO}')
+    raise InputError(f'{run.workdir}/evaluation/predictions.jsonl ends before line {users[-1] + 1}; {REDO_EVALUATION}')
   return found
 
 

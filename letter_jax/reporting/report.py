@@ -4,8 +4,9 @@ import pathlib
 
 from letter_jax.configuration import Config
 from letter_jax.reporting import accuracy, code_usage, item_space, origin, page, recommendations, training_curves
-from letter_jax.reporting.workdir import read_finished
+from letter_jax.reporting.finished import read_finished
 from letter_jax.system import artifacts
+from letter_jax.workdir import Workdir
 
 
 def write_report(config: Config, workdir: pathlib.Path) -> None:
@@ -14,7 +15,7 @@ def write_report(config: Config, workdir: pathlib.Path) -> None:
   Raises:
     InputError: the evaluation is not complete, or a file is damaged.
   """
-  run = read_finished(config, workdir)
+  run = read_finished(config, Workdir(workdir))
   sections = [
     ('results', 'Results', accuracy.section(run)),
     ('training', 'Training', training_curves.section(run)),
@@ -27,4 +28,4 @@ def write_report(config: Config, workdir: pathlib.Path) -> None:
   ]
   subtitle = ', '.join(f'{run.summary[what]:,} {what}' for what in ('users', 'items', 'interactions'))
   content = page.page(f'{run.generator_name} on {run.summary["name"]}', subtitle, sections)
-  artifacts.write(workdir / 'report.html', lambda path: path.write_text(content, encoding='utf-8'))
+  artifacts.write(Workdir(workdir).report, lambda path: path.write_text(content, encoding='utf-8'))

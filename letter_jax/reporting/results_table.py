@@ -1,6 +1,5 @@
 """The results table that ends a run."""
 
-GENERATORS = {'t5': 'LETTER-TIGER', 'llama': 'LETTER-LC-Rec'}  # by config.generator.architecture
 COLUMNS = ('recall@1', 'recall@5', 'recall@10', 'recall@20', 'ndcg@5', 'ndcg@10', 'ndcg@20')
 
 

@@ -5,8 +5,9 @@ import re
 import numpy as np
 
 from letter_jax.reporting import figures, page
+from letter_jax.reporting.finished import Finished
 from letter_jax.reporting.page import Html
-from letter_jax.reporting.workdir import Curves, Finished, training_log
+from letter_jax.workdir import Curves, read_training_log
 
 # Folder under the workdir -> heading.
 _TRAININGS = {
@@ -36,7 +37,7 @@ _MEANINGS = {
 def section(run: Finished) -> Html:
   parts = []
   for folder, heading in _TRAININGS.items():
-    log = training_log(run.workdir / folder)
+    log = read_training_log(run.workdir.root / folder)
     if log is not None:
       parts += [page.tag('h3', heading), page.figures(_plots(folder.replace('/', '-'), log, best_epoch(folder, log)))]
   if not parts:

@@ -3,45 +3,41 @@
 import dataclasses
 import functools
 import operator
-import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from letter_jax.data import store
 from letter_jax.data.letter_format import tokens_of
+from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
+from letter_jax.workdir import Workdir
 
 # An item as a user names it: its number, 0 .. N - 1, or its id in the source of the data.
 Item = int | str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Catalogue:
-  """N items; those from `trained` on came after the training (cold items).
+  """N items; those from `trained` on are newer than the training (cold items).
 
   Attributes:
-    raw_ids: the items' ids in the source; their numbers as text where the source has none.
+    raw_ids: the items' ids in the source; their row numbers as text where the source has none.
     titles: '' where an item has none.
-    codes_NxL: int32, semantic IDs.
-    trained: items that the generator was trained with.
+    ids: their semantic IDs.
+    trained: number of items that the generator was trained with.
   """
 
   raw_ids: tuple[str, ...]
   titles: tuple[str, ...]
-  codes_NxL: np.ndarray
+  ids: SemanticIds
   trained: int
 
   @classmethod
-  def of_workdir(cls, workdir: pathlib.Path, codes_NxL: np.ndarray) -> 'Catalogue':
-    names, texts = store.load_items(workdir / 'dataset')
-    items = len(codes_NxL)
-    return cls(
-      names or tuple(map(str, range(items))),
-      tuple(text['title'] for text in texts) if texts else ('',) * items,
-      codes_NxL,
-      items,
-    )
+  def of_workdir(cls, workdir: Workdir, ids: SemanticIds) -> 'Catalogue':
+    """The items of a workdir's data set."""
+    texts = workdir.read_items()[1]
+    titles = tuple(text['title'] for text in texts) if texts else ('',) * len(ids)
+    return cls(workdir.read_raw_ids(), titles, ids, len(ids))
 
   def __len__(self) -> int:
     return len(self.raw_ids)
@@ -61,13 +57,12 @@ class Catalogue:
 
   def semantic_id(self, item: int) -> str:
     """Such as '<a_12><b_3><c_41>'."""
-    return ''.join(tokens_of(self.codes_NxL[item].tolist()))
+    return ''.join(tokens_of(self.ids.codes_NxL[item].tolist()))
 
   def having(self, raw_ids: Sequence[str], titles: Sequence[str], codes_MxL: np.ndarray) -> 'Catalogue':
-    """With M cold items behind the others."""
-    return Catalogue(
-      (*self.raw_ids, *raw_ids), (*self.titles, *titles), np.concatenate([self.codes_NxL, codes_MxL]), self.trained
-    )
+    """The catalogue with M cold items after the others."""
+    ids = SemanticIds(np.concatenate([self.ids.codes_NxL, codes_MxL]), self.ids.codebook_size)
+    return Catalogue((*self.raw_ids, *raw_ids), (*self.titles, *titles), ids, self.trained)
 
   def allowed(self, allow: Iterable[Item] | None, deny: Iterable[Item], skip_unknown: bool) -> np.ndarray:
     """bool [N]: those of `allow` (all, where it is None) that are not in `deny`, which may have unknown items.

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from letter_jax.configuration import Config
-from letter_jax.data import store
 from letter_jax.data.dataset import TEXT_FIELDS
 from letter_jax.data.letter_format import field_text
 from letter_jax.data.raw.reader import is_id
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.system.errors import InputError
+from letter_jax.workdir import PROJECTION, Workdir
 
 
 def read_cold_items(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -44,7 +44,7 @@ def read_cold_items(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def with_cold_items(
-  catalogue: Catalogue, items: Sequence[Mapping[str, Any]], config: Config, workdir: pathlib.Path
+  catalogue: Catalogue, items: Sequence[Mapping[str, Any]], config: Config, workdir: Workdir
 ) -> Catalogue:
   """The catalogue with `items` behind the others, each with a semantic ID of its own.
 
@@ -70,8 +70,8 @@ def with_cold_items(
       raise InputError(f'cold item {place}: "id" {raw_id!r} is that of another item; expected a new one')
     seen.add(raw_id)
   text_MxT = _embeddings(items, config, workdir)
-  latent_Mxd, codebooks_LxKxd = encode_items(config, text_MxT, workdir / 'tokenizer')
-  codes_MxL = assign_later_items(latent_Mxd, codebooks_LxKxd, catalogue.codes_NxL)
+  latent_Mxd, codebooks_LxKxd = encode_items(config, text_MxT, workdir.tokenizer)
+  codes_MxL = assign_later_items(latent_Mxd, codebooks_LxKxd, catalogue.ids.codes_NxL)
   titles = [field_text(f'cold item {place}', 'title', item.get('title')) for place, item in enumerate(items, 1)]
   return catalogue.having(ids, titles, codes_MxL)
 
@@ -86,34 +86,18 @@ def _id_of(item: Mapping[str, Any], place: int) -> str:
   return item['id']
 
 
-def _embeddings(items: Sequence[Mapping[str, Any]], config: Config, workdir: pathlib.Path) -> np.ndarray:
+def _embeddings(items: Sequence[Mapping[str, Any]], config: Config, workdir: Workdir) -> np.ndarray:
   """float32 [M, T], in the space of the workdir's text embeddings."""
   if config.text_embeddings.path:
-    return _given_rows(items, np.load(workdir / 'text_embeddings' / 'embeddings.npy', mmap_mode='r').shape[1])
+    return _given_rows(items, workdir.read_rows(workdir.text_embeddings, mmap=True).shape[1])
   texts = [_texts_of(item, place) for place, item in enumerate(items, 1)]
   if config.text_embeddings.model:
     from letter_jax.text_embeddings.language_models import embed_items
 
     return embed_items(texts, config.text_embeddings)
-  return _projection(config, workdir).rows(texts)
+  from letter_jax.text_embeddings.tf_idf import TextProjection
 
-
-def _projection(config: Config, workdir: pathlib.Path):
-  """The TF-IDF of the workdir's rows; fitted again, and written, where an earlier version kept none."""
-  from letter_jax.text_embeddings.tf_idf import PROJECTION, TextProjection, embed_texts
-
-  path, embeddings = (workdir / 'text_embeddings' / name for name in (PROJECTION, 'embeddings.npy'))
-  if path.exists():
-    return TextProjection.read(path)
-  rows_NxD, projection = embed_texts(store.load_texts(workdir / 'dataset'), config.text_embeddings, config.seed)
-  before_NxD = np.load(embeddings, allow_pickle=False)
-  if rows_NxD.shape != before_NxD.shape or not np.allclose(rows_NxD, before_NxD, atol=1e-3):
-    raise InputError(
-      f'{path} is not there, and what is fitted to the texts again is not {embeddings}; expected the '
-      'file, or the versions of the libraries that the rows were made with'
-    )
-  projection.write(path)
-  return projection
+  return TextProjection.read(workdir.text_embeddings / PROJECTION).rows(texts)
 
 
 def _given_rows(items: Sequence[Mapping[str, Any]], dim: int) -> np.ndarray:

@@ -4,7 +4,7 @@ FOLDER/search_PLATFORM.stablehlo   the whole search, by `jax.export`, for any nu
 FOLDER/arrays.safetensors          weights, semantic IDs and trie, which are its first argument
 FOLDER/items.json                  raw ids, titles, semantic IDs; `beam`, `history_length`
 FOLDER/recommend.py                reads them (`exported_recommend.py`)
-FOLDER/index.json                  semantic IDs in LETTER's format
+FOLDER/semantic_ids.csv            raw ids and codes; index.json has the codes in LETTER's format
 FOLDER/hugging_face/               the generator for transformers
 """
 
@@ -21,17 +21,13 @@ from flax import traverse_util
 from jax import export as jax_export
 from safetensors.flax import save_file
 
-from letter_jax.data import letter_format
-from letter_jax.decoding import item_trie
+from letter_jax.data.letter_format import tokens_of
 from letter_jax.decoding.candidates import Candidates, Paths
-from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.decoding.user_search import search_candidates
-from letter_jax.generators.generator import generator_search
-from letter_jax.generators.lc_rec import base_model, prompts
-from letter_jax.generators.tiger import weights as t5_weights
-from letter_jax.generators.vocabulary import FIRST_CODE, Vocabulary
+from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.serving import exported_recommend
-from letter_jax.serving.loaded_generator import TrainedGenerator
+from letter_jax.serving.catalogue import Catalogue
+from letter_jax.serving.loaded_generator import LoadedGenerator
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
@@ -44,42 +40,39 @@ def require_platforms(platforms: Sequence[str]) -> None:
     raise InputError(f'--platforms={",".join(platforms)}; expected some of {",".join(PLATFORMS)}')
 
 
-def export_search(folder: pathlib.Path, generator: TrainedGenerator, beam: int, platforms: Sequence[str]) -> None:
-  """Writes the search, its arrays, the items and what reads them; `beam`: items of a list."""
-  config, catalogue = generator.config, generator.catalogue
-  trie = item_trie.build(catalogue.codes_NxL)
+def export_search(
+  folder: pathlib.Path, loaded: LoadedGenerator, catalogue: Catalogue, beam: int, platforms: Sequence[str]
+) -> None:
+  """Writes the search, its arrays, the items, and the script that reads them; `beam`: items of a list."""
+  generator, trie = loaded.generator, catalogue.ids.trie
   paths = Paths.of(trie)
   ranks = {} if paths.rank_N is None else {'rank': paths.rank_N}
   arrays = traverse_util.flatten_dict(
     {
-      'params': generator.params,
-      'codes': catalogue.codes_NxL,
+      'params': loaded.params,
+      'codes': catalogue.ids.codes_NxL,
       'nodes': paths.nodes_NxL,
       **ranks,
       'trie': _arrays_of(trie),
     },
     sep='/',
   )
-  history_length = config.data.history_length
-  if generator.base is not None:
-    history_length = min(history_length, base_model.longest_history(generator.base, catalogue.codes_NxL.shape[1]))
+  history_length, longest = loaded.config.data.history_length, generator.longest_history
+  if longest is not None:
+    history_length = min(history_length, longest)
   folder.mkdir(parents=True, exist_ok=True)
-  artifacts.remove(sorted(folder.glob('search_*.stablehlo')))  # they go with other arrays
+  artifacts.remove(sorted(folder.glob('search_*.stablehlo')))  # they belong to other arrays
   artifacts.write(folder / 'arrays.safetensors', lambda path: _save(path, arrays))
   for platform in platforms:
-    settings = dataclasses.replace(
-      config,
-      generator=dataclasses.replace(
-        config.generator, compute_dtype=_compute_dtype(config.generator.compute_dtype, platform)
-      ),
+    dtype = _compute_dtype(generator.config.compute_dtype, platform)
+    for_platform = dataclasses.replace(
+      generator,  # type: ignore[type-var]
+      config=dataclasses.replace(generator.config, compute_dtype=dtype),
     )
-    search = generator_search(
-      settings, catalogue.codes_NxL.shape[1], generator.codebook_size, generator.mesh, generator.base
-    )
-    run = _self_contained(search, trie, paths, beam)
-    exported = _export(run, arrays, len(catalogue), history_length, platform)
+    run = _self_contained(for_platform.search(), trie, paths, beam)
+    exported = _export(run, arrays, len(catalogue), history_length, platform).serialize()
     artifacts.write(
-      folder / f'search_{platform}.stablehlo', lambda path, exported=exported: path.write_bytes(exported.serialize())
+      folder / f'search_{platform}.stablehlo', lambda path, exported=exported: _write_bytes(path, exported)
     )
   artifacts.write_json(
     folder / 'items.json',
@@ -92,7 +85,15 @@ def export_search(folder: pathlib.Path, generator: TrainedGenerator, beam: int, 
       ],
     },
   )
-  artifacts.write(folder / 'recommend.py', lambda path: shutil.copyfile(exported_recommend.__file__, path))
+  artifacts.write(folder / 'recommend.py', _copy_script)
+
+
+def _write_bytes(path: pathlib.Path, content: bytes | bytearray) -> None:
+  path.write_bytes(content)
+
+
+def _copy_script(path: pathlib.Path) -> None:
+  shutil.copyfile(exported_recommend.__file__, path)
 
 
 def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
@@ -100,26 +101,15 @@ def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
   path.chmod(0o644)  # it makes files that nobody else can read
 
 
-def export_hugging_face(folder: pathlib.Path, generator: TrainedGenerator) -> None:
-  """The generator for transformers."""
-  config, catalogue = generator.config.generator, generator.catalogue
-  levels, K = catalogue.codes_NxL.shape[1], generator.codebook_size
-  # What a server needs beside the model: what an item is called, which codes compete, how a prompt is written.
-  letter = {
-    'softmax': config.softmax,
-    'items': {str(item): letter_format.tokens_of(codes) for item, codes in enumerate(catalogue.codes_NxL.tolist())},
-  }
-  if generator.base is None:
-    size = Vocabulary(levels, K).size
-    artifacts.write_json(folder / 'config.json', t5_weights.hugging_face_config(config.model, size))
-    artifacts.write(folder / 'model.safetensors', lambda path: t5_weights.write(path, generator.trained, config.model))
-    letter['first_code'] = FIRST_CODE
-  else:
-    from letter_jax.generators.lc_rec.training import write_hugging_face
+def export_hugging_face(folder: pathlib.Path, loaded: LoadedGenerator) -> None:
+  """Writes the generator for transformers, and `letter.json` for a server.
 
-    write_hugging_face(folder, generator.config, generator.base, generator.trained, levels, K, generator.mesh)
-    letter.update(prompt=prompts.TEMPLATES['sequential'][0].removesuffix('{id}'), separator=prompts.ID_SEPARATOR)
-  artifacts.write_json(folder / 'letter.json', letter)
+  `letter.json` has what a server needs in addition: the tokens of each item, which codes compete, how a prompt is
+  written.
+  """
+  own = loaded.generator.write_hugging_face(folder, loaded.trained)
+  items = {str(item): tokens_of(codes) for item, codes in enumerate(loaded.ids.codes_NxL.tolist())}
+  artifacts.write_json(folder / 'letter.json', {'softmax': loaded.config.generator.softmax, 'items': items, **own})
 
 
 def _compute_dtype(name: str, platform: str) -> str:

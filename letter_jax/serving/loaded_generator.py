@@ -1,54 +1,69 @@
-"""The trained generator of a workdir with all that goes with it, to be used and not to be trained."""
+"""The trained generator of a workdir, with its parameters, to be used and not to be trained."""
 
 import dataclasses
 import functools
-import pathlib
+from typing import Any
 
 import jax
 
 from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig
-from letter_jax.generators.generator import generator_layout, whole_params
-from letter_jax.generators.lc_rec import base_model
-from letter_jax.generators.lc_rec.base_model import BaseModel
-from letter_jax.serving.catalogue import Catalogue
+from letter_jax.generators.generator import Generator, kind
+from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
-from letter_jax.training.checkpoints import describe_generator, restore_generator
+from letter_jax.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedGenerator:
-  """Attributes:
-  config: of its run, with the mesh that it lies on now.
-  mesh: of this process' devices.
-  catalogue: as it was trained.
-  codebook_size: K.
-  trained: its best parameters; of a language model those beside its base.
-  base: None of a T5.
+class LoadedGenerator:
+  """A trained generator on the devices of this process.
+
+  Attributes:
+    config: of its run, with the mesh that it uses now.
+    generator: over the semantic IDs of its run, or over more (`over`).
+    trained: its best parameters, as they were trained.
+    step: optimizer step of the parameters.
   """
 
   config: Config
-  mesh: jax.sharding.Mesh
-  catalogue: Catalogue
-  codebook_size: int
-  trained: dict
-  base: BaseModel | None
+  generator: Generator
+  trained: Any
+  step: int
 
   @classmethod
-  def of_workdir(cls, workdir: pathlib.Path, mesh_config: MeshConfig) -> 'TrainedGenerator':
-    """Raises InputError where there is none, or one that cannot be read."""
-    described, mesh = describe_generator(workdir), sharding.make_mesh(mesh_config, jax.local_devices())
-    config = dataclasses.replace(described.config, mesh=mesh_config)
-    catalogue = Catalogue.of_workdir(workdir, described.semantic_ids)
-    base = base_model.of_workdir(config.generator, workdir, described.semantic_ids.shape[1] * described.codebook_size)
-    trained = restore_generator(workdir, generator_layout(config, mesh)).params
-    return cls(config, mesh, catalogue, described.codebook_size, trained, base)
+  def of_workdir(cls, workdir: Workdir, config: Config) -> 'LoadedGenerator':
+    """The generator of a workdir on the mesh of `config`; InputError where none can be read."""
+    return cls._restore(workdir, config, sharding.make_mesh(config.mesh))
+
+  @classmethod
+  def for_serving(cls, workdir: Workdir, mesh_config: MeshConfig) -> 'LoadedGenerator':
+    """The generator of a workdir, with its own configuration, on the devices of this process alone."""
+    config = dataclasses.replace(workdir.read_generator_config(), mesh=mesh_config)
+    return cls._restore(workdir, config, sharding.make_mesh(mesh_config, jax.local_devices()))
+
+  @classmethod
+  def _restore(cls, workdir: Workdir, config: Config, mesh: jax.sharding.Mesh) -> 'LoadedGenerator':
+    ids = workdir.read_semantic_ids().place(mesh)
+    generator = kind(config.generator).for_search(config.generator, ids, config.mesh.fully_sharded, workdir.generator)
+    restored = workdir.restore_generator(generator.layout())
+    return cls(config, generator, restored.params, restored.step)
+
+  @property
+  def ids(self) -> SemanticIds:
+    """The semantic IDs, in host memory."""
+    return self.generator.ids.host
 
   @functools.cached_property
   def params(self) -> dict:
     """All parameters."""
-    return whole_params(self.config, self.trained, self.mesh, self.base)
+    return self.generator.whole_params(self.trained)
 
-  def require_beam(self, beam: int, items: int) -> None:
-    if not 1 <= beam <= items:
-      raise InputError(f'beam is {beam}; expected 1 to {items}, the number of items')
+  def over(self, ids: SemanticIds) -> 'LoadedGenerator':
+    """The same model over a different catalogue with the same levels and codebook size."""
+    placed = ids.place(self.generator.ids.mesh)
+    return dataclasses.replace(self, generator=dataclasses.replace(self.generator, ids=placed))  # type: ignore[type-var]
+
+  def require_beam(self, beam: int) -> None:
+    """Raises InputError for a beam that is wider than the catalogue."""
+    if not 1 <= beam <= len(self.ids):
+      raise InputError(f'beam is {beam}; expected 1 to {len(self.ids)}, the number of items')

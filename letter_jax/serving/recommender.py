@@ -1,7 +1,7 @@
 """A trained generator as a recommender: histories in, items out."""
 
 import dataclasses
-import pathlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import jax
@@ -12,8 +12,9 @@ from letter_jax.decoding.candidates import Candidates
 from letter_jax.generators.generator import user_search
 from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.cold_items import with_cold_items
-from letter_jax.serving.loaded_generator import TrainedGenerator
+from letter_jax.serving.loaded_generator import LoadedGenerator
 from letter_jax.system.errors import InputError
+from letter_jax.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Recommender:
 
   @classmethod
   def from_workdir(
-    cls, workdir, beam: int = 20, cold_items: Sequence[Mapping] = (), mesh: MeshConfig | None = None
+    cls, workdir: str | os.PathLike, beam: int = 20, cold_items: Sequence[Mapping] = (), mesh: MeshConfig | None = None
   ) -> 'Recommender':
     """The recommender of a `--workdir` whose generator stage has run; a T5 or a language model.
 
@@ -71,16 +72,15 @@ class Recommender:
     Raises:
       InputError: no generator there, or one that cannot be read; a cold item that cannot be tokenised.
     """
-    workdir = pathlib.Path(workdir)
-    generator = TrainedGenerator.of_workdir(workdir, mesh or MeshConfig())
-    catalogue = generator.catalogue
+    folder = Workdir(workdir)
+    loaded = LoadedGenerator.for_serving(folder, mesh or MeshConfig())
+    catalogue = Catalogue.of_workdir(folder, loaded.ids)
     if cold_items:
-      catalogue = with_cold_items(catalogue, cold_items, generator.config, workdir)
-    generator.require_beam(beam, len(catalogue))
-    search = user_search(
-      generator.config, catalogue.codes_NxL, generator.codebook_size, beam, generator.mesh, generator.base
-    )
-    return cls(search, generator.params, catalogue, generator.config.data.history_length)
+      catalogue = with_cold_items(catalogue, cold_items, loaded.config, folder)
+      loaded = loaded.over(catalogue.ids)
+    loaded.require_beam(beam)
+    search = user_search(loaded.generator, beam, loaded.config.evaluation.batch_size)
+    return cls(search, loaded.params, catalogue, loaded.config.data.history_length)
 
   def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = (), skip_unknown: bool = False) -> Choice:
     """What `recommend` is to choose from: all items, or those of `allow`, without those of `deny`.

@@ -17,7 +17,7 @@ from letter_jax.system import processes
 from letter_jax.system.errors import InputError
 
 
-def write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> None:
+def write(path: pathlib.Path, writer: Callable[[pathlib.Path], object]) -> None:
   """Lets `writer` fill a temporary file beside `path` and renames it: a kill leaves the old file or the new one.
 
   Raises:

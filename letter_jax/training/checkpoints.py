@@ -1,27 +1,24 @@
 """Checkpoints: the only module that knows Orbax.
 
 A training keeps its latest states (to resume) and the parameters of its best validation (to use), both written
-asynchronously and renamed into place when complete. `restore_generator` is the door for a user's own code.
+asynchronously and renamed into place when complete.
 """
 
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 from tqdm import tqdm
 
-from letter_jax import configuration
-from letter_jax.sharding import Layout, on_one_device
+from letter_jax.sharding import Layout
 from letter_jax.system import processes
 from letter_jax.system.errors import InputError
 
@@ -215,68 +212,6 @@ def _manager(directory: epath.Path, arrays: str, keep: int, read_only: bool) -> 
       ) from error
   directory = directory if '://' in str(directory) else epath.Path(os.path.abspath(directory))
   return ocp.CheckpointManager(directory, item_handlers=handlers, options=options)
-
-
-@dataclasses.dataclass(frozen=True)
-class RestoredGenerator:
-  """A trained generator.
-
-  Attributes:
-    params: what was trained, float32: all parameters of `generators.t5.T5`, or of a language model those beside its
-      base (`generators.training.whole_params` has both).
-    config: the whole configuration of its run; `config.generator` has the sizes.
-    semantic_ids: int32 [items, L], row i is item i.
-    codebook_size: K, codes per level.
-    step: optimizer step of the parameters.
-    validation: metrics that selected them, e.g. {'ndcg@10': ...}.
-  """
-
-  params: Any
-  config: configuration.Config
-  semantic_ids: np.ndarray
-  codebook_size: int
-  step: int
-  validation: dict[str, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class GeneratorDescription:
-  """What is known of a generator without its parameters; see `RestoredGenerator`."""
-
-  config: configuration.Config
-  semantic_ids: np.ndarray
-  codebook_size: int
-
-
-def describe_generator(workdir) -> GeneratorDescription:
-  """Of a workdir whose generator stage has begun; InputError where it has not."""
-  workdir = pathlib.Path(workdir)
-  record = workdir / 'generator' / 'generator.json'
-  try:
-    description = json.loads(record.read_text(encoding='utf-8'))
-    semantic_ids = np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False)
-    return GeneratorDescription(
-      configuration.from_config_dict(description['config']), semantic_ids, description['codebook_size']
-    )
-  except (OSError, ValueError, KeyError) as error:
-    raise InputError(
-      f'{workdir} has no generator to restore ({error}); expected a workdir whose generator stage has run'
-    ) from error
-
-
-def restore_generator(workdir, layout: Layout | None = None) -> RestoredGenerator:
-  """The best generator of a finished (or running) `--workdir`, laid out so or on the default device.
-
-  Raises:
-    InputError: the folder has no generator checkpoint, or one that cannot be read.
-  """
-  workdir, described = pathlib.Path(workdir), describe_generator(workdir)
-  params, progress = read_best(
-    folder(described.config.checkpoints, workdir / 'generator', 'generator'), layout or on_one_device()
-  )
-  return RestoredGenerator(
-    params, described.config, described.semantic_ids, described.codebook_size, progress.step, progress.best_metrics
-  )
 
 
 def read_best(directory: epath.PathLike, layout: Layout) -> tuple[Any, Progress]:

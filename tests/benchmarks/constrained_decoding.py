@@ -20,7 +20,7 @@ from letter_jax.data.splits import Examples
 from letter_jax.generators.generator import generator_evaluator
 from letter_jax.generators.tiger import weights as t5_weights
 from letter_jax.generators.tiger.training import t5_model
-from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.semantic_ids.vocabulary import Vocabulary
 from letter_jax.system import malloc as malloc
 from tests.benchmarks import inputs, table
 from tests.benchmarks.in_subprocess import Apart

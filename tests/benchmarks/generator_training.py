@@ -19,8 +19,8 @@ from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig, default_config, from_config_dict
 from letter_jax.data import splits
 from letter_jax.generators.generator import generator_program
-from letter_jax.generators.vocabulary import Vocabulary
 from letter_jax.planning.costs import matrix_flops
+from letter_jax.semantic_ids.vocabulary import Vocabulary
 from letter_jax.system import malloc as malloc
 from letter_jax.training.loop import PREFETCH
 from tests.benchmarks import inputs, table

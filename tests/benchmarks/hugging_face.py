@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from letter_jax.configuration import T5Config
-from letter_jax.generators.vocabulary import PAD, Vocabulary
+from letter_jax.semantic_ids.vocabulary import PAD, Vocabulary
 
 
 def t5(config: T5Config, vocabulary_size: int, tensors: dict[str, np.ndarray] | None = None):

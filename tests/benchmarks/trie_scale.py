@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.configuration import Config
-from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import extend
 from letter_jax.generators.tiger.search import search_items
 from letter_jax.generators.tiger.t5 import T5
-from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.vocabulary import Vocabulary
 from letter_jax.system import malloc as malloc
 from tests.benchmarks import table
 

@@ -55,7 +55,7 @@ def test_from_the_standard_input_to_the_standard_output(finished):
   assert len(first['recommendations']) == 2 and not {1, 2} & {each['item'] for each in first['recommendations']}
   header, end = done.stderr.splitlines()
   assert header == 'recommend: 60 items, beam 20, 1 CPU device'
-  assert end == 'recommend: 2 users; 1 line could not be used, with an "error" in the output'
+  assert end == 'recommend: 2 users; 1 invalid line, with an "error" in the output'
 
 
 def test_files_and_lists(finished, tmp_path):

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import Beams, beam_search, expand
 from letter_jax.ops.top_k import top_k
+from letter_jax.semantic_ids import item_trie
 
 USERS = 8
 ROWS = 509

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import beam_search
 from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
+from letter_jax.semantic_ids import item_trie
 from tests.small_data import distinct_codes
 
 ITEMS, LEVELS, K, USERS = 60, 3, 6, 7

@@ -12,6 +12,7 @@ from letter_jax.data import splits
 from letter_jax.decoding.beam_search import beam_search
 from letter_jax.decoding.user_search import BUCKETS, UserSearch
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
+from letter_jax.semantic_ids.ids import SemanticIds
 from tests.small_data import distinct_codes, interactions
 
 NUM_ITEMS, LEVELS, K = 25, 2, 6
@@ -53,7 +54,8 @@ def examples():
 
 
 def evaluator_of(codes_NxL, batch_size=8, beam=20):
-  return GeneratorEvaluator(UserSearch(search, codes_NxL, beam, batch_size, sharding.make_mesh(MeshConfig())))
+  ids = SemanticIds(codes_NxL, int(codes_NxL.max()) + 1).place(sharding.make_mesh(MeshConfig()))
+  return GeneratorEvaluator(UserSearch(search, ids, beam, batch_size))
 
 
 def histories_and_targets(examples):

@@ -13,12 +13,11 @@ import optax
 import pytest
 
 from letter_jax import sharding
-from letter_jax.configuration import MeshConfig
 from letter_jax.data import packing, splits, store
 from letter_jax.data.dataset import Dataset
-from letter_jax.generators.generator import generator_evaluator, train_generator
 from letter_jax.system.errors import InputError
 from letter_jax.training import optimizers
+from tests.generators import building
 from tests.paths import ROOT
 from tests.small_data import cyclic_interactions, distinct_codes, interactions, relative_error, tiny_generator_config
 
@@ -37,7 +36,12 @@ def coarse_adamw(training, total_steps):
 
 def train(directory, settings=None):
   with mock.patch.object(optimizers, 'adamw', coarse_adamw):
-    return train_generator(tiny_generator_config(settings), data(), SEMANTIC_IDS, 8, directory)
+    return train_with(tiny_generator_config(settings), data(), directory)
+
+
+def train_with(config, data, directory):
+  ids = building.placed(SEMANTIC_IDS, 8, sharding.make_mesh(config.mesh))
+  return building.train(config, building.to_train(config, ids, directory), data, directory)
 
 
 def flat(params):
@@ -105,7 +109,8 @@ def test_the_softmax_over_the_catalogue_is_trained_and_searched_with(run, catalo
   assert 0 < ours[0]['loss'] < vocabulary[0]['loss'] - 1  # the same logits among fewer codes
   assert logged(directory, 'validation')[-1]['recall@1'] > 0.5
   config = tiny_generator_config({'generator.softmax': 'catalogue'})
-  evaluator = generator_evaluator(config, SEMANTIC_IDS, 8, len(SEMANTIC_IDS), sharding.make_mesh(MeshConfig()))
+  generator = building.to_search(config, building.placed(SEMANTIC_IDS, 8), directory)
+  evaluator = building.evaluator(config, generator, len(SEMANTIC_IDS))
   found = evaluator.evaluate(params, splits.test_examples(data(), 2), 'test')
   np.testing.assert_allclose(np.exp(found.scores_UxK).sum(axis=1), 1, atol=1e-4)
 
@@ -118,7 +123,7 @@ def test_updates_relative_to_the_parameters_train_too(tmp_path):
       'generator.training.learning_rate': 0.05,
     }
   )
-  train_generator(config, data(), SEMANTIC_IDS, 8, tmp_path)
+  train_with(config, data(), tmp_path)
   losses = [line['loss'] for line in logged(tmp_path, 'train')]
   assert losses[-1] < losses[0] - 0.5
 
@@ -127,12 +132,8 @@ def test_streamed_data_trains_and_resumes_bit_for_bit(tmp_path):
   """Windows of 50 users; the second run is stopped in the middle of the second epoch."""
   store.save(Dataset('cyclic', data(), None), tmp_path / 'dataset')
   stream = lambda: store.StreamedInteractions(tmp_path / 'dataset', 50, 4)
-  train_streamed = lambda name, data, **changes: train_generator(
-    tiny_generator_config({'generator.training.checkpoint_every_steps': 5, **changes}),
-    data,
-    SEMANTIC_IDS,
-    8,
-    tmp_path / name,
+  train_streamed = lambda name, data, **changes: train_with(
+    tiny_generator_config({'generator.training.checkpoint_every_steps': 5, **changes}), data, tmp_path / name
   )
   params, progress = train_streamed('whole', stream())
   losses = [line['loss'] for line in logged(tmp_path / 'whole', 'train')]
@@ -153,7 +154,7 @@ def test_streamed_data_trains_and_resumes_bit_for_bit(tmp_path):
 EIGHT_DEVICES = """
 import pathlib, sys
 import jax, numpy as np
-from tests.generators import test_training as here
+from tests.generators import test_generator as here
 assert jax.device_count() == 8
 params, _ = here.train(pathlib.Path(sys.argv[1]), {'generator.softmax': 'catalogue'})
 np.savez(sys.argv[1] + '/params.npz', **here.flat(params))
@@ -177,7 +178,7 @@ def test_eight_devices_give_the_parameters_of_one(catalogue_run, tmp_path):
 
 def test_data_without_a_training_example_is_refused(tmp_path):
   with pytest.raises(InputError, match='more than 3 interactions'):
-    train_generator(tiny_generator_config(), interactions([[0, 1, 2], [3, 4, 5]], 16), SEMANTIC_IDS, 8, tmp_path)
+    train_with(tiny_generator_config(), interactions([[0, 1, 2], [3, 4, 5]], 16), tmp_path)
 
 
 def test_rows_shorter_than_a_history_are_refused(tmp_path):

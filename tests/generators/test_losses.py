@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from letter_jax.decoding import item_trie
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
+from letter_jax.semantic_ids import item_trie
 
 
 @pytest.fixture(scope='module')

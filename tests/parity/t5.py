@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.configuration import T5Config
-from letter_jax.decoding import item_trie
 from letter_jax.decoding.beam_search import beam_search
 from letter_jax.generators.losses import ranking_guided_loss
 from letter_jax.generators.tiger import weights as t5_weights
 from letter_jax.generators.tiger.search import t5_step
 from letter_jax.generators.tiger.t5 import T5
-from letter_jax.generators.vocabulary import FIRST_CODE, Vocabulary
+from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.vocabulary import FIRST_CODE, Vocabulary
 from tests.parity.comparison import Comparison
 
 

@@ -105,9 +105,8 @@ def test_terminated_at_the_start_of_each_stage(recipe, finished, tmp_path):
 FULL_DISK = """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-from absl import app
-from letter_jax import main, command_line
-app.run(main.main, flags_parser=command_line.parse)
+from letter_jax import main
+main.run()
 """
 
 

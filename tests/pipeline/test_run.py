@@ -14,10 +14,11 @@ from letter_jax.collaborative import lightgcn
 from letter_jax.collaborative.embeddings import collaborative_rows
 from letter_jax.data import letter_format, synthetic
 from letter_jax.pipeline import run as pipeline
-from letter_jax.pipeline import stages
+from letter_jax.pipeline.graph import STAGES, Graph
 from letter_jax.sharding import on_one_device
 from letter_jax.system.errors import InputError
-from letter_jax.training.checkpoints import read_best, restore_generator
+from letter_jax.training.checkpoints import read_best
+from letter_jax.workdir import Workdir
 from tests.small_data import config_with, run_settings, write_letter_folder
 
 
@@ -67,13 +68,13 @@ def test_predictions_have_every_user_once_and_give_the_metrics(finished):
 def test_a_finished_run_is_left_alone(workdir, capsys):
   before = _trees(workdir)
   pipeline.run(config_with(run_settings()), workdir)
-  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
+  assert capsys.readouterr().out.count('done before') == len(STAGES)
   assert _trees(workdir) == before
 
 
 def test_settings_without_effect_may_change(workdir, capsys):
   pipeline.run(config_with(run_settings(generator__training__log_every_steps=1)), workdir)
-  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
+  assert capsys.readouterr().out.count('done before') == len(STAGES)
 
 
 def test_a_changed_setting_is_named_and_nothing_is_touched(workdir):
@@ -137,7 +138,7 @@ def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
     pipeline.run(config_with(run_settings()), workdir, 'evaluate')
   pipeline.run(config_with(run_settings()), workdir)
   assert (workdir / output).read_bytes() == expected
-  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES) - 1
+  assert capsys.readouterr().out.count('done before') == len(STAGES) - 1
 
 
 def test_what_cannot_be_redone_is_kept(workdir, capsys):
@@ -147,7 +148,7 @@ def test_what_cannot_be_redone_is_kept(workdir, capsys):
     pipeline.run(broken, workdir, 'text_embeddings', overwrite=True)
   assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() == before
   pipeline.run(config_with(run_settings()), workdir)
-  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
+  assert capsys.readouterr().out.count('done before') == len(STAGES)
   assert not [path for path in workdir.iterdir() if path.name.startswith('.')]
 
 
@@ -170,7 +171,7 @@ def test_what_killed_attempts_were_to_replace_is_not_lost(workdir, monkeypatch, 
   assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() == before
   capsys.readouterr()
   pipeline.run(config_with(run_settings()), workdir)
-  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
+  assert capsys.readouterr().out.count('done before') == len(STAGES)
   pipeline.run(config_with(run_settings(text_embeddings__dim=5)), workdir, 'text_embeddings', overwrite=True)
   assert (workdir / 'text_embeddings/embeddings.npy').read_bytes() != before
   assert not [path for path in workdir.iterdir() if path.name.startswith('.')]
@@ -198,7 +199,7 @@ def test_tables_that_are_made_again_change_nothing_for_later_stages(workdir, cap
     table.write_bytes(b'')
     subprocess.run([sys.executable, '-c', script], check=True, env={**os.environ, 'PYTHONHASHSEED': seed})
   pipeline.run(config_with(run_settings()), workdir)
-  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
+  assert capsys.readouterr().out.count('done before') == len(STAGES)
 
 
 def test_the_time_of_a_killed_attempt_counts(workdir):
@@ -229,9 +230,9 @@ def test_a_damaged_record_is_reported(workdir):
 
 
 def test_the_generator_can_be_restored(finished):
-  restored = restore_generator(finished)
-  assert restored.semantic_ids.shape == (60, 3)
-  assert restored.codebook_size == 8
+  restored = Workdir(finished).restore_generator()
+  assert restored.semantic_ids.codes_NxL.shape == (60, 3)
+  assert restored.semantic_ids.codebook_size == 8
   assert restored.params['embedding'].shape == (2 + 3 * 8, 16)
   assert restored.config.generator.model.d_model == 16
   assert restored.step > 0 and 'ndcg@10' in restored.validation
@@ -239,7 +240,7 @@ def test_the_generator_can_be_restored(finished):
 
 def test_restoring_from_a_folder_without_generator(tmp_path):
   with pytest.raises(InputError, match='has no generator to restore'):
-    restore_generator(tmp_path)
+    Workdir(tmp_path).restore_generator()
 
 
 @pytest.mark.parametrize(
@@ -309,16 +310,6 @@ def test_lightgcn_alone(tmp_path):
   assert np.load(tmp_path / 'collaborative/embeddings.npy').shape == (60, 8)
 
 
-@pytest.mark.parametrize('recorded', ['of SASRec alone', None])
-def test_the_metrics_of_a_workdir_from_before_lightgcn(workdir, recorded):
-  of_sasrec = _metrics(workdir)['sasrec']
-  (workdir / 'collaborative/metrics.json').write_text(json.dumps(recorded and of_sasrec))
-  stages.evaluate(config_with(run_settings()), workdir)
-  baselines = _metrics(workdir, 'evaluation')['baselines']
-  assert baselines.keys() == {'popularity', *(['sasrec'] if recorded else [])}
-  assert baselines.get('sasrec') == (of_sasrec if recorded else None)
-
-
 # Artifacts from outside, on a small folder in LETTER's format.
 
 
@@ -345,7 +336,7 @@ def test_everything_given_from_outside(tmp_path, finished):
   assert _metrics(tmp_path / 'workdir') == {}
 
   given = _letter_settings(folder, semantic_ids__path=str(tmp_path / 'workdir/semantic_ids/index.json'))
-  assert [stage.name for stage in pipeline.graph(given)] == [
+  assert [stage.name for stage in Graph(given)] == [
     'dataset',
     'collaborative',
     'semantic_ids',
@@ -399,9 +390,9 @@ def test_checkpoints_elsewhere_belong_to_one_run(tmp_path, capsys):
   pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
   assert {path.name for path in (tmp_path / 'elsewhere').iterdir()} == {'sasrec', 'tokenizer', 'generator'}
   assert not list((tmp_path / 'workdir').rglob('checkpoints'))
-  assert restore_generator(tmp_path / 'workdir').params
+  assert Workdir(tmp_path / 'workdir').restore_generator().params
   pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
-  assert capsys.readouterr().out.count('done before') == len(pipeline.STAGES)
+  assert capsys.readouterr().out.count('done before') == len(STAGES)
   # Another run does not take them for its own.
   with pytest.raises(InputError, match='sasrec holds checkpoints of another run'):
     pipeline.run(_elsewhere(tmp_path, seed=5), tmp_path / 'other')
@@ -420,5 +411,5 @@ def test_a_redo_replaces_checkpoints_elsewhere_or_brings_them_back(tmp_path, mon
       pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir', 'generator', overwrite=True)
   assert _trees(tmp_path) == before
   pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir', 'generator', overwrite=True)
-  assert 'generator: redone' in capsys.readouterr().out and restore_generator(tmp_path / 'workdir').params
+  assert 'generator: redone' in capsys.readouterr().out and Workdir(tmp_path / 'workdir').restore_generator().params
   assert not [path for path in tmp_path.rglob('.*.replaced')]

@@ -46,19 +46,19 @@ def test_runs_share_the_stages_that_do_not_differ(tmp_path, capsys):
   )
   sweep.run(again, tmp_path, overwrite=True)
   said = capsys.readouterr().out
-  assert said.count('collaborative: running') == 1 and said.count('collaborative: that of plain') == 2
+  assert said.count('collaborative: running') == 1 and said.count('collaborative: copied from plain') == 2
 
 
 @pytest.mark.parametrize(
   'runs, said',
   [
-    ((('a', ()),), 'has 1 run; expected two at least'),
-    ((('a', ()), ('b', (('seed', 1),))), 'the runs a and b have other data'),
+    ((('a', ()),), 'has 1 run; expected at least two'),
+    ((('a', ()), ('b', (('seed', 1),))), 'the runs a and b have different data'),
     ((('a', ()), ('a', ())), "a run named 'a'; expected names of folders, each once"),
     ((('a/b', ()),), "a run named 'a/b'"),
     ((('..', ()),), "a run named '..'"),
-    ((('a', (('generator.tau', 1.0),)),), 'the run a sets config.generator.tau, which does not exist'),
-    ((('a', (('generator', 1.0),)),), 'sets config.generator, which does not exist'),
+    ((('a', (('generator.tau', 1.0),)),), 'the run a sets config.generator.tau, and one of them does not exist'),
+    ((('a', (('generator', 1.0),)),), 'sets config.generator, and one of them does not exist'),
     ((('a', (('generator.temperature', 'warm'),)),), 'config.generator.temperature is'),
   ],
 )

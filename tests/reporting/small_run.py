@@ -77,9 +77,7 @@ def add_tokenizer(workdir: pathlib.Path) -> None:
     {'codebook_1': 0.5, 'codebook_2': 0.25, 'commitment_1': 0.5},
     {'reconstruction': 0.2, 'perplexity_1': 7.0},
   )
-  artifacts.write_json(
-    workdir / 'tokenizer' / 'tokenizer.json', {'best_metrics': {'reconstruction': 0.2, 'collision_rate': 0.3}}
-  )
+  artifacts.write_json(workdir / 'tokenizer' / 'best_validation.json', {'reconstruction': 0.2, 'collision_rate': 0.3})
 
 
 def _write_log(directory: pathlib.Path, train: dict, validation: dict) -> None:

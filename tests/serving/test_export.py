@@ -15,6 +15,7 @@ from jax import export as jax_export
 
 import letter_jax
 from letter_jax.cli import commands
+from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 
 
@@ -119,12 +120,14 @@ def test_items_that_share_an_id_are_all_exported(finished, tmp_path):
   """The reference's collisions: the folder lists each item of a leaf, but those of the history."""
   from letter_jax.configuration import MeshConfig
   from letter_jax.serving import export
-  from letter_jax.serving.loaded_generator import TrainedGenerator
+  from letter_jax.serving.catalogue import Catalogue
+  from letter_jax.serving.loaded_generator import LoadedGenerator
+  from letter_jax.workdir import Workdir
 
-  generator = TrainedGenerator.of_workdir(finished, MeshConfig())
-  codes_NxL = generator.catalogue.codes_NxL
-  codes_NxL[30:40] = codes_NxL[30]
-  export.export_search(tmp_path, generator, 40, ['cpu'])
+  loaded = LoadedGenerator.for_serving(Workdir(finished), MeshConfig())
+  loaded.ids.codes_NxL[30:40] = loaded.ids.codes_NxL[30]
+  loaded = loaded.over(SemanticIds(loaded.ids.codes_NxL, loaded.ids.codebook_size))
+  export.export_search(tmp_path, loaded, Catalogue.of_workdir(Workdir(finished), loaded.ids), 40, ['cpu'])
   search = jax_export.deserialize((tmp_path / 'search_cpu.stablehlo').read_bytes())
   arrays = {
     name: jax.numpy.asarray(array)

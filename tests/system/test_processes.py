@@ -107,8 +107,8 @@ def test_terminated_in_a_training_whose_calls_are_epochs(uninterrupted, tmp_path
   started[0].send_signal(signal.SIGTERM)
   assert several_processes.wait(started) == [143, 143], several_processes.said(tmp_path, 0)
   assert several_processes.wait(several_processes.start(tmp_path, arguments)) == [0, 0]
-  assert (tmp_path / 'workdir/tokenizer/tokenizer.json').read_bytes() == (
-    uninterrupted / 'workdir/tokenizer/tokenizer.json'
+  assert (tmp_path / 'workdir/tokenizer/best_validation.json').read_bytes() == (
+    uninterrupted / 'workdir/tokenizer/best_validation.json'
   ).read_bytes()
 
 
@@ -140,19 +140,20 @@ def test_a_process_that_is_told_to_stop_saves_with_the_others(uninterrupted, tmp
 
 UNREADABLE = """
 import sys, time
-from absl import app
-from letter_jax import command_line, main, stages
-from letter_jax.errors import InputError
+from letter_jax import main
+from letter_jax.cli import one_line_errors
+from letter_jax.data import store
+from letter_jax.system.errors import InputError
 if '--process=1' in sys.argv:
   def unreadable(directory):
     raise InputError(f'{directory}: its disk does not answer')
-  stages.store.load_interactions = unreadable
-  fail = command_line.fail
+  store.load_interactions = unreadable
+  fail = one_line_errors.fail
   def slow(message):
     time.sleep(1)  # on a busy machine: process 0 is to outlive it all the same
     fail(message)
-  command_line.fail = slow
-app.run(main.main, flags_parser=command_line.parse)
+  one_line_errors.fail = slow
+main.run()
 """
 
 
@@ -169,7 +170,7 @@ def test_what_one_process_cannot_read_ends_all_with_its_reason(uninterrupted, tm
 
 SLOW_AND_WRONG = """
 import sys, time
-from letter_jax.training import sharding
+from letter_jax import sharding
 if '--process=1' in sys.argv:
   put, clock = sharding.put_batch, time.time
   def slow(*arguments):
@@ -177,9 +178,8 @@ if '--process=1' in sys.argv:
     return put(*arguments)
   sharding.put_batch = slow
   time.time = lambda: clock() + 36_000
-from absl import app
-from letter_jax import main, command_line
-app.run(main.main, flags_parser=command_line.parse)
+from letter_jax import main
+main.run()
 """
 
 

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import pathlib
 import shutil
 
@@ -8,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from letter_jax.configuration import Config
 from letter_jax.sharding import on_one_device, replicated
 from letter_jax.system.errors import InputError
-from letter_jax.training.checkpoints import Checkpoints, Progress, read_best, restore_generator
-from tests.small_data import tiny_generator_config
+from letter_jax.training.checkpoints import Checkpoints, Progress, read_best
 
 LAYOUT = on_one_device()
 SHARDING = replicated(LAYOUT.mesh)
@@ -219,43 +216,3 @@ def test_reading_writes_nothing(saved, tmp_path):
   with pytest.raises(InputError):
     read_best(tmp_path, LAYOUT)
   assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def workdir(tmp_path, saved):
-  """As the generator's stage leaves it."""
-  shutil.copytree(saved, tmp_path / 'generator' / 'checkpoints')
-  (tmp_path / 'generator' / 'generator.json').write_text(
-    json.dumps({'config': dataclasses.asdict(tiny_generator_config()), 'codebook_size': 8})
-  )
-  (tmp_path / 'semantic_ids').mkdir()
-  np.save(tmp_path / 'semantic_ids' / 'semantic_ids.npy', np.arange(12, dtype=np.int32).reshape(4, 3))
-  return tmp_path
-
-
-def test_a_generator_is_restored_with_all_that_belongs_to_it(workdir):
-  restored = restore_generator(str(workdir))
-  assert_equal(restored.params, state(7)['params'])
-  assert isinstance(restored.config, Config) and restored.config == tiny_generator_config()
-  np.testing.assert_array_equal(restored.semantic_ids, np.arange(12).reshape(4, 3))
-  assert (restored.codebook_size, restored.step, restored.validation) == (8, 7, progress(7).best_metrics)
-
-
-@pytest.mark.parametrize(
-  'missing',
-  ['generator/generator.json', 'semantic_ids/semantic_ids.npy', 'generator/checkpoints/best', 'generator/checkpoints'],
-)
-def test_a_workdir_without_a_generator_is_an_input_error(workdir, missing):
-  path = workdir / missing
-  shutil.rmtree(path) if path.is_dir() else path.unlink()
-  with pytest.raises(InputError) as caught:
-    restore_generator(workdir)
-  assert str(workdir) in one_line(caught)
-
-
-@pytest.mark.parametrize('damage', [empty, halve])
-def test_a_generator_whose_checkpoint_is_damaged_is_an_input_error(workdir, damage):
-  damage(workdir / 'generator' / 'checkpoints' / 'best')
-  with pytest.raises(InputError) as caught:
-    restore_generator(workdir)
-  assert str(workdir) in one_line(caught)

@@ -11,15 +11,14 @@ What follows `--` are Beam's own options, so it runs wherever Beam does; every w
 import logging
 
 from absl import app, flags
-from ml_collections import config_flags
 
 from letter_jax import configuration
-from letter_jax.cli.command_line import fail, parse
+from letter_jax.cli.flags import parse
+from letter_jax.cli.one_line_errors import fail
 from letter_jax.system.errors import InputError
 
-config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
 flags.DEFINE_string('directory', None, 'new folder for the prepared data set')
-flags.mark_flags_as_required(['config', 'directory'])
+flags.mark_flags_as_required(['directory'])
 
 
 def main(arguments: list[str]) -> None:
@@ -29,6 +28,8 @@ def main(arguments: list[str]) -> None:
   except ImportError as error:
     fail(f'Apache Beam is not installed ({error}); expected: pip install apache-beam')
   try:
+    if flags.FLAGS['config'].value is None:
+      fail('--config is missing; expected a recipe such as letter_tiger:beauty')
     config = configuration.from_config_dict(flags.FLAGS.config)
     summary = prepare(config.data, flags.FLAGS.directory, arguments[1:])
   except InputError as error:

@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
 
 from letter_jax.configuration import GeneratorConfig
+from letter_jax.data.dataset import Texts
 from letter_jax.generators.lc_rec import prompts
 from letter_jax.generators.lc_rec import search as llama_search
 from letter_jax.generators.lc_rec import weights as llama_weights
@@ -19,47 +19,48 @@ TOKENIZER = 'tokenizer'  # folder under that of the generator
 
 @dataclasses.dataclass(frozen=True)
 class BaseModel:
-  """Attributes:
-  folder: of the weights; None where the model starts from nothing.
-  architecture: with as many new tokens as there are codes.
-  tokenizer: of the text, without codes.
-  texts: of the items, see `dataset.TEXT_FIELDS`; None where only a trained model is used.
-  user_texts: or None.
+  """The language model that training starts from.
+
+  Attributes:
+    folder: of the weights; None where the model starts from nothing.
+    architecture: with as many new tokens as there are codes.
+    tokenizer: of the text, without codes.
+    texts: of the items; None where a trained model is only used.
+    user_texts: what users look for and like, for the tasks that need it.
   """
 
   folder: pathlib.Path | None
   architecture: Architecture
   tokenizer: TextTokenizer
-  texts: Sequence[dict[str, str]] | None = None
+  texts: Texts | None = None
   user_texts: prompts.UserTexts | None = None
 
+  @classmethod
+  def for_training(
+    cls, config: GeneratorConfig, texts: Texts | None, codes: int, directory: pathlib.Path
+  ) -> 'BaseModel':
+    """What training needs; a tokenizer made from the texts is written under `directory`, once.
 
-def begin(
-  config: GeneratorConfig,
-  texts: Sequence[dict[str, str]] | None,
-  codes: int,
-  directory: pathlib.Path,
-  alone: bool = False,
-) -> BaseModel:
-  """What a training needs; a tokenizer that is made of the texts is written under `directory`, once.
+    Args:
+      codes: L * K.
 
-  Args:
-    texts: of the items.
-    codes: L * K.
-    alone: whether process 0 runs by itself; else all processes call it.
+    Raises:
+      InputError: a folder that does not hold a supported model, or malformed files.
+    """
+    if not config.base:
+      processes.on_first_process(functools.partial(_make_tokenizer, config, texts, directory / TOKENIZER))
+    user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
+    return dataclasses.replace(cls.for_search(config, codes, directory), texts=texts, user_texts=user_texts)
 
-  Raises:
-    InputError: a folder that is no model, one that cannot be computed here, or files that are not what they should be.
-  """
-  make = functools.partial(_make_tokenizer, config, texts, directory / TOKENIZER)
-  if not config.base:
-    make() if alone else processes.on_first_process(make)
-  user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
-  return dataclasses.replace(again(config, codes, directory), texts=texts, user_texts=user_texts)
+  @classmethod
+  def for_search(cls, config: GeneratorConfig, codes: int, directory: pathlib.Path) -> 'BaseModel':
+    """What a search needs with a model that was trained under `directory`."""
+    folder = pathlib.Path(config.base) if config.base else directory / TOKENIZER
+    return _of(config, TextTokenizer.read(folder), codes)
 
 
-def _make_tokenizer(config: GeneratorConfig, texts: Sequence[dict[str, str]] | None, folder: pathlib.Path) -> None:
-  # That of an interrupted training goes on with its checkpoints.
+def _make_tokenizer(config: GeneratorConfig, texts: Texts | None, folder: pathlib.Path) -> None:
+  # The tokenizer of an interrupted training belongs to its checkpoints.
   if (folder / 'tokenizer_config.json').exists():
     return
   words = [text[field] for text in texts or () for field in ('title', 'description') if text[field]]
@@ -67,17 +68,6 @@ def _make_tokenizer(config: GeneratorConfig, texts: Sequence[dict[str, str]] | N
     fragment for task in prompts.TEMPLATES for template in prompts.templates_of(task) for fragment in template.fragments
   ]
   TextTokenizer.train([*wording, *words], config.llama.text_vocabulary).write(folder)
-
-
-def again(config: GeneratorConfig, codes: int, directory: pathlib.Path) -> BaseModel:
-  """What a search with the model needs that was trained under `directory`."""
-  folder = pathlib.Path(config.base) if config.base else directory / TOKENIZER
-  return _of(config, TextTokenizer.read(folder), codes)
-
-
-def of_workdir(config: GeneratorConfig, workdir: pathlib.Path, codes: int) -> BaseModel | None:
-  """The base of the language model of a workdir; None where its generator is a T5."""
-  return again(config, codes, workdir / 'generator') if config.architecture == 'llama' else None
 
 
 def longest_history(base: BaseModel, levels: int) -> int:
@@ -130,7 +120,7 @@ def check(config: GeneratorConfig, texts: bool, levels: int, codebook_size: int)
     llama_weights.check(folder, base.architecture)
 
 
-def files(config: GeneratorConfig) -> dict[str, pathlib.Path]:
+def input_files(config: GeneratorConfig) -> dict[str, pathlib.Path]:
   """What the generator depends on, by config key."""
   found = {'generator.user_texts': pathlib.Path(config.user_texts)} if config.user_texts else {}
   if config.base:

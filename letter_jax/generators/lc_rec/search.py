@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.decoding.beam_search import Allowed, Beams, beam_search
-from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.generators.lc_rec.llama import Llama
 from letter_jax.generators.lc_rec.prompts import DecodingPrompt
-from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.generators.losses import renormalises
+from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.semantic_ids.vocabulary import Vocabulary
 
 
 def search_items(
@@ -38,8 +39,6 @@ def search_items(
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
     allowed: as in `beam_search`.
   """
-  if softmax not in ('vocabulary', 'catalogue'):
-    raise ValueError(f"softmax is {softmax!r}; expected 'vocabulary' or 'catalogue', as the model was trained")
   variables = {'params': params}
   tokens_BxT, valid_BxT = prompt_tokens(prompt, vocabulary, items_BxC, codes_NxL)
   length_B = jnp.sum(valid_BxT, axis=1, dtype=jnp.int32)
@@ -57,7 +56,7 @@ def search_items(
       return model.apply(variables, hidden_BxWxD, vocabulary.tokens_of_level(level), method=Llama.logits), cache
     return model.apply(variables, hidden_BxWxD, vocabulary.tokens_of_level(level), method=Llama.code_log_probs), cache
 
-  return beam_search(step, None, trie, beam, items_BxC.shape[0], renormalise=softmax == 'catalogue', allowed=allowed)
+  return beam_search(step, None, trie, beam, items_BxC.shape[0], renormalise=renormalises(softmax), allowed=allowed)
 
 
 def prompt_tokens(

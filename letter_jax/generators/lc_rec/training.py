@@ -5,63 +5,62 @@ Shapes: B rows, T tokens of a row, S item responses, Q text response tokens, L l
 
 import dataclasses
 import functools
-import json
-import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from letter_jax import sharding
-from letter_jax.configuration import Config, LoRAConfig
+from letter_jax.configuration import GeneratorConfig, LoRAConfig
 from letter_jax.data.dataset import Windows
-from letter_jax.decoding import item_trie
-from letter_jax.decoding.user_search import Search
-from letter_jax.generators.lc_rec import lora, prompts
-from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec import lora, weights
 from letter_jax.generators.lc_rec.base_model import BaseModel
 from letter_jax.generators.lc_rec.batches import InstructionEpochs
 from letter_jax.generators.lc_rec.llama import Llama
-from letter_jax.generators.lc_rec.search import search_items
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
-from letter_jax.generators.vocabulary import Vocabulary
 from letter_jax.ops.top_k import take
+from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.training import loop, optimizers
 from letter_jax.training.state import TrainState, make_step
 
 
 def llama_program(
-  config: Config,
-  data: Windows,
+  settings: GeneratorConfig,
+  model: Llama,
   base: BaseModel,
-  semantic_ids: np.ndarray,
-  codebook_size: int,
-  mesh: jax.sharding.Mesh,
-  validate,
+  ids: PlacedIds,
+  layout: sharding.Layout,
+  data: Windows,
+  validate: Callable[[Any], dict[str, float]],
+  *,
+  history_length: int,
+  seed: int,
 ) -> loop.Program:
-  """What `training.train_generator` runs for a language model.
+  """The training program of a language model.
 
   Args:
     base: with the texts.
+    layout: of the whole model.
     validate: whole parameters -> validation metrics.
+    history_length: latest items that a prompt has.
+    seed: of parameters, batches and dropout.
   """
-  settings = config.generator
-  training = settings.training
-  vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size, base.architecture.text_vocabulary)
-  model = llama_model(config, base, mesh)
+  training, mesh = settings.training, layout.mesh
+  vocabulary = ids.host.vocabulary(base.architecture.text_vocabulary)
   part, parts = sharding.data_part(mesh)
   batches = InstructionEpochs(
     data.window(0),
     base.texts,
-    semantic_ids,
-    codebook_size,
+    ids.host.codes_NxL,
+    ids.host.codebook_size,
     base.tokenizer,
     settings.mixture,
     base.user_texts,
-    config.data.history_length,
+    history_length,
     settings.row_tokens,
     training.batch_size,
-    config.seed,
+    seed,
     training.epochs,
     training.accumulation_steps,
     mesh.shape['data'],
@@ -75,11 +74,10 @@ def llama_program(
       flush=True,
     )
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
-  trie = item_trie.build(semantic_ids)
-  catalogue = sharding.put((semantic_ids, item_trie.nodes_of_items(trie), trie), sharding.replicated(mesh))
-  key = jax.random.key(config.seed)
-  frozen = frozen_params(config, base, mesh)
-  given = {} if settings.lora.rank else _base_params(config, base, mesh, jnp.float32)
+  catalogue = ids.loss_arrays(settings.softmax)
+  key = jax.random.key(seed)
+  frozen = frozen_params(settings, base, layout)
+  given = {} if settings.lora.rank else _base_params(base, layout, jnp.float32)
 
   def init(frozen, given) -> TrainState:
     tokens = jnp.zeros((1, 1), jnp.int32)
@@ -105,7 +103,6 @@ def llama_program(
     return items[0] + words[0], items[1] + words[1], {'items': items, 'words': words}
 
   def _item_loss(catalogue, hidden_BxTxD, logits, batch):
-    codes_NxL, nodes_NxL, trie = catalogue
     targets_BxS = batch['items_BxS']
     places_BxSxL = batch['item_places_BxS'][..., None] + jnp.arange(vocabulary.levels)
     hidden_BxSxLxD = take(hidden_BxTxD, places_BxSxL)
@@ -113,8 +110,8 @@ def llama_program(
       by_level = [
         logits(hidden_BxSxLxD[:, :, level], vocabulary.tokens_of_level(level)) for level in range(vocabulary.levels)
       ]
-      return catalogue_loss(by_level, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
-    tokens_BxSxL = vocabulary.item_tokens(targets_BxS[..., None], codes_NxL)
+      return catalogue_loss(by_level, targets_BxS, *catalogue, settings.temperature)
+    tokens_BxSxL = vocabulary.item_tokens(targets_BxS[..., None], catalogue[0])
     weights_BxSxL = jnp.broadcast_to((targets_BxS >= 0)[..., None], tokens_BxSxL.shape).astype(jnp.float32)
     return ranking_guided_loss(logits(hidden_BxSxLxD), tokens_BxSxL, weights_BxSxL, settings.temperature)
 
@@ -125,7 +122,6 @@ def llama_program(
     hidden_BxQxD = take(hidden_BxTxD, batch['text_places_BxQ'])
     return ranking_guided_loss(logits(hidden_BxQxD), targets_BxQ, (targets_BxQ >= 0).astype(jnp.float32), 1.0)
 
-  layout = llama_layout(config, mesh)
   layout.require_matches(_all_parameters(base))
   # Adapters are small. Of a whole model's stacked layers the scan takes one after the other: not all at once.
   layout = dataclasses.replace(
@@ -167,83 +163,30 @@ def _all_parameters(base: BaseModel) -> dict:
   return jax.eval_shape(Llama(whole, LoRAConfig()).init, jax.random.key(0), tokens, tokens, tokens)['params']
 
 
-def llama_model(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> Llama:
-  settings = config.generator
-  return Llama(
-    base.architecture,
-    settings.lora if settings.lora.rank else None,
-    sharding.compute_dtype(settings.compute_dtype, mesh),
-    settings.remat,
-  )
-
-
-def llama_layout(config: Config, mesh: jax.sharding.Mesh) -> sharding.Layout:
-  """How the parameters lie, trained or not."""
-  return sharding.Layout(mesh, config.generator.partition, config.mesh.fully_sharded)
-
-
-def frozen_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh) -> dict:
-  """The base's weights where adapters are trained, on the mesh; only their shapes where it is to be planned for."""
-  settings = config.generator
+def frozen_params(settings: GeneratorConfig, base: BaseModel, layout: sharding.Layout) -> dict:
+  """The weights of the base where adapters are trained; only their shapes on a mesh that is planned for."""
   if base.folder is None or not settings.lora.rank:
     return {}
   dtype = settings.base_dtype if settings.base_dtype != 'auto' else settings.compute_dtype
   if dtype != 'int8':
-    return _base_params(config, base, mesh, sharding.compute_dtype(dtype, mesh))
-  whole = _base_params(config, base, mesh, sharding.compute_dtype(settings.compute_dtype, mesh))
-  layout = llama_layout(config, mesh)
+    return _base_params(base, layout, sharding.compute_dtype(dtype, layout.mesh))
+  whole = _base_params(base, layout, sharding.compute_dtype(settings.compute_dtype, layout.mesh))
   shapes = jax.eval_shape(lora.quantize_int8, whole)
-  if sharding.is_planned(mesh):
+  if sharding.is_planned(layout.mesh):
     return _laid_out(shapes, layout)
   return jax.jit(lora.quantize_int8, out_shardings=layout.of(shapes))(whole)
 
 
-def _base_params(config: Config, base: BaseModel, mesh: jax.sharding.Mesh, dtype) -> dict:
+def _base_params(base: BaseModel, layout: sharding.Layout, dtype) -> dict:
   if base.folder is None:
     return {}
-  layout = llama_layout(config, mesh)
-  shapes = llama_weights.shapes(base.architecture, dtype)
-  if sharding.is_planned(mesh):
+  shapes = weights.shapes(base.architecture, dtype)
+  if sharding.is_planned(layout.mesh):
     return _laid_out(shapes, layout)
-  return llama_weights.read(base.folder, base.architecture, layout.of(shapes), dtype)
+  return weights.read(base.folder, base.architecture, layout.of(shapes), dtype)
 
 
 def _laid_out(shapes, layout: sharding.Layout):
   return jax.tree.map(
     lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, layout.of(shapes)
   )
-
-
-def llama_search(config: Config, base: BaseModel, levels: int, codebook_size: int, mesh: jax.sharding.Mesh) -> Search:
-  vocabulary = Vocabulary(levels, codebook_size, base.architecture.text_vocabulary)
-  return functools.partial(
-    search_items,
-    llama_model(config, base, mesh),
-    vocabulary,
-    prompts.decoding_prompt(base.tokenizer),
-    softmax=config.generator.softmax,
-  )
-
-
-def write_hugging_face(
-  directory: pathlib.Path,
-  config: Config,
-  base: BaseModel,
-  trained: dict,
-  levels: int,
-  codebook_size: int,
-  mesh: jax.sharding.Mesh,
-) -> None:
-  """The whole model as a folder that transformers loads: adapters merged, codes among the tokenizer's tokens."""
-  params = lora.join(trained, frozen_params(config, base, mesh))
-  if config.generator.lora.rank:
-    layout = llama_layout(config, mesh)
-    merge = functools.partial(lora.merge, lora=config.generator.lora)
-    params = jax.jit(merge, out_shardings=layout.of(jax.eval_shape(merge, params)))(params)
-  source = (
-    json.loads((base.folder / 'config.json').read_text(encoding='utf-8'))
-    if base.folder
-    else {'bos_token_id': base.tokenizer.bos, 'eos_token_id': base.tokenizer.eos}
-  )
-  llama_weights.write(directory, params, base.architecture, source)
-  base.tokenizer.with_codes(levels, codebook_size).beginning_as_trained().write(directory)

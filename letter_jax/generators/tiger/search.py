@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from letter_jax.decoding.beam_search import Allowed, Beams, beam_search
-from letter_jax.decoding.item_trie import ItemTrie
+from letter_jax.generators.losses import renormalises
 from letter_jax.generators.tiger.t5 import T5
-from letter_jax.generators.vocabulary import PAD, Vocabulary
+from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.semantic_ids.vocabulary import PAD, Vocabulary
 
 
 def search_items(
@@ -30,12 +31,10 @@ def search_items(
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
     allowed: as in `beam_search`.
   """
-  if softmax not in ('vocabulary', 'catalogue'):
-    raise ValueError(f"softmax is {softmax!r}; expected 'vocabulary' or 'catalogue', as the model was trained")
   tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
   valid_BxR = jnp.repeat(items_BxC >= 0, vocabulary.levels, axis=1)
   step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax)
-  return beam_search(step, cache, trie, beam, items_BxC.shape[0], renormalise=softmax == 'catalogue', allowed=allowed)
+  return beam_search(step, cache, trie, beam, items_BxC.shape[0], renormalise=renormalises(softmax), allowed=allowed)
 
 
 def t5_step(

@@ -18,9 +18,9 @@ from jax.nn.initializers import normal
 
 from letter_jax.configuration import T5Config
 from letter_jax.generators.norms import RMSNorm
-from letter_jax.generators.vocabulary import PAD
 from letter_jax.ops.dense import dense
 from letter_jax.ops.dropout import Dropout
+from letter_jax.semantic_ids.vocabulary import PAD
 
 MASKED = -1e9  # finite, so that a row of padding gives numbers and not NaN
 

@@ -2,44 +2,54 @@
 
 import functools
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from letter_jax import sharding
-from letter_jax.configuration import Config
+from letter_jax.configuration import GeneratorConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Windows
 from letter_jax.data.input_pipeline import PackedEpochs
-from letter_jax.decoding import item_trie
-from letter_jax.decoding.user_search import Search
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 from letter_jax.generators.tiger import weights as t5_weights
-from letter_jax.generators.tiger.search import search_items
 from letter_jax.generators.tiger.t5 import T5
-from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.semantic_ids.ids import PlacedIds
+from letter_jax.semantic_ids.vocabulary import Vocabulary
 from letter_jax.training import loop, optimizers
 from letter_jax.training.state import TrainState, make_step
 
 
 def t5_program(
-  config: Config, data: Windows, semantic_ids: np.ndarray, codebook_size: int, mesh: jax.sharding.Mesh, validate
+  settings: GeneratorConfig,
+  model: T5,
+  vocabulary: Vocabulary,
+  ids: PlacedIds,
+  layout: sharding.Layout,
+  data: Windows,
+  validate: Callable[[Any], dict[str, float]],
+  *,
+  history_length: int,
+  seed: int,
 ) -> loop.Program:
-  """What `training.train_generator` runs for a T5; `validate`: parameters -> validation metrics."""
-  settings = config.generator
-  training = settings.training
-  layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
+  """The training program of a T5.
+
+  Args:
+    validate: parameters -> validation metrics.
+    history_length: latest items that the model sees.
+    seed: of parameters, batches and dropout.
+  """
+  training, mesh = settings.training, layout.mesh
   part, parts = sharding.data_part(mesh)
-  vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
-  model = t5_model(config, vocabulary, mesh)
-  make_examples = functools.partial(splits.training_examples, history_length=config.data.history_length)
+  make_examples = functools.partial(splits.training_examples, history_length=history_length)
   batches = PackedEpochs(
     data,
     make_examples,
     settings.row_items,
     training.batch_size,
-    config.seed,
+    seed,
     training.epochs,
     training.accumulation_steps,
     mesh.shape['data'],
@@ -47,12 +57,11 @@ def t5_program(
     parts,
   )
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
-  trie = item_trie.build(semantic_ids)
-  catalogue = sharding.put((semantic_ids, item_trie.nodes_of_items(trie), trie), sharding.replicated(mesh))
-  key = jax.random.key(config.seed)
+  catalogue = ids.loss_arrays(settings.softmax)
+  key = jax.random.key(seed)
 
   def loss_sum(catalogue, params, batch, key):
-    codes_NxL, nodes_NxL, trie = catalogue
+    codes_NxL = catalogue[0]
     tokens_BxR = vocabulary.item_tokens(batch['items_BxC'], codes_NxL)
     segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
     targets_BxS = batch['targets_BxS']
@@ -70,7 +79,7 @@ def t5_program(
       logits = apply(
         columns=[vocabulary.tokens_of_level(level) for level in range(vocabulary.levels)], method=T5.logits_by_position
       )
-      total, count = catalogue_loss(logits, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
+      total, count = catalogue_loss(logits, targets_BxS, *catalogue, settings.temperature)
     else:
       weights = jnp.broadcast_to((targets_BxS >= 0)[..., None], targets_BxSxT.shape).astype(jnp.float32)
       total, count = ranking_guided_loss(apply(), targets_BxSxT, weights, settings.temperature)
@@ -110,15 +119,4 @@ def t5_program(
     batches=batches.dataset(),
     data_parts=batches.parts,
     evaluate=validate,
-  )
-
-
-def t5_model(config: Config, vocabulary: Vocabulary, mesh: jax.sharding.Mesh) -> T5:
-  return T5(config.generator.model, vocabulary.size, sharding.compute_dtype(config.generator.compute_dtype, mesh))
-
-
-def t5_search(config: Config, levels: int, codebook_size: int, mesh: jax.sharding.Mesh) -> Search:
-  vocabulary = Vocabulary(levels, codebook_size)
-  return functools.partial(
-    search_items, t5_model(config, vocabulary, mesh), vocabulary, softmax=config.generator.softmax
   )

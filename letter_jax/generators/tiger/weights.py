@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from letter_jax.configuration import T5Config
 from letter_jax.generators.tiger.t5 import T5
-from letter_jax.generators.vocabulary import END, PAD
+from letter_jax.semantic_ids.vocabulary import END, PAD
 from letter_jax.system.errors import InputError
 
 

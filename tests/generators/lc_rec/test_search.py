@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from letter_jax.configuration import LoRAConfig
-from letter_jax.decoding import item_trie
 from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.prompts import DecodingPrompt
 from letter_jax.generators.lc_rec.search import longest_history, prompt_tokens, search_items
-from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.vocabulary import Vocabulary
 from tests.small_data import distinct_codes
 
 LEVELS, K, TEXT, ITEMS = 3, 4, 11, 9

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 from letter_jax import sharding
-from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
-from letter_jax.generators.generator import generator_evaluator, generator_program, train_generator, whole_params
-from letter_jax.generators.lc_rec import base_model, lora, prompts
+from letter_jax.generators.lc_rec import lora, prompts
 from letter_jax.generators.lc_rec import weights as llama_weights
 from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
-from letter_jax.generators.lc_rec.training import frozen_params, write_hugging_face
+from letter_jax.generators.lc_rec.training import frozen_params
 from letter_jax.system.errors import InputError
+from tests.generators import building
 from tests.small_data import config_with, cyclic_interactions, distinct_codes, relative_error
 
 ITEMS, LEVELS, K = 16, 2, 8
@@ -67,8 +66,15 @@ def settings_of(**changes):
 
 
 def train(directory, config):
-  base = base_model.begin(config.generator, TEXTS, LEVELS * K, directory)
-  return train_generator(config, data(), SEMANTIC_IDS, K, directory, base)
+  return building.train(config, to_train(config, directory), data(), directory)
+
+
+def to_train(config, directory):
+  return building.to_train(config, building.placed(SEMANTIC_IDS, K), directory, TEXTS)
+
+
+def to_search(config, directory):
+  return building.to_search(config, building.placed(SEMANTIC_IDS, K), directory)
 
 
 def assert_same(ours, expected):
@@ -110,10 +116,9 @@ def test_a_model_from_nothing_learns_what_follows(tmp_path):
   assert losses[-1]['items'] < 0.7 * losses[0]['items'] and losses[-1]['words'] < 0.7 * losses[0]['words']
   assert progress.best_metrics['ndcg@10'] > 0.6  # by chance 0.28
   # From the folder alone, as a later stage does it.
-  base = base_model.again(config.generator, LEVELS * K, tmp_path)
-  mesh = sharding.make_mesh(MeshConfig())
-  evaluator = generator_evaluator(config, SEMANTIC_IDS, K, 10, mesh, base)
-  params = whole_params(config, trained, mesh, base)
+  generator = to_search(config, tmp_path)
+  evaluator = building.evaluator(config, generator, 10)
+  params = generator.whole_params(trained)
   found = evaluator.validate(params, splits.validation_examples(data(), 3))
   assert found == pytest.approx(progress.best_metrics)
   assert evaluator.validate(params, splits.test_examples(data(), 3))['ndcg@10'] > 0.6
@@ -148,8 +153,8 @@ def test_adapters_and_new_tokens_alone_are_trained(tmp_path, base_folder):
 
 def test_full_fine_tuning_starts_from_the_base_and_moves_all_of_it(tmp_path, base_folder):
   config = adapted(base_folder, lora__rank=0, training__epochs=1)
-  base = base_model.begin(config.generator, TEXTS, LEVELS * K, tmp_path)
-  program = generator_program(config, data(), SEMANTIC_IDS, K, sharding.make_mesh(MeshConfig()), base)
+  generator = to_train(config, tmp_path)
+  base, program = generator.base, building.program(config, generator, data())
   state = jax.jit(program.init)(*program.init_arguments)
   shardings = sharding.on_one_device().of(llama_weights.shapes(base.architecture, jnp.float32))
   given = llama_weights.read(base_folder, base.architecture, shardings, jnp.float32)
@@ -162,29 +167,27 @@ def test_full_fine_tuning_starts_from_the_base_and_moves_all_of_it(tmp_path, bas
 
 def test_an_int8_base_gives_nearly_the_same(tmp_path, base_folder):
   config = adapted(base_folder, training__epochs=1)
-  mesh = sharding.make_mesh(MeshConfig())
   trained, _ = train(tmp_path, config)
-  base = base_model.again(config.generator, LEVELS * K, tmp_path)
   rounded = dataclasses.replace(config, generator=dataclasses.replace(config.generator, base_dtype='int8'))
   scores = []
   for each in (config, rounded):
-    params = whole_params(each, trained, mesh, base)
-    evaluator = generator_evaluator(each, SEMANTIC_IDS, K, ITEMS, mesh, base)
-    found = evaluator.evaluate(params, splits.test_examples(data(), 3), '')
+    generator = to_search(each, tmp_path)
+    evaluator = building.evaluator(each, generator, ITEMS)
+    found = evaluator.evaluate(generator.whole_params(trained), splits.test_examples(data(), 3), '')
     scores.append(np.take_along_axis(found.scores_UxK, np.argsort(found.items_UxK, axis=1), axis=1))
-  assert {leaf.dtype for leaf in jax.tree.leaves(frozen_params(rounded, base, mesh)['layers'])} == {
-    np.dtype('int8'),
-    np.dtype('float32'),
-  }
+  assert {
+    leaf.dtype
+    for leaf in jax.tree.leaves(frozen_params(generator.config, generator.base, generator.layout())['layers'])
+  } == {np.dtype('int8'), np.dtype('float32')}
   assert 0 < relative_error(scores[1], scores[0]) < 0.02
 
 
 def test_what_is_exported_computes_the_same(tmp_path, base_folder):
   config = adapted(base_folder, training__epochs=1)
-  mesh = sharding.make_mesh(MeshConfig())
   trained, _ = train(tmp_path / 'generator', config)
-  base = base_model.again(config.generator, LEVELS * K, tmp_path / 'generator')
-  write_hugging_face(tmp_path / 'export', config, base, trained, LEVELS, K, mesh)
+  generator = to_search(config, tmp_path / 'generator')
+  base = generator.base
+  generator.write_hugging_face(tmp_path / 'export', trained)
   known = TextTokenizer.read(tmp_path / 'export')
   assert known.size == base.tokenizer.size + LEVELS * K
   architecture = llama_weights.read_architecture(tmp_path / 'export', 1)
@@ -199,7 +202,7 @@ def test_what_is_exported_computes_the_same(tmp_path, base_folder):
     hidden = model.apply({'params': params}, tokens, jnp.ones_like(tokens), jnp.arange(tokens.shape[1])[None])
     return model.apply({'params': params}, hidden, slice(0, known.size), method=Llama.logits)
 
-  ours = logits(Llama(base.architecture, config.generator.lora), whole_params(config, trained, mesh, base))
+  ours = logits(Llama(base.architecture, config.generator.lora), generator.whole_params(trained))
   assert relative_error(logits(Llama(architecture), merged), ours) < 1e-4
 
 
@@ -219,25 +222,19 @@ def test_what_cannot_be_trained_is_an_input_error(tmp_path, base_folder, changes
 
 def test_a_history_longer_than_the_context_loses_its_oldest_items(tmp_path, base_folder):
   config = adapted(base_folder)
-  base = base_model.begin(config.generator, TEXTS, LEVELS * K, tmp_path)
+  generator = to_train(config, tmp_path)
+  base = generator.base
   prompt = prompts.decoding_prompt(base.tokenizer)
   context = len(prompt.prefix) + len(prompt.suffix) + 3 * (LEVELS + len(prompt.separator)) + LEVELS
   short = dataclasses.replace(base, architecture=dataclasses.replace(base.architecture, context=context))
-  mesh = sharding.make_mesh(MeshConfig())
-  evaluator = generator_evaluator(config, SEMANTIC_IDS, K, 10, mesh, short)
+  evaluator = building.evaluator(config, dataclasses.replace(generator, base=short), 10)
   examples = splits.test_examples(data(), 8)
   assert 0 < evaluator.shortened(examples) < len(examples)
-  params = whole_params(
-    config,
-    jax.jit(generator_program(config, data(), SEMANTIC_IDS, K, mesh, base).init)(
-      frozen_params(config, base, mesh), {}
-    ).params,
-    mesh,
-    base,
-  )
+  program = building.program(config, generator, data())
+  params = generator.whole_params(jax.jit(program.init)(*program.init_arguments).params)
   found = evaluator.evaluate(params, examples, '')
   cut = evaluator.evaluate(params, splits.test_examples(data(), 3), '')
   np.testing.assert_array_equal(found.items_UxK, cut.items_UxK)
   none = dataclasses.replace(base, architecture=dataclasses.replace(base.architecture, context=20))
   with pytest.raises(InputError, match='the context of the model is 20 tokens; expected room for a prompt'):
-    generator_evaluator(config, SEMANTIC_IDS, K, 10, mesh, none)
+    building.evaluator(config, dataclasses.replace(generator, base=none), 10)

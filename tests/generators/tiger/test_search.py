@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from letter_jax.decoding import item_trie
 from letter_jax.generators.losses import catalogue_loss
 from letter_jax.generators.tiger.search import search_items
 from letter_jax.generators.tiger.t5 import T5
-from letter_jax.generators.vocabulary import Vocabulary
+from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.vocabulary import Vocabulary
 from tests.small_data import TINY_T5, distinct_codes
 
 NUM_ITEMS, LEVELS = 9, 3

@@ -54,7 +54,16 @@ class ItemTrie:
 
 
 def build(codes_NxL: np.ndarray) -> ItemTrie:
-  """The trie of all items' semantic IDs, integer [N, L], N and L at least 1; several items may have one ID."""
+  """The trie of all items' semantic IDs, on the default device.
+
+  Args:
+    codes_NxL: integers [N, L], N and L at least 1; several items may share an ID.
+  """
+  return jax.tree.map(jnp.asarray, build_on_host(codes_NxL))
+
+
+def build_on_host(codes_NxL: np.ndarray) -> ItemTrie:
+  """`build`, with numpy arrays, to be placed on devices before it is used under jit."""
   if codes_NxL.ndim != 2 or 0 in codes_NxL.shape or not np.issubdtype(codes_NxL.dtype, np.integer):
     raise ValueError(f'semantic IDs must be integers [items, levels], not {codes_NxL.dtype} {codes_NxL.shape}')
   if codes_NxL.min() < 0:
@@ -77,16 +86,16 @@ def build(codes_NxL: np.ndarray) -> ItemTrie:
     most = int(np.diff(first_edge).max())
     nodes.append(len(child_start))
     branching.append(most)
-    first_edges.append(None if most == 1 else jnp.asarray(first_edge))
-    codes.append(jnp.asarray(np.pad(code_N[child_start], (0, most))))
+    first_edges.append(None if most == 1 else first_edge)
+    codes.append(np.pad(code_N[child_start], (0, most)))
     start = child_start
 
   shared = len(start) < num_items
-  first_item = jnp.asarray(np.append(start, num_items).astype(np.int32)) if shared else None
+  first_item = np.append(start, num_items).astype(np.int32) if shared else None
   return ItemTrie(
     first_edge=tuple(first_edges),
     code=tuple(codes),
-    item=jnp.asarray(item_N.astype(np.int32)),
+    item=item_N.astype(np.int32),
     first_item=first_item,
     nodes=tuple(nodes),
     branching=tuple(branching),

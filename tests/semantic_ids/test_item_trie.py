@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from letter_jax.decoding import item_trie
+from letter_jax.semantic_ids import item_trie
 
 
 def random_codes(seed, num_items, levels, codebook_size):

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax.generators.vocabulary import END, PAD, Vocabulary
+from letter_jax.semantic_ids.vocabulary import END, PAD, Vocabulary
 
 
 def test_tokens_are_laid_out_level_by_level_behind_pad_and_end():

@@ -1,6 +1,7 @@
-"""Tokens of the codes: code c of level l is first_code + l * K + c.
+"""Tokens of the codes: code c of level l is token first_code + l * K + c.
 
-Before them a T5 has 0, pad and start, and 1, end (never generated); a language model has its text's tokens.
+The tokens before `first_code` belong to the model: a T5 has 0, padding and start, and 1, end (never generated); a
+language model has its text tokens.
 """
 
 import dataclasses
@@ -15,7 +16,13 @@ FIRST_CODE = 2
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-  """Attributes: levels L; codebook_size K; first_code, the tokens before the codes."""
+  """The token vocabulary of a generator.
+
+  Attributes:
+    levels: L, codes per semantic ID.
+    codebook_size: K, codes per level.
+    first_code: number of tokens before the codes.
+  """
 
   levels: int
   codebook_size: int
@@ -23,10 +30,11 @@ class Vocabulary:
 
   @property
   def size(self) -> int:
+    """Number of tokens, the codes included."""
     return self.first_code + self.levels * self.codebook_size
 
   def tokens_of_level(self, level: int) -> slice:
-    """Where the K codes of a level stand."""
+    """The K tokens of the codes of a level."""
     first = self.first_code + level * self.codebook_size
     return slice(first, first + self.codebook_size)
 

@@ -1,0 +1,105 @@
+"""Parsing of the command line: a recipe, overrides of its values, and flags."""
+
+import argparse
+import difflib
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from letter_jax.cli import options, recipes
+from letter_jax.cli.commands import COMMANDS, PLAN
+from letter_jax.cli.one_line_errors import fail
+from letter_jax.configuration import flattened
+from letter_jax.pipeline.graph import STAGES
+from letter_jax.system.errors import InputError
+
+
+def define() -> None:
+  """Defines all flags but --config, which `parse` defines."""
+  flags.DEFINE_string('workdir', None, 'folder for all results; the same folder resumes')
+  flags.DEFINE_enum(
+    'stage',
+    'all',
+    ('all', *STAGES, *COMMANDS),
+    'one stage, or all in order; or a command on a finished workdir: recommend, export, compare (without --config); '
+    'or plan: the memory and time that a run would need on --topology',
+  )
+  options.define()
+  flags.DEFINE_bool('distributed', False, 'one of several processes, as found in TPU metadata or Slurm')
+  flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, with --processes and --process')
+  flags.DEFINE_integer('processes', None, 'number of processes', lower_bound=1)
+  flags.DEFINE_integer('process', None, 'index of this process, from 0', lower_bound=0)
+  _show_in_help(__name__, options.__name__)
+
+
+def parse_run(arguments: list[str]) -> list[str]:
+  """`parse`, for a stage or command, which needs --workdir and mostly --config."""
+  positional = parse(arguments)
+  values = flags.FLAGS
+  needs_config = values.stage not in COMMANDS or values.stage == PLAN
+  if needs_config and values['config'].value is None:
+    fail(f'--config is missing; {recipes.EXPECTED}')
+  if not values.workdir:
+    fail('--workdir is missing; expected a folder for all results')
+  return positional
+
+
+def parse(arguments: list[str]) -> list[str]:
+  """Parses --config and its overrides, and all flags, into `flags.FLAGS`; exits with one line where they are wrong.
+
+  Returns:
+    The arguments that are not flags; those after `--` are among them.
+  """
+  end = arguments.index('--') if '--' in arguments else len(arguments)
+  parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+  parser.add_argument('--config', '-config')
+  try:
+    known, rest = parser.parse_known_args(arguments[:end])
+    if known.config:
+      config = recipes.load(known.config)
+      _require_known_keys(rest, list(flattened(config.to_dict())))
+      config_flags.DEFINE_config_dict('config', config, sys_argv=rest)
+    else:
+      flags.DEFINE_string('config', None, 'recipe, as NAME or FILE, with :ARGUMENT; --config.a.b=V changes a value')
+      _require_recipe_for_overrides(rest)
+    _show_in_help(__name__)
+    return flags.FLAGS([*rest, *arguments[end:]])
+  except InputError as error:
+    fail(str(error))
+  except (flags.Error, argparse.ArgumentError, KeyError, AttributeError, ValueError, TypeError) as error:
+    fail(str(error.args[0] if error.args else error))
+
+
+def _overridden_keys(arguments: list[str]) -> list[str]:
+  prefixes = ('--config.', '-config.', '--noconfig.')
+  keys = (argument.partition(prefix)[2] for argument in arguments for prefix in prefixes if argument.startswith(prefix))
+  return [key.partition('=')[0] for key in keys]
+
+
+def _require_known_keys(arguments: list[str], keys: list[str]) -> None:
+  sections = {key.rsplit('.', depth)[0] for key in keys for depth in range(1, key.count('.') + 1)}
+  known = {*keys, *sections}
+  for key in _overridden_keys(arguments):
+    if key in known or '[' in key:  # an element of a tuple is left to ml_collections
+      continue
+    section, _, name = key.rpartition('.')
+    siblings = {other.rpartition('.')[2]: other for other in sorted(known) if other.rpartition('.')[0] == section}
+    close = [siblings[match] for match in difflib.get_close_matches(name, siblings, n=1)]
+    close = close or difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.7)
+    elsewhere = {other.rpartition('.')[2]: other for other in sorted(known)}
+    close = close or [elsewhere[match] for match in difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.8)]
+    hint = f'did you mean --config.{close[0]}?' if close else 'expected a key of letter_jax/configuration/schema.py'
+    raise InputError(f'--config.{key} does not exist; {hint}')
+
+
+def _require_recipe_for_overrides(arguments: list[str]) -> None:
+  for key in _overridden_keys(arguments):
+    raise InputError(f'--config.{key} is given without --config; {recipes.EXPECTED}')
+
+
+def _show_in_help(*modules: str) -> None:
+  """Lets --help show the flags that these modules define, whichever module the program was started by."""
+  by_module = flags.FLAGS.flags_by_module_dict()
+  for flag in (flag for module in modules for flag in by_module.get(module, ())):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)

@@ -1,0 +1,73 @@
+"""Errors that a user can act on: one line on stderr and an exit status; and silence about the rest."""
+
+import contextlib
+import errno
+import glob
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import NoReturn
+
+from letter_jax.system import processes
+from letter_jax.system.errors import InputError, Preempted
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+  """Ends the program with one line and its own exit status for every error that a user can act on."""
+  import jax
+
+  from letter_jax.training.loop import TrainingDiverged
+
+  try:
+    yield
+  except (InputError, TrainingDiverged) as error:
+    fail(str(error))
+  except Preempted as error:
+    fail(f'{error}; the same command resumes', status=128 + signal.SIGTERM)
+  except jax.errors.JaxRuntimeError as error:
+    if processes.count() == 1:
+      raise
+    reason = ' '.join(str(error).split())[:300]
+    fail(f'{reason} (another process may have ended; its output says why)', status=1)
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+      raise
+    fail(f'{error}; what is complete is kept, and the same command goes on from it')
+  except KeyboardInterrupt:
+    fail('interrupted; the same command resumes')
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+  """Prints a message on one line of stderr and exits."""
+  print('letter_jax: error:', ' '.join(message.replace('\\n', ' ').split()), file=sys.stderr)
+  if threading.active_count() > 1:
+    # Half-done writes would complain, and JAX's runtime would wait for processes that have ended.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+  sys.exit(status)
+
+
+def silence_tpu_search() -> None:
+  """Where libtpu is installed (to plan with it) but there is no TPU, prevents its messages; before JAX is imported."""
+  if any(glob.glob(place) for place in ('/dev/accel*', '/dev/vfio/[0-9]*')):
+    return
+  for name, value in (
+    ('TPU_SKIP_MDS_QUERY', '1'),
+    ('TPU_WORKER_HOSTNAMES', 'localhost'),
+    ('TPU_ACCELERATOR_TYPE', 'v5e-1'),
+  ):
+    os.environ.setdefault(name, value)
+
+
+def silence_aborted_writes() -> None:
+  """Prevents a traceback for each write that was under way when another failed; the failure itself is raised."""
+
+  def show(unraisable) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      sys.__unraisablehook__(unraisable)
+
+  sys.unraisablehook = show

@@ -1,0 +1,51 @@
+"""The flags of the commands, each written once: name, default, meaning."""
+
+import dataclasses
+from typing import Any
+
+from absl import flags
+
+STANDARD = '-'
+
+
+def _flag(default: Any, meaning: str) -> Any:
+  return dataclasses.field(default=default, metadata={'meaning': meaning})
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What a command is asked to do, besides the recipe."""
+
+  overwrite: bool = _flag(False, 'redo a stage whose settings or input changed, and the stages after it')
+  topology: str = _flag('', 'plan: the TPU, such as v5e:2x4')
+  input: str = _flag(STANDARD, 'recommend: users, {"user": ..., "history": [items]} per line; -: stdin')
+  output: str = _flag(STANDARD, 'recommend: file for the recommendations, one line per user; -: stdout')
+  k: int = _flag(0, 'recommend: items for each user; 0: the smaller of 10 and --beam')
+  beam: int = _flag(20, 'recommend, export: beams of the search')
+  exclude_history: bool = _flag(True, 'recommend: exclude the items of the history')
+  allow: str = _flag('', 'recommend: file of the only items that may be recommended, one raw id per line')
+  deny: str = _flag('', 'recommend: file of items that may not be recommended, one raw id per line')
+  skip_unknown: bool = _flag(False, 'recommend: ignore items of --allow that are unknown')
+  cold_items: str = _flag('', 'recommend: file of items newer than the training, {"id": ..., "title": ...} per line')
+  platforms: tuple[str, ...] = _flag(('cpu', 'cuda', 'tpu'), 'export: platforms that the search is lowered for')
+  workdirs: tuple[str, ...] = _flag((), 'compare: the runs; the others are compared with the first')
+
+
+def define() -> None:
+  """Defines an absl flag for each option."""
+  for field in dataclasses.fields(Options):
+    meaning, default = field.metadata['meaning'], field.default
+    if isinstance(default, bool):
+      flags.DEFINE_bool(field.name, default, meaning)
+    elif isinstance(default, int):
+      flags.DEFINE_integer(field.name, default, meaning)
+    elif isinstance(default, tuple):
+      flags.DEFINE_list(field.name, list(default), meaning)
+    else:
+      flags.DEFINE_string(field.name, default, meaning)
+
+
+def read() -> Options:
+  """The options as they were given."""
+  values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Options)}
+  return Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

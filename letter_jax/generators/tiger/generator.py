@@ -1,0 +1,110 @@
+"""LETTER-TIGER: a T5 encoder-decoder over the tokens of semantic IDs (TIGER, Rajput et al. 2023; LETTER, section 3)."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from letter_jax import sharding
+from letter_jax.configuration import GeneratorConfig
+from letter_jax.data.dataset import Texts, Windows
+from letter_jax.decoding.user_search import Search
+from letter_jax.generators.tiger import weights
+from letter_jax.generators.tiger.search import search_items
+from letter_jax.generators.tiger.t5 import T5
+from letter_jax.generators.tiger.training import t5_program
+from letter_jax.semantic_ids.ids import PlacedIds
+from letter_jax.semantic_ids.vocabulary import FIRST_CODE, Vocabulary
+from letter_jax.system import artifacts
+from letter_jax.training import loop
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiger:
+  """The T5 generator (`generators.generator.Generator`)."""
+
+  config: GeneratorConfig
+  ids: PlacedIds
+  fully_sharded: bool = False
+
+  reads_texts: ClassVar[bool] = False
+
+  @classmethod
+  def for_training(
+    cls, config: GeneratorConfig, ids: PlacedIds, fully_sharded: bool, directory: pathlib.Path, texts: Texts | None
+  ) -> 'Tiger':
+    """A T5 to be trained; it needs nothing but its semantic IDs."""
+    return cls(config, ids, fully_sharded)
+
+  @classmethod
+  def for_search(cls, config: GeneratorConfig, ids: PlacedIds, fully_sharded: bool, directory: pathlib.Path) -> 'Tiger':
+    """A trained T5."""
+    return cls(config, ids, fully_sharded)
+
+  @classmethod
+  def check(cls, config: GeneratorConfig, has_texts: bool, levels: int, codebook_size: int) -> None:
+    """A T5 has nothing to check before training."""
+
+  @classmethod
+  def input_files(cls, config: GeneratorConfig) -> dict[str, pathlib.Path]:
+    """The weights that training starts from."""
+    return {'generator.initial_weights': pathlib.Path(config.initial_weights)} if config.initial_weights else {}
+
+  @functools.cached_property
+  def vocabulary(self) -> Vocabulary:
+    """Padding, end, and the codes."""
+    return self.ids.host.vocabulary()
+
+  @property
+  def model(self) -> T5:
+    """The Linen module."""
+    dtype = sharding.compute_dtype(self.config.compute_dtype, self.ids.mesh)
+    return T5(self.config.model, self.vocabulary.size, dtype)
+
+  def program(
+    self, data: Windows, validate: Callable[[Any], dict[str, float]], *, history_length: int, seed: int
+  ) -> loop.Program:
+    """Packed rows of histories, ranking-guided loss; `validate`: parameters -> metrics."""
+    layout = sharding.Layout(self.ids.mesh, self.config.partition, self.fully_sharded)
+    return t5_program(
+      self.config,
+      self.model,
+      self.vocabulary,
+      self.ids,
+      layout,
+      data,
+      validate,
+      history_length=history_length,
+      seed=seed,
+    )
+
+  def search(self) -> Search:
+    """The constrained search; it takes the parameters of the T5."""
+    return functools.partial(search_items, self.model, self.vocabulary, softmax=self.config.softmax)
+
+  def layout(self) -> sharding.Layout:
+    """Every device has the whole T5."""
+    return sharding.Layout(self.ids.mesh)
+
+  def whole_params(self, trained: dict) -> dict:
+    """All parameters are trained."""
+    return trained
+
+  @property
+  def longest_history(self) -> None:
+    """A T5 has relative positions: no limit."""
+    return None
+
+  @property
+  def sharded_search(self) -> bool:
+    """Every device searches for its own users."""
+    return False
+
+  def write_hugging_face(self, directory: pathlib.Path, trained: dict) -> dict[str, Any]:
+    """Writes `config.json` and `model.safetensors` for `T5ForConditionalGeneration`."""
+    artifacts.write_json(
+      directory / 'config.json', weights.hugging_face_config(self.config.model, self.vocabulary.size)
+    )
+    artifacts.write(directory / 'model.safetensors', lambda path: weights.write(path, trained, self.config.model))
+    return {'first_code': FIRST_CODE}

@@ -1,0 +1,191 @@
+"""The stage graph: what each stage reads, writes and depends on.
+
+A stage is a function of its settings, its input artifacts and the files from outside that its settings name.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from letter_jax import workdir as files
+from letter_jax.configuration import Config, flattened
+from letter_jax.data import sources
+from letter_jax.pipeline import stages
+
+# Settings that do not change results: how often something is logged or saved, how many users are decoded at once, how
+# arrays lie on the devices.
+WITHOUT_EFFECT = (
+  'partition',
+  'log_every_steps',
+  'checkpoint_every_steps',
+  'keep_checkpoints',
+  'evaluation.batch_size',
+  'text_embeddings.batch_size',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One step of the pipeline.
+
+  Attributes:
+    name: as in --stage.
+    inputs: stages whose results it reads.
+    settings: sections or keys of the config that it depends on.
+    outputs: files that later stages read, relative to its folder.
+    run: does the work; (config, workdir). Every process runs it, and process 0 writes.
+    files: config -> files from outside that it reads, by the config key that names them.
+    folder: under the workdir; the name, where empty.
+    identity: the outputs that later stages depend on; all, where empty.
+    alone: whether process 0 runs it by itself.
+    trainings: labels of the trainings whose checkpoints it writes.
+  """
+
+  name: str
+  inputs: tuple[str, ...]
+  settings: tuple[str, ...]
+  outputs: tuple[str, ...]
+  run: Callable[[Config, pathlib.Path], None]
+  files: Callable[[Config], dict[str, pathlib.Path]] = lambda config: {}
+  folder: str = ''
+  identity: tuple[str, ...] = ()
+  alone: bool = False
+  trainings: tuple[str, ...] = ()
+
+  def directory(self, workdir: pathlib.Path) -> pathlib.Path:
+    """Its folder."""
+    return workdir / (self.folder or self.name)
+
+  def settings_of(self, config: Config) -> dict[str, Any]:
+    """The settings that its results depend on, by dotted key."""
+    return {
+      key: value
+      for key, value in json_settings(config).items()
+      if any(key == prefix or key.startswith(f'{prefix}.') for prefix in self.settings)
+      and not key.endswith(WITHOUT_EFFECT)
+    }
+
+
+class Graph:
+  """The stages that a config needs, in order; a stage whose result is given from outside is not among them.
+
+  Attributes:
+    stages: in an order in which they can run.
+  """
+
+  def __init__(self, config: Config):
+    self.stages = _stages(config)
+    self._by_name = {stage.name: stage for stage in self.stages}
+
+  def __iter__(self):
+    return iter(self.stages)
+
+  def __contains__(self, name: str) -> bool:
+    return name in self._by_name
+
+  def __getitem__(self, name: str) -> Stage:
+    return self._by_name[name]
+
+  def ancestors(self, stage: Stage) -> set[str]:
+    """Names of all stages whose results a stage depends on."""
+    return {name for direct in stage.inputs for name in (direct, *self.ancestors(self[direct]))}
+
+  def descendants(self, stage: Stage) -> list[Stage]:
+    """All stages that depend on the results of a stage, in order."""
+    return [later for later in self.stages if stage.name in self.ancestors(later)]
+
+
+def json_settings(config: Config) -> dict[str, Any]:
+  """All settings by dotted key, values as JSON gives them back."""
+  return {key: json.loads(json.dumps(value)) for key, value in flattened(dataclasses.asdict(config)).items()}
+
+
+def _stages(config: Config) -> list[Stage]:
+  learned_ids = not config.semantic_ids.path
+  data_settings = {'synthetic': ('seed', 'data.synthetic'), 'letter': ('data.name',), 'prepared': ()}.get(
+    config.data.source, ('data.name', 'data.preparation')
+  )
+  all_stages = [
+    Stage(
+      'dataset',
+      (),
+      ('data.source', *data_settings),
+      ('tfds', 'lengths.npy', 'summary.json'),
+      stages.dataset,
+      lambda config: sources.files(config.data),
+      identity=('summary.json',),
+      alone=True,
+    ),
+    Stage(
+      'text_embeddings',
+      ('dataset',),
+      ('seed', 'text_embeddings'),
+      (files.EMBEDDINGS, files.EMBEDDING_IDS),
+      stages.text_embeddings,
+      stages.text_embeddings_files,
+      alone=True,
+    ),
+    Stage(
+      'collaborative',
+      ('dataset',),
+      ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim'),
+      (files.EMBEDDINGS, files.EMBEDDING_IDS, files.METRICS, files.RANKS),
+      stages.collaborative,
+      lambda config: stages.given_rows_files('collaborative.path', config.collaborative.path),
+      trainings=('sasrec', 'lightgcn'),
+    ),
+    Stage(
+      'tokenizer',
+      ('text_embeddings', 'collaborative'),
+      ('seed', 'tokenizer'),
+      (files.BEST_VALIDATION, files.INPUT_SCALE),
+      stages.tokenizer,
+      trainings=('tokenizer',),
+    ),
+    Stage(
+      'semantic_ids',
+      ('tokenizer',) if learned_ids else ('dataset',),
+      ('seed', 'semantic_ids'),
+      (files.CODES, files.CODES_TABLE, files.INDEX, files.IDS_REPORT),
+      stages.semantic_ids,
+      stages.semantic_ids_files,
+    ),
+    Stage(
+      'generator',
+      ('dataset', 'semantic_ids'),
+      ('seed', 'data.history_length', 'data.window_users', 'generator'),
+      (files.DESCRIPTION,),
+      stages.generator,
+      stages.generator_files,
+      trainings=('generator',),
+    ),
+    Stage(
+      'evaluate',
+      ('dataset', 'collaborative', 'semantic_ids', 'generator'),
+      ('data.history_length', 'evaluation'),
+      (files.METRICS, files.PREDICTIONS, files.RANKS),
+      stages.evaluate,
+      folder='evaluation',
+    ),
+    Stage(
+      'report',
+      (
+        'collaborative',
+        *(('text_embeddings', 'tokenizer') if learned_ids else ()),
+        'semantic_ids',
+        'generator',
+        'evaluate',
+      ),
+      ('seed',),
+      (f'../{files.REPORT}',),
+      stages.report,
+      alone=True,
+    ),
+  ]
+  unneeded = () if learned_ids else ('text_embeddings', 'tokenizer')
+  return [stage for stage in all_stages if stage.name not in unneeded]
+
+
+STAGES = tuple(stage.name for stage in _stages(Config()))

@@ -1,0 +1,115 @@
+"""A finished run, as the pages need it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from letter_jax.configuration import Config, flattened
+from letter_jax.data import splits
+from letter_jax.evaluation import popularity, ranks
+from letter_jax.generators.generator import NAMES as GENERATOR_NAMES
+from letter_jax.system.errors import InputError
+from letter_jax.workdir import REDO_EVALUATION, Workdir
+
+BASELINE_NAMES = {'sasrec': 'SASRec', 'lightgcn': 'LightGCN', 'popularity': 'popularity'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+  """A run whose evaluation is complete.
+
+  Attributes:
+    summary: `dataset/summary.json`.
+    item_names, texts: of all items, each None where the source has none.
+    examples: the test example of every user.
+    lengths_U: int64, number of items before it, as far as they are kept (`config.data.window_users`).
+    counts_N: int64 [items], training interactions of each item.
+    metrics: `evaluation/metrics.json`.
+    ranks: model -> int32 [3, users] (`evaluation/ranks.py`).
+    codes_NxL: int32, the semantic IDs.
+    ids: `semantic_ids/report.json`.
+  """
+
+  config: Config
+  workdir: Workdir
+  summary: dict[str, Any]
+  item_names: tuple[str, ...] | None
+  texts: tuple[dict[str, str], ...] | None
+  examples: splits.Examples
+  lengths_U: np.ndarray
+  counts_N: np.ndarray
+  metrics: dict[str, Any]
+  ranks: dict[str, np.ndarray]
+  codes_NxL: np.ndarray
+  ids: dict[str, Any]
+
+  @property
+  def generator_name(self) -> str:
+    """Such as 'LETTER-TIGER'."""
+    return GENERATOR_NAMES[self.config.generator.architecture]
+
+  def model_names(self) -> dict[str, str]:
+    """Key in `ranks` -> name on the page, of the models with results, the generator first."""
+    return {
+      ranks.GENERATOR: self.generator_name,
+      **{key: name for key, name in BASELINE_NAMES.items() if key in self.metrics['baselines']},
+    }
+
+  def test_metrics(self, model: str) -> dict[str, float]:
+    """Metric -> value on the test users, of a key of `model_names`."""
+    return self.metrics['test'] if model == ranks.GENERATOR else self.metrics['baselines'][model]['test']
+
+  def title(self, item: int) -> str:
+    """The name that a reader knows an item by: title, else raw id, else row number."""
+    title = self.texts[item]['title'] if self.texts else ''
+    name = self.item_names[item] if self.item_names else ''
+    return title or name or f'item {item}'
+
+
+def read_finished(config: Config, workdir: Workdir) -> Finished:
+  """Reads all of it; InputError where the evaluation is not complete or a file is damaged."""
+  metrics = workdir.read_metrics()
+  data = workdir.read_interactions(config.data)
+  counts_N, recent = popularity.training_counts(data), data.recent()
+  examples = splits.test_examples(recent, config.data.history_length)
+  test_ranks = workdir.read_ranks()
+  for model, ranks_3xU in test_ranks.items():
+    if ranks_3xU.shape[1] != len(examples):
+      raise InputError(
+        f'{workdir}/evaluation has the ranks of {ranks_3xU.shape[1]} users ({model}) where the data set '
+        f'has {len(examples)}; {REDO_EVALUATION}'
+      )
+  return Finished(
+    config,
+    workdir,
+    workdir.read_summary(),
+    *workdir.read_items(),
+    examples,
+    recent.lengths - 1,
+    counts_N,
+    metrics,
+    test_ranks,
+    workdir.read_semantic_ids().codes_NxL,
+    workdir.read_ids_report(),
+  )
+
+
+def duration(seconds: float | None) -> str:
+  """In words: '4 s', '2 min 05 s', '1 h 10 min'."""
+  if seconds is None:
+    return '–'
+  if seconds < 60:
+    return f'{seconds:.1f} s'
+  minutes, rest = divmod(round(seconds), 60)
+  return f'{minutes} min {rest:02} s' if minutes < 60 else f'{minutes // 60} h {minutes % 60:02} min'
+
+
+def settings(config: Mapping) -> dict[str, Any]:
+  """A config's values by dotted key, lists as tuples."""
+  return {key: _frozen(value) for key, value in flattened(config).items()}
+
+
+def _frozen(value: Any) -> Any:
+  return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

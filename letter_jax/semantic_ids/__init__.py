@@ -1,0 +1,1 @@
+"""Semantic IDs: the codes of a catalogue's items, their trie, their tokens, and their table on disk."""

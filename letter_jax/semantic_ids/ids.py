@@ -1,0 +1,130 @@
+"""Semantic IDs of a catalogue: the codes of every item, where they are stored, and what models derive from them.
+
+A semantic ID belongs to a raw id, the id of the item in the source of the data. Row numbers are valid within one run
+only. On disk the codes are therefore stored together with the raw ids, as a CSV table (`id,code_1,...,code_L`) that
+any later run can match to its own catalogue.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from letter_jax import sharding
+from letter_jax.data import letter_format
+from letter_jax.data.matching import match
+from letter_jax.semantic_ids import item_trie, table
+from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.semantic_ids.table import TABLE
+from letter_jax.semantic_ids.vocabulary import FIRST_CODE, Vocabulary
+from letter_jax.system import artifacts
+from letter_jax.system.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SemanticIds:
+  """The semantic IDs of N items, row i for item i.
+
+  Attributes:
+    codes_NxL: int32 [N, L], codes in 0 .. K - 1.
+    codebook_size: K, codes per level.
+  """
+
+  codes_NxL: np.ndarray
+  codebook_size: int
+
+  def __post_init__(self) -> None:
+    codes = self.codes_NxL
+    if codes.ndim != 2 or 0 in codes.shape or not np.issubdtype(codes.dtype, np.integer):
+      raise InputError(f'semantic IDs are {codes.dtype} {list(codes.shape)}; expected integers [items, levels]')
+    if codes.min() < 0 or codes.max() >= self.codebook_size:
+      raise InputError(
+        f'semantic IDs have codes from {codes.min()} to {codes.max()}; expected 0 to {self.codebook_size - 1}'
+      )
+    object.__setattr__(self, 'codes_NxL', codes.astype(np.int32, copy=False))
+
+  def __len__(self) -> int:
+    return len(self.codes_NxL)
+
+  @property
+  def levels(self) -> int:
+    """L, codes per item."""
+    return self.codes_NxL.shape[1]
+
+  @functools.cached_property
+  def trie(self) -> ItemTrie:
+    """The catalogue as a trie in host memory, built on first use."""
+    return item_trie.build_on_host(self.codes_NxL)
+
+  def vocabulary(self, first_code: int = FIRST_CODE) -> Vocabulary:
+    """The tokens of a model that has `first_code` tokens before the codes."""
+    return Vocabulary(self.levels, self.codebook_size, first_code)
+
+  def place(self, mesh: jax.sharding.Mesh) -> 'PlacedIds':
+    """Codes and trie on every device of the mesh, once; only their shapes on a mesh that is planned for."""
+    codes_NxL, trie = sharding.put((self.codes_NxL, self.trie), sharding.replicated(mesh))
+    return PlacedIds(self, mesh, codes_NxL, trie)
+
+  def write(self, directory: pathlib.Path, raw_ids: Sequence[str]) -> None:
+    """Writes the table with raw ids, and `index.json` in LETTER's format (positions), into `directory`."""
+
+    table.write(directory / TABLE, raw_ids, self.codes_NxL)
+    artifacts.write(directory / 'index.json', lambda path: letter_format.write_index(path, self.codes_NxL))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PlacedIds:
+  """Semantic IDs on the devices of a mesh: the one copy that training and search share.
+
+  Attributes:
+    host: the same in host memory.
+    codes_NxL: int32, replicated.
+    trie: replicated.
+  """
+
+  host: SemanticIds
+  mesh: jax.sharding.Mesh
+  codes_NxL: jax.Array
+  trie: ItemTrie
+
+  @functools.cached_property
+  def nodes_NxL(self) -> jax.Array:
+    """int32 [N, L], nodes of levels 0 .. L - 1 that lead to each item, for `catalogue_loss`; placed on first use."""
+    return sharding.put(item_trie.nodes_of_items(self.host.trie), sharding.replicated(self.mesh))
+
+  def loss_arrays(self, softmax: str) -> tuple:
+    """What a loss reads: codes alone, or with the softmax over the catalogue (codes, nodes, trie)."""
+    return (self.codes_NxL, self.nodes_NxL, self.trie) if softmax == 'catalogue' else (self.codes_NxL,)
+
+
+def read_given(path: pathlib.Path, raw_ids: Sequence[str] | None, num_items: int) -> tuple[SemanticIds, bool]:
+  """Semantic IDs from outside the run: a table with raw ids, or LETTER's `index.json`.
+
+  A table is matched by raw id. So is an `index.json` with a table of the same codes next to it, as a run writes them.
+  An `index.json` alone is taken by position.
+
+  Args:
+    raw_ids: of the catalogue, in its order; None where the data has no ids of its own: then they are '0', '1', ...
+    num_items: N.
+
+  Returns:
+    the IDs, in the order of the catalogue, and whether they were matched by raw id.
+
+  Raises:
+    InputError: a file that is missing or damaged, or made for a different catalogue.
+  """
+  table_path = path if path.suffix == '.csv' else path.with_name(TABLE)
+  matched = path.suffix == '.csv' or table_path.is_file()
+  if not matched:
+    codes_NxL = letter_format.read_index(path, num_items)
+  else:
+    ids, codes_MxL = table.read(table_path)
+    if path != table_path:
+      index_MxL = letter_format.read_index(path, len(ids))
+      if not np.array_equal(index_MxL, codes_MxL):
+        raise InputError(f'{path} has other codes than {table_path}; expected the same, or no {TABLE} next to it')
+    codes_NxL = codes_MxL[match(raw_ids, ids, num_items, table_path)]
+  return SemanticIds(codes_NxL, int(codes_NxL.max()) + 1), matched

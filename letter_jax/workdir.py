@@ -1,0 +1,272 @@
+"""A workdir: the folder of one run. The only module that knows the names of its files, and how each is read.
+
+    WORKDIR/dataset/          tables (TFDS, ArrayRecord), lengths.npy, summary.json
+    WORKDIR/text_embeddings/  embeddings.npy and embeddings.ids.json; tf_idf.npz, where the rows are TF-IDF
+    WORKDIR/collaborative/    embeddings.npy and embeddings.ids.json; metrics.json, ranks.npz; checkpoints
+    WORKDIR/tokenizer/        input_scale.npz, best_validation.json; checkpoints
+    WORKDIR/semantic_ids/     semantic_ids.npy, semantic_ids.csv (with raw ids), index.json, report.json; and, of IDs
+                              learned here, latents.npy and codebooks.npy
+    WORKDIR/generator/        generator.json; tokenizer/, where the text tokenizer is made here; checkpoints
+    WORKDIR/evaluation/       metrics.json, predictions.jsonl, ranks.npz
+    WORKDIR/report.html, plan.json, export/
+
+Each stage's folder also has `stage.json`, its record (`pipeline/record.py`), and, where it trains, `metrics.jsonl` and
+`tensorboard/`.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from letter_jax.configuration import Config, DataConfig, from_config_dict
+from letter_jax.data import matching, store
+from letter_jax.data.dataset import Windows
+from letter_jax.evaluation import ranks
+from letter_jax.semantic_ids.table import TABLE
+from letter_jax.system import artifacts
+from letter_jax.system.errors import InputError
+
+if TYPE_CHECKING:
+  from letter_jax.semantic_ids.ids import SemanticIds
+
+EMBEDDINGS, EMBEDDING_IDS = 'embeddings.npy', 'embeddings.ids.json'
+PROJECTION = 'tf_idf.npz'
+METRICS, RANKS, PREDICTIONS, TRAINING_LOG = 'metrics.json', ranks.FILE, 'predictions.jsonl', 'metrics.jsonl'
+INPUT_SCALE, BEST_VALIDATION = 'input_scale.npz', 'best_validation.json'
+CODES, CODES_TABLE, INDEX, IDS_REPORT = 'semantic_ids.npy', TABLE, 'index.json', 'report.json'
+LATENTS, CODEBOOKS = 'latents.npy', 'codebooks.npy'
+DESCRIPTION = 'generator.json'
+REPORT, PLAN, EXPORT = 'report.html', 'plan.json', 'export'
+RECORD = 'stage.json'
+
+REDO_EVALUATION = 'run again with --stage=evaluate --overwrite'
+
+# Metric name -> (epoch, value), float64 [points] each.
+Curves = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoredGenerator:
+  """A trained generator.
+
+  Attributes:
+    params: the trained parameters, float32: all parameters of `generators.tiger.t5.T5`; of a language model with a
+      frozen base the adapters and new rows (`Generator.whole_params` adds the base).
+    config: the configuration of its run; `config.generator` has the sizes.
+    semantic_ids: the semantic IDs that it generates.
+    step: optimizer step of the parameters.
+    validation: the metrics that selected them, such as {'ndcg@10': ...}.
+  """
+
+  params: Any
+  config: Config
+  semantic_ids: 'SemanticIds'
+  step: int
+  validation: dict[str, float]
+
+
+class Workdir:
+  """Typed paths and readers of one run's folder.
+
+  Attributes:
+    root: the folder.
+  """
+
+  def __init__(self, root: str | os.PathLike):
+    self.root = pathlib.Path(root)
+
+  def __str__(self) -> str:
+    return str(self.root)
+
+  def _folder(name: str) -> property:  # type: ignore[misc]
+    return property(lambda self: self.root / name, doc=f'The folder of the stage that writes {name}/.')
+
+  dataset = _folder('dataset')
+  text_embeddings = _folder('text_embeddings')
+  collaborative = _folder('collaborative')
+  tokenizer = _folder('tokenizer')
+  semantic_ids = _folder('semantic_ids')
+  generator = _folder('generator')
+  evaluation = _folder('evaluation')
+  report = _folder(REPORT)
+  plan = _folder(PLAN)
+  export = _folder(EXPORT)
+
+  def read_interactions(self, config: DataConfig, part: tuple[int, int] = (0, 1)) -> Windows:
+    """All interactions, in memory or as a stream of windows of users (`config.window_users`).
+
+    Args:
+      part: this process' share of each window, and the number of shares.
+    """
+    if not config.window_users:
+      return store.load_interactions(self.dataset)
+    # Validation and test targets are kept in addition to the history.
+    return store.StreamedInteractions(self.dataset, config.window_users, config.history_length + 2, *part)
+
+  def read_summary(self) -> dict[str, Any]:
+    """`dataset/summary.json`."""
+    return store.load_summary(self.dataset)
+
+  def read_items(self) -> tuple[tuple[str, ...] | None, tuple[dict[str, str], ...] | None]:
+    """Raw ids and texts of all items, each None where the source has none."""
+    return store.load_items(self.dataset)
+
+  def read_raw_ids(self) -> tuple[str, ...]:
+    """Raw ids of all items; '0', '1', ... where the source has no ids of its own."""
+    names, _ = self.read_items()
+    return names or tuple(map(str, range(self.read_summary()['items'])))
+
+  def read_rows(self, folder: pathlib.Path, mmap: bool = False) -> np.ndarray:
+    """float32 [items, D], the rows of `text_embeddings` or `collaborative`."""
+    return np.load(folder / EMBEDDINGS, mmap_mode='r' if mmap else None, allow_pickle=False)
+
+  def has_rows(self, folder: pathlib.Path) -> bool:
+    """Whether `read_rows` has something to read."""
+    return (folder / EMBEDDINGS).exists()
+
+  def write_rows(self, folder: pathlib.Path, rows: np.ndarray, raw_ids: Sequence[str]) -> None:
+    """Writes embedding rows together with the raw ids of their items, so that they can be given to another run."""
+    matching.write_rows(folder / EMBEDDINGS, rows, raw_ids)
+
+  def has_semantic_ids(self) -> bool:
+    """Whether semantic IDs have been written."""
+    return (self.semantic_ids / IDS_REPORT).exists() and (self.semantic_ids / CODES).exists()
+
+  def read_semantic_ids(self) -> 'SemanticIds':
+    """The semantic IDs; InputError where there are none or they are damaged."""
+    from letter_jax.semantic_ids.ids import SemanticIds
+
+    path = self.semantic_ids / CODES
+    try:
+      codes_NxL = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+      raise InputError(f'{path} cannot be read ({error}); expected the output of the stage semantic_ids') from error
+    return SemanticIds(codes_NxL, self.read_ids_report()['codebook_size'])
+
+  def read_ids_report(self) -> dict[str, Any]:
+    """`semantic_ids/report.json`: codebook size, use of the codes, collisions and what was done about them."""
+    return read_json(self.semantic_ids / IDS_REPORT)
+
+  def write_semantic_ids(self, ids: 'SemanticIds', report: dict[str, Any]) -> None:
+    """Writes the codes, their table with raw ids, LETTER's index, and the report."""
+    artifacts.write_npy(self.semantic_ids / CODES, ids.codes_NxL)
+    ids.write(self.semantic_ids, self.read_raw_ids())
+    artifacts.write_json(self.semantic_ids / IDS_REPORT, {**report, 'codebook_size': ids.codebook_size})
+
+  def read_tokenizer_validation(self) -> dict[str, float]:
+    """Metrics of the tokenizer's best validation; empty where no tokenizer was trained."""
+    path = self.tokenizer / BEST_VALIDATION
+    return read_json(path) if path.exists() else {}
+
+  def read_generator_config(self) -> Config:
+    """The configuration of the generator's run; InputError where the stage has not begun."""
+    path = self.generator / DESCRIPTION
+    try:
+      return from_config_dict(json.loads(path.read_text(encoding='utf-8'))['config'])
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+      raise InputError(
+        f'{self.root} has no generator to restore ({error}); expected a workdir whose generator stage has run'
+      ) from error
+
+  def restore_generator(self, layout=None) -> RestoredGenerator:
+    """The parameters of the best validation so far, of a finished or a running training.
+
+    Args:
+      layout: a `sharding.Layout`; by default everything is on the default device.
+
+    Raises:
+      InputError: the folder has no generator checkpoint, or none that can be read.
+    """
+    from letter_jax.sharding import on_one_device
+    from letter_jax.training.checkpoints import folder, read_best
+
+    config = self.read_generator_config()
+    params, progress = read_best(folder(config.checkpoints, self.generator, 'generator'), layout or on_one_device())
+    return RestoredGenerator(params, config, self.read_semantic_ids(), progress.step, progress.best_metrics)
+
+  def read_collaborative_metrics(self) -> dict[str, dict]:
+    """Model -> {'validation': metrics, 'test': metrics} of the models trained by the stage collaborative."""
+    return read_json(self.collaborative / METRICS)
+
+  def read_metrics(self) -> dict[str, Any]:
+    """`evaluation/metrics.json`; InputError that names the workdir where it does not exist."""
+    path = self.evaluation / METRICS
+    if not path.exists():
+      raise InputError(
+        f'{self.root} has no evaluation/{METRICS}; expected the workdir of a run whose evaluation is complete'
+      )
+    return read_json(path)
+
+  def read_ranks(self) -> dict[str, np.ndarray]:
+    """Model -> int32 [3, users], the rank of every test user's target (`evaluation/ranks.py`)."""
+    return ranks.read(self.evaluation / RANKS)
+
+  def read_predictions(self) -> Iterator[dict[str, Any]]:
+    """The lines of `evaluation/predictions.jsonl`, one at a time, users in the order of the data set."""
+    path = self.evaluation / PREDICTIONS
+    try:
+      with path.open(encoding='utf-8') as file:
+        yield from map(json.loads, file)
+    except (OSError, ValueError) as error:
+      raise InputError(f'{path} cannot be read ({error}); {REDO_EVALUATION}') from error
+
+  def read_records(self) -> dict[str, dict[str, Any]]:
+    """Folder -> record of each stage that has one, in pipeline order: 'seconds', 'machine', 'settings', ..."""
+    folders = (
+      self.dataset,
+      self.text_embeddings,
+      self.collaborative,
+      self.tokenizer,
+      self.semantic_ids,
+      self.generator,
+      self.evaluation,
+    )
+    return {folder.name: read_json(folder / RECORD) for folder in folders if (folder / RECORD).exists()}
+
+
+def read_training_log(folder: pathlib.Path) -> dict[str, Curves] | None:
+  """{'train': curves, 'validation': curves} of a stage's `metrics.jsonl`; None where nothing was trained."""
+  path = folder / TRAINING_LOG
+  if not path.exists():
+    return None
+  points: dict[str, dict[str, list[tuple[float, float]]]] = {'train': {}, 'validation': {}}
+  for row, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    try:
+      values = json.loads(line)
+      kind, epoch = values.pop('kind'), values.pop('epoch')
+      del values['step']
+      for name, value in values.items():
+        points[kind].setdefault(name, []).append((float(epoch), float(value)))
+    except (ValueError, KeyError, TypeError) as error:
+      raise InputError(
+        f'{path}:{row} cannot be read ({error}); expected a line of metrics as training writes it'
+      ) from error
+  return {
+    kind: {name: tuple(np.array(pairs, np.float64).T) for name, pairs in curves.items()}
+    for kind, curves in points.items()
+  }
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """The content of a JSON file of a workdir; InputError where it does not exist or is damaged."""
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise InputError(f'{path} cannot be read ({error}); expected the output of the stage of that folder') from error
+
+
+def restore_generator(workdir: str | os.PathLike, layout=None) -> RestoredGenerator:
+  """The best generator of a finished or running `--workdir`: parameters, configuration, semantic IDs.
+
+  Args:
+    layout: a `sharding.Layout` for the parameters; by default they are on the default device.
+
+  Raises:
+    InputError: the folder has no generator checkpoint, or none that can be read.
+  """
+  return Workdir(workdir).restore_generator(layout)

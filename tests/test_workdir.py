@@ -1,0 +1,63 @@
+"""What a workdir gives back."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import letter_jax
+from letter_jax.configuration import Config
+from letter_jax.system.errors import InputError
+from tests.small_data import tiny_generator_config
+from tests.training.test_checkpoints import (  # noqa: F401, saved is a fixture
+  assert_equal,
+  empty,
+  halve,
+  one_line,
+  progress,
+  saved,
+  state,
+)
+
+
+@pytest.fixture
+def workdir(tmp_path, saved):
+  """As the generator's stage leaves it."""
+  shutil.copytree(saved, tmp_path / 'generator' / 'checkpoints')
+  (tmp_path / 'generator' / 'generator.json').write_text(
+    json.dumps({'config': dataclasses.asdict(tiny_generator_config())})
+  )
+  (tmp_path / 'semantic_ids').mkdir()
+  np.save(tmp_path / 'semantic_ids' / 'semantic_ids.npy', np.arange(12, dtype=np.int32).reshape(4, 3))
+  (tmp_path / 'semantic_ids' / 'report.json').write_text('{"codebook_size": 16}')
+  return tmp_path
+
+
+def test_a_generator_is_restored_with_all_that_belongs_to_it(workdir):
+  restored = letter_jax.restore_generator(str(workdir))
+  assert_equal(restored.params, state(7)['params'])
+  assert isinstance(restored.config, Config) and restored.config == tiny_generator_config()
+  np.testing.assert_array_equal(restored.semantic_ids.codes_NxL, np.arange(12).reshape(4, 3))
+  assert (restored.semantic_ids.codebook_size, restored.step, restored.validation) == (16, 7, progress(7).best_metrics)
+
+
+@pytest.mark.parametrize(
+  'missing',
+  ['generator/generator.json', 'semantic_ids/semantic_ids.npy', 'generator/checkpoints/best', 'generator/checkpoints'],
+)
+def test_a_workdir_without_a_generator_is_an_input_error(workdir, missing):
+  path = workdir / missing
+  shutil.rmtree(path) if path.is_dir() else path.unlink()
+  with pytest.raises(InputError) as caught:
+    letter_jax.restore_generator(workdir)
+  assert str(workdir) in one_line(caught)
+
+
+@pytest.mark.parametrize('damage', [empty, halve])
+def test_a_generator_whose_checkpoint_is_damaged_is_an_input_error(workdir, damage):
+  damage(workdir / 'generator' / 'checkpoints' / 'best')
+  with pytest.raises(InputError) as caught:
+    letter_jax.restore_generator(workdir)
+  assert str(workdir) in one_line(caught)
