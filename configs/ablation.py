@@ -1,13 +1,14 @@
-"""What each of LETTER's forces gives: the ablation of the paper's section 4.3, one command.
+"""The contribution of each of LETTER's components: the ablation of the paper's section 4.3 in one command.
 
-    python -m letter_jax.main --config=configs/ablation.py:synthetic --workdir=workdirs/ablation
-    python -m letter_jax.main --config=configs/ablation.py:scientific --config.data.path=FOLDER --workdir=DIR
+    python -m letter_jax.main --config=ablation:synthetic --workdir=workdirs/ablation
+    python -m letter_jax.main --config=ablation:scientific --config.data.path=FOLDER --workdir=DIR
 
 Five runs that differ in the tokenizer's collaborative alignment (alpha) and diversity (beta) and in the temperature of
-the ranking-guided loss (tau). They share what does not: data, text embeddings, SASRec; the last two also the tokenizer.
-Scientific took 26 minutes of one core of an AMD EPYC (family 26, AVX-512); Recall@10 / NDCG@10 from .0855 to .0903 and
-from .0526 to .0542, differences that the README's results show to be those of chance.
-WORKDIR/compare.html has them beside each other, with paired differences. Any sweep is written like this one.
+the ranking-guided loss (tau). They share every stage that does not depend on these: data, text embeddings and SASRec;
+the last two also share the tokenizer. Scientific took 26 minutes on one core of an AMD EPYC (family 26, AVX-512);
+Recall@10 is between .0855 and .0903 and NDCG@10 between .0526 and .0542. As docs/results.md shows, these differences
+are within noise, except that the sharper loss lowers Recall@10. WORKDIR/compare.html compares the runs, with paired
+differences. Write any other sweep in the same way.
 """
 
 import pathlib
@@ -29,13 +30,13 @@ def get_config(name: str = 'synthetic'):
   if name == 'synthetic':
     config = _recipe('quickstart')
   elif name == 'scientific':
-    # A third of the recipe's tokenizer and of its generator.
+    # About a third of the recipe's epochs for tokenizer and generator.
     config = _recipe('letter_tiger', name)
     config.tokenizer.training.epochs = 300
     config.generator.training.epochs = 8
     config.generator.training.evaluate_every_epochs = 2
   else:
-    raise InputError(f'configs/ablation.py:{name} is no data set; expected synthetic or scientific after the colon')
+    raise InputError(f'--config=ablation:{name} is not valid; expected synthetic or scientific after the colon')
   config.sweep = SWEEP
   return config
 

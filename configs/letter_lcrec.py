@@ -1,17 +1,17 @@
-"""LETTER-LC-Rec: a language model with LoRA that speaks semantic IDs.
+"""LETTER-LC-Rec: a language model with LoRA that writes semantic IDs.
 
-    python -m letter_jax.main --config=configs/letter_lcrec.py:beauty --config.data.path=FOLDER \
+    python -m letter_jax.main --config=letter_lcrec:beauty --config.data.path=FOLDER \
         --config.generator.base=BASE --workdir=DIR
 
-BASE is the Hugging Face folder of a LLaMA, Qwen2 or Qwen3; everything before the generator is letter_tiger.py's. Not
-measured here with a base: no weights could be fetched. `DATASET_tiny` trains a small LLaMA from nothing, with a
-tokenizer made of the items' texts; `tiny` does so on the built-in store. Measured with seed 42 on two cores of an AMD
-EPYC (family 26, AVX-512), shared with other work; test Recall@10 / NDCG@10:
+BASE is the Hugging Face folder of a LLaMA, Qwen2 or Qwen3; everything before the generator is as in letter_tiger.py. It
+was not measured with a base, because no weights could be downloaded. `DATASET_tiny` trains a small LLaMA from scratch,
+with a tokenizer trained on the items' texts; `tiny` does so on the built-in store. Measured with seed 42 on two cores
+of an AMD EPYC (family 26, AVX-512), shared with other work; test Recall@10 / NDCG@10:
 
     tiny               LETTER-LC-Rec .2107 / .1134   SASRec .2368 / .1417   popularity .0365 / .0184
-        8 min, 6 of them the generator's 4 epochs
+        8 min, of which 6 for the generator's 4 epochs
     scientific_tiny    LETTER-LC-Rec .0848 / .0539   SASRec .0938 / .0643   popularity .0231 / .0162
-        47 min, 42 of them the generator's 16 epochs (best of the validation at the last)
+        47 min, of which 42 for the generator's 16 epochs (best validation result at the last)
 """
 
 import pathlib
@@ -20,7 +20,7 @@ import runpy
 from letter_jax.system.errors import InputError
 
 NAMES = ('beauty', 'instruments', 'scientific', 'yelp')
-# Stacked over layers; adapters are split like the kernels that they stand beside.
+# Stacked over layers; adapters are split like the kernels that they adapt.
 PARTITION = (
   ('(embedding|new_embedding|new_head)', ('model', 'data')),
   ('head', ('data', 'model')),
@@ -35,17 +35,17 @@ PARTITION = (
 
 def get_config(name: str = ''):
   if name == 'tiny':
-    return _from_nothing(_recipe('quickstart'))
+    return _from_scratch(_recipe('quickstart'))
   data, tiny = name.removesuffix('_tiny'), name.endswith('_tiny')
   if data not in NAMES:
     raise InputError(
-      f'configs/letter_lcrec.py:{name} is no data set; expected tiny, DATASET or DATASET_tiny after the '
+      f'--config=letter_lcrec:{name} is not valid; expected tiny, DATASET or DATASET_tiny after the '
       f'colon, where DATASET is {", ".join(NAMES)}'
     )
   config = _recipe('letter_tiger', data)
   generator, training = config.generator, config.generator.training
   if tiny:
-    _from_nothing(config)
+    _from_scratch(config)
     training.epochs = 16
     training.evaluate_every_epochs = 2
     return config
@@ -59,7 +59,7 @@ def get_config(name: str = ''):
 
 
 def _recipe(name: str, *argument: str):
-  """LETTER-TIGER's, for what comes before the generator, and what all language models here have."""
+  """The recipe of LETTER-TIGER for the stages before the generator, and the settings that all language models share."""
   config = runpy.run_path(str(pathlib.Path(__file__).with_name(f'{name}.py')))['get_config'](*argument)
   config.generator.architecture = 'llama'
   config.generator.partition = PARTITION
@@ -71,7 +71,7 @@ def _recipe(name: str, *argument: str):
   return config
 
 
-def _from_nothing(config):
+def _from_scratch(config):
   generator = config.generator
   generator.softmax = 'catalogue'
   generator.lora.rank = 0

@@ -1,37 +1,37 @@
-"""LETTER-TIGER on data in LETTER's format, or on two CSV files of one's own (`letter_tiger.py:csv`).
+"""LETTER-TIGER on data in LETTER's format, or on two CSV files of your own (`letter_tiger:csv`).
 
-    python -m letter_jax.main --config=configs/letter_tiger.py:scientific --config.data.path=FOLDER --workdir=DIR
+    python -m letter_jax.main --config=letter_tiger:scientific --config.data.path=FOLDER --workdir=DIR
 
-Measured with seed 42 on one core of an AMD EPYC that other work shared; test Recall@10 / NDCG@10:
+Measured with seed 42 on one core of an AMD EPYC, shared with other work; test Recall@10 / NDCG@10:
 
-    scientific, from its text on       LETTER-TIGER .0889 / .0599   SASRec .0938 / .0643   popularity .0231 / .0162
-        family 26 (AVX-512): SASRec 47 s, tokenizer 3.5 min, generator 15 min (best of the validation at its last epoch)
+    scientific, everything made here   LETTER-TIGER .0889 / .0599   SASRec .0938 / .0643   popularity .0231 / .0162
+        family 26 (AVX-512): SASRec 47 s, tokenizer 3.5 min, generator 15 min (best validation result at its last epoch)
     beauty, official semantic IDs      LETTER-TIGER .0645 / .0338   SASRec .0828 / .0416   popularity .0113 / .0053
-        family 25 (AVX2): SASRec 13 min (epoch 35 of 60), generator 19 min (best of the validation at epoch 7 of 8)
+        family 25 (AVX2): SASRec 13 min (epoch 35 of 60), generator 19 min (best validation result at epoch 7 of 8)
 
-Data sets as the paper has them, from the owners' raw files instead of LETTER's folder:
+The paper's data sets from the owners' raw files instead of LETTER's folder:
 
     beauty   --config.data.source=amazon2014: category Beauty of 2014, reviews_Beauty_5.json.gz and meta_Beauty.json.gz;
              a user's reviews in time order, 5-core; 22,363 users, 12,101 items, 198,502 interactions
     yelp     reviews of 2019 (from 2019-01-01 until 2019-12-31, 0:00), 5-core, of the release of early 2020 that covers
-             the year: 30,431 users, 20,033 items, 316,354 interactions in the paper. The files are fetched by hand
-             (--config.data.path=FOLDER); later releases miss reviews that were withdrawn, so counts differ a little
+             the year: 30,431 users, 20,033 items, 316,354 interactions in the paper. Download the files by hand
+             (--config.data.path=FOLDER); later releases lack reviews that were withdrawn, so counts differ slightly
 
-With dropout 0.2 and 16 epochs Scientific has .0933 / .0563 (17 min), and a lower validation NDCG@10, .0718 for .0795.
-What differs from the paper's generator, and what each difference gives, is in the README's results;
-`letter_tiger_paper.py` has the paper's.
+With dropout 0.2 and 16 epochs, Scientific has .0933 / .0563 (17 min) and a lower validation NDCG@10, .0718 instead of
+.0795. docs/results.md lists the differences from the paper's generator and the effect of each; `letter_tiger_paper.py`
+is the paper's generator.
 """
 
 from letter_jax.configuration import default_config
 from letter_jax.system.errors import InputError
 
-# Epochs of the generator that three quarters of an hour of one CPU core gives.
+# Epochs of the generator that fit into three quarters of an hour on one CPU core.
 EPOCHS = {'scientific': 30, 'beauty': 8, 'instruments': 8, 'yelp': 6, 'csv': 8}
 
 
 def get_config(name: str = ''):
   if name not in EPOCHS:
-    raise InputError(f'configs/letter_tiger.py:{name} is no data set; expected {", ".join(EPOCHS)} after the colon')
+    raise InputError(f'--config=letter_tiger:{name} is not valid; expected {", ".join(EPOCHS)} after the colon')
   config = default_config()
   config.data.source = 'letter'
   config.data.name = name.capitalize()

@@ -1,6 +1,6 @@
 """LETTER-TIGER end to end on the built-in synthetic store: no download, a few minutes on a laptop.
 
-    python -m letter_jax.main --config=configs/quickstart.py --workdir=workdirs/quickstart
+    python -m letter_jax.main --config=quickstart --workdir=workdirs/quickstart
 
 Measured with seed 42 on two cores of an AMD EPYC (family 26, AVX-512), 1.5 minutes; test Recall@10 / NDCG@10:
 LETTER-TIGER .1850 / .0964, SASRec .2368 / .1417, popularity .0365 / .0184.

@@ -109,5 +109,5 @@ def test_a_language_model_wants_a_base_or_to_start_from_nothing():
   with pytest.raises(InputError, match="config.generator.base_dtype is 'int8' and nothing is frozen"):
     from_config_dict(config)
   for name in ('nowhere', 'beauty_', 'beauty_small'):
-    with pytest.raises(InputError, match=f'letter_lcrec.py:{name} is no data set'):
+    with pytest.raises(InputError, match=f'letter_lcrec:{name} is not valid'):
       recipe(name)
