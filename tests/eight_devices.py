@@ -77,7 +77,7 @@ ITEM_TEXTS = tuple({'title': f'number {item}', 'brand': '', 'categories': '', 'd
 
 
 @functools.cache
-def language_base() -> tuple[base_model.BaseModel, str]:
+def language_base() -> pathlib.Path:
   """A small LLaMA in a folder, whose widths divide by eight."""
   folder = pathlib.Path(tempfile.mkdtemp())
   tokenizer = TextTokenizer.train([text['title'] for text in ITEM_TEXTS], 264)

@@ -11,15 +11,14 @@ import letter_jax
 from letter_jax.configuration import Config
 from letter_jax.system.errors import InputError
 from tests.small_data import tiny_generator_config
-from tests.training.test_checkpoints import (  # noqa: F401, saved is a fixture
-  assert_equal,
-  empty,
-  halve,
-  one_line,
-  progress,
-  saved,
-  state,
-)
+from tests.training.test_checkpoints import assert_equal, empty, halve, one_line, progress, save, state
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('saved')
+  save(directory, [2, 4, 7])
+  return directory
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 import pytest
+from letter_jax.reporting.workdir import duration
 
 from letter_jax.data import store
 from letter_jax.evaluation import ranks
 from letter_jax.reporting import accuracy, item_space, page
 from letter_jax.reporting.report import write_report
-from letter_jax.reporting.workdir import duration
 from letter_jax.system.errors import InputError
 from tests.reporting.html_reader import Reader
 from tests.reporting.small_run import CODES, HOSTILE, ITEMS, LEVELS, USERS, add_tokenizer, write_run

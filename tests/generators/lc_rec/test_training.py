@@ -175,10 +175,8 @@ def test_an_int8_base_gives_nearly_the_same(tmp_path, base_folder):
     evaluator = building.evaluator(each, generator, ITEMS)
     found = evaluator.evaluate(generator.whole_params(trained), splits.test_examples(data(), 3), '')
     scores.append(np.take_along_axis(found.scores_UxK, np.argsort(found.items_UxK, axis=1), axis=1))
-  assert {
-    leaf.dtype
-    for leaf in jax.tree.leaves(frozen_params(generator.config, generator.base, generator.layout())['layers'])
-  } == {np.dtype('int8'), np.dtype('float32')}
+  frozen = frozen_params(generator.config, generator.base, generator.layout())
+  assert {leaf.dtype for leaf in jax.tree.leaves(frozen['layers'])} == {np.dtype('int8'), np.dtype('float32')}
   assert 0 < relative_error(scores[1], scores[0]) < 0.02
 
 
