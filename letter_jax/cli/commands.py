@@ -17,7 +17,7 @@ from typing import BinaryIO, TextIO
 from tqdm import tqdm
 
 from letter_jax.configuration import Config, MeshConfig
-from letter_jax.data import letter_format
+from letter_jax.data import index_format
 from letter_jax.pipeline import run as pipeline
 from letter_jax.reporting.results_table import GENERATORS
 from letter_jax.system import artifacts, machine, processes
@@ -211,7 +211,7 @@ def _export(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   pipeline.require_whole(workdir, 'semantic_ids', 'generator')
   generator, folder = TrainedGenerator.of_workdir(workdir, mesh), workdir / 'export'
   generator.require_beam(options.beam, len(generator.catalogue))
-  artifacts.write(folder / 'index.json', lambda path: letter_format.write_index(path, generator.catalogue.codes_NxL))
+  artifacts.write(folder / 'index.json', lambda path: index_format.write_index(path, generator.catalogue.codes_NxL))
   export.export_hugging_face(folder / 'hugging_face', generator)
   print(
     f'export: {GENERATORS[generator.config.generator.architecture]} for transformers, in {folder / "hugging_face"}',

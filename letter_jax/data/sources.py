@@ -30,7 +30,7 @@ def read_dataset(config: DataConfig, seed: int, downloads=None) -> Dataset:
   if config.source == 'letter':
     if not config.path:
       raise InputError("config.data.path is empty; expected a folder in LETTER's format (NAME.inter.json, ...)")
-    return letter_format.read_dataset(pathlib.Path(config.path), config.name)
+    return letter_format.read_letter_folder(pathlib.Path(config.path), config.name)
   from letter_jax.data.raw import read as dataset
 
   return dataset.read_dataset(config, downloads)

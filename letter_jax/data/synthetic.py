@@ -18,8 +18,7 @@ import numpy as np
 
 from letter_jax.configuration import SyntheticConfig
 from letter_jax.data import synthetic_vocabulary as words
-from letter_jax.data.dataset import Dataset, Interactions
-from letter_jax.data.letter_format import CATEGORY_SEPARATOR
+from letter_jax.data.dataset import CATEGORY_SEPARATOR, Dataset, Interactions
 
 MIN_LENGTH = 5
 MAX_LENGTH = 200

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from letter_jax.configuration import RAW_SOURCES, Config
-from letter_jax.data import letter_format, sources, splits, store
+from letter_jax.data import given_embeddings, index_format, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.evaluation import ranks
 from letter_jax.reporting.results_table import GENERATORS
@@ -83,7 +83,7 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
     raise InputError(f'config.evaluation.beam is {beam}; expected at least {min(20, items)}, as metrics go to rank 20')
   levels, codebook_size = model.levels, model.codebook_size
   if config.semantic_ids.path:
-    given = letter_format.read_index(pathlib.Path(config.semantic_ids.path), items)
+    given = index_format.read_index(pathlib.Path(config.semantic_ids.path), items)
     levels, codebook_size = given.shape[1], int(given.max()) + 1
   else:
     if config.semantic_ids.collisions == 'resolve' and items > model.codebook_size**model.levels:
@@ -92,7 +92,7 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
         f'{model.codebook_size} codes; expected larger config.tokenizer.model.codebook_size or levels'
       )
     if config.text_embeddings.path:
-      letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), items, 'text embeddings')
+      given_embeddings.read_embeddings(pathlib.Path(config.text_embeddings.path), items, 'text embeddings')
     if config.collaborative.path:
       dim = _given_collaborative(config, items).shape[1]
       if dim != model.latent_dim:
@@ -107,7 +107,7 @@ def check_inputs(config: Config, workdir: pathlib.Path) -> None:
 
 
 def _given_collaborative(config: Config, items: int) -> np.ndarray:
-  return letter_format.read_embeddings(pathlib.Path(config.collaborative.path), items, 'collaborative embeddings')
+  return given_embeddings.read_embeddings(pathlib.Path(config.collaborative.path), items, 'collaborative embeddings')
 
 
 def dataset(config: Config, workdir: pathlib.Path) -> None:
@@ -137,7 +137,7 @@ def text_embeddings(config: Config, workdir: pathlib.Path) -> None:
   directory = workdir / 'text_embeddings'
   if config.text_embeddings.path:
     num_items = store.load_summary(workdir / 'dataset')['items']
-    rows = letter_format.read_embeddings(pathlib.Path(config.text_embeddings.path), num_items, 'text embeddings')
+    rows = given_embeddings.read_embeddings(pathlib.Path(config.text_embeddings.path), num_items, 'text embeddings')
   else:
     from letter_jax.text_embeddings.tf_idf import PROJECTION, embed_texts
 
@@ -197,7 +197,7 @@ def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
   directory = workdir / 'semantic_ids'
   if config.semantic_ids.path:
     num_items = store.load_summary(workdir / 'dataset')['items']
-    codes = letter_format.read_index(pathlib.Path(config.semantic_ids.path), num_items)
+    codes = index_format.read_index(pathlib.Path(config.semantic_ids.path), num_items)
     codebook_size, report = int(codes.max()) + 1, {'source': 'given'}
   else:
     from letter_jax.tokenizer.assignment import assign_semantic_ids
@@ -216,7 +216,7 @@ def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
   report = {**report, 'codebook_size': codebook_size, **diagnostics.diagnose(codes, codebook_size)}
   artifacts.write_npy(directory / 'semantic_ids.npy', codes)
   artifacts.write_json(directory / 'report.json', report)
-  artifacts.write(directory / 'index.json', lambda path: letter_format.write_index(path, codes))
+  artifacts.write(directory / 'index.json', lambda path: index_format.write_index(path, codes))
   said = (
     'as given'
     if 'moved' not in report

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from letter_jax.data import store
-from letter_jax.data.letter_format import tokens_of
+from letter_jax.data.index_format import tokens_of
 from letter_jax.system.errors import InputError
 
 # An item as a user names it: its number, 0 .. N - 1, or its id in the source of the data.

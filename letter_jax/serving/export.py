@@ -21,7 +21,7 @@ from flax import traverse_util
 from jax import export as jax_export
 from safetensors.flax import save_file
 
-from letter_jax.data import letter_format
+from letter_jax.data import index_format
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.candidates import Candidates, Paths
 from letter_jax.decoding.item_trie import ItemTrie
@@ -107,7 +107,7 @@ def export_hugging_face(folder: pathlib.Path, generator: TrainedGenerator) -> No
   # What a server needs beside the model: what an item is called, which codes compete, how a prompt is written.
   letter = {
     'softmax': config.softmax,
-    'items': {str(item): letter_format.tokens_of(codes) for item, codes in enumerate(catalogue.codes_NxL.tolist())},
+    'items': {str(item): index_format.tokens_of(codes) for item, codes in enumerate(catalogue.codes_NxL.tolist())},
   }
   if generator.base is None:
     size = Vocabulary(levels, K).size
