@@ -8,9 +8,8 @@ import pathlib
 from letter_jax.configuration import RAW_SOURCES, DataConfig
 from letter_jax.data import letter_format
 from letter_jax.data.dataset import Dataset
+from letter_jax.data.store import PREPARED_BY
 from letter_jax.system.errors import InputError
-
-PREPARED_BY = 'letter_jax.data.beam'
 
 
 def read_dataset(config: DataConfig, seed: int, downloads=None) -> Dataset:

@@ -29,7 +29,8 @@ TABLES = {table: f'tfds/letter_dataset/{table}/1.0.0' for table in ('users', 'it
 LENGTHS, SUMMARY = 'lengths.npy', 'summary.json'
 RECORDS_AT_ONCE = 65_536
 REDO = 'run again with --stage=dataset --overwrite'
-FROM_BEAM = 'expected a whole folder that letter_jax.data.beam wrote (config.data.path)'
+PREPARED_BY = 'letter_jax.cli.prepare_with_beam'
+FROM_BEAM = f'expected a complete folder that {PREPARED_BY} wrote (config.data.path)'
 
 
 def save(data: Dataset, directory: pathlib.Path) -> None:

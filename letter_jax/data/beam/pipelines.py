@@ -34,7 +34,7 @@ PASSES = 4
 INTERMEDIATE = 'beam_intermediate'  # a directory without it was never ours, and nothing in it is touched
 
 
-def prepare(config: DataConfig, directory: str | os.PathLike, beam_arguments: list[str]) -> dict:
+def prepare_with_beam(config: DataConfig, directory: str | os.PathLike, beam_arguments: list[str]) -> dict:
   """Writes what `store.load` reads, and returns the summary.
 
   Args:

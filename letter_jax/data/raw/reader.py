@@ -10,6 +10,7 @@ import polars as pl
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, TEXT_FIELDS
 from letter_jax.data.raw.reading import Problems, Span
+from letter_jax.data.raw_ids import is_raw_id
 
 EVENT_SCHEMA = {'user': pl.String, 'item': pl.String, 'timestamp': pl.Int64}
 CHUNK = 1_000_000  # events held as Python objects at a time
@@ -39,7 +40,7 @@ class RawSource:
     """(line, event) of every event that can be used."""
     for line, event in self.read_events(span, problems):
       user, item, time = event
-      if not (is_id(user) and is_id(item)):
+      if not (is_raw_id(user) and is_raw_id(item)):
         problems.add('an id that is empty or no text', span.path, line)
       elif not 0 <= time < 2**62:
         problems.add('a time out of range', span.path, line)
@@ -49,7 +50,7 @@ class RawSource:
   def texts(self, span: Span, problems: Problems) -> Iterator[tuple[str, Texts]]:
     """(item, its texts) of every item that can be used."""
     for line, (item, texts) in self.read_texts(span, problems):
-      if is_id(item):
+      if is_raw_id(item):
         yield item, texts
       else:
         problems.add('a text whose id is empty or no text', span.path, line)
@@ -65,17 +66,6 @@ def event_table(events: Iterable[Event]) -> pl.DataFrame:
       rows = []
   tables.append(pl.DataFrame(rows, EVENT_SCHEMA, orient='row'))
   return pl.concat(tables)
-
-
-def is_id(value) -> bool:
-  """Whether a raw id is text, not empty, that can be written as UTF-8."""
-  if not isinstance(value, str) or not value:
-    return False
-  try:
-    value.encode('utf-8')
-  except UnicodeEncodeError:
-    return False
-  return True
 
 
 def texts_of(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tuple[list[Texts], dict[str, int]]:

@@ -42,7 +42,7 @@ def write_reviews(path, events):
 
 
 def prepare(config, directory, *options):
-  return pipelines.prepare(config, directory, [*BEAM, *options])
+  return pipelines.prepare_with_beam(config, directory, [*BEAM, *options])
 
 
 def records(directory):
@@ -164,7 +164,7 @@ def test_wrong_settings(tmp_path):
   assert (tmp_path / 'summary.json').read_text() == '{}'
 
 
-MODULE = 'letter_jax.data.beam'
+MODULE = 'letter_jax.cli.prepare_with_beam'
 WITHOUT_BEAM = (
   f"import runpy, sys; sys.modules['apache_beam'] = None; runpy.run_module({MODULE!r}, run_name='__main__')"
 )
@@ -234,7 +234,7 @@ def test_the_command_and_what_the_program_makes_of_it(tmp_path):
 def test_options_that_nobody_knows(tmp_path):
   config = DataConfig(source='yelp', path=str(tmp_path))
   with pytest.raises(InputError, match='DirectRunner does not know --runer'):
-    pipelines.prepare(config, tmp_path / 'beam', ['--runer=DataflowRunner'])
+    pipelines.prepare_with_beam(config, tmp_path / 'beam', ['--runer=DataflowRunner'])
 
 
 @pytest.mark.parametrize('directory', ['/proc/nowhere/beam', 'a file', 'run[1]'])
@@ -259,7 +259,7 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
 def test_a_prepared_folder_that_is_none(tmp_path):
   settings = run_settings(data__source='prepared', data__path=str(tmp_path))
   (tmp_path / 'summary.json').write_text('{}')
-  with pytest.raises(InputError, match=f'{tmp_path}: .* cannot be read .*; expected a whole folder that {MODULE}'):
+  with pytest.raises(InputError, match=f'{tmp_path}: .* cannot be read .*; expected a complete folder that {MODULE}'):
     pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
   with pytest.raises(InputError, match='config.data.path is empty'):
     pipeline.run(config_with({**settings, 'data.path': ''}), tmp_path / 'workdir', 'dataset')

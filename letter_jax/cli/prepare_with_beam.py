@@ -1,0 +1,54 @@
+"""Prepares raw files with Apache Beam, on one machine or many.
+
+    python -m letter_jax.cli.prepare_with_beam --config=configs/letter_tiger.py:beauty \\
+        --config.data.source=amazon2014 --config.data.path=FOLDER --directory=DIRECTORY -- --runner=DirectRunner
+
+The arguments after `--` are Beam's own options, so any Beam runner can be used; every worker must see FOLDER and
+DIRECTORY (gs://..., a shared disk). The command writes to DIRECTORY the same records as the `dataset` stage;
+`--config.data.source=prepared --config.data.path=DIRECTORY` trains on them.
+"""
+
+import logging
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from letter_jax import configuration
+from letter_jax.cli.command_line import fail, parse
+from letter_jax.system.errors import InputError
+
+
+def define_flags() -> None:
+  """Defines the command's flags, --config and --directory."""
+  config_flags.DEFINE_config_file('config', None, 'recipe, as FILE or FILE:ARGUMENT; --config.a.b=V changes a value')
+  flags.DEFINE_string('directory', None, 'new folder for the prepared data set')
+  flags.mark_flags_as_required(['config', 'directory'])
+
+
+def main(arguments: list[str]) -> None:
+  """Prepares the data set of --config in --directory.
+
+  Args:
+    arguments: the program's name, then Beam's options.
+  """
+  logging.disable(logging.ERROR)  # Beam logs a lot, and raises what matters
+  try:
+    from letter_jax.data.beam.pipelines import prepare_with_beam
+  except ImportError as error:
+    fail(f'Apache Beam is not installed ({error}); expected: pip install apache-beam')
+  try:
+    config = configuration.from_config_dict(flags.FLAGS.config)
+    summary = prepare_with_beam(config.data, flags.FLAGS.directory, arguments[1:])
+  except InputError as error:
+    fail(str(error))
+  except KeyboardInterrupt:
+    fail('interrupted; the same command starts again')
+  print(
+    f'dataset: {summary["name"]}: {summary["users"]:,} users, {summary["items"]:,} items, '
+    f'{summary["interactions"]:,} interactions, {summary["training_examples"]:,} training examples'
+  )
+
+
+if __name__ == '__main__':
+  define_flags()
+  app.run(main, flags_parser=parse)
