@@ -79,7 +79,7 @@ def graph(config: Config) -> list[Stage]:
       ('data.source', *made),
       ('tfds', 'lengths.npy', 'summary.json'),
       stages.dataset,
-      lambda config: sources.files(config.data),
+      lambda config: sources.source_files(config.data),
       identity=('summary.json',),
       alone=True,
     ),
