@@ -1,4 +1,4 @@
-"""JSON files of a user, read strictly: an error is one line that names the file, the key and what was expected."""
+"""Reads JSON files strictly: an error is one line that names the file, the key and what was expected."""
 
 import itertools
 import json
@@ -72,9 +72,9 @@ def check_file(path: pathlib.Path) -> None:
 
 
 def encodable(text: str) -> str:
-  """The text with '?' for what UTF-8 cannot encode.
+  """The text with '?' for characters that UTF-8 cannot encode.
 
-  Half an emoji, as in titles cut at a fixed length, is valid JSON but cannot be encoded.
+  Half of an emoji, as in titles truncated at a fixed length, is valid JSON but cannot be encoded.
   """
   return text.encode('utf-8', 'replace').decode('utf-8')
 

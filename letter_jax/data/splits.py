@@ -1,4 +1,4 @@
-"""Leave-one-out splits: each user's last item is for testing, the one before for validation, the rest for training.
+"""Leave-one-out splits: each user's last item is for test, the last but one for validation, the rest for training.
 
 Every prefix of a training sequence is an example: 131,837 on Instruments, 131,413 on Beauty.
 """

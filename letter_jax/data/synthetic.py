@@ -209,7 +209,7 @@ def _sequences(
     active = np.searchsorted(-sorted_U, -step, side='left')  # users with lengths > step
     rows = np.arange(active)
     moves = rng.random(active) < DRIFT
-    current_U[:active] = np.where(moves, rng.integers(0, INTERESTS, active), interest_U[:active])
+    current_U[:active] = np.where(moves, rng.integers(0, INTERESTS, active), current_U[:active])
     # In half of the moves, the category of the last item replaces the new interest.
     if step:
       adopted = rows[moves & (rng.random(active) < 0.5)]

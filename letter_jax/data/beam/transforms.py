@@ -49,7 +49,7 @@ def spans(path: epath.Path, first: int, whole: bool = False) -> list[NumberedSpa
 def tally(
   kind: str, detail: str | int = '', count: int = 1, place: tuple[int, int] = NOWHERE
 ) -> beam.pvalue.TaggedOutput:
-  """A tally, for the output 'tallies' of a DoFn."""
+  """A tally, as an element of the output 'tallies' of a DoFn."""
   return beam.pvalue.TaggedOutput('tallies', ((kind, detail), (count, place)))
 
 
@@ -71,6 +71,7 @@ class ReadEvents(beam.DoFn):
   until: float = math.inf
 
   def process(self, numbered: NumberedSpan) -> Iterator[Any]:
+    """Yields the events of a span, and tallies."""
     index, span = numbered
     problems, usable, outside = Problems(), 0, 0
     try:
@@ -94,6 +95,7 @@ class ReadTexts(beam.DoFn):
   source: RawSource
 
   def process(self, numbered: NumberedSpan) -> Iterator[Any]:
+    """Yields the texts of a span, and tallies."""
     index, span = numbered
     problems = Problems()
     try:
@@ -111,6 +113,7 @@ class ToHistory(beam.DoFn):
   drop_repeats: bool
 
   def process(self, grouped: Any) -> Iterator[Any]:
+    """Yields a user's history, and tallies."""
     user, events = grouped
     events = sorted(events)  # by time, then in the order of the source
     distinct = list(dict.fromkeys((item, time) for time, _, _, item in events))
@@ -158,16 +161,20 @@ class FewerThan(beam.CombineFn):
   def __init__(self, bound: int):
     self._bound = bound
 
-  def create_accumulator(self):
+  def create_accumulator(self) -> list[Any]:
+    """No values."""
     return []
 
-  def add_input(self, values, value):
+  def add_input(self, values: list[Any], value: Any) -> list[Any]:
+    """The values with another, up to `bound`."""
     return values + [value] if len(values) < self._bound else values
 
-  def merge_accumulators(self, parts):
+  def merge_accumulators(self, parts: Iterable[list[Any]]) -> list[Any]:
+    """The values of all parts, up to `bound`."""
     return [value for part in parts for value in part][: self._bound]
 
-  def extract_output(self, values):
+  def extract_output(self, values: list[Any]) -> list[Any]:
+    """The values, or none if they reach `bound`."""
     return values if len(values) < self._bound else []
 
 
@@ -179,6 +186,7 @@ class Prune(beam.DoFn):
   number: int
 
   def process(self, grouped: Any) -> Iterator[Any]:
+    """Yields the history if anything remains, and a tally."""
     user, group = grouped
     history, rare = _only(group['history']), set(group['rare'])
     left = [entry for entry in history if entry[0] not in rare] if len(history) >= self.core else []
@@ -211,6 +219,7 @@ class LongEnough(beam.DoFn):
   """Keeps the histories that can be split into training, validation and test."""
 
   def process(self, pair: Any) -> Iterator[Any]:
+    """Yields a history that is long enough, or a tally."""
     if len(pair[1]) >= MIN_LENGTH:
       yield pair
     else:
@@ -307,6 +316,7 @@ class ItemRecord(beam.DoFn):
   """(item, {number, texts}) -> a record of each item that has a number, with the first of its texts."""
 
   def process(self, grouped: Any) -> Iterator[Any]:
+    """Yields an item's record, and tallies."""
     item, group = grouped
     for number in group['number']:
       *_, texts = min(group['texts'], key=lambda entry: entry[:2], default=(dict.fromkeys(TEXT_FIELDS, ''),))
@@ -337,7 +347,7 @@ class TablesFromRecords(LetterDataset, skip_registration=True):  # type: ignore[
     self._records = records
     super().__init__(**arguments)
 
-  def _split_generators(self, dl_manager):
+  def _split_generators(self, dl_manager: Any) -> dict[str, Collection]:
     return {self.table: self._read_records()}
 
   def _read_records(self) -> Collection:
@@ -379,7 +389,7 @@ def _write_json(value: Any, path: epath.Path) -> None:
 
 
 def _spread(pipeline: beam.Pipeline, label: str, numbered: list[NumberedSpan]) -> Collection:
-  """The spans, each for any worker that is free."""
+  """A collection of the spans, distributed over the workers."""
   return pipeline | f'Spans of {label}' >> beam.Create(numbered) | f'Spread {label}' >> beam.Reshuffle()
 
 

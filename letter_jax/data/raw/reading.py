@@ -24,7 +24,7 @@ class DamagedFile(InputError):
     super().__init__(message)
     self.path = path
 
-  def __reduce__(self):
+  def __reduce__(self) -> tuple[type, tuple[pathlib.Path, str]]:
     return DamagedFile, (self.path, str(self))
 
 

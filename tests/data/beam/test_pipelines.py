@@ -1,9 +1,6 @@
 """The Beam preparation against the local one, record for record, on small raw files in the true formats."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,8 +14,7 @@ from letter_jax.data.raw.read import read_raw_dataset
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
 from tests.data.raw import test_raw
-from tests.paths import ROOT
-from tests.small_data import config_with, run_settings, write_recipe
+from tests.small_data import config_with, run_settings
 
 # The second option keeps the pipeline in this process: without it DirectRunner fetches another runner, Prism.
 BEAM = ['--runner=DirectRunner', '--allow_unsafe_triggers']
@@ -168,12 +164,6 @@ def test_invalid_settings_are_refused(tmp_path):
   assert (tmp_path / 'summary.json').read_text() == '{}'
 
 
-MODULE = 'letter_jax.cli.prepare_with_beam'
-WITHOUT_BEAM = (
-  f"import runpy, sys; sys.modules['apache_beam'] = None; runpy.run_module({MODULE!r}, run_name='__main__')"
-)
-
-
 def test_paths_are_absolute_for_every_worker(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert [str(pipelines.absolute(path)) for path in ('gs://bucket/raw', 'raw', tmp_path)] == [
@@ -181,58 +171,6 @@ def test_paths_are_absolute_for_every_worker(tmp_path, monkeypatch):
     str(tmp_path / 'raw'),
     str(tmp_path),
   ]
-
-
-def _command(*arguments, program=('-m', MODULE)):
-  return subprocess.run(
-    [sys.executable, *program, *map(str, arguments)],
-    cwd=ROOT,
-    text=True,
-    capture_output=True,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    timeout=300,
-  )
-
-
-def _error_line(result):
-  assert result.returncode == 2 and 'Traceback' not in result.stderr
-  (line,) = [line for line in result.stderr.splitlines() if line.startswith('letter_jax: error: ')]
-  return line
-
-
-def test_the_command_without_beam(tmp_path):
-  write_recipe(tmp_path / 'recipe.py', {})
-  flags = [f'--config={tmp_path / "recipe.py"}', f'--directory={tmp_path / "beam"}']
-  assert 'Apache Beam is not installed' in _error_line(_command(*flags, program=('-c', WITHOUT_BEAM)))
-  assert '--directory' in _error_line(_command(flags[0]))
-
-
-def test_the_command_and_a_run_on_its_output(tmp_path):
-  test_raw.write_yelp(tmp_path / 'raw')
-  settings = run_settings(data__source='yelp', data__path=str(tmp_path / 'raw'), data__preparation__core=3)
-  write_recipe(tmp_path / 'recipe.py', settings)
-  flags = [f'--config={tmp_path / "recipe.py"}', f'--directory={tmp_path / "beam"}']
-  result = _command(*flags, '--config.data.name=Tampa', '--', *BEAM)
-  assert result.returncode == 0, result.stderr
-  assert 'dataset: Tampa: 2 users, 3 items, 9 interactions' in result.stdout
-  result = _command(*flags, '--', *BEAM)
-  assert _error_line(result).endswith('beam is not empty; expected a new folder as --directory')
-
-  settings = {**settings, 'data.source': 'prepared', 'data.path': str(tmp_path / 'beam')}
-  pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
-  assert records(tmp_path / 'workdir/dataset') == records(tmp_path / 'beam')
-  assert store.load(tmp_path / 'workdir/dataset').summary() == store.load(tmp_path / 'beam').summary()
-  # The fingerprint is also that of the local preparation.
-  store.save(
-    read_raw_dataset(config_with(settings | {'data.source': 'yelp', 'data.path': str(tmp_path / 'raw')}).data),
-    tmp_path / 'local',
-  )
-  assert (
-    store.load_summary(tmp_path / 'workdir/dataset')['content'] == store.load_summary(tmp_path / 'local')['content']
-  )
-  (tmp_path / 'beam/summary.json').write_text((tmp_path / 'beam/summary.json').read_text() + '\n')
-  with pytest.raises(InputError, match='content of config.data.path/summary.json'):
-    pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
 
 
 def test_unknown_beam_options_are_refused(tmp_path):
@@ -263,7 +201,8 @@ def test_a_full_disk_is_an_input_error(tmp_path, monkeypatch):
 def test_an_invalid_prepared_folder_is_refused(tmp_path):
   settings = run_settings(data__source='prepared', data__path=str(tmp_path))
   (tmp_path / 'summary.json').write_text('{}')
-  with pytest.raises(InputError, match=f'{tmp_path}: .* cannot be read .*; expected a complete folder that {MODULE}'):
+  expected = 'expected a complete folder that letter_jax.cli.prepare_with_beam wrote'
+  with pytest.raises(InputError, match=f'{tmp_path}: .* cannot be read .*; {expected}'):
     pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
   with pytest.raises(InputError, match='config.data.path is empty'):
     pipeline.run(config_with({**settings, 'data.path': ''}), tmp_path / 'workdir', 'dataset')

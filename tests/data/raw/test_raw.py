@@ -373,8 +373,8 @@ def test_every_file_may_be_gzip_or_begin_with_a_byte_order_mark(tmp_path):
       if path.suffix != '.dat':
         path.write_bytes(b'\xef\xbb\xbf' + content)
     for folder in (plain, packed):
-      found = read_raw_dataset(settings(source, folder))
-      assert found.texts == expected.texts and found.interactions.users == expected.interactions.users
+      data = read_raw_dataset(settings(source, folder))
+      assert data.texts == expected.texts and data.interactions.users == expected.interactions.users
 
 
 def test_the_folder_may_be_the_parent_of_the_extracted_archive(tmp_path):
@@ -507,10 +507,10 @@ def test_an_unterminated_quote_loses_no_other_record(tmp_path):
   write(tmp_path / 'items.csv', ['item_id,title', *rows])
   source = tables.csv_source(tmp_path)
   problems = Problems()
-  found = dict(source.texts(Span(tmp_path / 'items.csv'), problems))
-  assert len(found) == 300
+  texts = dict(source.texts(Span(tmp_path / 'items.csv'), problems))
+  assert len(texts) == 300
   for item, title in {'B3': 'thing 3', 'B4': 'thing 4', 'B250': '5" pipe', 'B299': 'thing 299'}.items():
-    assert found[item]['title'] == title
+    assert texts[item]['title'] == title
   assert problems.summary() == {'unterminated quote': {'lines': 2, 'first': 'items.csv:5'}}
 
 
@@ -534,8 +534,8 @@ def test_timestamps_of_csv_files(tmp_path, text, seconds):
   write(tmp_path / 'interactions.csv', ['user_id,item_id,timestamp', f'u,B,{text}'])
   write(tmp_path / 'items.csv', ['item_id,title', 'B,b'])
   problems = Problems()
-  found = [event for _, event in tables.csv_source(tmp_path).events(Span(tmp_path / 'interactions.csv'), problems)]
-  assert found == ([] if seconds is None else [('u', 'B', seconds)])
+  events = [event for _, event in tables.csv_source(tmp_path).events(Span(tmp_path / 'interactions.csv'), problems)]
+  assert events == ([] if seconds is None else [('u', 'B', seconds)])
   assert bool(problems.counts) == (seconds is None)
 
 
