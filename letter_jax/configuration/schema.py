@@ -87,7 +87,7 @@ class DataConfig:
   source: str = setting(
     'letter',
     "'letter': LETTER's json folder; 'synthetic': the built-in store; 'prepared': what "
-    'letter_jax.data.beam wrote; else raw files',
+    'letter_jax.cli.prepare_with_beam wrote; else raw files',
     choices=('letter', 'synthetic', 'prepared', *RAW_SOURCES),
   )
   path: str = setting('', 'folder with the files of the source; raw files are downloaded where it is empty')

@@ -1,16 +1,16 @@
-"""TFDS builders of every source, without TensorFlow: two tables, `users` and `items`, in ArrayRecord files.
+"""TFDS builders for every source, without TensorFlow: two tables, `users` and `items`, in ArrayRecord files.
 
-    users   user_id, raw_id, items (ids, in time order), timestamps (seconds; empty where the source has none)
+    users   user_id, raw_id, items (ids in time order), timestamps (seconds; empty if the source has none)
     items   item_id, raw_id, title, brand, categories, description
 
-`LetterDataset` writes a data set that is already prepared: it is what lies under WORKDIR/dataset/tfds. The others make
-theirs from the source, downloads included:
+`LetterDataset` writes a prepared data set; its tables are those under WORKDIR/dataset/tfds. The other builders prepare
+the data set from its source, including downloads:
 
     builder = Amazon2014(config='items', settings=DataConfig(source='amazon2014', name='Beauty'), data_dir=FOLDER)
     builder.download_and_prepare()
     builder.as_data_source('items')[0]
 
-Records are shuffled by TFDS (a hash of the id), so that any run of neighbouring records is a random sample.
+TFDS shuffles the records by a hash of the id, so that any range of consecutive records is a random sample.
 """
 
 import dataclasses
@@ -41,20 +41,32 @@ FEATURES = {
 
 
 class _Info(tfds.core.DatasetInfo):
-  """Does not ask TFDS's bucket, which cannot know these data sets: every question leaves an empty folder behind, under
-  the system's temporary one."""
+  """Skips the lookup in TFDS's bucket, which does not have these data sets.
+
+  Every lookup would leave an empty folder in the system's temporary folder.
+  """
 
   def initialize_from_bucket(self) -> None:
-    pass
+    """Does nothing."""
 
 
 class LetterDataset(tfds.core.GeneratorBasedBuilder):
-  """A prepared data set, given as `dataset`."""
+  """Writes one table of a prepared data set.
+
+  Attributes:
+    dataset: the data set; None until the builders of a source have read theirs.
+  """
 
   VERSION = tfds.core.Version('1.0.0')
   BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=table, description=text) for table, text in TABLES.items()]
 
-  def __init__(self, *, dataset: Dataset | None = None, **arguments):
+  def __init__(self, *, dataset: Dataset | None = None, **arguments: Any):
+    """Makes a builder.
+
+    Args:
+      dataset: the data set to write.
+      **arguments: of `tfds.core.GeneratorBasedBuilder`, such as `config` ('users' or 'items') and `data_dir`.
+    """
     self.dataset = dataset
     super().__init__(file_format='array_record', **arguments)
 
@@ -70,20 +82,20 @@ class LetterDataset(tfds.core.GeneratorBasedBuilder):
       features=tfds.features.FeaturesDict(FEATURES[self.table]),
     )
 
-  def _split_generators(self, dl_manager):
+  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
     if self.dataset is None:
       self.dataset = self._read(dl_manager)
-    return {self.table: self._generate_examples()}
+    return {self.table: self._generate_examples(self.dataset)}
 
-  def _read(self, dl_manager) -> Dataset:
-    raise ValueError('a LetterDataset writes the data set that it is given; expected LetterDataset(dataset=...)')
+  def _read(self, dl_manager: Any) -> Dataset:
+    raise ValueError('LetterDataset was made without a data set; expected LetterDataset(dataset=...)')
 
-  def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-    return user_records(self.dataset) if self.table == 'users' else item_records(self.dataset)
+  def _generate_examples(self, data: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
+    return user_records(data) if self.table == 'users' else item_records(data)
 
 
 def user_records(data: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
-  """(user id, record) of every user."""
+  """Yields (user id, record as in FEATURES) of every user."""
   interactions, no_times = data.interactions, np.zeros(0, np.int64)
   bounds = interactions.offsets.tolist()
   for user, (name, start, end) in enumerate(zip(interactions.users, bounds, bounds[1:])):
@@ -99,25 +111,35 @@ def user_records(data: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def item_records(data: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
-  """(item id, record) of every item; empty strings where the data set has no names or no texts."""
-  nothing = dict.fromkeys(TEXT_FIELDS, '')
+  """Yields (item id, record as in FEATURES) of every item; empty strings if the data set has no names or texts."""
+  empty_texts = dict.fromkeys(TEXT_FIELDS, '')
   for item in range(data.interactions.num_items):
     name = '' if data.item_names is None else data.item_names[item]
-    yield item, {'item_id': item, 'raw_id': name, **(nothing if data.texts is None else data.texts[item])}
+    yield item, {'item_id': item, 'raw_id': name, **(empty_texts if data.texts is None else data.texts[item])}
 
 
-class _OfSource(LetterDataset, skip_registration=True):
-  """Reads its source, downloads where there are addresses, prepares.
+class _OfSource(LetterDataset, skip_registration=True):  # type: ignore[call-arg]  # an argument of TFDS's base class
+  """Prepares a data set from its source, downloading the raw files if `settings.path` is empty.
 
-  `config` is 'users' or 'items'; `settings` as under `config.data` of a run (`path` is the folder with the files where
-  they are not to be downloaded); `seed` is used by the synthetic store. A folder holds one data set for each table,
-  settings and content of the files under `path`: the config's full name ends with a hash of them. Files that are
-  downloaded, or lie in TFDS's manual folder, are taken to stay the same.
+  The name of the builder's config ends with a hash of the settings and of the content of the files under `path`, so
+  that a `data_dir` may hold several data sets of a source. Files that are downloaded, or in TFDS's manual folder, are
+  assumed not to change.
   """
 
-  SOURCE: str  # as config.data.source
+  SOURCE: str  # a value of config.data.source
 
-  def __init__(self, *, settings: DataConfig, config: str = 'users', seed: int = 42, **arguments):
+  def __init__(self, *, settings: DataConfig, config: str = 'users', seed: int = 42, **arguments: Any):
+    """Makes a builder; nothing is read but the content of the files under `settings.path`.
+
+    Args:
+      settings: as `config.data` of a run.
+      config: the table, 'users' or 'items'.
+      seed: seed of the synthetic store.
+      **arguments: of `tfds.core.GeneratorBasedBuilder`, such as `data_dir`.
+
+    Raises:
+      InputError: the settings have a different source, or `config` is not a table, or a raw file does not exist.
+    """
     if settings.source != self.SOURCE:
       raise InputError(
         f'{type(self).__name__} was given settings of source {settings.source!r}; expected {self.SOURCE!r}'
@@ -125,16 +147,16 @@ class _OfSource(LetterDataset, skip_registration=True):
     if config not in TABLES:
       raise InputError(f'{type(self).__name__} was given config={config!r}; expected {" or ".join(map(repr, TABLES))}')
     self._settings, self._seed = settings, seed
-    files = sources.files(settings) if settings.path else {}
+    files = sources.source_files(settings) if settings.path else {}
     contents = {key: artifacts.fingerprint(path) for key, path in files.items() if path.is_file()}
-    # What only training or reading asks for does not make another data set.
-    said = repr(
+    # Without the settings that do not change the data set.
+    identity = repr(
       (dataclasses.replace(settings, path='', downloads='', history_length=1, window_users=0), seed, contents)
     ).encode()
-    name = '_'.join(filter(None, (config, settings.name, hashlib.sha256(said).hexdigest()[:8])))
+    name = '_'.join(filter(None, (config, settings.name, hashlib.sha256(identity).hexdigest()[:8])))
     super().__init__(config=tfds.core.BuilderConfig(name=name, description=TABLES[config]), **arguments)
 
-  def _read(self, dl_manager) -> Dataset:
+  def _read(self, dl_manager: Any) -> Dataset:
     return sources.read_dataset(self._settings, self._seed, dl_manager)
 
 
@@ -157,7 +179,7 @@ class Amazon2023(_OfSource):
 
 
 class Yelp(_OfSource):
-  """Yelp's open data set; its files are fetched by hand, into `manual_dir` or `settings.path`."""
+  """Yelp's open data set; its files are downloaded by hand, into `manual_dir` or `settings.path`."""
 
   SOURCE = 'yelp'
 
@@ -166,13 +188,13 @@ class Yelp(_OfSource):
     'yelp_academic_dataset_business.json here.'
   )
 
-  def _read(self, dl_manager) -> Dataset:
+  def _read(self, dl_manager: Any) -> Dataset:
     folder = self._settings.path or str(dl_manager.manual_dir)
     return sources.read_dataset(dataclasses.replace(self._settings, path=folder), self._seed)
 
 
 class CsvTables(_OfSource):
-  """A catalogue of one's own, as two CSV files (`raw/tables.py`)."""
+  """A user's own data set, as two CSV files (`raw/tables.py`)."""
 
   SOURCE = 'csv'
 
@@ -184,12 +206,12 @@ class MovieLensSequences(_OfSource):
 
 
 class LetterFolder(_OfSource):
-  """A folder in LETTER's json format."""
+  """A folder in LETTER's JSON format (`letter_format.py`)."""
 
   SOURCE = 'letter'
 
 
 class SyntheticStore(_OfSource):
-  """The built-in store."""
+  """The synthetic store (`synthetic.py`)."""
 
   SOURCE = 'synthetic'

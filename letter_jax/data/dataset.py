@@ -1,9 +1,9 @@
-"""What every source of data becomes: interactions in time order per user, and the items' texts."""
+"""The data set that every source is read into: each user's interactions in time order, and the items' texts."""
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,13 +16,13 @@ Texts = Sequence[Mapping[str, str]]  # TEXT_FIELDS -> text, of every item
 
 @dataclasses.dataclass(frozen=True)
 class Interactions:
-  """Interactions of all users, concatenated.
+  """Interactions of all users, concatenated. They are also a single window (see `Windows`).
 
   Attributes:
     items: int32 [interactions], item ids, each user's in time order.
     offsets: int64 [users + 1]; user u has items[offsets[u]:offsets[u + 1]].
     num_items: size of the catalogue; ids are 0 .. num_items - 1.
-    users: the users' names in the source, one each.
+    users: the raw id of each user.
   """
 
   items: np.ndarray
@@ -32,39 +32,52 @@ class Interactions:
 
   @property
   def lengths(self) -> np.ndarray:
+    """int64 [users], interactions of each user."""
     return np.diff(self.offsets)
 
-  # All users are one window (see `Windows`).
-  num_windows = parts = 1
+  @property
+  def num_windows(self) -> int:
+    """1, as all users are one window."""
+    return 1
+
+  @property
+  def parts(self) -> int:
+    """1, as every process has all users."""
+    return 1
 
   def lengths_of(self, window: int, part: int) -> np.ndarray:
+    """int64 [users], interactions of each user; both arguments are 0."""
     return self.lengths
 
   def window(self, window: int) -> 'Interactions':
+    """All interactions; the argument is 0."""
     return self
 
   def recent(self) -> 'Interactions':
+    """All interactions."""
     return self
 
 
 class Windows(Protocol):
-  """Interactions that are read a window of users at a time: `Interactions` themselves, or `store.StreamedInteractions`.
+  """Interactions that are read a window of users at a time: `Interactions` or `store.StreamedInteractions`."""
 
-  Attributes:
-    num_items: size of the catalogue.
-    num_windows: windows that the users are divided into.
-    parts: of each window's users, one for each process to read; 1 where every process reads all.
-  """
+  @property
+  def num_items(self) -> int:
+    """Size of the catalogue."""
 
-  num_items: int
-  num_windows: int
-  parts: int
+  @property
+  def num_windows(self) -> int:
+    """The number of windows that the users are divided into."""
+
+  @property
+  def parts(self) -> int:
+    """The number of parts of each window, one per process; 1 if every process reads whole windows."""
 
   def lengths_of(self, window: int, part: int) -> np.ndarray:
-    """int64 [users of the part of the window], interactions of each."""
+    """int64 [users in the part of the window], interactions of each user."""
 
   def window(self, window: int) -> Interactions:
-    """This process' users of the window."""
+    """This process' part of the window."""
 
   def recent(self) -> Interactions:
     """The latest interactions of all users, enough for validation and test; users in the order of the data set."""
@@ -72,13 +85,16 @@ class Windows(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """Interactions and what else the source has.
+  """Interactions, and what else the source provides.
 
   Attributes:
-    texts: one dict of TEXT_FIELDS (strings) per item.
-    timestamps: int64 [interactions], seconds.
-    item_names: the items' ids in the source.
-    preparation: what was dropped from raw files, and what was wrong in them; part of the summary.
+    name: of the data set, for its summary.
+    interactions: of all users.
+    texts: for each item, a dict of TEXT_FIELDS to strings; None if the source has no texts.
+    timestamps: int64 [interactions], seconds since 1970; None if the source has none.
+    item_names: the raw id of each item; None if the source has none.
+    preparation: counts of what was dropped from raw files and of their problems, for the summary; None for other
+      sources.
   """
 
   name: str
@@ -86,9 +102,9 @@ class Dataset:
   texts: tuple[dict[str, str], ...] | None
   timestamps: np.ndarray | None = None
   item_names: tuple[str, ...] | None = None
-  preparation: dict | None = None
+  preparation: dict[str, Any] | None = None
 
-  def summary(self) -> dict:
+  def summary(self) -> dict[str, Any]:
     """Counts, sparsity and quantiles, as written to `summary.json`."""
     popularity = np.bincount(self.interactions.items, minlength=self.interactions.num_items)
     return summarize(
@@ -105,13 +121,16 @@ def summarize(
   lengths: dict[int, int],
   popularity: dict[int, int],
   items_without_text: int | None,
-  preparation: dict | None,
-) -> dict:
-  """What `Dataset.summary` says, of counts alone.
+  preparation: dict[str, Any] | None,
+) -> dict[str, Any]:
+  """Computes `Dataset.summary` from counts alone.
 
   Args:
-    lengths: interactions of a user -> users.
-    popularity: interactions of an item -> items.
+    name: of the data set.
+    lengths: number of interactions -> how many users have as many.
+    popularity: number of interactions -> how many items have as many.
+    items_without_text: how many items have no text; None if the source has no texts.
+    preparation: as `Dataset.preparation`.
   """
   users, items = sum(lengths.values()), sum(popularity.values())
   count = sum(length * number for length, number in lengths.items())
@@ -131,20 +150,20 @@ def summarize(
 
 
 def histogram(values: np.ndarray) -> dict[int, int]:
-  """value -> how often it is there."""
+  """value -> how often it occurs."""
   return dict(zip(*(part.tolist() for part in np.unique(values, return_counts=True))))
 
 
 def _quantiles(histogram: dict[int, int]) -> dict[str, float]:
-  """Those of `np.quantile` on the values themselves."""
+  """The quantiles that `np.quantile` computes on the values themselves."""
   values = sorted(histogram)
   ends = np.cumsum([histogram[value] for value in values])
-  found = {}
+  quantiles = {}
   for quantile in (0, 0.25, 0.5, 0.75, 0.9, 0.99, 1):
-    place = quantile * (int(ends[-1]) - 1)
-    pair = [
+    position = quantile * (int(ends[-1]) - 1)
+    neighbours = [
       values[np.searchsorted(ends, min(rank, ends[-1] - 1), side='right')]
-      for rank in (math.floor(place), math.floor(place) + 1)
+      for rank in (math.floor(position), math.floor(position) + 1)
     ]
-    found[str(quantile)] = float(np.quantile(pair, place - math.floor(place)))
-  return found
+    quantiles[str(quantile)] = float(np.quantile(neighbours, position - math.floor(position)))
+  return quantiles

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from letter_jax.data.letter_format import read_embeddings
+from letter_jax.data.given_embeddings import read_embeddings
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 

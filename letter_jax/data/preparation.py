@@ -1,4 +1,7 @@
-"""From raw events to a data set: duplicates, k-core, time order, numbers. Columns in memory, no loop over events."""
+"""Prepares raw events: removes duplicates, applies the k-core, sorts by time, numbers users and items.
+
+Events are columns in memory; there is no Python loop over them.
+"""
 
 import dataclasses
 import datetime
@@ -13,15 +16,16 @@ from letter_jax.system.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """Users and items are numbered in the order of their raw ids, whatever the order of the files.
+  """Prepared interactions; users and items are numbered in the order of their raw ids.
 
   Attributes:
-    items: int32 [interactions], each user's in time order.
+    items: int32 [interactions], item numbers, each user's in time order.
     timestamps: int64 [interactions], seconds.
     offsets: int64 [users + 1]; user u has items[offsets[u]:offsets[u + 1]].
-    user_names, item_names: raw ids.
-    dropped: events by the reason they were dropped for, in the order of the steps.
-    rounds: passes that the k-core took.
+    user_names: raw id of each user.
+    item_names: raw id of each item.
+    dropped: reason -> number of events dropped for it, in the order of the steps.
+    rounds: number of passes of the k-core.
   """
 
   items: np.ndarray
@@ -34,23 +38,24 @@ class Prepared:
 
 
 def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
-  """Prepares events that stand in the order of their source.
+  """Prepares events, given in the order of their source.
 
-  An event that is there twice (user, item, timestamp) counts once. The k-core is taken of interactions: it ends when
-  every user and every item has at least `config.core`. Events of a user at one moment stay in the order of the source.
+  Of duplicate events (user, item, timestamp) one is kept. The k-core removes users and items until each has at least
+  `config.core` interactions. A user's events with the same timestamp keep the order of the source.
 
   Args:
-    events: columns `user` and `item` (strings), `timestamp` (int64, seconds).
+    events: columns `user` and `item` (strings) and `timestamp` (int64, seconds).
+    config: dates, repeats and core.
 
   Raises:
-    InputError: nothing is left.
+    InputError: all events are dropped.
   """
-  dropped = {}
+  dropped: dict[str, int] = {}
   count = len(events)
   if config.since:
-    events = events.filter(pl.col('timestamp') >= seconds(config.since))
+    events = events.filter(pl.col('timestamp') >= day_start(config.since))
   if config.until:
-    events = events.filter(pl.col('timestamp') < seconds(config.until))
+    events = events.filter(pl.col('timestamp') < day_start(config.until))
   dropped['outside the dates'], count = count - len(events), len(events)
 
   user_E, user_names = _numbered(events['user'])
@@ -58,16 +63,16 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
   time_E = events['timestamp'].to_numpy()
   del events
 
-  order_E = np.lexsort((time_E, user_E))  # stable
+  order_E = np.lexsort((time_E, user_E))  # a stable sort
   user_E, item_E, time_E = user_E[order_E], item_E[order_E], time_E[order_E]
-  kept_E = ~_repeated(user_E, item_E, time_E)
+  kept_E = ~_duplicates(user_E, item_E, time_E)
   user_E, item_E, time_E = user_E[kept_E], item_E[kept_E], time_E[kept_E]
   dropped['duplicate'], count = count - len(user_E), len(user_E)
 
   if config.repeats == 'drop':
-    again_E = np.zeros(len(user_E), bool)
-    again_E[1:] = (user_E[1:] == user_E[:-1]) & (item_E[1:] == item_E[:-1])
-    user_E, item_E, time_E = user_E[~again_E], item_E[~again_E], time_E[~again_E]
+    repeat_E = np.zeros(len(user_E), bool)
+    repeat_E[1:] = (user_E[1:] == user_E[:-1]) & (item_E[1:] == item_E[:-1])
+    user_E, item_E, time_E = user_E[~repeat_E], item_E[~repeat_E], time_E[~repeat_E]
     dropped['same item again'], count = count - len(user_E), len(user_E)
 
   kept_E, rounds = k_core(user_E, item_E, max(config.core, 1))
@@ -78,7 +83,7 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
     user_E, item_E, time_E = user_E[kept_E], item_E[kept_E], time_E[kept_E]
     dropped[f'of users with fewer than {MIN_LENGTH}'], count = count - len(user_E), len(user_E)
   if not count:
-    raise nothing_left(dropped, config)
+    raise no_interaction_left(dropped, config)
 
   user_E, users = _renumbered(user_E, user_names)
   item_E, items = _renumbered(item_E, item_names)
@@ -87,7 +92,16 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
 
 
 def k_core(user_E: np.ndarray, item_E: np.ndarray, core: int) -> tuple[np.ndarray, int]:
-  """Indices, ascending, of the interactions of the largest set where every user and item has `core`; and the passes."""
+  """Finds the largest set of interactions in which every user and item has at least `core`.
+
+  Args:
+    user_E: int32 [interactions], user numbers.
+    item_E: int32 [interactions], item numbers.
+    core: minimum number of interactions.
+
+  Returns:
+    The ascending indices of the interactions that are kept, and the number of passes.
+  """
   kept_E = np.arange(len(user_E))
   rounds = 0
   while True:
@@ -99,38 +113,38 @@ def k_core(user_E: np.ndarray, item_E: np.ndarray, core: int) -> tuple[np.ndarra
     user_E, item_E, kept_E = user_E[stays_E], item_E[stays_E], kept_E[stays_E]
 
 
-def _repeated(user_E, item_E, time_E) -> np.ndarray:
-  """bool [events], True from the second of equal (user, item, time) on; events sorted by user and time, stably."""
+def _duplicates(user_E: np.ndarray, item_E: np.ndarray, time_E: np.ndarray) -> np.ndarray:
+  """bool [events], True for every (user, item, time) but its first; events must be sorted by user and time, stably."""
   order_E = np.lexsort((item_E, time_E, user_E))
   same = (user_E[order_E[1:]] == user_E[order_E[:-1]]) & (item_E[order_E[1:]] == item_E[order_E[:-1]])
   same &= time_E[order_E[1:]] == time_E[order_E[:-1]]
-  repeated_E = np.zeros(len(user_E), bool)
-  repeated_E[order_E[1:][same]] = True
-  return repeated_E
+  duplicate_E = np.zeros(len(user_E), bool)
+  duplicate_E[order_E[1:][same]] = True
+  return duplicate_E
 
 
 def _numbered(names: pl.Series) -> tuple[np.ndarray, pl.Series]:
-  """int32 numbers in the order of the distinct names, and those."""
+  """Returns the number of each name, int32, in the sorted order of the distinct names; and the distinct names."""
   distinct = names.unique().sort()
   return names.cast(pl.Enum(distinct)).to_physical().to_numpy().astype(np.int32), distinct
 
 
 def _renumbered(number_E: np.ndarray, names: pl.Series) -> tuple[np.ndarray, list[str]]:
-  """int32, without gaps, and the names that are left."""
+  """Returns numbers without gaps, int32, and the names that are used."""
   used = np.bincount(number_E, minlength=len(names)) > 0
   return (np.cumsum(used) - 1).astype(np.int32)[number_E], names.filter(pl.Series(used)).to_list()
 
 
-def seconds(date: str) -> int:
-  """The Unix time of the start of a day (YYYY-MM-DD, UTC)."""
+def day_start(date: str) -> int:
+  """The start of a day (YYYY-MM-DD, UTC) in seconds since 1970."""
   return int(datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC).timestamp())
 
 
-def nothing_left(dropped: dict[str, int], config: PreparationConfig) -> InputError:
-  """The error of a preparation that drops everything."""
-  said = ', '.join(f'{count:,} {reason}' for reason, count in dropped.items() if count)
-  dates = ', other dates (config.data.preparation.since and until)' if dropped['outside the dates'] else ''
+def no_interaction_left(dropped: dict[str, int], config: PreparationConfig) -> InputError:
+  """The error for a preparation that drops all events; `dropped` as in `Prepared`."""
+  counts = ', '.join(f'{count:,} {reason}' for reason, count in dropped.items() if count)
+  dates = ', different dates (config.data.preparation.since and until)' if dropped['outside the dates'] else ''
   return InputError(
-    f'no interaction is left of the raw ones ({said}); expected more data{dates}, or a smaller '
+    f'no interaction is left after preparation ({counts}); expected more data{dates}, or a smaller '
     f'config.data.preparation.core than {config.core}'
   )

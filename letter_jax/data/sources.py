@@ -1,27 +1,28 @@
-"""Where a data set comes from: the one place that knows every `config.data.source`.
+"""Dispatches on `config.data.source`: reads a data set, or lists its files, with the reader of its source.
 
-What is already prepared ('prepared') is not read but adopted (`store.adopt`), however large it is.
+The source 'prepared' is an exception: it may be larger than memory, so it is not read but adopted (`store.adopt`).
 """
 
 import pathlib
+from typing import Any
 
 from letter_jax.configuration import RAW_SOURCES, DataConfig
 from letter_jax.data import letter_format
 from letter_jax.data.dataset import Dataset
+from letter_jax.data.store import PREPARED_BY
 from letter_jax.system.errors import InputError
 
-PREPARED_BY = 'letter_jax.data.beam'
 
-
-def read_dataset(config: DataConfig, seed: int, downloads=None) -> Dataset:
-  """The data set that the settings describe.
+def read_dataset(config: DataConfig, seed: int, downloads: Any = None) -> Dataset:
+  """Reads the data set of any source but 'prepared'.
 
   Args:
-    seed: of the synthetic store.
-    downloads: a `tfds.download.DownloadManager` that fetches raw files where `config.path` is empty.
+    config: the source and its settings.
+    seed: seed of the synthetic store.
+    downloads: a `tfds.download.DownloadManager`, which downloads raw files if `config.path` is empty.
 
   Raises:
-    InputError: a file that is missing, damaged, or not what was expected; what cannot be downloaded.
+    InputError: a file is missing, damaged or malformed, or cannot be downloaded.
   """
   if config.source == 'synthetic':
     from letter_jax.data import synthetic
@@ -30,24 +31,27 @@ def read_dataset(config: DataConfig, seed: int, downloads=None) -> Dataset:
   if config.source == 'letter':
     if not config.path:
       raise InputError("config.data.path is empty; expected a folder in LETTER's format (NAME.inter.json, ...)")
-    return letter_format.read_dataset(pathlib.Path(config.path), config.name)
-  from letter_jax.data.raw import read as dataset
+    return letter_format.read_letter_folder(pathlib.Path(config.path), config.name)
+  from letter_jax.data.raw.read import read_raw_dataset
 
-  return dataset.read_dataset(config, downloads)
+  return read_raw_dataset(config, downloads)
 
 
 def prepared_folder(config: DataConfig) -> pathlib.Path:
-  """The folder of the source 'prepared'; InputError where none is named."""
+  """The folder of the source 'prepared'; InputError if `config.path` is empty."""
   if not config.path:
     raise InputError(f'config.data.path is empty; expected a folder that {PREPARED_BY} wrote')
   return pathlib.Path(config.path)
 
 
-def files(config: DataConfig) -> dict[str, pathlib.Path]:
-  """The files that are read from `config.path`, by the config key that leads to them.
+def source_files(config: DataConfig) -> dict[str, pathlib.Path]:
+  """The files that are read from `config.path`.
+
+  Returns:
+    Config key and name, such as 'data.path/ratings.csv' -> file; empty for a source that is generated or downloaded.
 
   Raises:
-    InputError: raw files that are not there.
+    InputError: a raw file does not exist, or `config.path` is empty and the source cannot be downloaded.
   """
   if config.source == 'prepared':
     folder = prepared_folder(config)
@@ -65,9 +69,9 @@ def files(config: DataConfig) -> dict[str, pathlib.Path]:
       require_addresses(config)
     return {}
   if config.source in RAW_SOURCES:
-    from letter_jax.data.raw.read import find
+    from letter_jax.data.raw.read import find_raw_source
 
-    return {f'data.path/{path.name}': path for path in find(config, pathlib.Path(config.path)).files}
+    return {f'data.path/{path.name}': path for path in find_raw_source(config, pathlib.Path(config.path)).files}
   if config.source == 'synthetic':
     return {}
   folder = pathlib.Path(config.path)

@@ -1,4 +1,4 @@
-"""Leave-one-out: the last item of a user is the test, the last but one the validation, the rest is training.
+"""Leave-one-out splits: each user's last item is for test, the last but one for validation, the rest for training.
 
 Every prefix of a training sequence is an example: 131,837 on Instruments, 131,413 on Beauty.
 """
@@ -18,8 +18,9 @@ class Examples:
 
   Attributes:
     items: int32 [interactions], shared with the data set.
-    start, end: int64 [N], 1 <= end - start <= history_length.
-    user: int32 [N], whose example it is.
+    start: int64 [N], the first item of each history.
+    end: int64 [N], with 1 <= end - start <= history_length.
+    user: int32 [N], the user of each example.
   """
 
   items: np.ndarray
@@ -32,19 +33,20 @@ class Examples:
 
   @property
   def lengths(self) -> np.ndarray:
-    """int64 [N], items in each history."""
+    """int64 [N], number of items in each history."""
     return self.end - self.start
 
   @property
   def targets(self) -> np.ndarray:
-    """int32 [N]."""
+    """int32 [N], the item that follows each history."""
     return self.items[self.end]
 
   def take(self, indices: np.ndarray) -> 'Examples':
+    """The examples at `indices`, int [M]."""
     return Examples(self.items, self.start[indices], self.end[indices], self.user[indices])
 
   def histories(self, width: int) -> np.ndarray:
-    """int32 [N, width]: histories flush left, PAD_ITEM behind them; the latest `width` items where longer."""
+    """int32 [N, width]: the latest `width` items of each history, left-aligned and padded with PAD_ITEM."""
     start_N = np.maximum(self.start, self.end - width)
     index_NxW = start_N[:, None] + np.arange(width)
     valid_NxW = index_NxW < self.end[:, None]
@@ -52,13 +54,16 @@ class Examples:
 
 
 def is_training(data: Interactions) -> np.ndarray:
-  """bool [interactions]: all but the last two of every user (its validation and its test)."""
-  place = np.arange(len(data.items)) - np.repeat(data.offsets[:-1], data.lengths)
-  return place < np.repeat(data.lengths - 2, data.lengths)
+  """bool [interactions]: True for all but the last two of every user, which are for validation and test."""
+  position = np.arange(len(data.items)) - np.repeat(data.offsets[:-1], data.lengths)
+  return position < np.repeat(data.lengths - 2, data.lengths)
 
 
 def training_examples(data: Interactions, history_length: int) -> Examples:
-  """Every prefix of every user's sequence without its last two items."""
+  """An example for every item of every user's training sequence but the first.
+
+  The history is the latest `history_length` items before the target.
+  """
   counts_U = np.maximum(data.lengths - 3, 0)
   user_N = np.repeat(np.arange(len(counts_U)), counts_U)
   rank_N = np.arange(counts_U.sum()) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
@@ -66,7 +71,7 @@ def training_examples(data: Interactions, history_length: int) -> Examples:
 
 
 def training_windows(data: Interactions, length: int) -> Examples:
-  """Every training interaction but the users' first ones as a target once, in windows of up to `length` items.
+  """Windows of up to `length` items, in which every training interaction but each user's first is a target once.
 
   For models that predict at every position: the targets of a window items[start:end] are items[start + 1:end + 1].
   """
@@ -74,19 +79,19 @@ def training_windows(data: Interactions, length: int) -> Examples:
   windows_U = -(-inputs_U // length)
   user_N = np.repeat(np.arange(len(inputs_U)), windows_U)
   rank_N = np.arange(windows_U.sum()) - np.repeat(np.cumsum(windows_U) - windows_U, windows_U)
-  # Aligned to the newest item: only a user's oldest window is short.
+  # Aligned to the latest item, so that only a user's oldest window is short.
   end_N = data.offsets[user_N] + inputs_U[user_N] - rank_N * length
   return _windows(data, user_N, end_N, length)
 
 
 def validation_examples(data: Interactions, history_length: int) -> Examples:
-  """The last item but one of every user."""
+  """An example for every user, whose target is the last item but one."""
   users_U = np.arange(len(data.lengths))
   return _windows(data, users_U, data.offsets[1:] - 2, history_length)
 
 
 def test_examples(data: Interactions, history_length: int) -> Examples:
-  """The last item of every user."""
+  """An example for every user, whose target is the last item."""
   users_U = np.arange(len(data.lengths))
   return _windows(data, users_U, data.offsets[1:] - 1, history_length)
 

@@ -1,12 +1,12 @@
-"""A prepared data set on disk: TFDS tables in ArrayRecord files, and what is known of them.
+"""A prepared data set on disk: TFDS tables in ArrayRecord files, and a summary.
 
     DIRECTORY/tfds/letter_dataset/users/1.0.0    (builders.py has the features)
     DIRECTORY/tfds/letter_dataset/items/1.0.0
-    DIRECTORY/lengths.npy     int32 [users], interactions of each, in the order of the records
-    DIRECTORY/summary.json    counts, sparsity, quantiles, what was dropped in preparation; `content`, a fingerprint
+    DIRECTORY/lengths.npy     int32 [users], number of interactions of each, in the order of the records
+    DIRECTORY/summary.json    counts, sparsity, quantiles, what preparation dropped; `content`, a fingerprint
 
-TFDS writes them and anything that knows TFDS reads them (`tfds.builder_from_directory`); here records are parsed in
-bulk, which is about ten times as fast as one by one. TFDS takes a second to import: only what needs it waits for it.
+The tables are written by TFDS and can be read with it (`tfds.builder_from_directory`); here records are parsed in bulk,
+which is about ten times as fast. TFDS is imported only where it is needed, because that takes a second.
 """
 
 import array
@@ -18,6 +18,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -29,23 +30,24 @@ TABLES = {table: f'tfds/letter_dataset/{table}/1.0.0' for table in ('users', 'it
 LENGTHS, SUMMARY = 'lengths.npy', 'summary.json'
 RECORDS_AT_ONCE = 65_536
 REDO = 'run again with --stage=dataset --overwrite'
-FROM_BEAM = 'expected a whole folder that letter_jax.data.beam wrote (config.data.path)'
+PREPARED_BY = 'letter_jax.cli.prepare_with_beam'
+FROM_BEAM = f'expected a complete folder that {PREPARED_BY} wrote (config.data.path)'
 
 
 def save(data: Dataset, directory: pathlib.Path) -> None:
-  """Writes `data` under `directory`, in place of what was there; the summary last.
+  """Writes a data set to `directory`, replacing any other; the summary is written last.
 
   Raises:
-    InputError: the disk is full or cannot be written; nothing half-written stays.
+    InputError: the disk is full or cannot be written; then no partial data set is left.
   """
   import tensorflow_datasets as tfds
 
   from letter_jax.data.builders import LetterDataset
 
   tfds.disable_progress_bar()
-  with _whole(directory):
+  with _replacing_tables(directory):
     for table in TABLES:
-      with contextlib.redirect_stdout(io.StringIO()):  # TFDS says that it downloads, even where there is nothing to
+      with contextlib.redirect_stdout(io.StringIO()):  # TFDS always prints that it downloads
         LetterDataset(dataset=data, config=table, data_dir=directory / 'tfds').download_and_prepare()
     shutil.rmtree(directory / 'tfds' / 'downloads', ignore_errors=True)  # empty
   summary = data.summary()
@@ -53,18 +55,18 @@ def save(data: Dataset, directory: pathlib.Path) -> None:
 
 
 def adopt(prepared: pathlib.Path, directory: pathlib.Path) -> None:
-  """Brings the tables that `data.beam` wrote under `directory`, whatever their size: as links where that can be.
+  """Links, or else copies, the tables that `data.beam` wrote in `prepared` into `directory`, without loading them.
 
   Raises:
-    InputError: they are damaged or not there; the disk is full or cannot be written.
+    InputError: the tables are damaged or missing; the disk is full or cannot be written.
   """
   if prepared.resolve() == directory.resolve():
-    raise InputError(f'{prepared} is the folder that is to be written; expected another as config.data.path')
+    raise InputError(f'config.data.path must not be the output folder {prepared}; expected a different folder')
   summary = load_summary(prepared, FROM_BEAM)
-  found = _inspect(prepared, summary, FROM_BEAM)
-  with _whole(directory):
+  lengths_U, content = _inspect(prepared, summary, FROM_BEAM)
+  with _replacing_tables(directory):
     shutil.copytree(prepared / 'tfds', directory / 'tfds', copy_function=_link_or_copy)
-  _write_summary(directory, summary, *found)
+  _write_summary(directory, summary, lengths_U, content)
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -75,33 +77,35 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 @contextlib.contextmanager
-def _whole(directory: pathlib.Path) -> Iterator[None]:
-  """Tables are written whole or not at all, and no summary vouches for those before."""
+def _replacing_tables(directory: pathlib.Path) -> Iterator[None]:
+  """Removes the previous summary and tables before new tables are written, and partial tables after an error."""
   try:
     directory.mkdir(parents=True, exist_ok=True)
     for name in (SUMMARY, LENGTHS):
       (directory / name).unlink(missing_ok=True)
-    if (directory / 'tfds').exists():  # TFDS would take what is there for done
+    if (directory / 'tfds').exists():  # TFDS would skip existing tables
       shutil.rmtree(directory / 'tfds')
     yield
-  except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's for a full disk
+  except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError for a full disk
     shutil.rmtree(directory / 'tfds', ignore_errors=True)
     raise InputError(
       f'{directory}: the prepared data set could not be written ({" ".join(str(error).split())[:300]}); '
-      'nothing of it is kept; expected a disk with room that can be written'
+      'nothing of it is kept; expected a writable disk with enough space'
     ) from error
 
 
 def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tuple[np.ndarray, str]:
-  """Reads the tables once: int32 [users], lengths in the order of the records, and a fingerprint.
+  """Reads the tables once and checks them.
 
-  The fingerprint is a sum over records, whatever their order: TFDS's files are not the same bytes each time.
+  Returns:
+    int32 [users], the number of interactions of each in the order of the records; and a fingerprint, a sum over the
+    records that does not depend on their order, as TFDS does not write the same bytes each time.
 
   Raises:
-    InputError: they do not agree with the summary, or with each other.
+    InputError: the tables are damaged, or do not match the summary or each other; the message ends with `expected`.
   """
   total, lengths, user_ids, item_ids = 0, array.array('i'), array.array('q'), array.array('q')
-  with _named_damage(directory, expected):
+  with _damage_in_one_line(directory, expected):
     for features in Table(directory / TABLES['users']).parsed():
       items, times = (
         array.array(kind, features[name].int64_list.value) for kind, name in (('i', 'items'), ('q', 'timestamps'))
@@ -114,7 +118,7 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
       ):
         raise ValueError(
           f'user {user_ids[-1]} has {len(items)} items and {len(times)} timestamps; expected '
-          f'{MIN_LENGTH} items at least, each below {summary["items"]}, and as many timestamps or none'
+          f'at least {MIN_LENGTH} items, each below {summary["items"]}, and one timestamp per item or none'
         )
     for features in Table(directory / TABLES['items']).parsed():
       item_ids.append(_id(features, 'item_id'))
@@ -123,7 +127,7 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
     for ids, name in ((user_ids, 'users'), (item_ids, 'items')):
       _order(np.frombuffer(ids, np.int64), summary[name])
     if lengths_U.sum(dtype=np.int64) != summary['interactions']:
-      raise ValueError(f'{lengths_U.sum(dtype=np.int64)} interactions where {SUMMARY} has {summary["interactions"]}')
+      raise ValueError(f'{lengths_U.sum(dtype=np.int64)} interactions, but {SUMMARY} has {summary["interactions"]}')
   return lengths_U, f'{total % 2**256:064x}'
 
 
@@ -139,17 +143,17 @@ def _hash(number: int, *parts: bytes) -> int:
   return int.from_bytes(digest.digest(), 'little')
 
 
-def _id(features, name: str) -> int:
+def _id(features: Any, name: str) -> int:
   return features[name].int64_list.value[0]
 
 
-def _text(features, name: str) -> bytes:
+def _text(features: Any, name: str) -> bytes:
   return features[name].bytes_list.value[0]
 
 
 @contextlib.contextmanager
-def _named_damage(directory: pathlib.Path, expected: str = REDO) -> Iterator[None]:
-  """Tells in one line what protobuf, ArrayRecord and JSON raise many kinds of errors for."""
+def _damage_in_one_line(directory: pathlib.Path, expected: str = REDO) -> Iterator[None]:
+  """Turns any error of protobuf, ArrayRecord or JSON into an InputError of one line that ends with `expected`."""
   try:
     yield
   except (InputError, MemoryError):
@@ -161,9 +165,9 @@ def _named_damage(directory: pathlib.Path, expected: str = REDO) -> Iterator[Non
 
 
 def load(directory: pathlib.Path) -> Dataset:
-  """The data set that `save` wrote; InputError where it is damaged or not there."""
+  """Loads the data set that `save` wrote; InputError if it is damaged or missing."""
   summary = load_summary(directory)
-  with _named_damage(directory):
+  with _damage_in_one_line(directory):
     users, offsets, items, timestamps = _read_users(directory / TABLES['users'], summary['users'])
     names, texts = _read_items(directory / TABLES['items'], summary['items'])
     return Dataset(
@@ -176,49 +180,66 @@ def load(directory: pathlib.Path) -> Dataset:
     )
 
 
-def load_summary(directory: pathlib.Path, expected: str = REDO) -> dict:
-  """`summary.json`; InputError, which ends with `expected`, where it is damaged or not there."""
-  with _named_damage(directory, expected):
+def load_summary(directory: pathlib.Path, expected: str = REDO) -> dict[str, Any]:
+  """Loads `summary.json`; InputError, which ends with `expected`, if it is damaged or missing."""
+  with _damage_in_one_line(directory, expected):
     summary = json.loads((directory / SUMMARY).read_text(encoding='utf-8'))
     return {**summary, **{name: int(summary[name]) for name in ('users', 'items', 'interactions')}}
 
 
 def load_items(directory: pathlib.Path) -> tuple[tuple[str, ...] | None, tuple[dict[str, str], ...] | None]:
-  """Names and texts of all items, each None where the source had none; InputError where they are damaged."""
+  """Loads the raw ids and texts of all items, each None if the source had none; InputError if they are damaged."""
   summary = load_summary(directory)
-  with _named_damage(directory):
+  with _damage_in_one_line(directory):
     names, texts = _read_items(directory / TABLES['items'], summary['items'])
     return names if any(names) else None, None if summary['items_without_text'] is None else texts
 
 
 def load_texts(directory: pathlib.Path) -> tuple[dict[str, str], ...] | None:
-  """The texts of all items, or None where the source had none; InputError where they are damaged."""
+  """Loads the texts of all items, None if the source had none; InputError if they are damaged."""
   return load_items(directory)[1]
 
 
 def load_interactions(directory: pathlib.Path) -> Interactions:
-  """All interactions, in memory; InputError where they are damaged."""
+  """Loads all interactions; InputError if they are damaged."""
   summary = load_summary(directory)
-  with _named_damage(directory):
+  with _damage_in_one_line(directory):
     users, offsets, items, _ = _read_users(directory / TABLES['users'], summary['users'], times=False)
     return Interactions(items, offsets, summary['items'], users)
 
 
 class StreamedInteractions:
-  """Interactions larger than memory: a window of users at a time from the ArrayRecord files (see `dataset.Windows`)."""
+  """Interactions larger than memory, read from the ArrayRecord files a window of users at a time (`dataset.Windows`).
+
+  Attributes:
+    num_items: size of the catalogue.
+    num_windows: the number of windows.
+    parts: the number of parts of each window, one per process.
+  """
 
   def __init__(self, directory: pathlib.Path, window_users: int, keep: int, process: int = 0, processes: int = 1):
-    """`window_users` of all processes together make a window; `recent` keeps the latest `keep` of each user."""
+    """Opens the tables in `directory`.
+
+    Args:
+      directory: written by `save` or `adopt`.
+      window_users: users in a window, over all processes.
+      keep: how many of each user's latest interactions `recent` returns.
+      process: which part of each window this process reads.
+      processes: the number of parts.
+
+    Raises:
+      InputError: the tables are damaged or missing.
+    """
     self._directory, self._window_users, self._keep = directory, window_users, keep
     self._process, self.parts = process, processes
     summary = load_summary(directory)
     self.num_items, self._users = summary['items'], summary['users']
-    with _named_damage(directory):
+    with _damage_in_one_line(directory):
       self._table = Table(directory / TABLES['users'])
       self._lengths_U = np.load(directory / LENGTHS, mmap_mode='r')
       if len(self._table) != self._users or self._lengths_U.shape != (self._users,):
         raise ValueError(
-          f'{len(self._table)} records and lengths of {self._lengths_U.shape} where {SUMMARY} has {self._users}'
+          f'{len(self._table)} records and lengths of {self._lengths_U.shape}, but {SUMMARY} has {self._users} users'
         )
     self.num_windows = -(-self._users // window_users)
 
@@ -228,32 +249,36 @@ class StreamedInteractions:
     return first + count * part // self.parts, first + count * (part + 1) // self.parts
 
   def lengths_of(self, window: int, part: int) -> np.ndarray:
+    """int64 [users in the part of the window], interactions of each user."""
     return self._lengths_U[slice(*self._records(window, part))].astype(np.int64)
 
   def window(self, window: int) -> Interactions:
-    with _named_damage(self._directory):
+    """Reads this process' part of the window; InputError if it is damaged."""
+    with _damage_in_one_line(self._directory):
       _, names, lengths, items, _ = self._table.sequences(*self._records(window, self._process), times=False)
       offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
       return Interactions(items, offsets, self.num_items, tuple(names))
 
   def recent(self) -> Interactions:
-    with _named_damage(self._directory):
+    """Reads the latest interactions of all users, in the order of the data set; InputError if they are damaged."""
+    with _damage_in_one_line(self._directory):
       users, offsets, items, _ = _read_users(self._directory / TABLES['users'], self._users, self._keep, times=False)
       return Interactions(items, offsets, self.num_items, users)
 
 
 def shards(table: pathlib.Path) -> list[pathlib.Path]:
-  """The ArrayRecord files of a table, in order; ValueError where there is none."""
-  found = sorted(table.glob('*.array_record-*-of-*'))
-  if not found:
+  """The ArrayRecord files of a table, in order; ValueError if there is none."""
+  paths = sorted(table.glob('*.array_record-*-of-*'))
+  if not paths:
     raise ValueError(f'{table} has no ArrayRecord file')
-  return found
+  return paths
 
 
 class Table:
-  """Records of a table in the order of its files, any run of them at a time."""
+  """Reads any range of the records of a table, in the order of its files; `len` is their number."""
 
   def __init__(self, path: pathlib.Path):
+    """Opens the files of the table in the folder `path`; ValueError if there is none."""
     from array_record.python.array_record_module import ArrayRecordReader
     from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 
@@ -264,8 +289,8 @@ class Table:
   def __len__(self) -> int:
     return int(self._ends[-1])
 
-  def parsed(self, start: int = 0, stop: int | None = None) -> Iterator:
-    """The feature maps of records start .. stop - 1; so many records at a time are in memory."""
+  def parsed(self, start: int = 0, stop: int | None = None) -> Iterator[Any]:
+    """Yields the feature maps of records start .. stop - 1, reading RECORDS_AT_ONCE at a time."""
     stop = len(self) if stop is None else stop
     for reader, end in zip(self._readers, self._ends.tolist()):
       shift = end - reader.num_records()
@@ -273,24 +298,29 @@ class Table:
         for record in reader.read(first - shift, min(first + RECORDS_AT_ONCE, stop, end) - shift):
           yield self._parse(record).features.feature
 
-  def sequences(self, start: int, stop: int, keep: int | None = None, times: bool = True) -> tuple:
-    """Of the users of records start .. stop - 1: ids, names, lengths, items, timestamps.
+  def sequences(
+    self, start: int, stop: int, keep: int | None = None, times: bool = True
+  ) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Reads the users of records start .. stop - 1.
 
     Args:
-      keep: how many of each user's latest interactions are wanted; None for all.
-      times: whether the timestamps are.
+      start: the first record.
+      stop: the record after the last.
+      keep: how many of each user's latest interactions to return; None for all.
+      times: whether to return timestamps.
 
     Returns:
-      int64 [users], a list [users], int64 [users], int32 [interactions], int64 [interactions] or [0].
+      User ids, int64 [users]; raw ids [users]; numbers of interactions, int64 [users]; items, int32 [interactions];
+      timestamps, int64 [interactions], or [0] without `times`.
     """
     latest = slice(None if keep is None else -keep, None)
     ids, names, lengths, items, timestamps = array.array('q'), [], array.array('q'), array.array('i'), array.array('q')
     for features in self.parsed(start, stop):
-      of_user = features['items'].int64_list.value[latest]
+      user_items = features['items'].int64_list.value[latest]
       ids.append(_id(features, 'user_id'))
       names.append(_text(features, 'raw_id').decode())
-      lengths.append(len(of_user))
-      items.extend(of_user)
+      lengths.append(len(user_items))
+      items.extend(user_items)
       if times:
         timestamps.extend(features['timestamps'].int64_list.value[latest])
     return (
@@ -302,11 +332,13 @@ class Table:
     )
 
 
-def _read_users(path: pathlib.Path, expected: int, keep: int | None = None, times: bool = True):
-  """Names, offsets, items and timestamps of all users, in the order of their ids; the latest `keep` of each."""
+def _read_users(
+  path: pathlib.Path, num_users: int, keep: int | None = None, times: bool = True
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
+  """Reads raw ids, offsets, items and timestamps of all users in the order of their ids; the latest `keep` of each."""
   table = Table(path)
   ids, names, lengths, items, timestamps = table.sequences(0, len(table), keep, times)
-  order = _order(ids, expected)
+  order = _order(ids, num_users)
   starts = np.cumsum(lengths) - lengths
   offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[order])])
   cells = np.repeat(starts[order] - offsets[:-1], lengths[order]) + np.arange(len(items))
@@ -318,23 +350,23 @@ def _read_users(path: pathlib.Path, expected: int, keep: int | None = None, time
   )
 
 
-def _read_items(path: pathlib.Path, expected: int):
-  """Names and texts of all items, in the order of their ids."""
+def _read_items(path: pathlib.Path, num_items: int) -> tuple[tuple[str, ...], tuple[dict[str, str], ...]]:
+  """Reads raw ids and texts of all items in the order of their ids."""
   table = Table(path)
   records = [
     (_id(features, 'item_id'), *(_text(features, field).decode() for field in ('raw_id', *TEXT_FIELDS)))
     for features in table.parsed()
   ]
-  order = _order(np.array([record[0] for record in records]), expected).tolist()
+  order = _order(np.array([record[0] for record in records]), num_items).tolist()
   return (
-    tuple(records[place][1] for place in order),
-    tuple(dict(zip(TEXT_FIELDS, records[place][2:])) for place in order),
+    tuple(records[index][1] for index in order),
+    tuple(dict(zip(TEXT_FIELDS, records[index][2:])) for index in order),
   )
 
 
-def _order(ids: np.ndarray, expected: int) -> np.ndarray:
-  """The places of ids 0, 1, 2, ...; ValueError where they are not just these."""
+def _order(ids: np.ndarray, count: int) -> np.ndarray:
+  """The indices that sort `ids`; ValueError unless they are 0 .. count - 1."""
   order = np.argsort(ids, kind='stable')
-  if not np.array_equal(ids[order], np.arange(expected)):
-    raise ValueError(f'{len(ids)} records where summary.json has {expected}, or ids that are not 0, 1, 2, ...')
+  if not np.array_equal(ids[order], np.arange(count)):
+    raise ValueError(f'{len(ids)} records, but summary.json has {count}, or ids other than 0, 1, 2, ...')
   return order

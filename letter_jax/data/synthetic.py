@@ -1,14 +1,15 @@
-"""The built-in store: a catalogue with texts and users with habits, made from a seed, nothing to download.
+"""A synthetic store, generated from a seed: a catalogue with texts, and users with habits.
 
-What a model can learn, and from where:
-- the text tells an item's category, product type, brand and collection;
-- popularity is long-tailed, and not in the text;
-- every user has a few interests (categories) that drift;
-- habits link an item to the next: the next piece of its collection, in an order that the text does not tell; a product
-  type to the types that complement it, in any department; and an item to favourites among the complements.
-Habits are likely, never certain, so that no recommender is always right.
+A model can learn:
+- from the text: an item's category, product type, brand and collection;
+- from the interactions: popularity, which is long-tailed;
+- from a user's history: a few interests (categories) that drift;
+- from sequences: habits that link an item to the next. They are the next piece of its collection, in an order that the
+  text does not reveal; one of the product types that complement its type, in any department; and one of the item's
+  favourites among the complements.
+Habits are likely but not certain, so no recommender is always right.
 
-Weights are integers and draws are made from numpy's Generator, so that a seed gives the same store on every platform.
+Weights are integers and draws come from numpy's Generator, so that a seed gives the same store on every platform.
 Shapes: U users, T time steps, N items, C categories, P product types, F favourites of an item.
 """
 
@@ -18,27 +19,30 @@ import numpy as np
 
 from letter_jax.configuration import SyntheticConfig
 from letter_jax.data import synthetic_vocabulary as words
-from letter_jax.data.dataset import Dataset, Interactions
-from letter_jax.data.letter_format import CATEGORY_SEPARATOR
+from letter_jax.data.dataset import CATEGORY_SEPARATOR, Dataset, Interactions
 
 MIN_LENGTH = 5
 MAX_LENGTH = 200
-COMPLEMENTS = 3  # types that follow a type
-FAVOURITES = 6  # items that follow an item
+COMPLEMENTS = 3  # types that complement a type
+FAVOURITES = 6  # items that often follow an item
 INTERESTS = 3  # categories of a user
 COLLECTION_SIZE = 6
-DRIFT = 0.2  # chance of a step that a user's attention goes to another interest
-TRIES = 4  # draws made to avoid an item that the user has already
+DRIFT = 0.2  # probability, per step, that a user turns to another interest
+TRIES = 4  # draws to avoid an item that the user already has
 
-# How often each habit is followed, among the steps that follow one.
+# Shares of the habits among the steps that follow one.
 COLLECTION_HABIT, FAVOURITE_HABIT, COMPLEMENT_HABIT, EARLIER_HABIT = 0.25, 0.25, 0.40, 0.10
 
 
 def synthesize(config: SyntheticConfig, seed: int) -> Dataset:
-  """The store of this size and seed.
+  """Generates the store of the given size and seed.
 
-  The catalogue does not depend on `config.num_users`. Every user has at least 5 interactions; an item comes twice in a
-  sequence only where the catalogue is too small to avoid it.
+  The catalogue does not depend on `config.num_users`. Every user has at least 5 interactions; an item occurs twice in a
+  sequence only if the catalogue is too small to avoid it.
+
+  Args:
+    config: numbers of users and items, mean length, and strength of the habits.
+    seed: determines the store together with the config.
 
   Returns:
     A data set named 'synthetic' with a title, brand, categories and description for every item.
@@ -47,7 +51,7 @@ def synthesize(config: SyntheticConfig, seed: int) -> Dataset:
   catalogue = _catalogue(rng, config.num_items)
   texts = _texts(rng, catalogue)
   items, offsets = _sequences(np.random.default_rng([seed, 1]), config, catalogue)
-  # Until here items of a kind have neighbouring ids; from here an id tells nothing.
+  # So far, items of a kind have neighbouring ids; a random permutation makes ids uninformative.
   id_N = np.random.default_rng([seed, 2]).permutation(config.num_items)
   shuffled = tuple(texts[item] for item in np.argsort(id_N))
   users = tuple(f'user-{user}' for user in range(config.num_users))
@@ -56,7 +60,7 @@ def synthesize(config: SyntheticConfig, seed: int) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class _Shelf:
-  """A product type, with its place in the tree and its words."""
+  """A product type: its place in the category tree and its vocabulary."""
 
   department: str
   category: str
@@ -68,17 +72,17 @@ class _Shelf:
 
 @dataclasses.dataclass(frozen=True)
 class _Catalogue:
-  """Items sorted by type, so that a type and a category are ranges of items.
+  """Items sorted by type, so that types and categories are ranges of items.
 
   Attributes:
-    shelves: one per type.
-    type_N, category_N, brand_N, collection_N: int64 [N], what an item is.
+    shelves: one for each type.
+    type_N, category_N, brand_N, collection_N: int64 [N], indices of each item's type, category, brand and collection.
     brands: brand names.
     type_bounds_P, category_bounds_C: int64 [P + 1], [C + 1], ranges of items.
-    cumulative_weight_N: int64 [N + 1], popularity weights of the items before; the last entry is the total.
+    cumulative_weight_N: int64 [N + 1], sum of the popularity weights of the items before; the last is the total.
     next_N: int64 [N], the next piece of the collection.
-    complements_PxF: int64 [P, COMPLEMENTS], types that follow a type, likeliest first.
-    favourites_NxF: int64 [N, FAVOURITES], items that follow an item, likeliest first.
+    complements_PxF: int64 [P, COMPLEMENTS], types that complement a type, most likely first.
+    favourites_NxF: int64 [N, FAVOURITES], items that often follow an item, most likely first.
   """
 
   shelves: list[_Shelf]
@@ -96,7 +100,7 @@ class _Catalogue:
 
 
 def _shelves() -> list[list[_Shelf]]:
-  """The vocabulary, one list of types per category."""
+  """The vocabulary as one list of types for each category."""
   categories = []
   for department, shelf in words.SHELVES.items():
     for label, types in shelf.items():
@@ -118,7 +122,7 @@ def _catalogue(rng: np.random.Generator, num_items: int) -> _Catalogue:
   category_P = np.repeat(np.arange(count), [len(category) for category in kept])
   types = len(shelves)
 
-  # Every type has an item while there are as many items; the rest is uneven.
+  # Every type has an item if there are enough items; the others are distributed unevenly.
   share_P = rng.integers(1, 6, types)
   extra = rng.integers(0, share_P.sum(), max(num_items - types, 0))
   type_N = np.sort(
@@ -126,7 +130,7 @@ def _catalogue(rng: np.random.Generator, num_items: int) -> _Catalogue:
   )
   category_N = category_P[type_N]
 
-  # A brand sells in one category only, and its items there fall into collections, in an order of their own.
+  # A brand sells in one category only; its items are divided into collections, each with a random order.
   brands_per_category = max(2, min(16, num_items // count // 20))
   names = [start + end for end in words.BRAND_ENDS for start in words.BRAND_STARTS]
   brands = [names[i] for i in rng.permutation(len(names))[: count * brands_per_category]]
@@ -147,7 +151,7 @@ def _catalogue(rng: np.random.Generator, num_items: int) -> _Catalogue:
   type_bounds_P = np.searchsorted(type_N, np.arange(types + 1))
   category_bounds_C = np.searchsorted(category_N, np.arange(count + 1))
 
-  # Complements are drawn among the types that have items, whatever their department.
+  # Complements are drawn from the types that have items, in any department.
   present = np.flatnonzero(np.diff(type_bounds_P))
   complements_PxF = present[rng.integers(0, len(present), (types, COMPLEMENTS))]
   complement_NxF = complements_PxF[type_N][:, np.arange(FAVOURITES) % COMPLEMENTS]
@@ -168,25 +172,29 @@ def _catalogue(rng: np.random.Generator, num_items: int) -> _Catalogue:
   )
 
 
-def _draw_in(rng, cumulative_weight_N, bounds, group) -> np.ndarray:
-  """Items drawn by popularity, each from the range of items of its group; int64, the shape of `group`."""
+def _draw_in(
+  rng: np.random.Generator, cumulative_weight_N: np.ndarray, bounds: np.ndarray, group: np.ndarray
+) -> np.ndarray:
+  """Draws items by popularity, each from the range of items of its group; int64, of the shape of `group`."""
   low, high = cumulative_weight_N[bounds[group]], cumulative_weight_N[bounds[group + 1]]
   drawn = low + (rng.random(group.shape) * (high - low)).astype(np.int64)
   return np.searchsorted(cumulative_weight_N, drawn, side='right') - 1
 
 
-def _likeliest_first(rng, shape, choices: int) -> np.ndarray:
-  """int64 [shape] in 0 .. choices - 1; each is twice as likely as the next."""
+def _likeliest_first(rng: np.random.Generator, count: int, choices: int) -> np.ndarray:
+  """Draws int64 [count] from 0 .. choices - 1, each of which is twice as likely as the next."""
   edges = np.cumsum(2 ** np.arange(choices - 1, -1, -1))
-  return np.searchsorted(edges, rng.integers(0, edges[-1], shape), side='right')
+  return np.searchsorted(edges, rng.integers(0, edges[-1], count), side='right')
 
 
-def _sequences(rng: np.random.Generator, config: SyntheticConfig, catalogue: _Catalogue):
-  """Items int64 [interactions] and offsets int64 [U + 1]."""
+def _sequences(
+  rng: np.random.Generator, config: SyntheticConfig, catalogue: _Catalogue
+) -> tuple[np.ndarray, np.ndarray]:
+  """Draws all sequences: items, int64 [interactions], and offsets, int64 [U + 1]."""
   lengths_U = np.minimum(
     MIN_LENGTH - 1 + rng.geometric(1 / (config.mean_length - MIN_LENGTH + 1), config.num_users), MAX_LENGTH
   )
-  # Users sorted by length: those still there at step t are a prefix.
+  # Users are sorted by length, so that those with more than t steps are a prefix.
   order_U = np.argsort(-lengths_U, kind='stable')
   sorted_U = lengths_U[order_U]
   items_UxT = np.full((config.num_users, sorted_U[0]), -1, np.int64)
@@ -195,21 +203,21 @@ def _sequences(rng: np.random.Generator, config: SyntheticConfig, catalogue: _Ca
   whole_U = np.zeros(config.num_users, np.int64)
   first_UxI = _draw_in(rng, weight_N, everything, np.zeros((config.num_users, INTERESTS), np.int64))
   interests_UxI = catalogue.category_N[first_UxI]
-  active_U = whole_U.copy()
+  current_U = whole_U.copy()
 
   for step in range(sorted_U[0]):
-    there = np.searchsorted(-sorted_U, -step, side='left')  # lengths > step
-    rows = np.arange(there)
-    moves = rng.random(there) < DRIFT
-    active_U[:there] = np.where(moves, rng.integers(0, INTERESTS, there), active_U[:there])
-    # One interest in two moves is replaced by what was bought last.
+    active = np.searchsorted(-sorted_U, -step, side='left')  # users with lengths > step
+    rows = np.arange(active)
+    moves = rng.random(active) < DRIFT
+    current_U[:active] = np.where(moves, rng.integers(0, INTERESTS, active), current_U[:active])
+    # In half of the moves, the category of the last item replaces the new interest.
     if step:
-      adopted = rows[moves & (rng.random(there) < 0.5)]
-      interests_UxI[adopted, active_U[adopted]] = catalogue.category_N[items_UxT[adopted, step - 1]]
+      adopted = rows[moves & (rng.random(active) < 0.5)]
+      interests_UxI[adopted, current_U[adopted]] = catalogue.category_N[items_UxT[adopted, step - 1]]
     pending = rows
     for _ in range(TRIES):
       drawn = _next_items(
-        rng, config.habit, catalogue, items_UxT[pending, :step], interests_UxI[pending, active_U[pending]]
+        rng, config.habit, catalogue, items_UxT[pending, :step], interests_UxI[pending, current_U[pending]]
       )
       items_UxT[pending, step] = drawn
       pending = pending[(items_UxT[pending, :step] == drawn[:, None]).any(axis=1)]
@@ -220,8 +228,10 @@ def _sequences(rng: np.random.Generator, config: SyntheticConfig, catalogue: _Ca
   return unsorted_UxT[unsorted_UxT >= 0], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_U)])
 
 
-def _next_items(rng, habit: float, catalogue: _Catalogue, history_UxT, interest_U) -> np.ndarray:
-  """int64 [U]: what each user takes next; all of them have the same number of items behind them."""
+def _next_items(
+  rng: np.random.Generator, habit: float, catalogue: _Catalogue, history_UxT: np.ndarray, interest_U: np.ndarray
+) -> np.ndarray:
+  """Draws each user's next item, int64 [U], given histories of equal length and the users' current interests."""
   by_interest_U = _draw_in(rng, catalogue.cumulative_weight_N, catalogue.category_bounds_C, interest_U)
   if not history_UxT.shape[1]:
     return by_interest_U

@@ -1,4 +1,4 @@
-"""Words of the synthetic store: departments, categories, product types, and what is said about them."""
+"""The vocabulary of the synthetic store: departments, categories, product types and phrases that describe them."""
 
 # {department: {category (uses): {product type: (materials; features)}}}
 SHELVES = {

@@ -114,7 +114,7 @@ def _stages(config: Config) -> list[Stage]:
       ('data.source', *data_settings),
       ('tfds', 'lengths.npy', 'summary.json'),
       stages.dataset,
-      lambda config: sources.files(config.data),
+      lambda config: sources.source_files(config.data),
       identity=('summary.json',),
       alone=True,
     ),

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from letter_jax import sharding
-from letter_jax.data import letter_format
+from letter_jax.data import index_format
 from letter_jax.data.matching import match
 from letter_jax.semantic_ids import item_trie, table
 from letter_jax.semantic_ids.item_trie import ItemTrie
@@ -72,7 +72,7 @@ class SemanticIds:
     """Writes the table with raw ids, and `index.json` in LETTER's format (positions), into `directory`."""
 
     table.write(directory / TABLE, raw_ids, self.codes_NxL)
-    artifacts.write(directory / 'index.json', lambda path: letter_format.write_index(path, self.codes_NxL))
+    artifacts.write(directory / 'index.json', lambda path: index_format.write_index(path, self.codes_NxL))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,11 +119,11 @@ def read_given(path: pathlib.Path, raw_ids: Sequence[str] | None, num_items: int
   table_path = path if path.suffix == '.csv' else path.with_name(TABLE)
   matched = path.suffix == '.csv' or table_path.is_file()
   if not matched:
-    codes_NxL = letter_format.read_index(path, num_items)
+    codes_NxL = index_format.read_index(path, num_items)
   else:
     ids, codes_MxL = table.read(table_path)
     if path != table_path:
-      index_MxL = letter_format.read_index(path, len(ids))
+      index_MxL = index_format.read_index(path, len(ids))
       if not np.array_equal(index_MxL, codes_MxL):
         raise InputError(f'{path} has other codes than {table_path}; expected the same, or no {TABLE} next to it')
     codes_NxL = codes_MxL[match(raw_ids, ids, num_items, table_path)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from letter_jax.data.letter_format import MAX_CODE
+from letter_jax.data.index_format import MAX_CODE
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 

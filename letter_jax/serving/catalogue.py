@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from letter_jax.data.letter_format import tokens_of
+from letter_jax.data.index_format import tokens_of
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir

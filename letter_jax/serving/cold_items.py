@@ -11,7 +11,7 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.data.dataset import TEXT_FIELDS
 from letter_jax.data.letter_format import field_text
-from letter_jax.data.raw.reader import is_id
+from letter_jax.data.raw_ids import is_raw_id
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import PROJECTION, Workdir
@@ -81,7 +81,7 @@ def _id_of(item: Mapping[str, Any], place: int) -> str:
     raise InputError(
       f'cold item {place} is {str(item)[:40]!r}; expected an object such as {{"id": "B00X", "title": "..."}}'
     )
-  if not is_id(item.get('id')):
+  if not is_raw_id(item.get('id')):
     raise InputError(f'cold item {place}: "id" is {item.get("id")!r}; expected the raw id, a text')
   return item['id']
 

@@ -21,7 +21,7 @@ from flax import traverse_util
 from jax import export as jax_export
 from safetensors.flax import save_file
 
-from letter_jax.data.letter_format import tokens_of
+from letter_jax.data.index_format import tokens_of
 from letter_jax.decoding.candidates import Candidates, Paths
 from letter_jax.decoding.user_search import search_candidates
 from letter_jax.semantic_ids.item_trie import ItemTrie

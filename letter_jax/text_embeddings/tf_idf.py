@@ -1,11 +1,12 @@
-"""What an item says, as a vector: TF-IDF and a truncated SVD (latent semantic analysis), nothing to download.
+"""Text embeddings by TF-IDF and a truncated SVD (latent semantic analysis): nothing to download.
 
-Or a language model, if the config names one (`language_models.py`).
+`embed_texts` is also the entry point for language models (`language_models.py`), if the config names one.
 """
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,23 +14,23 @@ from letter_jax.configuration import TextEmbeddingsConfig
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
-# How often a field's words count. On Scientific (Amazon 2018) 53% of an item's ten nearest neighbours are then MiniLM's
-# too (51% with all fields alike), and they hold 5.5% of the pairs bought by one user (5.1%; MiniLM's 5.5%). Bigrams
-# made both worse.
+# Weight of each field's words. On Scientific (Amazon 2018), 53% of an item's ten nearest neighbours are then also
+# MiniLM's (51% with equal weights), and they cover 5.5% of the pairs bought by one user (equal weights 5.1%, MiniLM
+# 5.5%). Bigrams made both worse.
 FIELD_REPEATS = {'title': 4, 'brand': 2, 'categories': 2, 'description': 1}
 
-PROJECTION = 'tf_idf.npz'  # beside the rows
+PROJECTION = 'tf_idf.npz'  # name of the file, in the folder of the embeddings
 
-Texts = Sequence[Mapping[str, str]]  # dataset.TEXT_FIELDS of every item
+Texts = Sequence[Mapping[str, str]]  # for each item, dataset.TEXT_FIELDS -> text
 
 
 @dataclasses.dataclass(frozen=True)
 class TextProjection:
-  """TF-IDF and truncated SVD as they were fitted to a catalogue, for items that come later.
+  """TF-IDF and truncated SVD fitted to a catalogue, to embed items that are added later.
 
   Attributes:
-    words: V, the vocabulary.
-    idf_V: float32.
+    words: the vocabulary, V words.
+    idf_V: float32, inverse document frequencies.
     directions_DxV: float32, right singular vectors.
   """
 
@@ -38,12 +39,13 @@ class TextProjection:
   directions_DxV: np.ndarray
 
   def rows(self, texts: Texts) -> np.ndarray:
-    """float32 [items, D]: where the items would be among those that it was fitted to; zeros without a known word."""
+    """Embeds items in the space of the fitted catalogue: float32 [items, D]; zeros for an item without a known word."""
     vectorizer = _vectorizer(vocabulary=self.words)
     vectorizer.idf_ = self.idf_V
-    return _of_unit_length(vectorizer.transform(_documents(texts)) @ self.directions_DxV.T)
+    return _normalized(vectorizer.transform(_documents(texts)) @ self.directions_DxV.T)
 
   def write(self, path: pathlib.Path) -> None:
+    """Writes an .npz file that `read` reads; InputError if the disk cannot be written."""
     artifacts.write_npz(
       path,
       {
@@ -55,45 +57,45 @@ class TextProjection:
 
   @classmethod
   def read(cls, path: pathlib.Path) -> 'TextProjection':
-    """Raises InputError where it is not there or damaged."""
-    expected = 'what the stage text_embeddings writes beside its rows, where they are TF-IDF'
-    found = artifacts.read_npz(path, expected)
-    if found.keys() != {'words', 'idf', 'directions'}:
-      raise InputError(f'{path} has the arrays {", ".join(found)}; expected {expected}')
-    return cls(tuple(found['words'].tobytes().decode('utf-8').split('\n')), found['idf'], found['directions'])
+    """Reads the file that `write` wrote; InputError if it is missing or damaged."""
+    expected = 'the file that the stage text_embeddings writes next to TF-IDF embeddings'
+    arrays = artifacts.read_npz(path, expected)
+    if arrays.keys() != {'words', 'idf', 'directions'}:
+      raise InputError(f'{path} has the arrays {", ".join(arrays)}; expected {expected}')
+    return cls(tuple(arrays['words'].tobytes().decode('utf-8').split('\n')), arrays['idf'], arrays['directions'])
 
 
 def embed_texts(
   texts: Texts | None, config: TextEmbeddingsConfig, seed: int
 ) -> tuple[np.ndarray, TextProjection | None]:
-  """Embeds the items' texts.
+  """Embeds the items' texts by TF-IDF or, if `config.model` names one, a language model.
 
-  Of TF-IDF: English stop words are dropped, and words that only one item has unless fewer than `config.dim` would be
-  left.
+  TF-IDF ignores English stop words, and words that occur in a single item unless fewer than `config.dim` would remain.
 
   Args:
-    texts: of every item; None if the data set has no texts.
+    texts: the texts of every item; None if the data set has no texts.
     config: `dim` and `max_features`; with `model`, the settings of `language_models.embed_items`.
-    seed: of the randomised SVD.
+    seed: seed of the randomised SVD.
 
   Returns:
-    float32 [items, dim'], rows of unit length, with dim' = min(config.dim, items, words): a small catalogue has fewer
-    dimensions than asked for. Items without a known word have a row of zeros. With `model`, its rows as they come.
-    And what embeds later items; None with `model`, which embeds them itself.
+    The embeddings, and the projection that embeds items added later.
+    TF-IDF: float32 [items, dim'], rows of unit length, where dim' = min(config.dim, items, words), so a small
+    catalogue has fewer dimensions than requested; items without a known word have a row of zeros.
+    Language model: its unchanged rows, and None, as the model itself embeds later items.
 
   Raises:
-    InputError: no item has text; with `model`, what `language_models.embed_items` raises.
+    InputError: no item has text; or, with `model`, as `language_models.embed_items`.
   """
   if texts is None or not any(any(text.values()) for text in texts):
     raise InputError(
-      'no item has text to embed; expected a NAME.item.json with titles beside the interactions, '
-      'or rows from outside (config.text_embeddings.path)'
+      'no item has text to embed; expected a NAME.item.json with titles next to the interactions, '
+      'or given embeddings (config.text_embeddings.path)'
     )
   if config.model:
     from letter_jax.text_embeddings.language_models import embed_items
 
     return embed_items(texts, config), None
-  from sklearn.utils.extmath import randomized_svd  # takes a second to import
+  from sklearn.utils.extmath import randomized_svd  # slow to import
 
   vectorizer, weights_NxV = _tf_idf(_documents(texts), config)
   dim = min(config.dim, *weights_NxV.shape)
@@ -101,12 +103,12 @@ def embed_texts(
   projection = TextProjection(
     tuple(vectorizer.get_feature_names_out()), vectorizer.idf_.astype(np.float32), directions_DxV.astype(np.float32)
   )
-  return _of_unit_length(left_NxD * singular_D), projection
+  return _normalized(left_NxD * singular_D), projection
 
 
-def _of_unit_length(rows_NxD: np.ndarray) -> np.ndarray:
+def _normalized(rows_NxD: np.ndarray) -> np.ndarray:
   rows_NxD = np.asarray(rows_NxD, np.float32)
-  # Under the rounding error of the SVD a row is one of zeros.
+  # Rows shorter than the rounding error of the SVD become zeros.
   length_N = np.linalg.norm(rows_NxD, axis=1, keepdims=True)
   return np.where(length_N > 1e-5, rows_NxD / np.maximum(length_N, 1e-5), 0).astype(np.float32)
 
@@ -115,23 +117,23 @@ def _documents(texts: Texts) -> list[str]:
   return [' '.join(' '.join([text[field]] * times) for field, times in FIELD_REPEATS.items()) for text in texts]
 
 
-def _vectorizer(**settings):
+def _vectorizer(**settings: Any) -> Any:
   from sklearn.feature_extraction.text import TfidfVectorizer
 
   return TfidfVectorizer(sublinear_tf=True, stop_words='english', strip_accents='unicode', dtype=np.float32, **settings)
 
 
-def _tf_idf(documents: list[str], config: TextEmbeddingsConfig):
-  """The fitted vectorizer, and sparse float32 [items, words], rows of unit length."""
+def _tf_idf(documents: list[str], config: TextEmbeddingsConfig) -> tuple[Any, Any]:
+  """Returns the fitted vectorizer and a sparse float32 [items, words] with rows of unit length."""
   for min_items in (2, 1):
     vectorizer = _vectorizer(min_df=min_items, max_features=config.max_features)
     try:
       weights_NxV = vectorizer.fit_transform(documents)
-    except ValueError:  # no word is left
+    except ValueError:  # no words remain
       continue
     if min_items == 1 or weights_NxV.shape[1] >= min(config.dim, config.max_features):
       return vectorizer, weights_NxV
   raise InputError(
     'no item has a word to embed, only stop words and single characters; '
-    'expected rows from outside (config.text_embeddings.path)'
+    'expected given embeddings (config.text_embeddings.path)'
   )

@@ -1,4 +1,4 @@
-"""TFDS builders on small raw files, given in a folder or fetched from a server that the test runs."""
+"""TFDS builders on small raw files, in a folder or downloaded from a local server."""
 
 import functools
 import gzip
@@ -84,7 +84,7 @@ def test_letter_folders_and_the_synthetic_store_have_builders(tmp_path):
   assert len(histories[0]) == 50 and histories[0] == histories[1] != histories[2]
 
 
-def test_other_settings_are_another_data_set(tmp_path):
+def test_different_settings_make_a_different_data_set(tmp_path):
   WRITERS['amazon2014'](tmp_path / 'raw')
   for core, users in ((3, 2), (1, 2), (4, 1)):
     settings = DataConfig(
@@ -97,7 +97,7 @@ def test_other_settings_are_another_data_set(tmp_path):
       assert len(records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')) == users
 
 
-def test_what_only_training_asks_for_is_no_other_data_set(tmp_path):
+def test_settings_of_training_do_not_make_a_different_data_set(tmp_path):
   WRITERS['amazon2014'](tmp_path / 'raw')
   names = [
     builders.Amazon2014(
@@ -109,7 +109,7 @@ def test_what_only_training_asks_for_is_no_other_data_set(tmp_path):
   assert names[0] == names[1] != names[2]
 
 
-def test_other_files_are_another_data_set(tmp_path):
+def test_different_files_make_a_different_data_set(tmp_path):
   settings = DataConfig(source='amazon2014', name='Beauty', path=str(tmp_path / 'raw'), preparation=CORE)
   WRITERS['amazon2014'](tmp_path / 'raw')
   before = records(builders.Amazon2014(settings=settings, data_dir=tmp_path / 'tfds'), 'users')
@@ -122,7 +122,7 @@ def test_other_files_are_another_data_set(tmp_path):
     builders.Amazon2018(settings=settings, data_dir=tmp_path / 'tfds')
 
 
-def test_yelp_is_wanted_in_the_manual_folder(tmp_path):
+def test_yelp_is_read_from_the_manual_folder(tmp_path):
   yelp = builders.Yelp(settings=DataConfig(source='yelp', preparation=CORE), data_dir=tmp_path / 'tfds')
   with pytest.raises(AssertionError, match='yelp_academic_dataset_review.json'):
     yelp.download_and_prepare()
@@ -135,17 +135,17 @@ def test_yelp_is_wanted_in_the_manual_folder(tmp_path):
 
 @pytest.fixture
 def server(tmp_path):
-  """The address of a folder `served`, and what was asked of it."""
-  asked = []
+  """The address that serves the folder `served`, and the paths requested."""
+  requests = []
 
   class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
-      asked.append(self.path)
+      requests.append(self.path)
 
   (tmp_path / 'served').mkdir()
   running = http.server.ThreadingHTTPServer(('localhost', 0), functools.partial(Handler, directory=tmp_path / 'served'))
   threading.Thread(target=running.serve_forever, daemon=True).start()
-  yield f'http://localhost:{running.server_port}', asked
+  yield f'http://localhost:{running.server_port}', requests
   running.shutdown()
 
 
@@ -161,19 +161,19 @@ def dataset_stage(tmp_path, **settings):
 
 
 def test_amazon_is_downloaded_once(tmp_path, server, monkeypatch):
-  address, asked = server
+  address, requests = server
   WRITERS['amazon2014'](tmp_path / 'served')
   monkeypatch.setitem(downloads.AMAZON, 2014, (f'{address}/reviews_{{}}_5.json.gz', f'{address}/meta_{{}}.json.gz'))
   for _ in range(2):
     data = dataset_stage(tmp_path, source='amazon2014', name='Beauty')
     assert data.item_names == ('B1', 'B2', 'B3') and data.texts[0]['title'] == 'Soap & Water Set'
     assert data.preparation['problems']['not JSON']['first'] == 'reviews_Beauty_5.json.gz:12'
-  assert sorted(asked) == ['/meta_Beauty.json.gz', '/reviews_Beauty_5.json.gz']
-  with pytest.raises(InputError, match='reviews_Toys_5.json.gz .* could not be fetched .*404.*by hand'):
+  assert sorted(requests) == ['/meta_Beauty.json.gz', '/reviews_Beauty_5.json.gz']
+  with pytest.raises(InputError, match='reviews_Toys_5.json.gz .* could not be downloaded .*404.*by hand'):
     dataset_stage(tmp_path, source='amazon2014', name='Toys')
 
 
-def test_a_download_that_ended_early_is_made_again(tmp_path, server, monkeypatch):
+def test_a_truncated_download_is_repeated(tmp_path, server, monkeypatch):
   address, _ = server
   WRITERS['amazon2014'](tmp_path / 'served')
   monkeypatch.setitem(downloads.AMAZON, 2014, (f'{address}/reviews_{{}}_5.json.gz', f'{address}/meta_{{}}.json.gz'))
@@ -186,7 +186,7 @@ def test_a_download_that_ended_early_is_made_again(tmp_path, server, monkeypatch
   assert dataset_stage(tmp_path, source='amazon2014', name='Beauty').item_names == ('B1', 'B2', 'B3')
 
 
-def test_an_archive_that_is_none_is_downloaded_again(tmp_path, server, monkeypatch):
+def test_an_invalid_archive_is_downloaded_again(tmp_path, server, monkeypatch):
   address, _ = server
   monkeypatch.setattr(downloads, 'MOVIELENS', address + '/{}.zip')
   (tmp_path / 'served/ml-32m.zip').write_bytes(b'<html>busy</html>')
@@ -200,15 +200,15 @@ def test_an_archive_that_is_none_is_downloaded_again(tmp_path, server, monkeypat
   assert not list((tmp_path / 'kept').rglob('.unpacking-*'))
 
 
-def test_without_a_network_there_is_no_waiting(tmp_path, monkeypatch):
+def test_without_a_network_the_download_fails_at_once(tmp_path, monkeypatch):
   monkeypatch.setattr(downloads, 'MOVIELENS', 'http://no-such-host.invalid/{}.zip')
   monkeypatch.setattr(downloads.urllib.request, 'getproxies', dict)
-  with pytest.raises(InputError, match=r'no-such-host.invalid/ml-1m.zip could not be fetched .*by hand in a folder'):
+  with pytest.raises(InputError, match=r'no-such-host.invalid/ml-1m.zip could not be downloaded .*downloaded by hand'):
     dataset_stage(tmp_path, source='movielens', name='ml-1m')
 
 
 @pytest.mark.parametrize('right', [True, False])
-def test_the_checksum_of_movielens_must_be_right(tmp_path, server, monkeypatch, right):
+def test_a_wrong_checksum_of_movielens_is_refused(tmp_path, server, monkeypatch, right):
   address, _ = server
   WRITERS['movielens 1m'](tmp_path / 'raw')
   with zipfile.ZipFile(tmp_path / 'served/ml-1m.zip', 'w') as archive:
@@ -222,12 +222,12 @@ def test_the_checksum_of_movielens_must_be_right(tmp_path, server, monkeypatch, 
   if right:
     assert dataset_stage(tmp_path, source='movielens', name='ml-1m').item_names == ('B1', 'B2', 'B3')
   else:
-    with pytest.raises(InputError, match='ml-1m.zip could not be fetched .*checksum'):
+    with pytest.raises(InputError, match='ml-1m.zip could not be downloaded .*checksum'):
       dataset_stage(tmp_path, source='movielens', name='ml-1m')
     assert not (tmp_path / 'workdir/dataset/summary.json').exists()
 
 
-def test_the_official_addresses_have_known_checksums_where_tfds_has_them():
+def test_tfds_has_checksums_for_the_official_addresses_of_movielens():
   known = tfds.core.download.checksums.get_all_url_infos()
   assert {name for name in downloads.MOVIELENS_NAMES if downloads.MOVIELENS.format(name) in known} == {
     'ml-1m',

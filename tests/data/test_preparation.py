@@ -1,4 +1,4 @@
-"""Preparation of raw events against a plain Python one."""
+"""Preparation of raw events, compared with one in plain Python."""
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,7 @@ def random_events(seed, count=1500, users=120, items=90):
   ]
 
 
-def plainly(rows, core, repeats):
+def prepare_in_python(rows, core, repeats):
   """{user: [(item, time)]}, by dicts and loops."""
   histories, seen = {}, set()
   for row in rows:
@@ -49,10 +49,10 @@ def plainly(rows, core, repeats):
 
 @pytest.mark.parametrize('core', [3, 5, 8])
 @pytest.mark.parametrize('repeats', ['keep', 'drop'])
-def test_prepares_as_dicts_and_loops_do(core, repeats):
+def test_gives_the_result_of_plain_python(core, repeats):
   rows = random_events(core)
   rows += rows[:40]  # twice
-  expected = plainly(rows, core, repeats)
+  expected = prepare_in_python(rows, core, repeats)
   prepared = prepare(table(rows), PreparationConfig(core=core, repeats=repeats))
   assert prepared.items.dtype == np.int32 and prepared.timestamps.dtype == prepared.offsets.dtype == np.int64
   assert prepared.user_names == sorted(expected) and len(expected) > 20
@@ -65,14 +65,14 @@ def test_prepares_as_dicts_and_loops_do(core, repeats):
   assert prepared.dropped['duplicate'] >= 40
 
 
-def test_events_of_one_moment_stay_in_the_order_of_the_source():
+def test_events_with_the_same_timestamp_keep_the_order_of_the_source():
   rows = [('u', f'i{n}', 7) for n in (3, 1, 4, 2, 0)] + [('u', 'i5', 6)]
   prepared = prepare(table(rows), PreparationConfig(core=1))
   assert [prepared.item_names[item] for item in prepared.items] == ['i5', 'i3', 'i1', 'i4', 'i2', 'i0']
 
 
 def test_the_core_is_a_fixed_point_of_many_passes():
-  # A chain: each round takes the end away that the round before laid bare.
+  # A chain: each pass removes the ends that the previous pass exposed.
   length = 40
   user = np.repeat(np.arange(length), 2)
   item = np.stack([np.arange(length), np.arange(length) + 1], axis=1).reshape(-1)
@@ -83,7 +83,7 @@ def test_the_core_is_a_fixed_point_of_many_passes():
   assert kept.tolist() == [0, 1, 2, 3]
 
 
-def test_dates_bound_the_events():
+def test_events_outside_the_dates_are_dropped():
   day = 86400
   rows = [('u', f'i{n}', n * day) for n in range(10)]
   prepared = prepare(table(rows), PreparationConfig(core=1, since='1970-01-03', until='1970-01-07'))
@@ -99,6 +99,6 @@ def test_users_too_short_for_a_split_are_dropped_below_core_three():
 
 
 @pytest.mark.parametrize('rows', [[], [('u', 'i', 1), ('u', 'j', 2)]])
-def test_nothing_left_is_said(rows):
+def test_dropping_every_interaction_is_an_input_error(rows):
   with pytest.raises(InputError, match='no interaction is left .*config.data.preparation.core than 5'):
     prepare(table(rows), PreparationConfig())

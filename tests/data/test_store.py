@@ -41,7 +41,7 @@ def test_many_users_keep_their_order_and_interactions(tmp_path, monkeypatch):
   assert loaded.summary() == saved.summary()
 
 
-def test_what_only_raw_files_have_is_saved_too(tmp_path):
+def test_timestamps_raw_ids_and_preparation_are_saved_too(tmp_path):
   raw = dataclasses.replace(
     small(), timestamps=np.arange(7) * 86400, item_names=('B1', 'B2', 'B3', 'B4'), preparation={'raw_events': 9}
   )
@@ -49,7 +49,7 @@ def test_what_only_raw_files_have_is_saved_too(tmp_path):
   loaded = store.load(tmp_path)
   assert (loaded.item_names, loaded.preparation) == (raw.item_names, raw.preparation)
   np.testing.assert_array_equal(loaded.timestamps, raw.timestamps)
-  store.save(small(), tmp_path)  # in place of the first
+  store.save(small(), tmp_path)  # replaces the first
   loaded = store.load(tmp_path)
   assert loaded.item_names is loaded.timestamps is loaded.preparation is None
 
@@ -66,7 +66,7 @@ def test_tfds_reads_the_tables_without_this_program(tmp_path):
   assert titles == {0: 'Bürste', 1: '', 2: 'Öl', 3: '日本'}
 
 
-def test_lengths_of_another_data_set_are_noticed(tmp_path):
+def test_lengths_of_a_different_data_set_are_refused(tmp_path):
   store.save(small(), tmp_path)
   np.save(tmp_path / 'lengths.npy', np.array([3, 3, 1], np.int32))
   with pytest.raises(InputError, match='lengths of'):
@@ -75,7 +75,7 @@ def test_lengths_of_another_data_set_are_noticed(tmp_path):
 
 @pytest.mark.parametrize('file', ['users', 'items', 'summary.json'])
 @pytest.mark.parametrize('damage', ['missing', 'empty', 'half'])
-def test_damaged_files(tmp_path, file, damage):
+def test_damaged_files_are_refused(tmp_path, file, damage):
   store.save(small(), tmp_path)
   path = tmp_path / file if file == 'summary.json' else store.shards(tmp_path / store.TABLES[file])[0]
   content = path.read_bytes()
@@ -88,15 +88,15 @@ def test_damaged_files(tmp_path, file, damage):
   assert str(tmp_path) in message and '--overwrite' in message and '\n' not in message
 
 
-def test_a_table_of_another_data_set_is_noticed(tmp_path):
+def test_a_table_of_a_different_data_set_is_refused(tmp_path):
   store.save(small(), tmp_path)
   summary = json.loads((tmp_path / 'summary.json').read_text())
   (tmp_path / 'summary.json').write_text(json.dumps({**summary, 'users': 3}))
-  with pytest.raises(InputError, match='2 records where summary.json has 3'):
+  with pytest.raises(InputError, match='2 records, but summary.json has 3'):
     store.load(tmp_path)
 
 
-def test_the_fingerprint_is_of_the_records_and_not_of_their_order(tmp_path):
+def test_the_fingerprint_depends_on_the_records_but_not_on_their_order(tmp_path):
   random = np.random.default_rng(0)
   saved = synthetic.synthesize(SyntheticConfig(num_users=40, num_items=20), 3)
   times = random.integers(0, 99, len(saved.interactions.items))
@@ -109,18 +109,18 @@ def test_the_fingerprint_is_of_the_records_and_not_of_their_order(tmp_path):
     'times': dataclasses.replace(saved, timestamps=times),
     'texts': dataclasses.replace(saved, texts=({**saved.texts[0], 'brand': 'other'}, *saved.texts[1:])),
   }
-  found = {}
+  fingerprints = {}
   for name, data in changed.items():
     store.save(data, tmp_path / name)
-    found[name] = store.load_summary(tmp_path / name)['content']
-  assert len(set(found.values())) == 5 and all(len(content) == 64 for content in found.values())
+    fingerprints[name] = store.load_summary(tmp_path / name)['content']
+  assert len(set(fingerprints.values())) == 5 and all(len(content) == 64 for content in fingerprints.values())
   store.adopt(tmp_path / 'times', tmp_path / 'adopted')
-  assert store.load_summary(tmp_path / 'adopted')['content'] == found['times']
+  assert store.load_summary(tmp_path / 'adopted')['content'] == fingerprints['times']
 
 
-def test_what_is_prepared_is_adopted_without_being_copied(tmp_path):
+def test_prepared_tables_are_adopted_as_links(tmp_path):
   store.save(dataclasses.replace(small(), timestamps=np.arange(7)), tmp_path / 'prepared')
-  store.save(small(None), tmp_path / 'dataset')  # what was there is gone
+  store.save(small(None), tmp_path / 'dataset')  # to be replaced
   store.adopt(tmp_path / 'prepared', tmp_path / 'dataset')
   for path in (tmp_path / 'prepared').rglob('*'):
     other = tmp_path / 'dataset' / path.relative_to(tmp_path / 'prepared')
@@ -130,7 +130,7 @@ def test_what_is_prepared_is_adopted_without_being_copied(tmp_path):
 
 
 @pytest.mark.parametrize('damage', ['no summary', 'no table', 'half a table', 'other counts', 'other items', 'twice'])
-def test_what_cannot_be_adopted(tmp_path, damage):
+def test_invalid_tables_are_not_adopted(tmp_path, damage):
   store.save(small(), tmp_path / 'prepared')
   summary, shard = tmp_path / 'prepared/summary.json', store.shards(tmp_path / 'prepared' / store.TABLES['users'])[0]
   if damage == 'no summary':
@@ -165,7 +165,7 @@ def _rewrite(shard, change):
   writer.close()
 
 
-def test_tables_behind_links_are_adopted_and_no_folder_by_itself(tmp_path):
+def test_tables_behind_links_are_adopted_but_not_into_their_own_folder(tmp_path):
   store.save(small(), tmp_path / 'kept')
   (tmp_path / 'prepared').mkdir()
   for path in sorted((tmp_path / 'kept').rglob('*')):
@@ -173,7 +173,7 @@ def test_tables_behind_links_are_adopted_and_no_folder_by_itself(tmp_path):
     link.mkdir() if path.is_dir() else link.symlink_to(path)
   store.adopt(tmp_path / 'prepared', tmp_path / 'dataset')
   assert store.load(tmp_path / 'dataset').texts == TEXTS
-  with pytest.raises(InputError, match='expected another as config.data.path'):
+  with pytest.raises(InputError, match='config.data.path must not be the output folder'):
     store.adopt(tmp_path / 'prepared', tmp_path / 'prepared')
   assert store.load(tmp_path / 'prepared').texts == TEXTS
 
@@ -185,7 +185,7 @@ def test_a_window_is_read_a_block_at_a_time(tmp_path, monkeypatch):
   blocks = []
 
   class Reader:
-    """ArrayRecord's, which says what it is asked for."""
+    """ArrayRecord's reader, recording the sizes of its blocks."""
 
     def __init__(self, reader):
       self._reader = reader
@@ -216,8 +216,8 @@ except store.InputError as error:
 """
 
 
-def test_a_disk_that_takes_no_more_leaves_nothing_half_written(tmp_path):
-  store.save(small(), tmp_path)  # what was there does not pass for the new data set
+def test_a_full_disk_leaves_no_partial_data_set(tmp_path):
+  store.save(small(), tmp_path)  # an earlier data set, which must not be taken for the new one
   ended = subprocess.run([sys.executable, '-c', FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
   assert ended.stdout.startswith(f'refused: {tmp_path}: the prepared data set could not be written'), ended.stdout
   assert not list(tmp_path.rglob('*.array_record*'))

@@ -26,7 +26,7 @@ def recall_at_10(scores_UxN, targets_U):
 
 @pytest.fixture(scope='module')
 def recalls(store):
-  """Recall@10 on the test items of what knows popularity, text, or which item follows which."""
+  """Recall@10 on the test items of rankings by popularity, by text similarity and by transition counts."""
   data = store.interactions
   train, test = splits.training_examples(data, 20), splits.test_examples(data, 20)
   last_U, targets_U = data.items[test.end - 1], test.targets
@@ -47,7 +47,7 @@ def recalls(store):
   }
 
 
-def test_what_follows_what_tells_far_more_than_popularity_or_text(recalls):
+def test_transitions_predict_far_better_than_popularity_or_text(recalls):
   assert recalls['sequence'] > 5 * recalls['popularity']
   assert recalls['sequence'] > 2.5 * recalls['text']
   assert 0.02 < recalls['popularity'] < 0.06
@@ -81,7 +81,7 @@ def test_texts_belong_to_the_items_of_the_sequences(store):
   assert same > 4 * np.mean(category_N[drawn_U[1:]] == category_N[drawn_U[:-1]])
 
 
-def test_texts_say_what_an_item_is(store):
+def test_texts_describe_the_item(store):
   assert len({text['title'] for text in store.texts}) == len(store.texts)
   nouns = {noun for shelf in synthetic_vocabulary.SHELVES.values() for types in shelf.values() for noun in types}
   for text in store.texts:
@@ -92,15 +92,15 @@ def test_texts_say_what_an_item_is(store):
     assert not set('{}') & set(text['description'] + text['title'])
 
 
-def test_seed_decides_everything():
+def test_the_store_is_determined_by_the_seed():
   first, again, other = synthesize(SMALL, 1), synthesize(SMALL, 1), synthesize(SMALL, 2)
   np.testing.assert_array_equal(first.interactions.items, again.interactions.items)
   assert first.texts == again.texts and first.summary() == again.summary()
   assert first.texts != other.texts and sequences(first) != sequences(other)
 
 
-def test_a_store_as_it_was_written_down():
-  """Pins the draws: a platform on which these differ would give other numbers than the documented ones."""
+def test_the_draws_are_those_recorded_here():
+  """A platform with different draws would not reproduce the documented results."""
   data = synthesize(SyntheticConfig(num_users=3, num_items=40), seed=7)
   assert sequences(data) == [
     [22, 1, 20, 24, 11, 18, 33, 13, 28, 21, 25],

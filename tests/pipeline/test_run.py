@@ -12,7 +12,7 @@ import pytest
 
 from letter_jax.collaborative import lightgcn
 from letter_jax.collaborative.embeddings import collaborative_rows
-from letter_jax.data import letter_format, synthetic
+from letter_jax.data import index_format, synthetic
 from letter_jax.pipeline import run as pipeline
 from letter_jax.pipeline.graph import STAGES, Graph
 from letter_jax.sharding import on_one_device
@@ -42,7 +42,7 @@ def test_every_artifact_is_there(finished):
   ids = np.load(finished / 'semantic_ids/semantic_ids.npy')
   assert ids.shape == (60, 3) and ids.dtype == np.int32
   assert len(np.unique(ids, axis=0)) == 60
-  np.testing.assert_array_equal(letter_format.read_index(finished / 'semantic_ids/index.json', 60), ids)
+  np.testing.assert_array_equal(index_format.read_index(finished / 'semantic_ids/index.json', 60), ids)
   text = np.load(finished / 'text_embeddings/embeddings.npy')
   assert text.dtype == np.float32 and len(text) == 60
   assert np.load(finished / 'collaborative/embeddings.npy').shape == (60, 8)

@@ -56,7 +56,7 @@ def test_title_weighs_more_than_description():
   assert rows_NxD[0] @ rows_NxD[1] > rows_NxD[0] @ rows_NxD[2] + 0.1
 
 
-def test_items_without_text_are_rows_of_zeros_and_small_catalogues_have_fewer_dimensions():
+def test_items_without_text_get_rows_of_zeros_and_small_catalogues_fewer_dimensions():
   with warnings.catch_warnings():
     warnings.simplefilter('error')
     rows_NxD = rows_of(
@@ -79,17 +79,17 @@ def test_vocabulary_is_limited(max_features, words):
 
 
 @pytest.mark.parametrize('texts', [None, (), (item(), item()), (item('the'), item('a I'))])
-def test_no_text_at_all(texts):
+def test_a_catalogue_without_words_is_refused(texts):
   with pytest.raises(InputError, match='config.text_embeddings.path'):
     rows_of(texts, TextEmbeddingsConfig(), seed=0)
 
 
 def test_importing_the_module_does_not_import_scikit_learn():
-  code = 'import sys, letter_jax.data.text_embeddings; sys.exit("sklearn" in sys.modules)'
+  code = 'import sys, letter_jax.text_embeddings.tf_idf; sys.exit("sklearn" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 
-def test_later_items_lie_where_they_would_have_been(store, tmp_path):
+def test_the_projection_embeds_items_in_the_space_of_the_fitted_catalogue(store, tmp_path):
   config = TextEmbeddingsConfig(dim=64)
   rows_NxD, projection = embed_texts(store.texts, config, seed=0)
   projection.write(tmp_path / 'tf_idf.npz')

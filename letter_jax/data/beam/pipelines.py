@@ -1,11 +1,11 @@
-"""The pipelines of the preparation with Beam, one after the other, and what each has to know of those before.
+"""The Beam pipelines that prepare raw data, run in sequence, and the state passed between them.
 
     1. events -> histories      dates, duplicates, time order, repeats
-    2. passes of the k-core     again and again, until one of them changes nothing
+    2. passes of the k-core     repeated until a pass changes nothing
     3. numbers and texts        records of users and items
     4. tables                   TFDS's Beam writer
 
-Between two of them the data lie in files of JSON lines under DIRECTORY/beam_intermediate, and a report of the counts.
+Each pipeline writes files of JSON lines under DIRECTORY/beam_intermediate, and a report with counts.
 """
 
 import contextlib
@@ -13,7 +13,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import tensorflow_datasets as tfds
@@ -24,46 +25,51 @@ from etils import epath
 from letter_jax.configuration import RAW_SOURCES, DataConfig
 from letter_jax.data.beam import transforms
 from letter_jax.data.dataset import MIN_LENGTH, summarize
-from letter_jax.data.preparation import nothing_left, seconds
-from letter_jax.data.raw.read import find, nothing_usable, tell
+from letter_jax.data.preparation import day_start, no_interaction_left
+from letter_jax.data.raw.read import find_raw_source, no_usable_event, print_problems
 from letter_jax.data.raw.reader import RawSource
 from letter_jax.system.errors import InputError
 
-# Beam has no loops: so many passes of the k-core are one pipeline, and it runs until one of them changes nothing.
+# Passes of the k-core in one pipeline, as Beam has no loops; the pipeline is repeated until a pass changes nothing.
 PASSES = 4
-INTERMEDIATE = 'beam_intermediate'  # a directory without it was never ours, and nothing in it is touched
+INTERMEDIATE = 'beam_intermediate'  # marks a directory that this program may clear
 
 
-def prepare(config: DataConfig, directory: str | os.PathLike, beam_arguments: list[str]) -> dict:
-  """Writes what `store.load` reads, and returns the summary.
+def prepare_with_beam(config: DataConfig, directory: str | os.PathLike, beam_arguments: list[str]) -> dict[str, Any]:
+  """Prepares raw files as the `dataset` stage does, and writes tables that `store.load` and `store.adopt` read.
 
   Args:
-    directory: new, empty, or left by a run that was interrupted.
-    beam_arguments: such as ['--runner=DirectRunner'].
+    config: the source, the folder with its files and the preparation.
+    directory: a folder that does not exist or is empty, or the folder of an interrupted run.
+    beam_arguments: Beam's options, such as ['--runner=DirectRunner'].
+
+  Returns:
+    The summary, as `dataset.Dataset.summary`.
 
   Raises:
-    InputError: a wrong setting; a raw file that is missing or damaged; nothing is left.
+    InputError: a setting is invalid, a raw file is missing or damaged, the preparation drops all events, `directory`
+      cannot be written, or a pipeline failed.
   """
   options = _options(beam_arguments)
   if config.source not in RAW_SOURCES:
     raise InputError(f'config.data.source is {config.source!r}; expected one of {", ".join(map(repr, RAW_SOURCES))}')
   if not config.path:
     raise InputError('config.data.path is empty; expected the folder with the raw files')
-  source, directory = find(config, absolute(config.path)), absolute(directory)
-  if set(str(directory)) & set('*?['):
-    raise InputError(f'--directory={directory} has one of *?[, which Beam takes for patterns; expected another name')
+  source, folder = find_raw_source(config, absolute(config.path)), absolute(directory)
+  if set(str(folder)) & set('*?['):
+    raise InputError(f'--directory={folder} contains one of *?[, which Beam takes for a pattern; expected a plain name')
   try:
-    return _prepare(config, source, directory, options)
+    return _prepare(config, source, folder, options)
   except OSError as error:
     raise InputError(
-      f'--directory={directory} could not be written ({error}); expected a new folder on a disk with '
-      'room; the same command starts again'
+      f'--directory={folder} could not be written ({error}); expected a new folder on a disk with enough space; '
+      'the same command starts again'
     ) from error
 
 
-def _prepare(config: DataConfig, source: RawSource, directory: epath.Path, options: PipelineOptions) -> dict:
+def _prepare(config: DataConfig, source: RawSource, directory: epath.Path, options: PipelineOptions) -> dict[str, Any]:
   intermediate = directory / INTERMEDIATE
-  if intermediate.exists():  # a run that was interrupted
+  if intermediate.exists():  # left by an interrupted run
     for folder in (intermediate, directory / 'tfds'):
       if folder.exists():
         folder.rmtree()
@@ -79,41 +85,43 @@ def _prepare(config: DataConfig, source: RawSource, directory: epath.Path, optio
   partial.write_text(json.dumps(summary, indent=2) + '\n')
   partial.replace(directory / 'summary.json')
   intermediate.rmtree()
-  tell(summary['preparation']['problems'])
+  print_problems(summary['preparation']['problems'])
   return summary
 
 
 class _Run:
-  """The pipelines before the last, which leave histories and reports in a folder, and what the reports said."""
+  """The pipelines before the last, and the tallies that they reported."""
 
   def __init__(self, config: DataConfig, source: RawSource, folder: epath.Path, options: PipelineOptions):
     self._config, self._source, self._folder, self._options = config, source, folder, options
     self._events = transforms.spans(source.files[0], 0, source.whole)
     self._texts = transforms.spans(source.files[1], len(self._events), source.whole)
     self._histories = folder / 'histories'
-    self._found, self._dropped, self._rounds = {}, {}, 0
+    self._tallies: dict[tuple[str, Any], tuple[int, list[int]]] = {}
+    self._dropped: dict[str, int] = {}
+    self._rounds = 0
 
   def read(self) -> None:
-    """Dates, duplicates, time order, repeats."""
+    """Reads events into histories, within the dates, without duplicates, in time order."""
     config = self._config.preparation
     with self._pipeline('reading events') as (pipeline, report):
       histories, tallies = transforms.read_histories(
         pipeline,
         self._source,
         self._events,
-        seconds(config.since) if config.since else -math.inf,
-        seconds(config.until) if config.until else math.inf,
+        day_start(config.since) if config.since else -math.inf,
+        day_start(config.until) if config.until else math.inf,
         config.repeats == 'drop',
       )
       transforms.write_lines(histories, self._histories)
       report(tallies)
     if not self._count('usable'):
-      raise nothing_usable(self._source, self._problems())
+      raise no_usable_event(self._source, self._problems())
     for reason in ('outside the dates', 'duplicate', *['same item again'] * (config.repeats == 'drop')):
       self._dropped[reason] = self._count(reason)
 
   def k_core(self) -> None:
-    """Passes up to and with the first that changes nothing."""
+    """Runs passes of the k-core, up to and including the first that changes nothing."""
     core = max(self._config.preparation.core, 1)
     reason = f'outside the {self._config.preparation.core}-core'
     self._dropped[reason] = 0
@@ -124,8 +132,8 @@ class _Run:
       with self._pipeline(f'{core}-core, passes {numbers[0]} to {numbers[-1]}') as (pipeline, report):
         histories, tallies = transforms.read_lines(pipeline, before), []
         for number in numbers:
-          histories, of_pass = transforms.k_core_pass(histories, core, number)
-          tallies.append(of_pass)
+          histories, pass_tallies = transforms.k_core_pass(histories, core, number)
+          tallies.append(pass_tallies)
         transforms.write_lines(histories, self._histories)
         report(tallies)
       for path in self._folder.glob(f'{before.name}-*'):
@@ -137,8 +145,8 @@ class _Run:
           return
         self._dropped[reason] += pruned
 
-  def tables(self) -> dict:
-    """Records, numbered, in files; returns the summary."""
+  def tables(self) -> dict[str, Any]:
+    """Numbers users and items and writes their records to files; returns the summary."""
     with self._pipeline('numbers and texts') as (pipeline, report):
       histories = transforms.read_lines(pipeline, self._histories)
       users, items, tallies = transforms.tables(pipeline, histories, self._source, self._texts)
@@ -148,11 +156,10 @@ class _Run:
     if self._config.preparation.core < MIN_LENGTH:
       self._dropped[f'of users with fewer than {MIN_LENGTH}'] = self._count('too short')
     self._require_something()
-    histogram = lambda wanted: {value: count for (kind, value), (count, _) in self._found.items() if kind == wanted}
     return summarize(
       self._config.name or self._config.source,
-      histogram('length'),
-      histogram('popularity'),
+      self._histogram('length'),
+      self._histogram('popularity'),
       self._count('without text'),
       {
         'raw_events': self._count('usable'),
@@ -166,33 +173,36 @@ class _Run:
     )
 
   @contextlib.contextmanager
-  def _pipeline(self, label: str) -> Iterator:
-    """A pipeline, and the function that gets its tallies; what they say is added to what was found before."""
+  def _pipeline(self, label: str) -> Iterator[tuple[beam.Pipeline, Callable[[list[Any]], None]]]:
+    """Runs a pipeline; yields it and the function that reports its tallies, which are added to the earlier ones."""
     print(f'dataset: {label}', flush=True)
     path = self._folder / 'report.json'
-    with _said_in_one_line(label), beam.Pipeline(options=self._options) as pipeline:
+    with _failure_in_one_line(label), beam.Pipeline(options=self._options) as pipeline:
       yield pipeline, lambda tallies: transforms.write_report(tallies, path)
     for (kind, detail), (count, place) in json.loads(path.read_text()):
-      so_far, first = self._found.get((kind, detail), (0, place))
-      self._found[kind, detail] = (so_far + count, first)
-    for kind, detail in self._found:
+      earlier_count, first = self._tallies.get((kind, detail), (0, place))
+      self._tallies[kind, detail] = (earlier_count + count, first)
+    for kind, detail in self._tallies:
       if kind == 'refused':
         raise InputError(detail)
 
-  def _count(self, kind: str, detail='') -> int:
-    return self._found.get((kind, detail), (0,))[0]
+  def _count(self, kind: str, detail: str | int = '') -> int:
+    return self._tallies.get((kind, detail), (0, []))[0]
+
+  def _histogram(self, kind: str) -> dict[int, int]:
+    return {value: count for (tallied, value), (count, _) in self._tallies.items() if tallied == kind}
 
   def _require_something(self) -> None:
     if sum(self._dropped.values()) == self._count('usable'):
-      raise nothing_left(self._dropped, self._config.preparation)
+      raise no_interaction_left(self._dropped, self._config.preparation)
 
-  def _problems(self) -> dict[str, dict]:
-    """As `Problems.summary`: a line of a span is counted from the start of the file."""
-    found = sorted(
-      (place, kind, count) for (tallied, kind), (count, place) in self._found.items() if tallied == 'problem'
+  def _problems(self) -> dict[str, dict[str, Any]]:
+    """As `Problems.summary`; lines are numbered from the start of the file."""
+    in_order = sorted(
+      (place, kind, count) for (tallied, kind), (count, place) in self._tallies.items() if tallied == 'problem'
     )
     problems = {}
-    for (span, line), kind, count in found:
+    for (span, line), kind, count in in_order:
       first = 0 if span < len(self._events) else len(self._events)
       before = sum(self._count('lines', earlier) for earlier in range(first, span))
       problems[kind] = {'lines': count, 'first': f'{self._source.files[int(first > 0)].name}:{before + line}'}
@@ -200,26 +210,26 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _said_in_one_line(label: str) -> Iterator[None]:
-  """Whatever a runner or a worker raises: a disk that is full, a service that does not answer."""
+def _failure_in_one_line(label: str) -> Iterator[None]:
+  """Turns any error of a runner or a worker, such as a full disk, into an InputError of one line."""
   try:
     yield
   except Exception as error:
     if isinstance(error, InputError):
       raise
-    said = ' '.join(str(error).split())
+    reason = ' '.join(str(error).split())[-300:]
     raise InputError(
-      f'the Beam pipeline of {label!r} failed ({type(error).__name__}: ...{said[-300:]}); the same command starts again'
+      f'the Beam pipeline {label!r} failed ({type(error).__name__}: ...{reason}); the same command starts again'
     ) from error
 
 
 def _write_tables(directory: epath.Path, options: PipelineOptions) -> None:
-  """TFDS's Beam writer, on the records of `_Run.tables`."""
+  """Writes the records of `_Run.tables` with TFDS's Beam writer."""
   tfds.disable_progress_bar()
   for table in ('users', 'items'):
     print(f'dataset: writing {table}', flush=True)
-    # TFDS says that it downloads.
-    with _said_in_one_line(f'writing {table}'), contextlib.redirect_stdout(io.StringIO()):
+    # TFDS always prints that it downloads.
+    with _failure_in_one_line(f'writing {table}'), contextlib.redirect_stdout(io.StringIO()):
       transforms.TablesFromRecords(
         records=directory / INTERMEDIATE / table, config=table, data_dir=directory / 'tfds'
       ).download_and_prepare(download_config=tfds.download.DownloadConfig(beam_options=options))
@@ -228,25 +238,25 @@ def _write_tables(directory: epath.Path, options: PipelineOptions) -> None:
 
 
 def absolute(path: str | os.PathLike) -> epath.Path:
-  """As every worker understands it; what has a scheme (gs://) is so already."""
-  path = epath.Path(path)
-  return path if '://' in os.fspath(path) else epath.Path(os.path.abspath(path.expanduser()))
+  """The path in a form that has the same meaning for every worker; one with a scheme (gs://) is unchanged."""
+  location = epath.Path(path)
+  return location if '://' in os.fspath(location) else epath.Path(os.path.abspath(location.expanduser()))
 
 
 def _options(arguments: list[str]) -> PipelineOptions:
-  """Beam's PipelineOptions; InputError where they are wrong."""
-  said = io.StringIO()
+  """Parses Beam's options; InputError if they are invalid."""
+  stderr = io.StringIO()
   try:
-    with contextlib.redirect_stderr(said):
+    with contextlib.redirect_stderr(stderr):
       options = PipelineOptions(arguments)
       known = options.get_all_options()
       unknown = options.get_all_options(retain_unknown_options=True).keys() - known.keys()
       runner = options.view_as(StandardOptions).runner or 'DirectRunner'
-      if unknown and 'Direct' in runner:  # others hand them on to their services
+      if unknown and 'Direct' in runner:  # other runners pass them on to their services
         raise ValueError(f'{runner} does not know --{", --".join(sorted(unknown))}')
       create_runner(runner)
   except SystemExit as error:  # argparse
-    raise InputError(f'Beam options {" ".join(arguments)}: {said.getvalue().strip().splitlines()[-1]}') from error
+    raise InputError(f'Beam options {" ".join(arguments)}: {stderr.getvalue().strip().splitlines()[-1]}') from error
   except (ValueError, ImportError, AttributeError) as error:
     raise InputError(f'Beam options {" ".join(arguments)}: {error}') from error
   return options

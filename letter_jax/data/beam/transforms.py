@@ -1,13 +1,13 @@
-"""The preparation as Apache Beam transforms; `pipelines.py` runs them. Workers import this module.
+"""The preparation as Apache Beam transforms, which `pipelines.py` runs; workers import this module.
 
-Three kinds of collections go from one to the next:
+Three kinds of collections pass from one transform to the next:
 
     histories   (user, [[item, timestamp], ...]), raw ids, in time order
     numbers     (raw id, number), numbers in the order of the raw ids
-    tallies     ((kind, detail), (count, place)): whatever is counted; `place` is (span, line) of the first, or NOWHERE
+    tallies     ((kind, detail), (count, place)): counts of anything; `place` is (span, line) of the first, or NOWHERE
 
-Counts go with the data instead of into Beam's metrics: those count twice what a runner had to do twice. A user's
-interactions meet on one worker; so do an item's, once, when it is numbered (who, where and when of each).
+Counts are data rather than Beam metrics, which count retried work twice. All interactions of a user are on one worker;
+so are those of an item, once, when it is numbered (user, position and time of each).
 """
 
 import bisect
@@ -16,7 +16,8 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 from etils import epath
@@ -27,14 +28,15 @@ from letter_jax.data.raw.reader import RawSource
 from letter_jax.data.raw.reading import Problems, Span, is_gzip
 from letter_jax.system.errors import InputError
 
-SPAN_BYTES = 64 * 2**20  # what one worker reads at a time
-BUCKETS = 1000  # ranges of raw ids that are sorted apart; one of 50 million users holds 50,000 on average
+SPAN_BYTES = 64 * 2**20  # a worker reads one span at a time
+BUCKETS = 1000  # ranges of raw ids that are sorted separately: with 50 million users, 50,000 each on average
 NOWHERE = (sys.maxsize, sys.maxsize)
-Numbered = tuple[int, Span]  # the place of the span among all, and the span
+NumberedSpan = tuple[int, Span]  # the number of a span in all files, and the span
+Collection = Any  # a beam.PCollection
 
 
-def spans(path: epath.Path, first: int, whole: bool = False) -> list[Numbered]:
-  """The file in pieces that can be read apart, numbered from `first` on; a gzip file is one, or any that is `whole`."""
+def spans(path: epath.Path, first: int, whole: bool = False) -> list[NumberedSpan]:
+  """Divides a file into spans, numbered from `first`; a gzip file, or any file that is `whole`, is a single span."""
   if whole or is_gzip(path):
     return [(first, Span(path))]
   size = path.stat().length
@@ -44,11 +46,14 @@ def spans(path: epath.Path, first: int, whole: bool = False) -> list[Numbered]:
   ]
 
 
-def tally(kind: str, detail='', count: int = 1, place: tuple[int, int] = NOWHERE):
+def tally(
+  kind: str, detail: str | int = '', count: int = 1, place: tuple[int, int] = NOWHERE
+) -> beam.pvalue.TaggedOutput:
+  """A tally, as an element of the output 'tallies' of a DoFn."""
   return beam.pvalue.TaggedOutput('tallies', ((kind, detail), (count, place)))
 
 
-def _of_span(index: int, problems: Problems) -> Iterator[beam.pvalue.TaggedOutput]:
+def _span_tallies(index: int, problems: Problems) -> Iterator[beam.pvalue.TaggedOutput]:
   yield tally('lines', index, problems.lines)
   for kind, count in problems.counts.items():
     yield tally('problem', kind, count, (index, problems.first[kind][1]))
@@ -56,16 +61,17 @@ def _of_span(index: int, problems: Problems) -> Iterator[beam.pvalue.TaggedOutpu
 
 @dataclasses.dataclass
 class ReadEvents(beam.DoFn):
-  """Numbered spans -> (user, (timestamp, span, line, item)) of the events from `since` on and before `until`.
+  """Numbered spans -> (user, (timestamp, span, line, item)) of the events with `since` <= timestamp < `until`.
 
-  What makes a file unusable is a tally of the kind 'refused': a runner would try an exception again and wrap it.
+  An unusable file is a tally of the kind 'refused', as a runner would retry after an exception and wrap it.
   """
 
   source: RawSource
   since: float = -math.inf
   until: float = math.inf
 
-  def process(self, numbered: Numbered):
+  def process(self, numbered: NumberedSpan) -> Iterator[Any]:
+    """Yields the events of a span, and tallies."""
     index, span = numbered
     problems, usable, outside = Problems(), 0, 0
     try:
@@ -79,40 +85,42 @@ class ReadEvents(beam.DoFn):
       yield tally('refused', str(error))
     yield tally('usable', count=usable)
     yield tally('outside the dates', count=outside)
-    yield from _of_span(index, problems)
+    yield from _span_tallies(index, problems)
 
 
 @dataclasses.dataclass
 class ReadTexts(beam.DoFn):
-  """Numbered spans -> (item, (span, place in it, texts))."""
+  """Numbered spans -> (item, (span, position in it, texts))."""
 
   source: RawSource
 
-  def process(self, numbered: Numbered):
+  def process(self, numbered: NumberedSpan) -> Iterator[Any]:
+    """Yields the texts of a span, and tallies."""
     index, span = numbered
     problems = Problems()
     try:
-      for place, (item, texts) in enumerate(self.source.texts(span, problems)):
-        yield item, (index, place, texts)
+      for position, (item, texts) in enumerate(self.source.texts(span, problems)):
+        yield item, (index, position, texts)
     except InputError as error:
       yield tally('refused', str(error))
-    yield from _of_span(index, problems)
+    yield from _span_tallies(index, problems)
 
 
 @dataclasses.dataclass
 class ToHistory(beam.DoFn):
-  """(user, events) -> histories, without duplicates and, where `drop_repeats`, without the same item twice in a row."""
+  """(user, events) -> histories without duplicates and, with `drop_repeats`, without the same item twice in a row."""
 
   drop_repeats: bool
 
-  def process(self, grouped):
+  def process(self, grouped: Any) -> Iterator[Any]:
+    """Yields a user's history, and tallies."""
     user, events = grouped
-    events = sorted(events)  # by time; of one moment in the order of the source
+    events = sorted(events)  # by time, then in the order of the source
     distinct = list(dict.fromkeys((item, time) for time, _, _, item in events))
     history = [
       entry
-      for place, entry in enumerate(distinct)
-      if not self.drop_repeats or place == 0 or entry[0] != distinct[place - 1][0]
+      for position, entry in enumerate(distinct)
+      if not self.drop_repeats or position == 0 or entry[0] != distinct[position - 1][0]
     ]
     if len(distinct) < len(events):
       yield tally('duplicate', count=len(events) - len(distinct))
@@ -122,43 +130,65 @@ class ToHistory(beam.DoFn):
 
 
 def read_histories(
-  pipeline, source: RawSource, numbered: list[Numbered], since: float, until: float, drop_repeats: bool
-):
-  """Histories and tallies of the events of a raw source."""
-  events = _parted(pipeline, 'events', numbered) | 'Read events' >> _with_tallies(ReadEvents(source, since, until))
+  pipeline: beam.Pipeline,
+  source: RawSource,
+  numbered: list[NumberedSpan],
+  since: float,
+  until: float,
+  drop_repeats: bool,
+) -> tuple[Collection, list[Collection]]:
+  """Reads the events of a raw source into histories.
+
+  Args:
+    pipeline: the pipeline to extend.
+    source: reads the spans.
+    numbered: spans of the file with the events.
+    since: in seconds; earlier events are dropped.
+    until: in seconds; later events, and those at this time, are dropped.
+    drop_repeats: whether to drop an item that directly follows itself.
+
+  Returns:
+    The histories, and collections of tallies.
+  """
+  events = _spread(pipeline, 'events', numbered) | 'Read events' >> _with_tallies(ReadEvents(source, since, until))
   histories = events.main | 'By user' >> beam.GroupByKey() | 'Histories' >> _with_tallies(ToHistory(drop_repeats))
   return histories.main, [events.tallies, histories.tallies]
 
 
 class FewerThan(beam.CombineFn):
-  """The values of a key where they are fewer than `bound`, and otherwise none: a popular item is no load."""
+  """The values of a key if there are fewer than `bound`, otherwise none, so that a popular item takes no memory."""
 
   def __init__(self, bound: int):
     self._bound = bound
 
-  def create_accumulator(self):
+  def create_accumulator(self) -> list[Any]:
+    """No values."""
     return []
 
-  def add_input(self, found, value):
-    return found + [value] if len(found) < self._bound else found
+  def add_input(self, values: list[Any], value: Any) -> list[Any]:
+    """The values with another, up to `bound`."""
+    return values + [value] if len(values) < self._bound else values
 
-  def merge_accumulators(self, parts):
+  def merge_accumulators(self, parts: Iterable[list[Any]]) -> list[Any]:
+    """The values of all parts, up to `bound`."""
     return [value for part in parts for value in part][: self._bound]
 
-  def extract_output(self, found):
-    return found if len(found) < self._bound else []
+  def extract_output(self, values: list[Any]) -> list[Any]:
+    """The values, or none if they reach `bound`."""
+    return values if len(values) < self._bound else []
 
 
 @dataclasses.dataclass
 class Prune(beam.DoFn):
-  """One user's part of a pass of the k-core: (user, {history, rare: items}) -> the history that is left."""
+  """One user's part of a pass of the k-core: (user, {history, rare: items}) -> the remaining history."""
 
   core: int
   number: int
 
-  def process(self, grouped):
-    user, found = grouped
-    history, rare = _only(found['history']), set(found['rare'])
+  def process(self, grouped: Any) -> Iterator[Any]:
+    """Yields the history if anything remains, and a tally."""
+    user, group = grouped
+    history, rare = _only(group['history']), set(group['rare'])
     left = [entry for entry in history if entry[0] not in rare] if len(history) >= self.core else []
     if len(left) < len(history):
       yield tally('pruned', self.number, len(history) - len(left))
@@ -166,8 +196,11 @@ class Prune(beam.DoFn):
       yield user, left
 
 
-def k_core_pass(histories, core: int, number: int):
-  """Histories without what users and items with fewer than `core` interactions have, and tallies."""
+def k_core_pass(histories: Collection, core: int, number: int) -> tuple[Collection, Collection]:
+  """Drops the interactions of users and items with fewer than `core`; returns histories and tallies.
+
+  `number` is that of the pass, for the tallies.
+  """
   rare = (
     histories
     | f'Items {number}' >> beam.FlatMap(lambda pair: [(item, pair[0]) for item, _ in pair[1]])
@@ -183,18 +216,20 @@ def k_core_pass(histories, core: int, number: int):
 
 
 class LongEnough(beam.DoFn):
-  """Histories that can be split into training, validation and test."""
+  """Keeps the histories that can be split into training, validation and test."""
 
-  def process(self, pair):
+  def process(self, pair: Any) -> Iterator[Any]:
+    """Yields a history that is long enough, or a tally."""
     if len(pair[1]) >= MIN_LENGTH:
       yield pair
     else:
       yield tally('too short', count=len(pair[1]))
 
 
-def numbers_of(names, label: str):
-  """Numbers of distinct raw ids: each range of them is sorted by itself, and begins where those before end."""
-  # A sample that does not depend on the order of arrival parts the ids into ranges of about one size.
+def numbers_of(names: Collection, label: str) -> Collection:
+  """Numbers distinct raw ids in sorted order; `label` names the transforms."""
+  # A sample that does not depend on the order of arrival divides the ids into ranges of similar size. Each range is
+  # sorted separately, and its numbers follow those of the ranges before.
   bounds = beam.pvalue.AsSingleton(
     names
     | f'Sample {label}' >> beam.combiners.Top.Smallest(BUCKETS - 1, key=_hash)
@@ -206,15 +241,27 @@ def numbers_of(names, label: str):
   def number(grouped, sizes):
     bucket, members = grouped
     before = sum(size for other, size in sizes.items() if other < bucket)
-    return [(name, before + place) for place, name in enumerate(sorted(members))]
+    return [(name, before + position) for position, name in enumerate(sorted(members))]
 
   return ranges | f'By range {label}' >> beam.GroupByKey() | f'Number {label}' >> beam.FlatMap(number, sizes)
 
 
-def tables(pipeline, histories, source: RawSource, numbered: list[Numbered]):
-  """Records of users, records of items (dicts as in `builders.FEATURES`), and tallies."""
+def tables(
+  pipeline: beam.Pipeline, histories: Collection, source: RawSource, numbered: list[NumberedSpan]
+) -> tuple[Collection, Collection, list[Collection]]:
+  """Numbers users and items and joins items with their texts.
+
+  Args:
+    pipeline: the pipeline to extend.
+    histories: the histories after the k-core.
+    source: reads the spans.
+    numbered: spans of the file with the texts.
+
+  Returns:
+    Records of users and records of items (dicts as in `builders.FEATURES`), and collections of tallies.
+  """
   long = histories | 'Long enough' >> _with_tallies(LongEnough())
-  described = _parted(pipeline, 'texts', numbered) | 'Read texts' >> _with_tallies(ReadTexts(source))
+  described = _spread(pipeline, 'texts', numbered) | 'Read texts' >> _with_tallies(ReadTexts(source))
   popularity = (
     long.main
     | 'Items' >> beam.FlatMap(lambda pair: [(item, 1) for item, _ in pair[1]])
@@ -223,7 +270,7 @@ def tables(pipeline, histories, source: RawSource, numbered: list[Numbered]):
   user_numbers = numbers_of(long.main | 'Users' >> beam.Keys(), 'users')
   item_numbers = numbers_of(popularity | 'Distinct items' >> beam.Keys(), 'items')
   entries = (
-    {'number': item_numbers, 'places': long.main | 'To items' >> beam.FlatMap(_to_items)}
+    {'number': item_numbers, 'positions': long.main | 'To items' >> beam.FlatMap(_to_items)}
     | 'Items with numbers' >> beam.CoGroupByKey()
     | 'To users' >> beam.FlatMap(_to_users)
   )
@@ -242,23 +289,23 @@ def tables(pipeline, histories, source: RawSource, numbered: list[Numbered]):
   return users, items.main, [long.tallies, described.tallies, items.tallies, lengths, popular]
 
 
-def _to_items(pair):
+def _to_items(pair: Any) -> Iterator[Any]:
   user, history = pair
-  for place, (item, time) in enumerate(history):
-    yield item, (user, place, time)
+  for position, (item, time) in enumerate(history):
+    yield item, (user, position, time)
 
 
-def _to_users(grouped):
+def _to_users(grouped: Any) -> Iterator[Any]:
   number = _only(grouped[1]['number'])
-  for user, place, time in grouped[1]['places']:
-    yield user, (place, number, time)
+  for user, position, time in grouped[1]['positions']:
+    yield user, (position, number, time)
 
 
-def _user_record(grouped):
-  user, found = grouped
-  entries = sorted(found['entries'])
+def _user_record(grouped: Any) -> Any:
+  user, group = grouped
+  entries = sorted(group['entries'])
   return {
-    'user_id': _only(found['number']),
+    'user_id': _only(group['number']),
     'raw_id': user,
     'items': [item for _, item, _ in entries],
     'timestamps': [time for _, _, time in entries],
@@ -266,37 +313,44 @@ def _user_record(grouped):
 
 
 class ItemRecord(beam.DoFn):
-  """(item, {number, texts}) -> a record of each item that has a number; of two texts the first holds."""
+  """(item, {number, texts}) -> a record of each item that has a number, with the first of its texts."""
 
-  def process(self, grouped):
-    item, found = grouped
-    for number in found['number']:
-      *_, texts = min(found['texts'], key=lambda entry: entry[:2], default=(dict.fromkeys(TEXT_FIELDS, ''),))
+  def process(self, grouped: Any) -> Iterator[Any]:
+    """Yields an item's record, and tallies."""
+    item, group = grouped
+    for number in group['number']:
+      *_, texts = min(group['texts'], key=lambda entry: entry[:2], default=(dict.fromkeys(TEXT_FIELDS, ''),))
       yield {'item_id': number, 'raw_id': item, **texts}
       if not any(texts.values()):
         yield tally('without text')
       if not texts['title']:
         yield tally('without title')
-      described = len(list(found['texts']))
+      described = len(list(group['texts']))
       if not described:
         yield tally('not described')
       if described > 1:
         yield tally('described again', count=described - 1)
 
 
-class TablesFromRecords(LetterDataset, skip_registration=True):
-  """Writes a table of records that stand in files of JSON lines, with TFDS's Beam writer."""
+class TablesFromRecords(LetterDataset, skip_registration=True):  # type: ignore[call-arg]  # of TFDS's base class
+  """Writes a table from records in files of JSON lines, with TFDS's Beam writer."""
 
   name = LetterDataset.name
 
-  def __init__(self, *, records: epath.Path, **arguments):
+  def __init__(self, *, records: epath.Path, **arguments: Any):
+    """Makes a builder.
+
+    Args:
+      records: the path that the names of the files begin with.
+      **arguments: as for `LetterDataset`.
+    """
     self._records = records
     super().__init__(**arguments)
 
-  def _split_generators(self, dl_manager):
-    return {self.table: self._generate_examples()}
+  def _split_generators(self, dl_manager: Any) -> dict[str, Collection]:
+    return {self.table: self._read_records()}
 
-  def _generate_examples(self):
+  def _read_records(self) -> Collection:
     key = self.table.removesuffix('s') + '_id'
     return (
       beam.io.ReadFromText(f'{self._records}-*')
@@ -305,13 +359,13 @@ class TablesFromRecords(LetterDataset, skip_registration=True):
     )
 
 
-def read_lines(pipeline, path: epath.Path):
-  """The values that `write_lines` wrote."""
+def read_lines(pipeline: beam.Pipeline, path: epath.Path) -> Collection:
+  """Reads the values that `write_lines` wrote."""
   return pipeline | 'Read lines' >> beam.io.ReadFromText(f'{path}-*') | 'Parse lines' >> beam.Map(json.loads)
 
 
-def write_lines(values, path: epath.Path) -> None:
-  """Writes JSON lines into files whose names begin with `path`."""
+def write_lines(values: Collection, path: epath.Path) -> None:
+  """Writes values as JSON lines into files whose names begin with `path`."""
   _ = (
     values
     | f'Format {path.name}' >> beam.Map(json.dumps)
@@ -319,8 +373,8 @@ def write_lines(values, path: epath.Path) -> None:
   )
 
 
-def write_report(tallies: list, path: epath.Path) -> None:
-  """Sums up the tallies in one JSON file: [[[kind, detail], [count, place]], ...]."""
+def write_report(tallies: list[Collection], path: epath.Path) -> None:
+  """Sums the tallies and writes them as one JSON file: [[[kind, detail], [count, place]], ...]."""
   _ = (
     tallies
     | 'All tallies' >> beam.Flatten()
@@ -330,20 +384,20 @@ def write_report(tallies: list, path: epath.Path) -> None:
   )
 
 
-def _write_json(value, path: epath.Path) -> None:
+def _write_json(value: Any, path: epath.Path) -> None:
   path.write_text(json.dumps(value))
 
 
-def _parted(pipeline, label: str, numbered: list[Numbered]):
-  """Each span for whichever worker is free."""
+def _spread(pipeline: beam.Pipeline, label: str, numbered: list[NumberedSpan]) -> Collection:
+  """A collection of the spans, distributed over the workers."""
   return pipeline | f'Spans of {label}' >> beam.Create(numbered) | f'Spread {label}' >> beam.Reshuffle()
 
 
-def _with_tallies(function: beam.DoFn):
+def _with_tallies(function: beam.DoFn) -> beam.ParDo:
   return beam.ParDo(function).with_outputs('tallies', main='main')
 
 
-def _only(values):
+def _only(values: Iterable[Any]) -> Any:
   (value,) = values
   return value
 

@@ -1,1 +1,1 @@
-"""Readers of the public raw files, as their owners publish them: events and texts, dirt counted and never hidden."""
+"""Readers of public raw data sets in their original formats; invalid lines are counted and reported."""

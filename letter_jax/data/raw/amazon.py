@@ -1,11 +1,11 @@
-"""Amazon reviews of 2014, 2018 and 2023 (McAuley Lab), by category.
+"""Amazon reviews of 2014, 2018 and 2023 (McAuley Lab), one category at a time.
 
     2014  reviews_NAME_5.json.gz, meta_NAME.json.gz   snap.stanford.edu/data/amazon/productGraph/categoryFiles
     2018  NAME_5.json.gz, meta_NAME.json.gz           nijianmo.github.io/amazon
     2023  NAME.jsonl.gz, meta_NAME.jsonl.gz           amazon-reviews-2023.github.io
 
-The reviews may also be those without 5-core (reviews_NAME.json.gz, NAME.json.gz). Metadata of 2014 are Python literals,
-not JSON. Items of 2023 are products (`parent_asin`), not their variants.
+The reviews may also be the files without the 5-core filter (reviews_NAME.json.gz, NAME.json.gz). The metadata of 2014
+are Python literals, not JSON. The items of 2023 are products (`parent_asin`), not their variants.
 """
 
 import ast
@@ -20,7 +20,7 @@ from letter_jax.system.errors import InputError
 
 REVIEWS = {2014: ('reviews_{}_5.json', 'reviews_{}.json'), 2018: ('{}_5.json', '{}.json'), 2023: ('{}.jsonl',)}
 METADATA = {2014: ('meta_{}.json',), 2018: ('meta_{}.json',), 2023: ('meta_{}.jsonl',)}
-# user, item, timestamp, and how many of its units make a second
+# Keys of user, item and timestamp, and the units of the timestamp per second.
 KEYS = {
   2014: ('reviewerID', 'asin', 'unixReviewTime', 1),
   2018: ('reviewerID', 'asin', 'unixReviewTime', 1),
@@ -29,8 +29,17 @@ KEYS = {
 ITEM_KEY = {2014: 'asin', 2018: 'asin', 2023: 'parent_asin'}
 
 
-def source(folder: pathlib.Path, year: int, name: str) -> RawSource:
-  """Reviews and metadata of the category `name`; InputError where a file is not there."""
+def amazon_source(folder: pathlib.Path, year: int, name: str) -> RawSource:
+  """The reviews and metadata of the category `name` in `folder`.
+
+  Args:
+    folder: holds both files, gzip or not.
+    year: 2014, 2018 or 2023.
+    name: the category as in the names of the files.
+
+  Raises:
+    InputError: a file does not exist.
+  """
   reviews, metadata = (
     _find(folder, [pattern.format(name) for pattern in patterns[year]]) for patterns in (REVIEWS, METADATA)
   )
@@ -54,7 +63,7 @@ def _events(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, Ev
     span, problems, (user_key, item_key, time_key), 'not JSON', f'without {user_key}, {item_key} or {time_key}'
   ):
     if isinstance(time, bool) or not isinstance(time, int):
-      problems.add(f'{time_key} is no whole number', span.path, number)
+      problems.add(f'{time_key} is not an integer', span.path, number)
     else:
       yield number, (user, item, time // unit)
 
@@ -69,8 +78,8 @@ def _texts(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, tup
     ast.literal_eval if year == 2014 else json.loads,
   ):
     title = clean(record.get('title'))
-    if 'getTime' in title:  # what a crawler took for a title, often in 2018
-      problems.add("title is a page's script", span.path, number)
+    if 'getTime' in title:  # a crawler's mistake, frequent in 2018
+      problems.add('title is page JavaScript', span.path, number)
       title = ''
     categories = record.get({2014: 'categories', 2018: 'category', 2023: 'categories'}[year])
     yield (

@@ -1,8 +1,8 @@
-"""Raw files from their owners' addresses, through TFDS's download manager (cached; checksums where they are known).
+"""Downloads raw files from their publishers with TFDS's download manager, which caches them.
 
-TFDS knows the checksums of MovieLens up to 25M, and a zip file has those of its members. Amazon's owners publish none:
-a gzip file that turns out to be damaged when it is read is forgotten, to be downloaded again. Yelp has no address that
-can be fetched without accepting its terms.
+TFDS knows the checksums of MovieLens up to 25M, and a zip file contains checksums of its members. For Amazon there are
+none: a gzip file that turns out to be damaged when it is read is removed, to be downloaded again. Yelp cannot be
+downloaded without accepting its terms.
 """
 
 import os
@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
+from typing import Any
 
 from letter_jax.configuration import DataConfig
 from letter_jax.system.errors import InputError
@@ -37,10 +38,10 @@ MOVIELENS_NAMES = ('ml-1m', 'ml-20m', 'ml-25m', 'ml-32m')
 
 
 def require_addresses(config: DataConfig) -> None:
-  """Raises InputError, which says which files to put where, where `config.source` cannot be downloaded."""
+  """Raises InputError, which says which files to provide, if `config.source` cannot be downloaded."""
   if config.source == 'yelp':
     raise InputError(
-      "config.data.path is empty, and Yelp's files cannot be fetched without accepting its terms; expected a folder "
+      "config.data.path is empty, and Yelp's files cannot be downloaded without accepting its terms; expected a folder "
       'with yelp_academic_dataset_review.json and yelp_academic_dataset_business.json, from yelp.com/dataset'
     )
   if config.source == 'csv':
@@ -48,29 +49,32 @@ def require_addresses(config: DataConfig) -> None:
   if config.source == 'movielens' and config.name not in MOVIELENS_NAMES:
     raise InputError(
       f'config.data.path is empty and config.data.name is {config.name!r}; expected one of '
-      f'{", ".join(MOVIELENS_NAMES)} to download, or a folder with ratings and movies as '
-      'config.data.path'
+      f'{", ".join(MOVIELENS_NAMES)} to download, or config.data.path as a folder with ratings and movies'
     )
   if config.source.startswith('amazon'):
     require_category(config)
 
 
 def require_category(config: DataConfig) -> None:
-  """Raises InputError where `config.name` cannot be an Amazon category."""
+  """Raises InputError if `config.name` cannot be an Amazon category."""
   if not config.name:
     raise InputError("config.data.name is empty; expected the category as in the files' names, such as Beauty")
   if '/' in config.name:
     raise InputError(f"config.data.name is {config.name!r}; expected the category as in the files' names, without a /")
 
 
-def fetch(config: DataConfig, manager) -> pathlib.Path:
-  """A folder with the raw files under their own names.
+def download_raw_files(config: DataConfig, manager: Any) -> pathlib.Path:
+  """Downloads the files of `config.source`, as far as they are not cached.
 
   Args:
+    config: the source and, for Amazon and MovieLens, the name.
     manager: a `tfds.download.DownloadManager`.
 
+  Returns:
+    A folder with the raw files under their original names.
+
   Raises:
-    InputError: an address that does not answer, or a file with another checksum than it should have.
+    InputError: the source cannot be downloaded, or a download failed or has the wrong checksum.
   """
   require_addresses(config)
   movielens = config.source == 'movielens'
@@ -79,12 +83,13 @@ def fetch(config: DataConfig, manager) -> pathlib.Path:
     if movielens
     else [address.format(config.name) for address in AMAZON[int(config.source.removeprefix('amazon'))]]
   )
-  host, downloaded = urllib.parse.urlsplit(addresses[0]).hostname, []
+  downloaded: list[pathlib.Path] = []
   try:
     if not urllib.request.getproxies():
-      socket.getaddrinfo(host, None)  # without a network, TFDS would try for minutes
+      # Without a network, TFDS would retry for minutes.
+      socket.getaddrinfo(urllib.parse.urlsplit(addresses[0]).hostname, None)
     downloaded = [pathlib.Path(path) for path in manager.download(addresses)]
-    # TFDS keeps files under names of its own, and unpacks archives with TensorFlow only.
+    # TFDS renames files, and needs TensorFlow to extract archives.
     folder = downloaded[0].parent / (
       f'{downloaded[0].name}.unpacked' if movielens else f'{config.source}_{config.name}'
     )
@@ -93,38 +98,39 @@ def fetch(config: DataConfig, manager) -> pathlib.Path:
         _link(folder / address.rpartition('/')[2], path.absolute())
     elif not folder.exists():
       _unpack(downloaded[0], config.name, folder)
-  except Exception as error:  # requests, urllib3, zipfile and TFDS raise many kinds
+  except Exception as error:  # requests, urllib3, zipfile and TFDS raise many types
     if isinstance(error, (zipfile.BadZipFile, zlib.error)):
-      forget(downloaded[0])
+      forget_download(downloaded[0])
+    reason = ' '.join(str(error).split())[:300] or type(error).__name__
     raise InputError(
-      f'{" and ".join(addresses)} could not be fetched ({" ".join(str(error).split())[:300] or type(error).__name__}); '
-      'expected the raw files from there, or by hand in a folder named by config.data.path'
+      f'{" and ".join(addresses)} could not be downloaded ({reason}); '
+      'expected a working connection, or config.data.path as a folder with files downloaded by hand'
     ) from error
   return folder
 
 
-def forget(path: pathlib.Path) -> None:
-  """Removes a downloaded file, so that it is downloaded again."""
+def forget_download(path: pathlib.Path) -> None:
+  """Removes a downloaded file from the cache, so that it is downloaded again."""
   path = path.resolve()
-  for each in (path, path.with_name(path.name + '.INFO')):
-    each.unlink(missing_ok=True)
+  for file in (path, path.with_name(path.name + '.INFO')):
+    file.unlink(missing_ok=True)
 
 
 def _link(link: pathlib.Path, target: pathlib.Path) -> None:
   link.parent.mkdir(exist_ok=True)
-  new = pathlib.Path(tempfile.mkdtemp(dir=link.parent)) / link.name  # another run may be about the same
+  new = pathlib.Path(tempfile.mkdtemp(dir=link.parent)) / link.name  # another run may do the same at this moment
   new.symlink_to(target)
   os.replace(new, link)
   new.parent.rmdir()
 
 
 def _unpack(archive: pathlib.Path, member: str, folder: pathlib.Path) -> None:
-  """Makes `folder` of the folder `member` of a zip file, whole or not at all."""
+  """Extracts the folder `member` of a zip file as `folder`, atomically."""
   unpacked = pathlib.Path(tempfile.mkdtemp(prefix='.unpacking-', dir=folder.parent))
   try:
     with zipfile.ZipFile(archive) as content:
       content.extractall(unpacked)
-    if not folder.exists():  # another run may have been faster
+    if not folder.exists():  # unless another run was faster
       (unpacked / member).rename(folder)
   finally:
     shutil.rmtree(unpacked)

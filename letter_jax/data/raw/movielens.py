@@ -1,7 +1,7 @@
-"""MovieLens (GroupLens, grouplens.org/datasets/movielens): the folder that the zip file holds.
+"""MovieLens (GroupLens, grouplens.org/datasets/movielens): the folder in the zip file.
 
-ml-1m    ratings.dat and movies.dat, fields apart by '::', Latin-1
-ml-32m   ratings.csv and movies.csv with a header, UTF-8; ml-20m, ml-25m and the -latest sets have the same form
+ml-1m    ratings.dat and movies.dat, fields separated by '::', Latin-1
+ml-32m   ratings.csv and movies.csv with a header, UTF-8; also ml-20m, ml-25m and the -latest sets
 """
 
 import csv
@@ -16,31 +16,31 @@ from letter_jax.system.errors import InputError
 HEADERS = {'ratings': ['userId', 'movieId', 'rating', 'timestamp'], 'movies': ['movieId', 'title', 'genres']}
 
 
-def source(folder: pathlib.Path) -> RawSource:
-  """Ratings and movies; InputError where a file is not there."""
+def movielens_source(folder: pathlib.Path) -> RawSource:
+  """The ratings and movies in `folder`; InputError if a file does not exist."""
   pairs = [
     (folder / f'ratings{ending}', folder / f'movies{ending}') for ending in ('.dat', '.csv', '.dat.gz', '.csv.gz')
   ]
-  there = [pair for pair in pairs if all(path.is_file() for path in pair)]
-  if not there:
+  complete = [pair for pair in pairs if all(path.is_file() for path in pair)]
+  if not complete:
     raise InputError(
       f'{folder} has neither ratings.dat and movies.dat nor ratings.csv and movies.csv; expected the '
       'unpacked folder of a MovieLens zip file'
     )
-  return RawSource(there[0], _events, _texts)
+  return RawSource(complete[0], _events, _texts)
 
 
 def _rows(span: Span, problems: Problems) -> Iterator[tuple[int, list[str]]]:
-  """(line number, fields) of the lines that have the right number of fields."""
+  """Yields (line number, fields) of the lines with the right number of fields."""
   path = span.path
-  name, form = path.name.split('.')[:2]
+  name, extension = path.name.split('.')[:2]
   header = HEADERS[name]
-  if form == 'dat':
+  if extension == 'dat':
     parsed = ((number, line.rstrip('\r\n').split('::')) for number, line in read_lines(span, problems, 'latin-1'))
   else:
     parsed = ((number, _csv_fields(line)) for number, line in read_lines(span, problems))
   for number, fields in parsed:
-    if number == 1 and not span.start and form == 'csv':
+    if number == 1 and not span.start and extension == 'csv':
       if fields != header:
         raise InputError(f'{path} begins with "{",".join(fields)[:80]}"; expected the header "{",".join(header)}"')
     elif len(fields) != len(header):
@@ -61,7 +61,7 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
     if time.isascii() and time.isdigit() and len(time) < 20:
       yield number, (user, movie, int(time))
     else:
-      problems.add('timestamp is no whole number', span.path, number)
+      problems.add('timestamp is not an integer', span.path, number)
 
 
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:

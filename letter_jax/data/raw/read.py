@@ -1,6 +1,7 @@
-"""A data set from public raw files: read, prepared, described."""
+"""Reads a data set from the raw files of any source: finds the files, prepares the events, reports problems."""
 
 import pathlib
+from typing import Any
 
 from tqdm import tqdm
 
@@ -8,63 +9,64 @@ from letter_jax.configuration import DataConfig
 from letter_jax.data.dataset import Dataset, Interactions
 from letter_jax.data.preparation import prepare
 from letter_jax.data.raw import amazon, movielens, tables, yelp
-from letter_jax.data.raw.downloads import fetch, forget, require_category
-from letter_jax.data.raw.reader import RawSource, event_table, texts_of
+from letter_jax.data.raw.downloads import download_raw_files, forget_download, require_category
+from letter_jax.data.raw.reader import RawSource, event_table, texts_of_items
 from letter_jax.data.raw.reading import DamagedFile, Problems, Span
 from letter_jax.system.errors import InputError
 
 
-def find(config: DataConfig, folder: pathlib.Path) -> RawSource:
-  """The raw files of `config.source` in `folder`; InputError where one is not there."""
+def find_raw_source(config: DataConfig, folder: pathlib.Path) -> RawSource:
+  """Finds the raw files of `config.source` in `folder`; InputError if one does not exist."""
   if not folder.is_dir():
-    raise InputError(f'{folder} (config.data.path) is no folder; expected the folder with the raw files')
+    raise InputError(f'{folder} (config.data.path) is not a folder; expected the folder with the raw files')
   if config.source == 'csv':
-    return tables.source(folder)
+    return tables.csv_source(folder)
   if config.source.startswith('amazon'):
     require_category(config)
-    return amazon.source(folder, int(config.source.removeprefix('amazon')), config.name)
+    return amazon.amazon_source(folder, int(config.source.removeprefix('amazon')), config.name)
   if config.source == 'movielens':
     unpacked = folder / config.name if config.name else folder
-    return movielens.source(unpacked if unpacked.is_dir() else folder)
-  return yelp.source(folder)
+    return movielens.movielens_source(unpacked if unpacked.is_dir() else folder)
+  return yelp.yelp_source(folder)
 
 
-def read_dataset(config: DataConfig, downloads=None) -> Dataset:
-  """Reads and prepares the raw files; what was wrong in them is counted in the summary.
+def read_raw_dataset(config: DataConfig, downloads: Any = None) -> Dataset:
+  """Reads and prepares raw files; their invalid lines are printed and counted in the summary.
 
   Args:
-    downloads: a `tfds.download.DownloadManager` that fetches them where `config.path` is empty.
+    config: the source, the folder with its files and the preparation.
+    downloads: a `tfds.download.DownloadManager`, which downloads the files if `config.path` is empty.
 
   Raises:
-    InputError: a file that is missing or damaged; nothing is left after the preparation.
+    InputError: a file is missing or damaged, or the preparation drops all events.
   """
   if config.path:
     return _read(config, pathlib.Path(config.path))
   try:
-    return _read(config, fetch(config, downloads))
+    return _read(config, download_raw_files(config, downloads))
   except DamagedFile as error:
-    forget(error.path)
+    forget_download(error.path)
     raise InputError(f'{error}. It was removed: the same command downloads it again') from error
 
 
 def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
-  source = find(config, folder)
+  source = find_raw_source(config, folder)
   problems = Problems()
   bar = tqdm(source.events(Span(source.files[0]), problems), desc='dataset: events', unit='event', disable=None)
   events = event_table(event for _, event in bar)
   raw_events = len(events)
   if not raw_events:
-    raise nothing_usable(source, problems.summary())
+    raise no_usable_event(source, problems.summary())
   prepared = prepare(events, config.preparation)
   del events
-  texts, counts = texts_of(
+  texts, counts = texts_of_items(
     prepared.item_names,
     tqdm(source.texts(Span(source.files[1]), problems), desc='dataset: items', unit='item', disable=None),
   )
-  tell(problems.summary())
-  left_out = {**prepared.dropped, **counts}
-  said = [f'{kind.replace("_", " ")}: {count:,}' for kind, count in left_out.items() if count]
-  tqdm.write(f'dataset: {"; ".join(said) or "nothing left out"}')
+  print_problems(problems.summary())
+  all_counts = {**prepared.dropped, **counts}
+  messages = [f'{kind.replace("_", " ")}: {count:,}' for kind, count in all_counts.items() if count]
+  tqdm.write(f'dataset: {"; ".join(messages) or "nothing dropped"}')
   interactions = Interactions(prepared.items, prepared.offsets, len(prepared.item_names), tuple(prepared.user_names))
   return Dataset(
     config.name or config.source,
@@ -82,14 +84,14 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
   )
 
 
-def nothing_usable(source: RawSource, problems: dict[str, dict]) -> InputError:
-  """The error of a file without a usable line; `problems` as in `Problems.summary()`."""
-  said = ', '.join(f'{found["lines"]:,} {kind}, first {found["first"]}' for kind, found in problems.items())
-  return InputError(f'{source.files[0]} has no event that can be used ({said or "it is empty"}); expected one a line')
+def no_usable_event(source: RawSource, problems: dict[str, dict[str, Any]]) -> InputError:
+  """The error for an event file without a valid line; `problems` as in `Problems.summary()`."""
+  counts = ', '.join(f'{problem["lines"]:,} {kind}, first {problem["first"]}' for kind, problem in problems.items())
+  return InputError(f'{source.files[0]} has no usable event ({counts or "it is empty"}); expected one per line')
 
 
-def tell(problems: dict[str, dict]) -> None:
-  """Prints what was left out; `problems` as in `Problems.summary()`."""
-  for kind, found in problems.items():
-    lines = f'{found["lines"]:,} line' + 's' * (found['lines'] != 1)
-    tqdm.write(f'dataset: {kind}: {lines}, first {found["first"]}')
+def print_problems(problems: dict[str, dict[str, Any]]) -> None:
+  """Prints the counts of invalid lines; `problems` as in `Problems.summary()`."""
+  for kind, problem in problems.items():
+    lines = f'{problem["lines"]:,} line' + 's' * (problem['lines'] != 1)
+    tqdm.write(f'dataset: {kind}: {lines}, first {problem["first"]}')

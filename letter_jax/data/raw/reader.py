@@ -1,21 +1,23 @@
-"""What a reader of raw files gives: events, and the texts of those items that were kept."""
+"""The interface of the readers of raw files: a `RawSource` yields events and the texts of items."""
 
 import dataclasses
 import html
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import polars as pl
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, TEXT_FIELDS
 from letter_jax.data.raw.reading import Problems, Span
+from letter_jax.data.raw_ids import is_raw_id
 
 EVENT_SCHEMA = {'user': pl.String, 'item': pl.String, 'timestamp': pl.Int64}
-CHUNK = 1_000_000  # events held as Python objects at a time
+CHUNK = 1_000_000  # events that are Python objects at a time
 
 Event = tuple[str, str, int]  # user, item, timestamp
-Texts = dict[str, str]  # TEXT_FIELDS
+Texts = dict[str, str]  # of one item: TEXT_FIELDS -> text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +25,11 @@ class RawSource:
   """The raw files of one data set.
 
   Attributes:
-    files: the one with the events and the one with the texts; both must be there.
-    read_events: (span of the first file, problems) -> (line, (user, item, timestamp in seconds)), in the order of the
-      file; not all of them usable.
-    read_texts: (span of the second file, problems) -> (line, (item, its texts)) of every item that it describes.
-    whole: whether a file can only be read from its start, as a record may have several lines.
+    files: the file with the events and the file with the texts.
+    read_events: maps (span of the first file, problems) to (line, (user, item, timestamp in seconds)) of all events in
+      the order of the file; ids and timestamps are not validated.
+    read_texts: maps (span of the second file, problems) to (line, (item, its texts)); ids are not validated.
+    whole: whether files must be read from the start, because a record may span several lines.
   """
 
   files: tuple[pathlib.Path, pathlib.Path]
@@ -36,27 +38,27 @@ class RawSource:
   whole: bool = False
 
   def events(self, span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
-    """(line, event) of every event that can be used."""
+    """Yields (line, event) of every valid event; counts the others in `problems`."""
     for line, event in self.read_events(span, problems):
       user, item, time = event
-      if not (is_id(user) and is_id(item)):
-        problems.add('an id that is empty or no text', span.path, line)
+      if not (is_raw_id(user) and is_raw_id(item)):
+        problems.add('empty or non-string id', span.path, line)
       elif not 0 <= time < 2**62:
-        problems.add('a time out of range', span.path, line)
+        problems.add('timestamp out of range', span.path, line)
       else:
         yield line, event
 
   def texts(self, span: Span, problems: Problems) -> Iterator[tuple[str, Texts]]:
-    """(item, its texts) of every item that can be used."""
+    """Yields (item, its texts) of every item with a valid id; counts the others in `problems`."""
     for line, (item, texts) in self.read_texts(span, problems):
-      if is_id(item):
+      if is_raw_id(item):
         yield item, texts
       else:
-        problems.add('a text whose id is empty or no text', span.path, line)
+        problems.add('metadata with an empty or non-string id', span.path, line)
 
 
 def event_table(events: Iterable[Event]) -> pl.DataFrame:
-  """Columns user, item (strings) and timestamp (int64)."""
+  """A table with the columns of EVENT_SCHEMA: user, item (strings) and timestamp (int64)."""
   tables, rows = [], []
   for row in events:
     rows.append(row)
@@ -67,38 +69,32 @@ def event_table(events: Iterable[Event]) -> pl.DataFrame:
   return pl.concat(tables)
 
 
-def is_id(value) -> bool:
-  """Whether a raw id is text, not empty, that can be written as UTF-8."""
-  if not isinstance(value, str) or not value:
-    return False
-  try:
-    value.encode('utf-8')
-  except UnicodeEncodeError:
-    return False
-  return True
+def texts_of_items(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tuple[list[Texts], dict[str, int]]:
+  """Selects the texts of `items`; the first, if an item is described more than once.
 
+  Args:
+    items: raw ids.
+    described: (raw id, texts) of any items.
 
-def texts_of(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tuple[list[Texts], dict[str, int]]:
-  """The texts of `items` in their order (empty strings where nothing describes one), and counts for the summary.
-
-  Where an item is described twice, the first holds.
+  Returns:
+    The texts in the order of `items`, empty strings for an item that is not described; and counts for the summary.
   """
-  found: dict[str, Texts | None] = dict.fromkeys(items)
-  again = 0
+  texts_by_item: dict[str, Texts | None] = dict.fromkeys(items)
+  described_again = 0
   for item, texts in described:
-    if item in found:
-      again += found[item] is not None
-      found[item] = found[item] or texts
+    if item in texts_by_item:
+      described_again += texts_by_item[item] is not None
+      texts_by_item[item] = texts_by_item[item] or texts
   counts = {
-    'items_without_metadata': sum(texts is None for texts in found.values()),
-    'items_without_title': sum(not (texts or {}).get('title') for texts in found.values()),
-    'metadata_of_an_item_again': again,
+    'items_without_metadata': sum(texts is None for texts in texts_by_item.values()),
+    'items_without_title': sum(not (texts or {}).get('title') for texts in texts_by_item.values()),
+    'metadata_of_an_item_again': described_again,
   }
-  return [texts or dict.fromkeys(TEXT_FIELDS, '') for texts in found.values()], counts
+  return [texts or dict.fromkeys(TEXT_FIELDS, '') for texts in texts_by_item.values()], counts
 
 
-def clean(value) -> str:
-  """One line of plain text: HTML entities and tags resolved, white space single; '' for what is not text."""
+def clean(value: Any) -> str:
+  """One line of plain text from a string or a list: without HTML, with single spaces; '' for any other type."""
   if isinstance(value, list):
     value = ' '.join(part for part in value if isinstance(part, str))
   if not isinstance(value, str):
@@ -108,8 +104,8 @@ def clean(value) -> str:
   return ' '.join(text.split()).encode('utf-8', 'replace').decode('utf-8')
 
 
-def category_path(parts) -> str:
-  """'A > B > C' of a list of categories, or of the first of a list of such lists."""
+def category_path(parts: Any) -> str:
+  """'A > B > C' from a list of categories, or from the first of a list of such lists."""
   if isinstance(parts, list) and parts and isinstance(parts[0], list):
     parts = parts[0]
   if not isinstance(parts, list):

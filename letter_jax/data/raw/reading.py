@@ -1,40 +1,43 @@
-"""Lines of raw files, gzip or not, and what is wrong with them."""
+"""Reads raw files line by line, gzip or not, and counts their invalid lines."""
 
 import dataclasses
 import gzip
+import io
 import json
 import math
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from letter_jax.system.errors import InputError
 
 
 class DamagedFile(InputError):
-  """A file whose bytes are not those that its owner published.
+  """A truncated or corrupted file.
 
   Attributes:
-    path: which.
+    path: the file.
   """
 
   def __init__(self, path: pathlib.Path, message: str):
     super().__init__(message)
     self.path = path
 
-  def __reduce__(self):
+  def __reduce__(self) -> tuple[type, tuple[pathlib.Path, str]]:
     return DamagedFile, (self.path, str(self))
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-  """The lines of a file that begin at the bytes `start` .. `end` - 1: all of them, where nothing else is said.
+  """The lines of a file whose first byte is one of `start` .. `end` - 1; by default, all lines.
 
-  A gzip file has only the whole one: nothing in it can be found without what stands before.
+  A gzip file can only be read as a whole.
 
   Attributes:
-    path: a `pathlib.Path` or an `epath.Path` of a remote file system.
+    path: a `pathlib.Path`, or an `epath.Path` on a remote file system.
+    start: in bytes.
+    end: in bytes.
   """
 
   path: pathlib.Path
@@ -44,12 +47,12 @@ class Span:
 
 @dataclasses.dataclass
 class Problems:
-  """What was wrong with records, by kind: how often, and the place of the first.
+  """Counts of invalid records by kind, with the position of the first of each kind.
 
   Attributes:
-    counts: kind -> records.
-    first: kind -> file and line; the line is counted from the start of the span that was read.
-    lines: read from all spans, the blank ones included.
+    counts: kind -> number of records.
+    first: kind -> file and line of the first; lines are numbered from 1 at the start of the span.
+    lines: number of lines read from all spans, including blank ones.
   """
 
   counts: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -57,6 +60,7 @@ class Problems:
   lines: int = 0
 
   def add(self, kind: str, path: pathlib.Path, line: int) -> None:
+    """Counts a record of this kind."""
     self.counts[kind] = self.counts.get(kind, 0) + 1
     self.first.setdefault(kind, (path, line))
 
@@ -69,14 +73,17 @@ class Problems:
 
 
 def read_lines(span: Span, problems: Problems, encoding: str = 'utf-8') -> Iterator[tuple[int, str]]:
-  """(line number from 1, text) of every line that is not blank; bytes that are no text become U+FFFD and are counted.
+  """Yields (line number from 1, text) of every line that is not blank.
+
+  Bytes that cannot be decoded become U+FFFD and count as a problem.
 
   Raises:
-    InputError: no file; a DamagedFile where a gzip stream is damaged or ends early.
+    InputError: the file does not exist.
+    DamagedFile: a gzip stream is corrupted or truncated.
   """
   path, number = span.path, 0
   if not path.is_file():
-    raise InputError(f'{path} is not there; expected the raw file under this name')
+    raise InputError(f'{path} does not exist; expected a raw file of this name')
   try:
     with path.open('rb') as stored, gzip.open(stored) if is_gzip(path) else stored as file:
       for number, line in enumerate(_lines_of(file, span), 1):
@@ -84,7 +91,7 @@ def read_lines(span: Span, problems: Problems, encoding: str = 'utf-8') -> Itera
         try:
           text = line.decode(encoding)
         except UnicodeDecodeError:
-          problems.add(f'not {encoding.upper()}, mended', path, number)
+          problems.add(f'invalid {encoding.upper()} (replaced)', path, number)
           text = line.decode(encoding, 'replace')
         if number == 1 and not span.start:
           text = text.removeprefix('\ufeff')  # a byte order mark
@@ -92,19 +99,21 @@ def read_lines(span: Span, problems: Problems, encoding: str = 'utf-8') -> Itera
           yield number, text
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     raise DamagedFile(
-      path, f'{path} is damaged or was not downloaded to its end (line {number}: {error}); expected a whole gzip file'
+      path,
+      f'{path} is damaged or was not downloaded completely (line {number}: {error}); expected a complete gzip file',
     ) from error
 
 
 def is_gzip(path: pathlib.Path) -> bool:
+  """Whether the file is a gzip file, by its name."""
   return path.suffix == '.gz'
 
 
-def _lines_of(file: BinaryIO, span: Span) -> Iterator[bytes]:
-  """A line belongs to the span that its first byte lies in."""
+def _lines_of(file: io.BufferedIOBase, span: Span) -> Iterator[bytes]:
+  """A line belongs to the span that contains its first byte."""
   if span.start:
     file.seek(span.start - 1)
-    file.readline()  # the rest of a line of the span before, if only its end
+    file.readline()  # the rest of a line that began in the previous span
   if math.isinf(span.end):
     yield from file
     return
@@ -122,10 +131,18 @@ def read_records(
   lacking: str,
   parse: Callable[[str], Any] = json.loads,
 ) -> Iterator[tuple[int, dict, list]]:
-  """(line number, record, its values of `keys`) of every line that holds an object with those keys.
+  """Yields (line number, record, its values of `keys`) of every line that holds an object with these keys.
 
   Args:
-    unparsable, lacking: kinds of problem that the other lines are counted as.
+    span: the lines to read.
+    problems: counts the other lines.
+    keys: required keys.
+    unparsable: the kind of problem of a line that cannot be parsed.
+    lacking: the kind of problem of a line without an object or without one of the keys.
+    parse: parses a line.
+
+  Raises:
+    InputError: as `read_lines`.
   """
   path = span.path
   for number, line in read_lines(span, problems):

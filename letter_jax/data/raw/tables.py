@@ -1,4 +1,4 @@
-"""A catalogue of one's own, as two CSV files with a header; columns in any order, others are passed over.
+"""A user's own data set, as two CSV files with a header; columns in any order, unknown ones are ignored.
 
 interactions.csv  user_id, item_id, timestamp    seconds since 1970 or ISO 8601 (2024-05-01T10:30:00)
 items.csv         item_id, title; optionally brand, categories (A > B > C) and description
@@ -17,14 +17,14 @@ from letter_jax.data.raw.reading import Problems, Span, read_lines
 from letter_jax.system.errors import InputError
 
 INTERACTIONS, ITEMS = 'interactions.csv', 'items.csv'
-MOST_LINES = 100  # of one record
-LATEST = 10**11  # seconds: the year 5138; milliseconds since 1970 are more
+MAX_RECORD_LINES = 100
+LATEST = 10**11  # in seconds, the year 5138; a timestamp in milliseconds exceeds it
 COLUMNS = {INTERACTIONS: ('user_id', 'item_id', 'timestamp'), ITEMS: ('item_id', 'title')}
 
 
-def source(folder: pathlib.Path) -> RawSource:
-  """Interactions and items; InputError where a file is not there, or lacks a column."""
-  files = tuple(_find(folder, name) for name in COLUMNS)
+def csv_source(folder: pathlib.Path) -> RawSource:
+  """The interactions and items in `folder`; InputError if a file does not exist or lacks a column."""
+  files = _find(folder, INTERACTIONS), _find(folder, ITEMS)
   for path in files:
     _header(path)
   return RawSource(files, _events, _texts, whole=True)
@@ -34,23 +34,23 @@ def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
   for path in (folder / name, folder / f'{name}.gz'):
     if path.is_file():
       return path
-  raise InputError(f'{folder / name} is not there; expected a CSV file with the columns {", ".join(COLUMNS[name])}')
+  raise InputError(f'{folder / name} does not exist; expected a CSV file with the columns {", ".join(COLUMNS[name])}')
 
 
 def _header(path: pathlib.Path) -> list[str]:
   first = next((line for _, line in read_lines(Span(path), Problems())), '')
-  (header,), wanted = _rows([first]) or ([],), COLUMNS[path.name.removesuffix('.gz')]
-  missing = [name for name in wanted if name not in header]
+  (header,), required = _rows([first]) or ([],), COLUMNS[path.name.removesuffix('.gz')]
+  missing = [name for name in required if name not in header]
   if missing:
     raise InputError(
       f'{path} begins with "{first.strip()[:80]}", without {", ".join(missing)}; expected a header with '
-      f'{", ".join(wanted)}'
+      f'{", ".join(required)}'
     )
   return header
 
 
 def _rows(lines: list[str]) -> list[list[str]] | None:
-  """None where a field is longer than the csv module takes."""
+  """Parses CSV lines; None if a field is longer than the csv module accepts."""
   try:
     return list(csv.reader(lines))
   except csv.Error:
@@ -58,29 +58,32 @@ def _rows(lines: list[str]) -> list[list[str]] | None:
 
 
 def _records(span: Span, problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
-  """(first line, record) of all that have the right number of fields; a quoted field may have several lines."""
+  """Yields (first line, record) of the records with the right number of fields.
+
+  A quoted field may span several lines.
+  """
   header = _header(span.path)
   lines = itertools.islice(read_lines(span, problems), 1, None)
-  again: list[tuple[int, str]] = []
+  pending: list[tuple[int, str]] = []  # lines that were read, but belong to later records
   while True:
-    # A field is open as long as its quotes do not pair; one that stays open is taken for a quote that got lost.
+    # A field is open while its quotes are unbalanced; if it stays open, its first line is taken to lack a quote.
     taken, quotes = [], 0
-    for number, line in itertools.chain(again, lines):
+    for number, line in itertools.chain(pending, lines):
       taken.append((number, line))
       quotes += line.count('"')
-      if quotes % 2 == 0 or len(taken) == MOST_LINES:
+      if quotes % 2 == 0 or len(taken) == MAX_RECORD_LINES:
         break
     if not taken:
       return
-    again = again[len(taken) :]
+    pending = pending[len(taken) :]
     if quotes % 2:
-      taken, again = taken[:1], taken[1:] + again
-      problems.add('a quote that does not end', span.path, taken[0][0])
+      taken, pending = taken[:1], taken[1:] + pending
+      problems.add('unterminated quote', span.path, taken[0][0])
     rows = _rows([line for _, line in taken])
     if rows is None:
-      problems.add('a field that is too long', span.path, taken[0][0])
+      problems.add('field too long', span.path, taken[0][0])
     numbers = [number for number, _ in taken]
-    for row, number in zip(rows or (), numbers):  # lines with a quote each that is none may be several rows
+    for row, number in zip(rows or (), numbers):  # two lines with a stray quote each are two rows
       if len(row) == len(header):
         yield number, dict(zip(header, row))
       else:
@@ -91,18 +94,18 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
   for number, record in _records(span, problems):
     seconds = _seconds(record['timestamp'])
     if seconds is None:
-      problems.add('timestamp is no time', span.path, number)
+      problems.add('invalid timestamp', span.path, number)
     else:
       yield number, (record['user_id'], record['item_id'], seconds)
 
 
 def _seconds(text: str) -> int | None:
-  """None for what is no time, or one in other units than seconds."""
+  """Seconds since 1970; None if the text is not a time, or has a unit other than seconds."""
   text = text.strip()
   if re.fullmatch(r'\d+(\.\d+)?', text) and len(text.partition('.')[0]) not in (8, 14):
     return int(float(text)) if float(text) < LATEST else None
   try:
-    moment = datetime.datetime.fromisoformat(text)  # 20240501 is a day, as no interaction is of 1970
+    moment = datetime.datetime.fromisoformat(text)  # 20240501 is a date, not seconds in 1970
   except ValueError:
     return None
   return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp())

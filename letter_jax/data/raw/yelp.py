@@ -1,8 +1,8 @@
-"""Yelp's open data set (yelp.com/dataset; to be fetched by hand, its terms accepted there).
+"""Yelp's open data set (yelp.com/dataset), which must be downloaded by hand after accepting its terms.
 
-    yelp_academic_dataset_review.json, yelp_academic_dataset_business.json: one JSON object a line
+    yelp_academic_dataset_review.json, yelp_academic_dataset_business.json: one JSON object per line
 
-The reviews carry local times without a zone; they are taken as UTC.
+The reviews have local times without a time zone, which are taken as UTC.
 """
 
 import datetime
@@ -17,8 +17,8 @@ from letter_jax.system.errors import InputError
 REVIEWS, BUSINESSES = 'yelp_academic_dataset_review.json', 'yelp_academic_dataset_business.json'
 
 
-def source(folder: pathlib.Path) -> RawSource:
-  """Reviews and businesses; InputError where a file is not there."""
+def yelp_source(folder: pathlib.Path) -> RawSource:
+  """The reviews and businesses in `folder`; InputError if a file does not exist."""
   reviews, businesses = (_find(folder, name) for name in (REVIEWS, BUSINESSES))
   return RawSource((reviews, businesses), _events, _texts)
 
@@ -27,7 +27,7 @@ def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
   for path in (folder / name, folder / f'{name}.gz'):
     if path.is_file():
       return path
-  raise InputError(f'{folder / name} is not there; expected the files of yelp_dataset.tar from yelp.com/dataset')
+  raise InputError(f'{folder / name} does not exist; expected the files of yelp_dataset.tar from yelp.com/dataset')
 
 
 def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
@@ -37,7 +37,7 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
     try:
       moment = datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC)
     except (ValueError, TypeError):
-      problems.add('date is no date', span.path, number)
+      problems.add('invalid date', span.path, number)
       continue
     yield number, (user, item, int(moment.timestamp()))
 

@@ -13,7 +13,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from letter_jax.data.letter_format import level_letter
+from letter_jax.data.index_format import level_letter
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 

@@ -1,9 +1,6 @@
 """The Beam preparation against the local one, record for record, on small raw files in the true formats."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,19 +10,18 @@ from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 from letter_jax.configuration import DataConfig, PreparationConfig
 from letter_jax.data import store
 from letter_jax.data.beam import pipelines, transforms
-from letter_jax.data.raw.read import read_dataset
+from letter_jax.data.raw.read import read_raw_dataset
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
 from tests.data.raw import test_raw
-from tests.paths import ROOT
-from tests.small_data import config_with, run_settings, write_recipe
+from tests.small_data import config_with, run_settings
 
 # The second option keeps the pipeline in this process: without it DirectRunner fetches another runner, Prism.
 BEAM = ['--runner=DirectRunner', '--allow_unsafe_triggers']
 
 
 def random_events(seed, count=260, users=24, items=16):
-  """Many of one moment, some twice, raw ids beyond ASCII and of several lengths."""
+  """Many at the same time, some duplicated, with raw ids beyond ASCII and of several lengths."""
   random = np.random.default_rng(seed)
   events = [
     (f'{"Aéz日"[user % 4]}{user}', f'B{int(items * random.random() ** 2)}', int(random.integers(0, 20)))
@@ -42,11 +38,11 @@ def write_reviews(path, events):
 
 
 def prepare(config, directory, *options):
-  return pipelines.prepare(config, directory, [*BEAM, *options])
+  return pipelines.prepare_with_beam(config, directory, [*BEAM, *options])
 
 
 def records(directory):
-  """What stands in the files of each table, in their order."""
+  """The records of each table, in the order of its files."""
   return {
     table: [
       tf_example.Example.FromString(record)
@@ -59,7 +55,7 @@ def records(directory):
 
 def assert_same_as_local(config, folder, *options):
   """Prepares in `folder`; returns the local data set."""
-  local = read_dataset(config)
+  local = read_raw_dataset(config)
   store.save(local, folder / 'local')
   summary = prepare(config, folder / 'beam', *options)
   assert summary == local.summary() == store.load(folder / 'beam').summary()
@@ -70,7 +66,7 @@ def assert_same_as_local(config, folder, *options):
 
 
 @pytest.mark.parametrize('source', test_raw.WRITERS)
-def test_every_raw_format_as_the_local_preparation_has_it(tmp_path, monkeypatch, source):
+def test_every_raw_format_is_prepared_as_locally(tmp_path, monkeypatch, source):
   monkeypatch.setattr(test_raw, 'EVENTS', random_events(list(test_raw.WRITERS).index(source)))
   monkeypatch.setattr(transforms, 'SPAN_BYTES', 1000)
   monkeypatch.setattr(transforms, 'BUCKETS', 4)
@@ -80,7 +76,7 @@ def test_every_raw_format_as_the_local_preparation_has_it(tmp_path, monkeypatch,
   assert bool(local.preparation['problems']) == (source != 'amazon2023')
 
 
-def test_options_many_spans_and_several_workers_change_nothing(tmp_path, monkeypatch):
+def test_many_spans_and_several_workers_do_not_change_the_result(tmp_path, monkeypatch):
   monkeypatch.setattr(transforms, 'SPAN_BYTES', 300)
   raw = tmp_path / 'raw'
   write_reviews(raw / 'reviews_Beauty_5.json', [(user, item, day * 86400) for user, item, day in random_events(7)])
@@ -101,12 +97,12 @@ def test_options_many_spans_and_several_workers_change_nothing(tmp_path, monkeyp
   local = assert_same_as_local(config, tmp_path, '--direct_num_workers=3', '--direct_running_mode=multi_threading')
   dropped = local.preparation['dropped']
   assert len(dropped) == 5 and all(dropped[reason] for reason in dropped if 'core' not in reason)
-  assert local.preparation['problems']['not UTF-8, mended']['lines'] == 2
+  assert local.preparation['problems']['invalid UTF-8 (replaced)']['lines'] == 2
   assert local.texts[local.item_names.index('B0')]['title'] == 'Soap'
 
 
 def test_the_core_is_a_fixed_point_of_several_pipelines(tmp_path):
-  # A chain whose ends fall away pass after pass, beside a square that stays.
+  # A chain that loses its ends in every pass, and a square that stays.
   chain = [(f'u{user:02}', f'i{user + step:02}', user) for user in range(20) for step in (0, 1)]
   square = [(f'v{user}', f'j{item}', 5) for user in range(3) for item in range(3)]
   write_reviews(tmp_path / 'raw/reviews_Beauty_5.json.gz', chain + square)
@@ -117,7 +113,7 @@ def test_the_core_is_a_fixed_point_of_several_pipelines(tmp_path):
   assert local.item_names == ('j0', 'j1', 'j2') and local.preparation['k_core_rounds'] > 2 * pipelines.PASSES
 
 
-def test_a_damaged_file_is_said_as_the_local_preparation_says_it(tmp_path):
+def test_a_damaged_file_raises_the_error_of_the_local_preparation(tmp_path):
   test_raw.write_amazon2014(tmp_path / 'raw')
   config = test_raw.settings('amazon2014', tmp_path / 'raw')
   metadata = tmp_path / 'raw/meta_Beauty.json.gz'
@@ -125,29 +121,33 @@ def test_a_damaged_file_is_said_as_the_local_preparation_says_it(tmp_path):
   with pytest.raises(InputError) as of_texts:
     prepare(config, tmp_path / 'beam')
   with pytest.raises(InputError) as local:
-    read_dataset(config)
+    read_raw_dataset(config)
   assert str(of_texts.value) == str(local.value) and 'meta_Beauty.json.gz is damaged' in str(local.value)
   assert not (tmp_path / 'beam/summary.json').exists()
   (tmp_path / 'raw/reviews_Beauty_5.json.gz').write_bytes(b'<html>404</html>')
   with pytest.raises(InputError, match='reviews_Beauty_5.json.gz is damaged'):
-    prepare(config, tmp_path / 'beam')  # over what was left
+    prepare(config, tmp_path / 'beam')  # in the folder that the failed run left
 
 
 @pytest.mark.parametrize(
-  'lines, core, said',
+  'lines, core, message',
   [
-    (['a', 'b'], 5, r'no event that can be used \(2 not JSON, first reviews_Beauty_5.json:1\)'),
-    (['{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}'], 1, r'is left of the raw ones \(1 of users with fewer'),
+    (['a', 'b'], 5, r'no usable event \(2 not JSON, first reviews_Beauty_5.json:1\)'),
+    (
+      ['{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}'],
+      1,
+      r'is left after preparation \(1 of users with fewer',
+    ),
   ],
 )
-def test_nothing_to_prepare(tmp_path, lines, core, said):
+def test_a_file_without_usable_events_is_refused(tmp_path, lines, core, message):
   test_raw.write(tmp_path / 'raw/reviews_Beauty_5.json', lines)
   test_raw.write(tmp_path / 'raw/meta_Beauty.json', [])
-  with pytest.raises(InputError, match=said):
+  with pytest.raises(InputError, match=message):
     prepare(test_raw.settings('amazon2014', tmp_path / 'raw', core), tmp_path / 'beam')
 
 
-def test_wrong_settings(tmp_path):
+def test_invalid_settings_are_refused(tmp_path):
   test_raw.write_yelp(tmp_path)
   config = test_raw.settings('yelp', tmp_path)
   with pytest.raises(InputError, match="config.data.source is 'letter'; expected one of 'csv', 'amazon2014'"):
@@ -164,13 +164,7 @@ def test_wrong_settings(tmp_path):
   assert (tmp_path / 'summary.json').read_text() == '{}'
 
 
-MODULE = 'letter_jax.data.beam'
-WITHOUT_BEAM = (
-  f"import runpy, sys; sys.modules['apache_beam'] = None; runpy.run_module({MODULE!r}, run_name='__main__')"
-)
-
-
-def test_paths_mean_the_same_to_every_worker(tmp_path, monkeypatch):
+def test_paths_are_absolute_for_every_worker(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert [str(pipelines.absolute(path)) for path in ('gs://bucket/raw', 'raw', tmp_path)] == [
     'gs://bucket/raw',
@@ -179,87 +173,36 @@ def test_paths_mean_the_same_to_every_worker(tmp_path, monkeypatch):
   ]
 
 
-def _command(*arguments, program=('-m', MODULE)):
-  return subprocess.run(
-    [sys.executable, *program, *map(str, arguments)],
-    cwd=ROOT,
-    text=True,
-    capture_output=True,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    timeout=300,
-  )
-
-
-def _said(result):
-  assert result.returncode == 2 and 'Traceback' not in result.stderr
-  (said,) = [line for line in result.stderr.splitlines() if line.startswith('letter_jax: error: ')]
-  return said
-
-
-def test_the_command_without_beam(tmp_path):
-  write_recipe(tmp_path / 'recipe.py', {})
-  flags = [f'--config={tmp_path / "recipe.py"}', f'--directory={tmp_path / "beam"}']
-  assert 'Apache Beam is not installed' in _said(_command(*flags, program=('-c', WITHOUT_BEAM)))
-  assert '--directory' in _said(_command(flags[0]))
-
-
-def test_the_command_and_what_the_program_makes_of_it(tmp_path):
-  test_raw.write_yelp(tmp_path / 'raw')
-  settings = run_settings(data__source='yelp', data__path=str(tmp_path / 'raw'), data__preparation__core=3)
-  write_recipe(tmp_path / 'recipe.py', settings)
-  flags = [f'--config={tmp_path / "recipe.py"}', f'--directory={tmp_path / "beam"}']
-  result = _command(*flags, '--config.data.name=Tampa', '--', *BEAM)
-  assert result.returncode == 0, result.stderr
-  assert 'dataset: Tampa: 2 users, 3 items, 9 interactions' in result.stdout
-  result = _command(*flags, '--', *BEAM)
-  assert _said(result).endswith('beam is not empty; expected a new folder as --directory')
-
-  settings = {**settings, 'data.source': 'prepared', 'data.path': str(tmp_path / 'beam')}
-  pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
-  assert records(tmp_path / 'workdir/dataset') == records(tmp_path / 'beam')
-  assert store.load(tmp_path / 'workdir/dataset').summary() == store.load(tmp_path / 'beam').summary()
-  # The fingerprint, too, is that of the local preparation.
-  store.save(
-    read_dataset(config_with(settings | {'data.source': 'yelp', 'data.path': str(tmp_path / 'raw')}).data),
-    tmp_path / 'local',
-  )
-  assert (
-    store.load_summary(tmp_path / 'workdir/dataset')['content'] == store.load_summary(tmp_path / 'local')['content']
-  )
-  (tmp_path / 'beam/summary.json').write_text((tmp_path / 'beam/summary.json').read_text() + '\n')
-  with pytest.raises(InputError, match='content of config.data.path/summary.json'):
-    pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
-
-
-def test_options_that_nobody_knows(tmp_path):
+def test_unknown_beam_options_are_refused(tmp_path):
   config = DataConfig(source='yelp', path=str(tmp_path))
   with pytest.raises(InputError, match='DirectRunner does not know --runer'):
-    pipelines.prepare(config, tmp_path / 'beam', ['--runer=DataflowRunner'])
+    pipelines.prepare_with_beam(config, tmp_path / 'beam', ['--runer=DataflowRunner'])
 
 
 @pytest.mark.parametrize('directory', ['/proc/nowhere/beam', 'a file', 'run[1]'])
-def test_a_directory_that_cannot_be_written(tmp_path, directory):
+def test_an_unwritable_directory_is_an_input_error(tmp_path, directory):
   (tmp_path / 'a file').touch()
   test_raw.write_yelp(tmp_path / 'raw')
   with pytest.raises(InputError, match='--directory=.*; expected'):
     prepare(DataConfig(source='yelp', path=str(tmp_path / 'raw')), tmp_path / directory)
 
 
-def test_a_disk_that_is_full(tmp_path, monkeypatch):
+def test_a_full_disk_is_an_input_error(tmp_path, monkeypatch):
   def full(value, path):
     raise OSError(28, 'No space left on device', str(path))
 
   monkeypatch.setattr(transforms, '_write_json', full)
   test_raw.write_yelp(tmp_path / 'raw')
-  with pytest.raises(InputError, match="pipeline of 'reading events' failed .*No space left") as caught:
+  with pytest.raises(InputError, match="pipeline 'reading events' failed .*No space left") as caught:
     prepare(DataConfig(source='yelp', path=str(tmp_path / 'raw')), tmp_path / 'beam')
   assert '\n' not in str(caught.value)
 
 
-def test_a_prepared_folder_that_is_none(tmp_path):
+def test_an_invalid_prepared_folder_is_refused(tmp_path):
   settings = run_settings(data__source='prepared', data__path=str(tmp_path))
   (tmp_path / 'summary.json').write_text('{}')
-  with pytest.raises(InputError, match=f'{tmp_path}: .* cannot be read .*; expected a whole folder that {MODULE}'):
+  expected = 'expected a complete folder that letter_jax.cli.prepare_with_beam wrote'
+  with pytest.raises(InputError, match=f'{tmp_path}: .* cannot be read .*; {expected}'):
     pipeline.run(config_with(settings), tmp_path / 'workdir', 'dataset')
   with pytest.raises(InputError, match='config.data.path is empty'):
     pipeline.run(config_with({**settings, 'data.path': ''}), tmp_path / 'workdir', 'dataset')

@@ -1,4 +1,4 @@
-"""Readers on small files of the true raw formats, with the dirt that real ones have."""
+"""Readers on small files in the original formats, with the invalid lines that real ones have."""
 
 import gzip
 import json
@@ -9,7 +9,7 @@ import pytest
 from letter_jax.configuration import DataConfig, PreparationConfig
 from letter_jax.data import store
 from letter_jax.data.raw import tables
-from letter_jax.data.raw.read import read_dataset
+from letter_jax.data.raw.read import read_raw_dataset
 from letter_jax.data.raw.reader import category_path, clean
 from letter_jax.data.raw.reading import Problems, Span
 from letter_jax.pipeline import run as pipeline
@@ -17,7 +17,7 @@ from letter_jax.system.errors import InputError
 from tests.small_data import config_with, run_settings
 
 DAY = 86400
-# user, item, day: two users with a past, a third that the 3-core drops
+# user, item, day: two users with histories, and a third that the 3-core drops
 EVENTS = [
   ('A2', 'B1', 3),
   ('A2', 'B2', 1),
@@ -33,7 +33,7 @@ EVENTS = [
 
 
 def write(path, lines):
-  """Text or bytes lines, gzip where the name says so."""
+  """Writes lines of text or bytes; gzip, if the name ends with .gz."""
   content = b''.join((line if isinstance(line, bytes) else line.encode()) + b'\n' for line in lines)
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_bytes(gzip.compress(content) if path.suffix == '.gz' else content)
@@ -267,7 +267,7 @@ def settings(source, folder, core=3):
 @pytest.mark.parametrize('source', WRITERS)
 def test_events_become_histories(tmp_path, source):
   WRITERS[source](tmp_path)
-  data = read_dataset(settings(source, tmp_path))
+  data = read_raw_dataset(settings(source, tmp_path))
   interactions = data.interactions
   assert interactions.users == ('A1', 'A2') and data.item_names == ('B1', 'B2', 'B3')
   assert interactions.items.tolist()[:4] == [0, 1, 2, 1] and interactions.offsets.tolist()[0] == 0
@@ -276,7 +276,7 @@ def test_events_become_histories(tmp_path, source):
   np.testing.assert_array_equal(data.timestamps[-5:], np.array([1, 2, 3, 4, 5]) * DAY)
   assert data.preparation['dropped']['outside the 3-core'] == 1
   assert [sorted(text) for text in data.texts] == [['brand', 'categories', 'description', 'title']] * 3
-  assert data.texts[2] == dict.fromkeys(data.texts[2], '')  # nothing describes B3: embedded as such, and counted
+  assert data.texts[2] == dict.fromkeys(data.texts[2], '')  # B3 has no metadata, which is counted
   assert data.preparation['items_without_metadata'] == 1
 
 
@@ -312,60 +312,60 @@ def test_events_become_histories(tmp_path, source):
 )
 def test_texts_are_clean(tmp_path, source, expected):
   WRITERS[source](tmp_path)
-  texts = read_dataset(settings(source, tmp_path)).texts
+  texts = read_raw_dataset(settings(source, tmp_path)).texts
   assert texts[0] == expected
   assert texts[1]['title'] in ('', 'Les Misérables', 'Nothing', 'B')
 
 
-def test_every_unusable_line_is_counted_and_its_place_said(tmp_path, capsys):
+def test_invalid_lines_are_counted_by_kind_with_the_position_of_the_first(tmp_path, capsys):
   write_amazon2014(tmp_path)
-  data = read_dataset(settings('amazon2014', tmp_path))
+  data = read_raw_dataset(settings('amazon2014', tmp_path))
   review, meta = 'reviews_Beauty_5.json.gz', 'meta_Beauty.json.gz'
   assert data.preparation['problems'] == {
     'not JSON': {'lines': 1, 'first': f'{review}:12'},
-    'not UTF-8, mended': {'lines': 1, 'first': f'{review}:14'},
-    'unixReviewTime is no whole number': {'lines': 1, 'first': f'{review}:15'},
+    'invalid UTF-8 (replaced)': {'lines': 1, 'first': f'{review}:14'},
+    'unixReviewTime is not an integer': {'lines': 1, 'first': f'{review}:15'},
     'without reviewerID, asin or unixReviewTime': {'lines': 2, 'first': f'{review}:16'},
-    'an id that is empty or no text': {'lines': 1, 'first': f'{review}:17'},
+    'empty or non-string id': {'lines': 1, 'first': f'{review}:17'},
     'metadata that cannot be parsed': {'lines': 1, 'first': f'{meta}:4'},
     'metadata without asin': {'lines': 1, 'first': f'{meta}:5'},
-    'a text whose id is empty or no text': {'lines': 1, 'first': f'{meta}:6'},
+    'metadata with an empty or non-string id': {'lines': 1, 'first': f'{meta}:6'},
   }
-  assert data.preparation['raw_events'] == len(EVENTS) + 2  # one twice, one with mended bytes
+  assert data.preparation['raw_events'] == len(EVENTS) + 2  # a duplicate, and one with replaced bytes
   assert data.preparation['dropped']['duplicate'] == 1
   assert f'not JSON: 1 line, first {review}:12' in capsys.readouterr().out
   write_yelp(tmp_path)
   assert data.summary()['preparation']['problems']['not JSON']['lines'] == 1
-  problems = read_dataset(settings('yelp', tmp_path)).preparation['problems']
-  assert {kind: found['lines'] for kind, found in problems.items()} == {
-    'date is no date': 1,
+  problems = read_raw_dataset(settings('yelp', tmp_path)).preparation['problems']
+  assert {kind: problem['lines'] for kind, problem in problems.items()} == {
+    'invalid date': 1,
     'without user_id, business_id or date': 1,
     'not JSON': 1,
     'business that cannot be parsed': 1,
   }
   write_amazon2018(tmp_path)
-  assert read_dataset(settings('amazon2018', tmp_path)).preparation['problems'] == {
-    "title is a page's script": {'lines': 1, 'first': 'meta_Beauty.json.gz:2'}
+  assert read_raw_dataset(settings('amazon2018', tmp_path)).preparation['problems'] == {
+    'title is page JavaScript': {'lines': 1, 'first': 'meta_Beauty.json.gz:2'}
   }
   write_movielens1m(tmp_path)
-  problems = read_dataset(settings('movielens 1m', tmp_path)).preparation['problems']
-  assert {kind: found['lines'] for kind, found in problems.items()} == {
+  problems = read_raw_dataset(settings('movielens 1m', tmp_path)).preparation['problems']
+  assert {kind: problem['lines'] for kind, problem in problems.items()} == {
     'not 4 fields': 1,
-    'timestamp is no whole number': 1,
+    'timestamp is not an integer': 1,
   }
   write_csv(tmp_path)
-  assert read_dataset(settings('csv', tmp_path)).preparation['problems'] == {
+  assert read_raw_dataset(settings('csv', tmp_path)).preparation['problems'] == {
     'not 4 fields': {'lines': 1, 'first': 'interactions.csv:12'},
-    'timestamp is no time': {'lines': 2, 'first': 'interactions.csv:13'},
-    'an id that is empty or no text': {'lines': 1, 'first': 'interactions.csv:15'},
+    'invalid timestamp': {'lines': 2, 'first': 'interactions.csv:13'},
+    'empty or non-string id': {'lines': 1, 'first': 'interactions.csv:15'},
   }
 
 
-def test_gzip_and_byte_order_marks_everywhere(tmp_path):
+def test_every_file_may_be_gzip_or_begin_with_a_byte_order_mark(tmp_path):
   for source in ('csv', 'movielens 1m', 'movielens 32m', 'yelp'):
     plain, packed = tmp_path / source / 'plain', tmp_path / source / 'packed'
     WRITERS[source](plain)
-    expected = read_dataset(settings(source, plain))
+    expected = read_raw_dataset(settings(source, plain))
     packed.mkdir()
     for path in plain.iterdir():
       content = path.read_bytes()
@@ -373,32 +373,32 @@ def test_gzip_and_byte_order_marks_everywhere(tmp_path):
       if path.suffix != '.dat':
         path.write_bytes(b'\xef\xbb\xbf' + content)
     for folder in (plain, packed):
-      found = read_dataset(settings(source, folder))
-      assert found.texts == expected.texts and found.interactions.users == expected.interactions.users
+      data = read_raw_dataset(settings(source, folder))
+      assert data.texts == expected.texts and data.interactions.users == expected.interactions.users
 
 
-def test_the_folder_that_the_archive_was_unpacked_in(tmp_path):
+def test_the_folder_may_be_the_parent_of_the_extracted_archive(tmp_path):
   write_movielens32m(tmp_path / 'ml-32m')
   config = DataConfig(source='movielens', name='ml-32m', path=str(tmp_path), preparation=PreparationConfig(core=3))
-  assert read_dataset(config).interactions.users == ('A1', 'A2')
+  assert read_raw_dataset(config).interactions.users == ('A1', 'A2')
 
 
-def test_a_gzip_file_that_ends_early_is_refused(tmp_path):
+def test_a_truncated_gzip_file_is_refused(tmp_path):
   write_amazon2014(tmp_path)
   reviews = tmp_path / 'reviews_Beauty_5.json.gz'
   reviews.write_bytes(reviews.read_bytes()[:-20])
-  with pytest.raises(InputError, match='reviews_Beauty_5.json.gz is damaged or was not downloaded to its end'):
-    read_dataset(settings('amazon2014', tmp_path))
+  with pytest.raises(InputError, match='reviews_Beauty_5.json.gz is damaged or was not downloaded completely'):
+    read_raw_dataset(settings('amazon2014', tmp_path))
   reviews.write_bytes(b'<html>404</html>')
   with pytest.raises(InputError, match='reviews_Beauty_5.json.gz is damaged'):
-    read_dataset(settings('amazon2014', tmp_path))
-  assert reviews.exists()  # what the user put there is the user's
+    read_raw_dataset(settings('amazon2014', tmp_path))
+  assert reviews.exists()  # a file of the user is not removed
 
 
-@pytest.mark.parametrize('name, said', [('../Beauty', 'without a /'), ('', 'config.data.name is empty')])
-def test_a_name_that_is_no_category(tmp_path, name, said):
+@pytest.mark.parametrize('name, message', [('../Beauty', 'without a /'), ('', 'config.data.name is empty')])
+def test_an_invalid_category_is_refused(tmp_path, name, message):
   for path in ('', str(tmp_path)):
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
       pipeline.run(
         config_with(run_settings(data__source='amazon2014', data__name=name, data__path=path)),
         tmp_path / 'workdir',
@@ -407,34 +407,34 @@ def test_a_name_that_is_no_category(tmp_path, name, said):
 
 
 @pytest.mark.parametrize(
-  'source, said',
+  'source, message',
   [
     ('amazon2014', 'has no reviews_Beauty_5.json.gz and no reviews_Beauty_5.json and no reviews_Beauty.json.gz'),
     ('amazon2018', 'has no Beauty_5.json.gz'),
     ('amazon2023', 'has no Beauty.jsonl.gz'),
-    ('csv', 'interactions.csv is not there; expected a CSV file with the columns user_id, item_id, timestamp'),
+    ('csv', 'interactions.csv does not exist; expected a CSV file with the columns user_id, item_id, timestamp'),
     ('movielens', 'neither ratings.dat and movies.dat nor ratings.csv and movies.csv'),
-    ('yelp', 'yelp_academic_dataset_review.json is not there; .* yelp.com/dataset'),
+    ('yelp', 'yelp_academic_dataset_review.json does not exist; .* yelp.com/dataset'),
   ],
 )
-def test_what_is_missing_is_said_by_name(tmp_path, source, said):
-  with pytest.raises(InputError, match=said):
-    read_dataset(settings(source, tmp_path))
+def test_a_missing_file_is_named(tmp_path, source, message):
+  with pytest.raises(InputError, match=message):
+    read_raw_dataset(settings(source, tmp_path))
   with pytest.raises(InputError, match='expected the folder with the raw files'):
-    read_dataset(settings(source, tmp_path / 'nowhere'))
+    read_raw_dataset(settings(source, tmp_path / 'nowhere'))
 
 
-def test_a_category_and_a_header_are_wanted(tmp_path):
+def test_a_category_and_headers_are_required(tmp_path):
   with pytest.raises(InputError, match='config.data.name is empty; expected the category'):
-    read_dataset(DataConfig(source='amazon2014', path=str(tmp_path)))
+    read_raw_dataset(DataConfig(source='amazon2014', path=str(tmp_path)))
   write(tmp_path / 'ratings.csv', ['user,movie', '1,2'])
   write(tmp_path / 'movies.csv', ['movieId,title,genres'])
   with pytest.raises(InputError, match='expected the header "userId,movieId,rating,timestamp"'):
-    read_dataset(settings('movielens', tmp_path))
+    read_raw_dataset(settings('movielens', tmp_path))
   write(tmp_path / 'interactions.csv', ['user_id,item_id', '1,2'])
   write(tmp_path / 'items.csv', [])
   with pytest.raises(InputError, match='begins with "user_id,item_id", without timestamp; expected a header with user'):
-    read_dataset(settings('csv', tmp_path))
+    read_raw_dataset(settings('csv', tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -453,12 +453,12 @@ def test_clean(raw, plain):
   assert clean(raw) == plain
 
 
-def test_categories():
+def test_category_path():
   assert category_path([['A', 'B &amp; C'], ['D']]) == 'A > B & C' and category_path([]) == category_path(None) == ''
   assert category_path(['A', '', 'B']) == 'A > B' and category_path('A') == 'A'
 
 
-def test_the_dataset_stage_prepares_raw_files_and_notices_what_changed(tmp_path, capsys):
+def test_the_dataset_stage_prepares_raw_files_and_notices_changes(tmp_path, capsys):
   write_amazon2014(tmp_path / 'raw')
   changes = {
     'data.source': 'amazon2014',
@@ -486,32 +486,32 @@ def test_the_dataset_stage_prepares_raw_files_and_notices_what_changed(tmp_path,
     '{"reviewerID": "A\\ud800", "asin": "B1", "unixReviewTime": 1}',
   ],
 )
-def test_one_bad_line_does_not_stop_the_others(tmp_path, line):
+def test_an_invalid_line_does_not_affect_the_others(tmp_path, line):
   write_amazon2014(tmp_path)
   reviews = tmp_path / 'reviews_Beauty_5.json.gz'
   reviews.write_bytes(reviews.read_bytes() + gzip.compress(line.encode() + b'\n'))
-  assert read_dataset(settings('amazon2014', tmp_path)).item_names == ('B1', 'B2', 'B3')
+  assert read_raw_dataset(settings('amazon2014', tmp_path)).item_names == ('B1', 'B2', 'B3')
 
 
-def test_a_file_without_a_usable_line_is_refused_with_the_reason(tmp_path):
+def test_a_file_without_a_usable_event_is_refused_with_the_reason(tmp_path):
   write_amazon2014(tmp_path)
   write(tmp_path / 'reviews_Beauty_5.json.gz', ['a', 'b'])
-  with pytest.raises(InputError, match=r'no event that can be used \(2 not JSON, first reviews_Beauty_5.json.gz:1\)'):
-    read_dataset(settings('amazon2014', tmp_path))
+  with pytest.raises(InputError, match=r'no usable event \(2 not JSON, first reviews_Beauty_5.json.gz:1\)'):
+    read_raw_dataset(settings('amazon2014', tmp_path))
 
 
-def test_a_quote_that_got_lost_costs_no_other_line(tmp_path):
+def test_an_unterminated_quote_loses_no_other_record(tmp_path):
   write(tmp_path / 'interactions.csv', ['user_id,item_id,timestamp'])
   rows = [f'B{number},thing {number}' for number in range(300)]
   rows[3], rows[250] = 'B3,"thing 3', 'B250,5" pipe'
   write(tmp_path / 'items.csv', ['item_id,title', *rows])
-  source = tables.source(tmp_path)
+  source = tables.csv_source(tmp_path)
   problems = Problems()
-  found = dict(source.texts(Span(tmp_path / 'items.csv'), problems))
-  assert len(found) == 300
+  texts = dict(source.texts(Span(tmp_path / 'items.csv'), problems))
+  assert len(texts) == 300
   for item, title in {'B3': 'thing 3', 'B4': 'thing 4', 'B250': '5" pipe', 'B299': 'thing 299'}.items():
-    assert found[item]['title'] == title
-  assert problems.summary() == {'a quote that does not end': {'lines': 2, 'first': 'items.csv:5'}}
+    assert texts[item]['title'] == title
+  assert problems.summary() == {'unterminated quote': {'lines': 2, 'first': 'items.csv:5'}}
 
 
 @pytest.mark.parametrize(
@@ -530,18 +530,18 @@ def test_a_quote_that_got_lost_costs_no_other_line(tmp_path):
     ('inf', None),
   ],
 )
-def test_times_of_csv_files(tmp_path, text, seconds):
+def test_timestamps_of_csv_files(tmp_path, text, seconds):
   write(tmp_path / 'interactions.csv', ['user_id,item_id,timestamp', f'u,B,{text}'])
   write(tmp_path / 'items.csv', ['item_id,title', 'B,b'])
   problems = Problems()
-  found = [event for _, event in tables.source(tmp_path).events(Span(tmp_path / 'interactions.csv'), problems)]
-  assert found == ([] if seconds is None else [('u', 'B', seconds)])
+  events = [event for _, event in tables.csv_source(tmp_path).events(Span(tmp_path / 'interactions.csv'), problems)]
+  assert events == ([] if seconds is None else [('u', 'B', seconds)])
   assert bool(problems.counts) == (seconds is None)
 
 
-def test_a_file_whose_records_have_several_lines_is_read_by_one_worker(tmp_path):
+def test_csv_files_are_read_whole(tmp_path):
   write_csv(tmp_path)
-  assert tables.source(tmp_path).whole
+  assert tables.csv_source(tmp_path).whole
   write(tmp_path / 'interactions.csv', [f'user_id,item_id,timestamp,{"x" * 200_000}'])
   with pytest.raises(InputError, match='without user_id, item_id, timestamp; expected a header'):
-    tables.source(tmp_path)
+    tables.csv_source(tmp_path)

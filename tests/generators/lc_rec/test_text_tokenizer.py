@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
-from letter_jax.data import letter_format
+from letter_jax.data import index_format
 from letter_jax.generators.lc_rec.text_tokenizer import BOS, EOS, PAD, SMALLEST, TextTokenizer
 from letter_jax.system.errors import InputError
 
@@ -67,7 +67,7 @@ def test_special_tokens_in_a_text_are_text(tokenizer):
 
 def test_codes_are_numbered_behind_the_vocabulary_as_the_index_writes_them(tokenizer, tmp_path):
   codes_NxL = np.array([[0, 4, 2], [4, 0, 3]], np.int32)
-  letter_format.write_index(tmp_path / 'index.json', codes_NxL)
+  index_format.write_index(tmp_path / 'index.json', codes_NxL)
   known = tokenizer.with_codes(3, 5)
   assert known.size == tokenizer.size
   for item, names in json.loads((tmp_path / 'index.json').read_text()).items():
