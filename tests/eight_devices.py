@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from letter_jax import sharding
-from letter_jax.collaborative.sasrec_training import sasrec_program
+from letter_jax.collaborative.sasrec_training import sasrec_program, sasrec_ranking
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from letter_jax.generators.generator import generator_evaluator, generator_program, whole_params
@@ -112,11 +112,19 @@ def language(config, mesh) -> loop.Program:
     return generator_program(config, DATA, CODES, 8, mesh, base)
 
 
+def sasrec(config, mesh) -> loop.Program:
+  settings, length = config.collaborative, config.data.history_length
+  rank = sasrec_ranking(settings.model, DATA.num_items, length, mesh)
+  return sasrec_program(
+    settings, DATA, DATA, mesh, rank, history_length=length, seed=config.seed, fully_sharded=config.mesh.fully_sharded
+  )
+
+
 PROGRAMS = {
   'tokenizer': lambda config, mesh: tokenizer_program(
     config.tokenizer, TEXT, COLLABORATIVE, config.seed, mesh, config.mesh.fully_sharded
   ),
-  'sasrec': lambda config, mesh: sasrec_program(config, DATA, DATA, mesh),
+  'sasrec': sasrec,
   'generator': lambda config, mesh: generator_program(config, DATA, CODES, 8, mesh),
   'language': language,
 }

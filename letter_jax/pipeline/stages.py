@@ -157,13 +157,28 @@ def collaborative(config: Config, workdir: pathlib.Path) -> None:
   if wanted == 'sasrec' or config.collaborative.baseline:
     from letter_jax.collaborative.sasrec_training import train_sasrec
 
-    params, metrics['sasrec'], of_test['sasrec'] = train_sasrec(config, data, directory)
+    params, metrics['sasrec'], of_test['sasrec'] = train_sasrec(
+      config.collaborative,
+      data,
+      directory,
+      history_length=config.data.history_length,
+      seed=config.seed,
+      mesh=config.mesh,
+      checkpoints=config.checkpoints,
+    )
     items['sasrec'] = sharding.fetch(params['item_embeddings'])
   if wanted == 'lightgcn':
     from letter_jax.collaborative.lightgcn_training import train_lightgcn
 
     whole = store.load_interactions(workdir / 'dataset')  # the graph is on the device
-    (_, rows), metrics['lightgcn'], of_test['lightgcn'] = train_lightgcn(config, whole, directory / 'lightgcn')
+    (_, rows), metrics['lightgcn'], of_test['lightgcn'] = train_lightgcn(
+      config.collaborative.lightgcn,
+      whole,
+      directory / 'lightgcn',
+      seed=config.seed,
+      mesh=config.mesh,
+      checkpoints=config.checkpoints,
+    )
     items['lightgcn'] = sharding.fetch(rows)
   if wanted == 'given':
     rows = _given_collaborative(config, data.num_items)
@@ -181,7 +196,9 @@ def tokenizer(config: Config, workdir: pathlib.Path) -> None:
 
   directory = workdir / 'tokenizer'
   text, rows = (np.load(workdir / name / 'embeddings.npy') for name in ('text_embeddings', 'collaborative'))
-  _, progress = train_tokenizer(config, text, rows, directory)
+  _, progress = train_tokenizer(
+    config.tokenizer, text, rows, directory, seed=config.seed, mesh=config.mesh, checkpoints=config.checkpoints
+  )
   artifacts.write_json(
     directory / 'tokenizer.json',
     {
@@ -204,7 +221,11 @@ def semantic_ids(config: Config, workdir: pathlib.Path) -> None:
     from letter_jax.tokenizer.training import encode_items
 
     latent, codebooks = encode_items(
-      config, np.load(workdir / 'text_embeddings' / 'embeddings.npy'), workdir / 'tokenizer'
+      config.tokenizer,
+      np.load(workdir / 'text_embeddings' / 'embeddings.npy'),
+      workdir / 'tokenizer',
+      mesh=config.mesh,
+      checkpoints=config.checkpoints,
     )
     codes, report = assign_semantic_ids(latent, codebooks, config.tokenizer.model, config.semantic_ids.collisions)
     codebook_size = config.tokenizer.model.codebook_size

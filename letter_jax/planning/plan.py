@@ -108,7 +108,7 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   The data set of the workdir gives the shapes; semantic IDs and text embeddings those of the workdir, or else of the
   config.
   """
-  from letter_jax.collaborative.sasrec_training import sasrec_program
+  from letter_jax.collaborative.sasrec_training import sasrec_program, sasrec_ranking
   from letter_jax.generators.generator import generator_evaluator, generator_program, whole_params
   from letter_jax.tokenizer.training import tokenizer_program
   from letter_jax.training import loop
@@ -117,7 +117,12 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   codes, codebook_size = _semantic_ids(config, workdir, data.num_items)
   programs = []
   if not config.collaborative.path:
-    programs.append(('sasrec', config.collaborative.training, sasrec_program(config, data, data, mesh)))
+    settings, length = config.collaborative, config.data.history_length
+    rank = sasrec_ranking(settings.model, data.num_items, length, mesh)
+    sasrec = sasrec_program(
+      settings, data, data, mesh, rank, history_length=length, seed=config.seed, fully_sharded=config.mesh.fully_sharded
+    )
+    programs.append(('sasrec', settings.training, sasrec))
   if not config.semantic_ids.path:
     text = np.zeros((data.num_items, _text_dim(config, workdir)), np.float32)
     rows = np.zeros((data.num_items, config.tokenizer.model.latent_dim), np.float32)
