@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import sharding
-from letter_jax.configuration import MeshConfig, TokenizerConfig
+from letter_jax.configuration import MeshConfig, RQVAEConfig, TokenizerConfig
 from letter_jax.system import artifacts
-from letter_jax.tokenizer import clustering, diagnostics, losses
+from letter_jax.tokenizer import checks, clustering, diagnostics, losses
 from letter_jax.tokenizer.rqvae import RQVAE
 from letter_jax.training import loop, optimizers
 from letter_jax.training.checkpoints import Progress, folder, read_best
@@ -52,15 +53,23 @@ def train_tokenizer(
   """Trains, or resumes, under `directory`; returns (parameters of `RQVAE`, the loop's progress).
 
   Args:
-    text_NxT: float32 text embeddings of all items, neither centred nor scaled.
-    collaborative_Nxd: float32, row i of the same item as row i of the text.
+    text_NxT: float text embeddings of all items, neither centred nor scaled.
+    collaborative_Nxd: float, row i of the same item as row i of the text. It must have `latent_dim` columns, and
+      alpha means what it means in the paper if the root mean square of the rows' lengths is 0.3:
+      `collaborative.embeddings.collaborative_rows` makes such rows of embeddings of any width.
     directory: folder of the input scale, the metrics and, unless `checkpoints` is given, the checkpoints.
     seed: of the parameters, the order of the items and the positives.
     mesh: how the devices are arranged; all of them share the batches by default.
     checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
+
+  Raises:
+    InputError: an array is not what it should be (`checks.text_embeddings`, `checks.collaborative_embeddings`).
+    TrainingDiverged: a loss is no longer finite.
   """
+  text_NxT = checks.text_embeddings(text_NxT)
+  collaborative_Nxd = checks.collaborative_embeddings(collaborative_Nxd, len(text_NxT), config.model.latent_dim)
   scale = InputScale.of(text_NxT)
-  artifacts.write_npz(directory / 'input_scale.npz', {'mean': scale.mean, 'deviation': np.float64(scale.deviation)})
+  artifacts.write_npz(directory / 'input_scale.npz', {'mean': scale.mean, 'deviation': np.asarray(scale.deviation)})
   program = tokenizer_program(
     config, scale.apply(text_NxT), collaborative_Nxd, seed, sharding.make_mesh(mesh), mesh.fully_sharded
   )
@@ -190,14 +199,22 @@ def encode_items(
     mesh: how the devices are arranged; every one of them encodes all items.
 
   Raises:
-    InputError: there is no checkpoint, or none that can be read.
+    InputError: there is no checkpoint, or none that can be read, or the text is not what it should be.
   """
   params, scale = restore_tokenizer(directory, sharding.Layout(sharding.make_mesh(mesh)), checkpoints)
-  model = RQVAE(config.model, text_NxT.shape[1])
-  latent_Nxd = jax.jit(lambda params, x: model.apply({'params': params}, x, method=RQVAE.encode))(
-    params, scale.apply(text_NxT)
-  )
-  return sharding.fetch((latent_Nxd, params['codebooks']))
+  return encode(config.model, params, scale, text_NxT), sharding.fetch(params['codebooks'])
+
+
+def encode(config: RQVAEConfig, params: Mapping[str, Any], scale: InputScale, text_MxT: np.ndarray) -> np.ndarray:
+  """Latents float32 [M, d] of text embeddings [M, T], on every device that has the parameters.
+
+  Raises:
+    InputError: the text is not what it should be (`checks.text_embeddings`).
+  """
+  text_MxT = checks.text_embeddings(text_MxT, len(scale.mean))
+  model = RQVAE(config, len(scale.mean))
+  encode_scaled = jax.jit(lambda params, x_MxT: model.apply({'params': params}, x_MxT, method=RQVAE.encode))
+  return sharding.fetch(encode_scaled(params, scale.apply(text_MxT)))
 
 
 def _by_level(terms: losses.TokenizerLosses) -> dict[str, jax.Array]:
