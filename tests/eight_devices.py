@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from letter_jax import sharding
-from letter_jax.collaborative.sasrec_training import sasrec_program
+from letter_jax.collaborative.sasrec_training import sasrec_program, sasrec_ranking
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from letter_jax.generators.lc_rec import weights as llama_weights
@@ -115,11 +115,19 @@ def to_train(config, mesh):
   return building.to_train(config, building.placed(CODES, 8, mesh), pathlib.Path())
 
 
+def sasrec(config, mesh) -> loop.Program:
+  settings, length = config.collaborative, config.data.history_length
+  rank = sasrec_ranking(settings.model, DATA.num_items, length, mesh)
+  return sasrec_program(
+    settings, DATA, DATA, mesh, rank, history_length=length, seed=config.seed, fully_sharded=config.mesh.fully_sharded
+  )
+
+
 PROGRAMS = {
   'tokenizer': lambda config, mesh: tokenizer_program(
     config.tokenizer, TEXT, COLLABORATIVE, config.seed, mesh, config.mesh.fully_sharded
   ),
-  'sasrec': lambda config, mesh: sasrec_program(config, DATA, DATA, mesh),
+  'sasrec': sasrec,
   'generator': lambda config, mesh: building.program(config, to_train(config, mesh), DATA),
   'language': language,
 }

@@ -14,10 +14,11 @@ from letter_jax.evaluation import metrics
 
 EVALUATION_BATCH = 512
 
+# (params, examples, latest items of a history that the model sees) -> (metrics, ranks int32 [3, U])
+Ranking = Callable[[Any, Examples, int], tuple[dict[str, float], np.ndarray]]
 
-def full_ranking(
-  scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh
-) -> Callable[[Any, Examples, int], tuple[dict[str, float], np.ndarray]]:
+
+def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> Ranking:
   """A function (params, examples, width) -> ({'recall@10': ...}, ranks int32 [3, U] as in `evaluation/ranks.py`).
 
   `width`: latest items of a history that are passed.

@@ -4,47 +4,63 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from letter_jax import sharding
 from letter_jax.collaborative import lightgcn
 from letter_jax.collaborative.full_ranking import full_ranking
-from letter_jax.configuration import Config, LightGCNConfig
+from letter_jax.configuration import LightGCNConfig, MeshConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
 from letter_jax.training import loop, optimizers
 from letter_jax.training.state import TrainState, make_step
 
 
-def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
+def train_lightgcn(
+  config: LightGCNConfig,
+  data: Interactions,
+  directory: pathlib.Path,
+  *,
+  seed: int,
+  mesh: MeshConfig = MeshConfig(),
+  checkpoints: str = '',
+) -> tuple[tuple[jax.Array, jax.Array], dict[str, dict[str, float]], np.ndarray]:
   """Trains, or resumes, under `directory`.
+
+  Args:
+    data: the interactions of all users; the last two of each user are held out.
+    directory: folder of the metrics and, unless `checkpoints` is given, the checkpoints.
+    seed: of the embeddings, the order of the edges and the negatives.
+    mesh: how the devices are arranged.
+    checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
 
   Returns:
     (users float32 [U, D], items float32 [N, D]) of the best validation, propagated; {'validation': metrics, 'test':
     metrics}; ranks of the test, int32 [3, users].
   """
-  settings, training = config.collaborative.lightgcn, config.collaborative.lightgcn.training
-  mesh = sharding.make_mesh(config.mesh)
-  layout = sharding.Layout(mesh)  # a graph is not cut: every device propagates all of it
-  graph = sharding.put(lightgcn.build_graph(data), sharding.replicated(mesh))
+  training = config.training
+  device_mesh = sharding.make_mesh(mesh)
+  layout = sharding.Layout(device_mesh)  # the graph is not split: every device propagates all of it
+  graph = sharding.put(lightgcn.build_graph(data), sharding.replicated(device_mesh))
   edges = len(graph.to_users.source_E)
   batch = min(training.batch_size, edges)
   steps_per_epoch = -(-edges // batch)
   optimizer = optimizers.adamw(training, training.epochs * steps_per_epoch)
-  key = jax.random.key(config.seed)
+  key = jax.random.key(seed)
 
   def init(graph) -> TrainState:
-    return TrainState.create(lightgcn.initial_parameters(settings, graph, key), optimizer)
+    return TrainState.create(lightgcn.initial_parameters(config, graph, key), optimizer)
 
   def epoch(state: TrainState, graph):
     shuffle_key = jax.random.fold_in(jax.random.fold_in(key, 1), state.step // steps_per_epoch)
     order = jnp.pad(jax.random.permutation(shuffle_key, edges), (0, steps_per_epoch * batch - edges))
     weight = (jnp.arange(steps_per_epoch * batch) < edges).astype(jnp.float32)
-    step = make_step(bpr_sum(settings, graph), optimizer, jax.random.fold_in(key, 2), layout)
+    step = make_step(bpr_sum(config, graph), optimizer, jax.random.fold_in(key, 2), layout)
     return jax.lax.scan(step, state, (order.reshape(steps_per_epoch, batch), weight.reshape(steps_per_epoch, batch)))
 
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
-  final = jax.jit(lambda params, graph: lightgcn.embeddings(settings, params, graph))
-  rank = full_ranking(lightgcn.scores, mesh)
+  final = jax.jit(lambda params, graph: lightgcn.embeddings(config, params, graph))
+  rank = full_ranking(lightgcn.scores, device_mesh)
   # All that came before the target is taken out of its ranking, so histories are whole here.
   longest = int(data.lengths.max())
   validation, test = (of_split(data, longest) for of_split in (splits.validation_examples, splits.test_examples))
@@ -59,10 +75,10 @@ def train_lightgcn(config: Config, data: Interactions, directory: pathlib.Path):
     examples_per_epoch=edges,
     evaluate=lambda params: rank(final(params, graph), validation, longest)[0],
   )
-  params, _ = loop.train(program, training, directory, 'lightgcn', config.checkpoints)
-  found = final(params, graph)
-  of_test, ranks_3xU = rank(found, test, longest)
-  return found, {'validation': rank(found, validation, longest)[0], 'test': of_test}, ranks_3xU
+  params, _ = loop.train(program, training, directory, 'lightgcn', checkpoints)
+  best = final(params, graph)
+  test_metrics, ranks_3xU = rank(best, test, longest)
+  return best, {'validation': rank(best, validation, longest)[0], 'test': test_metrics}, ranks_3xU
 
 
 def bpr_sum(config: LightGCNConfig, graph: lightgcn.Graph):

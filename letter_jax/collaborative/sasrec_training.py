@@ -2,14 +2,16 @@
 
 import functools
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from letter_jax import sharding
-from letter_jax.collaborative.full_ranking import full_ranking
+from letter_jax.collaborative.full_ranking import Ranking, full_ranking
 from letter_jax.collaborative.sasrec import SASRec
-from letter_jax.configuration import Config, SASRecConfig
+from letter_jax.configuration import CollaborativeConfig, MeshConfig, SASRecConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.input_pipeline import PackedEpochs
@@ -17,44 +19,83 @@ from letter_jax.training import loop, optimizers
 from letter_jax.training.state import TrainState, make_step
 
 
-def train_sasrec(config: Config, data: Windows, directory: pathlib.Path):
+def train_sasrec(
+  config: CollaborativeConfig,
+  data: Windows,
+  directory: pathlib.Path,
+  *,
+  history_length: int,
+  seed: int,
+  mesh: MeshConfig = MeshConfig(),
+  checkpoints: str = '',
+) -> tuple[dict[str, Any], dict[str, dict[str, float]], np.ndarray]:
   """Trains, or resumes, under `directory`.
 
+  Args:
+    config: `model`, `partition` and `training` are those of SASRec.
+    data: the interactions of all users; the last two of each user are held out.
+    directory: folder of the metrics and, unless `checkpoints` is given, the checkpoints.
+    history_length: latest items that the model sees.
+    seed: of the parameters, the order of the examples, dropout and the negatives.
+    mesh: how the devices are arranged.
+    checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
+
   Returns:
-    parameters; {'validation': metrics, 'test': metrics}; ranks of the test, int32 [3, users].
+    parameters of `SASRec`, the best of the validations; {'validation': metrics, 'test': metrics}; ranks of the test,
+    int32 [3, users].
+
+  Raises:
+    InputError: no user has interactions to train on.
   """
-  mesh, recent, length = sharding.make_mesh(config.mesh), data.recent(), config.data.history_length
-  program = sasrec_program(config, data, recent, mesh)
-  params, _ = loop.train(program, config.collaborative.training, directory, 'sasrec', config.checkpoints)
-  rank = _ranking(config.collaborative.model, data.num_items, length, mesh)
-  test, ranks_3xU = rank(params, splits.test_examples(recent, length), length)
-  return params, {'validation': program.evaluate(params), 'test': test}, ranks_3xU
-
-
-@functools.lru_cache(maxsize=1)
-def _ranking(model: SASRecConfig, num_items: int, length: int, mesh: jax.sharding.Mesh):
-  """The `full_ranking` of a SASRec: one compiled program for its validations and its test."""
-  return full_ranking(
-    lambda params, user_B, history_BxT, target_B: SASRec(model, num_items, length).apply(
-      {'params': params}, history_BxT, method=SASRec.scores
-    ),
-    mesh,
+  device_mesh, recent = sharding.make_mesh(mesh), data.recent()
+  rank = sasrec_ranking(config.model, data.num_items, history_length, device_mesh)
+  program = sasrec_program(
+    config, data, recent, device_mesh, rank, history_length=history_length, seed=seed, fully_sharded=mesh.fully_sharded
   )
+  params, _ = loop.train(program, config.training, directory, 'sasrec', checkpoints)
+  test_metrics, ranks_3xU = rank(params, splits.test_examples(recent, history_length), history_length)
+  return params, {'validation': program.evaluate(params), 'test': test_metrics}, ranks_3xU
 
 
-def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: jax.sharding.Mesh) -> loop.Program:
-  """What `train_sasrec` runs; `recent` is what it is validated on."""
-  settings = config.collaborative
-  training, length = settings.training, config.data.history_length
-  layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
+def sasrec_ranking(config: SASRecConfig, num_items: int, history_length: int, mesh: jax.sharding.Mesh) -> Ranking:
+  """The `full_ranking` of a SASRec; it compiles once, so the same one serves all validations and the test."""
+  model = SASRec(config, num_items, history_length)
+
+  def scores(params: Any, user_B: jax.Array, history_BxT: jax.Array, target_B: jax.Array) -> jax.Array:
+    return model.apply({'params': params}, history_BxT, method=SASRec.scores)
+
+  return full_ranking(scores, mesh)
+
+
+def sasrec_program(
+  config: CollaborativeConfig,
+  data: Windows,
+  recent: Interactions,
+  mesh: jax.sharding.Mesh,
+  rank: Ranking,
+  *,
+  history_length: int,
+  seed: int,
+  fully_sharded: bool = False,
+) -> loop.Program:
+  """The training of `train_sasrec` as the loop takes it.
+
+  Args:
+    config, data, history_length, seed: as for `train_sasrec`.
+    recent: the latest interactions of every user, to validate on.
+    rank: from `sasrec_ranking` with the same model and mesh.
+    fully_sharded: parameters and optimizer state are split over 'data', too.
+  """
+  training, length = config.training, history_length
+  layout = sharding.Layout(mesh, config.partition, fully_sharded)
   part, parts = sharding.data_part(mesh)
-  model = SASRec(settings.model, data.num_items, length)
+  model = SASRec(config.model, data.num_items, length)
   batches = PackedEpochs(
     data,
     functools.partial(splits.training_windows, length=length),
     max(length, 32),
     training.batch_size,
-    config.seed,
+    seed,
     training.epochs,
     training.accumulation_steps,
     mesh.shape['data'],
@@ -62,8 +103,8 @@ def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: ja
     parts,
   )
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
-  key = jax.random.key(config.seed)
-  loss_sum = {'cross_entropy': cross_entropy_sum, 'bce': bce_sum}[settings.model.loss](model)
+  key = jax.random.key(seed)
+  loss_sum = {'cross_entropy': cross_entropy_sum, 'bce': bce_sum}[config.model.loss](model)
 
   def init() -> TrainState:
     params = model.init(key, jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), jnp.int32))['params']
@@ -74,10 +115,9 @@ def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: ja
   )
 
   def arguments(batch):
-    wanted = {name: batch[name] for name in ('items_BxC', 'next_BxC', 'segments_BxC')}
-    return (sharding.put_batch(wanted, mesh, training.accumulation_steps),)
+    cells = {name: batch[name] for name in ('items_BxC', 'next_BxC', 'segments_BxC')}
+    return (sharding.put_batch(cells, mesh, training.accumulation_steps),)
 
-  rank = _ranking(settings.model, data.num_items, length, mesh)
   validation = splits.validation_examples(recent, length)
   return loop.Program(
     init=init,

@@ -214,14 +214,27 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
   if method == 'sasrec' or settings.baseline:
     from letter_jax.collaborative.sasrec_training import train_sasrec
 
-    params, metrics['sasrec'], test_ranks['sasrec'] = train_sasrec(config, data, workdir.collaborative)
+    params, metrics['sasrec'], test_ranks['sasrec'] = train_sasrec(
+      settings,
+      data,
+      workdir.collaborative,
+      history_length=config.data.history_length,
+      seed=config.seed,
+      mesh=config.mesh,
+      checkpoints=config.checkpoints,
+    )
     items['sasrec'] = sharding.fetch(params['item_embeddings'])
   if method == 'lightgcn':
     from letter_jax.collaborative.lightgcn_training import train_lightgcn
 
     whole = store.load_interactions(workdir.dataset)  # the graph is on the device
     (_, rows), metrics['lightgcn'], test_ranks['lightgcn'] = train_lightgcn(
-      config, whole, workdir.collaborative / 'lightgcn'
+      settings.lightgcn,
+      whole,
+      workdir.collaborative / 'lightgcn',
+      seed=config.seed,
+      mesh=config.mesh,
+      checkpoints=config.checkpoints,
     )
     items['lightgcn'] = sharding.fetch(rows)
   if method == 'given':
@@ -241,8 +254,15 @@ def tokenizer(config: Config, root: pathlib.Path) -> None:
   from letter_jax.tokenizer.training import train_tokenizer
 
   workdir = Workdir(root)
-  text = workdir.read_rows(workdir.text_embeddings)
-  _, progress = train_tokenizer(config, text, workdir.read_rows(workdir.collaborative), workdir.tokenizer)
+  _, progress = train_tokenizer(
+    config.tokenizer,
+    workdir.read_rows(workdir.text_embeddings),
+    workdir.read_rows(workdir.collaborative),
+    workdir.tokenizer,
+    seed=config.seed,
+    mesh=config.mesh,
+    checkpoints=config.checkpoints,
+  )
   artifacts.write_json(workdir.tokenizer / BEST_VALIDATION, progress.best_metrics)
 
 
@@ -261,7 +281,9 @@ def semantic_ids(config: Config, root: pathlib.Path) -> None:
     from letter_jax.tokenizer.training import encode_items
 
     settings, text = config.tokenizer.model, workdir.read_rows(workdir.text_embeddings)
-    latent, codebooks = encode_items(config, text, workdir.tokenizer)
+    latent, codebooks = encode_items(
+      config.tokenizer, text, workdir.tokenizer, mesh=config.mesh, checkpoints=config.checkpoints
+    )
     codes, report = assign_semantic_ids(latent, codebooks, settings, config.semantic_ids.collisions)
     ids = SemanticIds(codes, settings.codebook_size)
     # For the report, which a single process makes and which restores nothing.

@@ -9,16 +9,21 @@ import os
 import pathlib
 import re
 import tempfile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from letter_jax.configuration import Config
 from letter_jax.data import splits, store
+from letter_jax.data.dataset import Windows
 from letter_jax.planning.costs import CHIPS, Chip, cost_of
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import EMBEDDINGS, Workdir
+
+if TYPE_CHECKING:
+  from letter_jax.training import loop
 
 
 def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
@@ -109,7 +114,6 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   The data set of the workdir gives the shapes; semantic IDs and text embeddings those of the workdir, or else of the
   config.
   """
-  from letter_jax.collaborative.sasrec_training import sasrec_program
   from letter_jax.evaluation.evaluator import GeneratorEvaluator
   from letter_jax.generators.generator import generator_program, kind, user_search
   from letter_jax.tokenizer.training import tokenizer_program
@@ -120,7 +124,7 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   ids = _semantic_ids(config, folder, data.num_items).place(mesh)
   programs = []
   if not config.collaborative.path:
-    programs.append(('sasrec', config.collaborative.training, sasrec_program(config, data, data, mesh)))
+    programs.append(('sasrec', config.collaborative.training, _sasrec(config, data, mesh)))
   if not config.semantic_ids.path:
     text = np.zeros((data.num_items, _text_dim(config, folder)), np.float32)
     rows = np.zeros((data.num_items, config.tokenizer.model.latent_dim), np.float32)
@@ -161,6 +165,17 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   users, traced = evaluator.trace_compiled(params, config.data.history_length)
   found.append(('decoding', users, -(-len(splits.test_examples(data, 1)) // users), 1, traced))
   return found
+
+
+def _sasrec(config: Config, data: Windows, mesh) -> 'loop.Program':
+  from letter_jax.collaborative.sasrec_training import sasrec_program, sasrec_ranking
+
+  settings, length = config.collaborative, config.data.history_length
+  rank = sasrec_ranking(settings.model, data.num_items, length, mesh)
+  recent = data.recent()
+  return sasrec_program(
+    settings, data, recent, mesh, rank, history_length=length, seed=config.seed, fully_sharded=config.mesh.fully_sharded
+  )
 
 
 def _semantic_ids(config: Config, workdir: Workdir, items: int) -> SemanticIds:

@@ -70,7 +70,9 @@ def with_cold_items(
       raise InputError(f'cold item {place}: "id" {raw_id!r} is that of another item; expected a new one')
     seen.add(raw_id)
   text_MxT = _embeddings(items, config, workdir)
-  latent_Mxd, codebooks_LxKxd = encode_items(config, text_MxT, workdir.tokenizer)
+  latent_Mxd, codebooks_LxKxd = encode_items(
+    config.tokenizer, text_MxT, workdir.tokenizer, mesh=config.mesh, checkpoints=config.checkpoints
+  )
   codes_MxL = assign_later_items(latent_Mxd, codebooks_LxKxd, catalogue.ids.codes_NxL)
   titles = [field_text(f'cold item {place}', 'title', item.get('title')) for place, item in enumerate(items, 1)]
   return catalogue.having(ids, titles, codes_MxL)

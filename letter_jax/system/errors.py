@@ -1,7 +1,7 @@
 """What ends a run on purpose; whatever else is raised is a fault of the program."""
 
 
-class InputError(Exception):
+class InputError(ValueError):
   """A wrong input: file, row, value, config key or checkpoint.
 
   The message is one line that says what is wrong, where, and what was expected.

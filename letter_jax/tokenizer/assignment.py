@@ -19,6 +19,7 @@ import numpy as np
 from letter_jax.configuration import RQVAEConfig
 from letter_jax.ops.argmin import argmin
 from letter_jax.system.errors import InputError
+from letter_jax.tokenizer import checks
 from letter_jax.tokenizer.diagnostics import id_groups
 from letter_jax.tokenizer.quantizer import quantize, squared_distances
 from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
@@ -45,9 +46,11 @@ def assign_semantic_ids(latent_Nxd, codebooks_LxKxd, config: RQVAEConfig, collis
       another ID happens to be nearer than the greedy one); `colliding_after`, items that still share their ID.
 
   Raises:
-    InputError: there are more items than IDs and `collisions` is 'resolve'.
+    InputError: `collisions` has another value; an array is not what it should be (`checks.latents_and_codebooks`);
+      there are more items than IDs and `collisions` is 'resolve'.
   """
-  latent_Nxd, codebooks_LxKxd = np.asarray(latent_Nxd, np.float32), np.asarray(codebooks_LxKxd, np.float32)
+  checks.collision_rule(collisions)
+  latent_Nxd, codebooks_LxKxd = checks.latents_and_codebooks(latent_Nxd, codebooks_LxKxd)
   levels, codes, _ = codebooks_LxKxd.shape
   items = len(latent_Nxd)
   nearest_NxL = nearest_codes(latent_Nxd, codebooks_LxKxd)
@@ -56,8 +59,8 @@ def assign_semantic_ids(latent_Nxd, codebooks_LxKxd, config: RQVAEConfig, collis
   else:
     if items > codes**levels:
       raise InputError(
-        f'{items} items cannot have semantic IDs of their own: {levels} levels of {codes} codes give '
-        f'{codes**levels}; raise config.tokenizer.model.codebook_size or config.tokenizer.model.levels'
+        f'{items} items cannot all have different semantic IDs: {levels} levels of {codes} codes give '
+        f'{codes**levels}; expected a larger codebook_size or more levels (config.tokenizer.model)'
       )
     assigned_NxL = _resolve(latent_Nxd, codebooks_LxKxd)
 
@@ -87,15 +90,15 @@ def assign_later_items(latent_Mxd, codebooks_LxKxd, taken_NxL) -> np.ndarray:
     taken_NxL: int32, IDs that stay as they are.
 
   Raises:
-    InputError: not enough IDs are left.
+    InputError: an array is not what it should be (`checks`), or not enough IDs are left.
   """
-  latent_Mxd, codebooks_LxKxd = np.asarray(latent_Mxd, np.float32), np.asarray(codebooks_LxKxd, np.float32)
+  latent_Mxd, codebooks_LxKxd = checks.latents_and_codebooks(latent_Mxd, codebooks_LxKxd)
   levels, codes, _ = codebooks_LxKxd.shape
-  taken_NxL = np.unique(taken_NxL, axis=0)
+  taken_NxL = np.unique(checks.semantic_ids(taken_NxL, levels, codes), axis=0)
   if len(taken_NxL) + len(latent_Mxd) > codes**levels:
     raise InputError(
-      f'{len(latent_Mxd)} new items cannot have semantic IDs of their own: {len(taken_NxL)} of '
-      f'{codes**levels} are taken'
+      f'{len(latent_Mxd)} new items cannot all have different semantic IDs: {len(taken_NxL)} of {codes**levels} are '
+      'taken; expected fewer new items, or a tokenizer with more codes'
     )
   return _resolve(latent_Mxd, codebooks_LxKxd, taken_NxL)
 

@@ -3,18 +3,20 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import sharding
-from letter_jax.configuration import Config, TokenizerConfig
+from letter_jax.configuration import MeshConfig, RQVAEConfig, TokenizerConfig
 from letter_jax.system import artifacts
-from letter_jax.tokenizer import clustering, diagnostics, losses
+from letter_jax.tokenizer import checks, clustering, diagnostics, losses
 from letter_jax.tokenizer.rqvae import RQVAE
 from letter_jax.training import loop, optimizers
-from letter_jax.training.checkpoints import folder, read_best
+from letter_jax.training.checkpoints import Progress, folder, read_best
 from letter_jax.training.state import TrainState, make_step
 
 
@@ -38,24 +40,40 @@ class InputScale:
     return ((text_NxT - self.mean) / self.deviation).astype(np.float32)
 
 
-def train_tokenizer(config: Config, text_NxT: np.ndarray, collaborative_Nxd: np.ndarray, directory: pathlib.Path):
+def train_tokenizer(
+  config: TokenizerConfig,
+  text_NxT: np.ndarray,
+  collaborative_Nxd: np.ndarray,
+  directory: pathlib.Path,
+  *,
+  seed: int,
+  mesh: MeshConfig = MeshConfig(),
+  checkpoints: str = '',
+) -> tuple[dict[str, Any], Progress]:
   """Trains, or resumes, under `directory`; returns (parameters of `RQVAE`, the loop's progress).
 
   Args:
-    text_NxT: float32 text embeddings of all items, as they come.
-    collaborative_Nxd: float32, row i of the same item as row i of the text.
+    text_NxT: float text embeddings of all items, neither centred nor scaled.
+    collaborative_Nxd: float, row i of the same item as row i of the text. It must have `latent_dim` columns, and
+      alpha means what it means in the paper if the root mean square of the rows' lengths is 0.3:
+      `collaborative.embeddings.collaborative_rows` makes such rows of embeddings of any width.
+    directory: folder of the input scale, the metrics and, unless `checkpoints` is given, the checkpoints.
+    seed: of the parameters, the order of the items and the positives.
+    mesh: how the devices are arranged; all of them share the batches by default.
+    checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
+
+  Raises:
+    InputError: an array is not what it should be (`checks.text_embeddings`, `checks.collaborative_embeddings`).
+    TrainingDiverged: a loss is no longer finite.
   """
+  text_NxT = checks.text_embeddings(text_NxT)
+  collaborative_Nxd = checks.collaborative_embeddings(collaborative_Nxd, len(text_NxT), config.model.latent_dim)
   scale = InputScale.of(text_NxT)
-  artifacts.write_npz(directory / 'input_scale.npz', {'mean': scale.mean, 'deviation': np.float64(scale.deviation)})
+  artifacts.write_npz(directory / 'input_scale.npz', {'mean': scale.mean, 'deviation': np.asarray(scale.deviation)})
   program = tokenizer_program(
-    config.tokenizer,
-    scale.apply(text_NxT),
-    collaborative_Nxd,
-    config.seed,
-    sharding.make_mesh(config.mesh),
-    config.mesh.fully_sharded,
+    config, scale.apply(text_NxT), collaborative_Nxd, seed, sharding.make_mesh(mesh), mesh.fully_sharded
   )
-  return loop.train(program, config.tokenizer.training, directory, 'tokenizer', config.checkpoints)
+  return loop.train(program, config.training, directory, 'tokenizer', checkpoints)
 
 
 def tokenizer_program(
@@ -148,21 +166,55 @@ def tokenizer_program(
   )
 
 
-def restore_tokenizer(config: Config, directory: pathlib.Path, layout: sharding.Layout) -> tuple[dict, InputScale]:
-  """Parameters of the best `RQVAE` trained under `directory` and the scale of its input."""
-  params, _ = read_best(folder(config.checkpoints, directory, 'tokenizer'), layout)
+def restore_tokenizer(
+  directory: pathlib.Path, layout: sharding.Layout, checkpoints: str = ''
+) -> tuple[dict[str, Any], InputScale]:
+  """Parameters of the best `RQVAE` trained under `directory` and the scale of its input.
+
+  Args:
+    directory, checkpoints: as `train_tokenizer` had them.
+    layout: where the parameters are put.
+
+  Raises:
+    InputError: there is no checkpoint, or none that can be read.
+  """
+  params, _ = read_best(folder(checkpoints, directory, 'tokenizer'), layout)
   with np.load(directory / 'input_scale.npz', allow_pickle=False) as arrays:
     return params, InputScale(arrays['mean'], float(arrays['deviation']))
 
 
-def encode_items(config: Config, text_NxT: np.ndarray, directory: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-  """Latents float32 [N, d] and codebooks float32 [L, K, d] of the trained tokenizer under `directory`."""
-  params, scale = restore_tokenizer(config, directory, sharding.Layout(sharding.make_mesh(config.mesh)))
-  model = RQVAE(config.tokenizer.model, text_NxT.shape[1])
-  latent_Nxd = jax.jit(lambda params, x: model.apply({'params': params}, x, method=RQVAE.encode))(
-    params, scale.apply(text_NxT)
-  )
-  return sharding.fetch((latent_Nxd, params['codebooks']))
+def encode_items(
+  config: TokenizerConfig,
+  text_NxT: np.ndarray,
+  directory: pathlib.Path,
+  *,
+  mesh: MeshConfig = MeshConfig(),
+  checkpoints: str = '',
+) -> tuple[np.ndarray, np.ndarray]:
+  """Latents float32 [N, d] and codebooks float32 [L, K, d] of the trained tokenizer under `directory`.
+
+  Args:
+    config, directory, checkpoints: as `train_tokenizer` had them.
+    text_NxT: float32 text embeddings of any items, from the same source as those of the training.
+    mesh: how the devices are arranged; every one of them encodes all items.
+
+  Raises:
+    InputError: there is no checkpoint, or none that can be read, or the text is not what it should be.
+  """
+  params, scale = restore_tokenizer(directory, sharding.Layout(sharding.make_mesh(mesh)), checkpoints)
+  return encode(config.model, params, scale, text_NxT), sharding.fetch(params['codebooks'])
+
+
+def encode(config: RQVAEConfig, params: Mapping[str, Any], scale: InputScale, text_MxT: np.ndarray) -> np.ndarray:
+  """Latents float32 [M, d] of text embeddings [M, T], on every device that has the parameters.
+
+  Raises:
+    InputError: the text is not what it should be (`checks.text_embeddings`).
+  """
+  text_MxT = checks.text_embeddings(text_MxT, len(scale.mean))
+  model = RQVAE(config, len(scale.mean))
+  encode_scaled = jax.jit(lambda params, x_MxT: model.apply({'params': params}, x_MxT, method=RQVAE.encode))
+  return sharding.fetch(encode_scaled(params, scale.apply(text_MxT)))
 
 
 def _by_level(terms: losses.TokenizerLosses) -> dict[str, jax.Array]:

@@ -168,7 +168,7 @@ def test_what_a_user_had_is_never_recommended_but_a_target_stays():
 
 # Training on users who buy within one of several groups of items, all items about equally popular.
 
-GROUPS, GROUP_SIZE = 8, 12
+GROUPS, GROUP_SIZE, SEED = 8, 12, 42
 
 
 def clustered_interactions(users=160, seed=0):
@@ -189,13 +189,13 @@ def lightgcn_config(**changes):
     'training.log_every_steps': 1,
     **{key.replace('__', '.'): value for key, value in changes.items()},
   }
-  return config_with({f'collaborative.lightgcn.{key}': value for key, value in settings.items()})
+  return config_with({f'collaborative.lightgcn.{key}': value for key, value in settings.items()}).collaborative.lightgcn
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   directory, data = tmp_path_factory.mktemp('lightgcn'), clustered_interactions()
-  final, found, _ = train_lightgcn(lightgcn_config(), data, directory)
+  final, found, _ = train_lightgcn(lightgcn_config(), data, directory, seed=SEED)
   lines = [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()]
   return data, final, found, lines
 
@@ -235,13 +235,13 @@ def test_the_metrics_are_those_of_ranking_what_is_left(trained):
 def test_one_epoch_and_one_more_are_two(tmp_path):
   data = clustered_interactions(users=60)
   whole, *_ = train_lightgcn(
-    lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data, tmp_path / 'whole'
+    lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data, tmp_path / 'whole', seed=SEED
   )
   one, *_ = train_lightgcn(
-    lightgcn_config(training__epochs=1, training__evaluate_every_epochs=1), data, tmp_path / 'parts'
+    lightgcn_config(training__epochs=1, training__evaluate_every_epochs=1), data, tmp_path / 'parts', seed=SEED
   )
   two, *_ = train_lightgcn(
-    lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data, tmp_path / 'parts'
+    lightgcn_config(training__epochs=2, training__evaluate_every_epochs=1), data, tmp_path / 'parts', seed=SEED
   )
   assert not np.array_equal(joined(one), joined(two))
   np.testing.assert_array_equal(joined(two), joined(whole))
@@ -255,6 +255,6 @@ def test_what_was_held_out_does_not_change_what_is_learned(tmp_path):
   at = np.concatenate([data.offsets[1:] - 1, data.offsets[1:] - 2])
   items[at] = (items[at] + GROUP_SIZE) % data.num_items
   config = lightgcn_config(training__epochs=1)
-  ours, *_ = train_lightgcn(config, dataclasses.replace(data, items=items), tmp_path / 'changed')
-  expected, *_ = train_lightgcn(config, data, tmp_path / 'as it was')
+  ours, *_ = train_lightgcn(config, dataclasses.replace(data, items=items), tmp_path / 'changed', seed=SEED)
+  expected, *_ = train_lightgcn(config, data, tmp_path / 'unchanged', seed=SEED)
   np.testing.assert_array_equal(joined(ours), joined(expected))

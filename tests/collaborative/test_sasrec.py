@@ -114,10 +114,12 @@ def test_losses_are_those_of_the_formulas(params, loss):
   assert float(total) == pytest.approx(expected, rel=1e-5)
 
 
+HISTORY_LENGTH, SEED = 4, 42
+
+
 def sasrec_config(settings=None):
   return config_with(
     {
-      'data.history_length': 4,
       'collaborative.model.dim': 8,
       'collaborative.model.layers': 1,
       'collaborative.training.epochs': 6,
@@ -126,13 +128,17 @@ def sasrec_config(settings=None):
       'collaborative.training.log_every_steps': 1000,
       **(settings or {}),
     }
-  )
+  ).collaborative
+
+
+def train(config, data, directory):
+  return train_sasrec(config, data, directory, history_length=HISTORY_LENGTH, seed=SEED)
 
 
 @pytest.mark.parametrize('loss', ['cross_entropy', 'bce'])
 def test_training_learns_what_follows_what(tmp_path, loss):
   data = cyclic_interactions(users=60, num_items=40, longest=9)
-  params, result, ranks_3xU = train_sasrec(sasrec_config({'collaborative.model.loss': loss}), data, tmp_path)
+  params, result, ranks_3xU = train(sasrec_config({'collaborative.model.loss': loss}), data, tmp_path)
   assert params['item_embeddings'].shape == (40, 8)
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   losses = [line['loss'] for line in lines if line['kind'] == 'train']
@@ -148,11 +154,11 @@ def test_training_learns_what_follows_what(tmp_path, loss):
     assert result['test']['recall@10'] > 0.5 and result['validation']['recall@10'] > 0.5
 
 
-def test_heads_that_do_not_divide_the_width_are_refused(tmp_path):
+def test_heads_that_do_not_divide_the_width_are_refused():
   with pytest.raises(InputError, match='config.collaborative.model.heads is 3; expected a divisor of .*dim, 8'):
-    train_sasrec(sasrec_config({'collaborative.model.heads': 3}), cyclic_interactions(5, 9, 6), tmp_path)
+    sasrec_config({'collaborative.model.heads': 3})
 
 
 def test_data_with_nothing_to_train_on_is_refused(tmp_path):
   with pytest.raises(InputError, match='more than 3 interactions'):
-    train_sasrec(sasrec_config(), interactions([[0, 1, 2]]), tmp_path)
+    train(sasrec_config(), interactions([[0, 1, 2]]), tmp_path)
