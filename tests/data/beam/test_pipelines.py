@@ -17,6 +17,7 @@ from letter_jax.data.raw.read import read_dataset
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
 from tests.data.raw import test_raw
+from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import config_with, run_settings, write_recipe
 
@@ -186,7 +187,7 @@ def _command(*arguments, program=('-m', MODULE)):
     text=True,
     capture_output=True,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    timeout=300,
+    timeout=HANG_SECONDS,
   )
 
 
