@@ -141,11 +141,11 @@ if '--process=1' in sys.argv:
   def unreadable(directory):
     raise InputError(f'{directory}: its disk does not answer')
   store.load_interactions = unreadable
-  announce_failure = processes._announce_failure
-  def slow(error):
-    announce_failure(error)
+  announce_failure = processes._Group.announce_failure
+  def slow(group, error):
+    announce_failure(group, error)
     time.sleep(1)  # as on a busy machine: process 0 has to outlive this one all the same
-  processes._announce_failure = slow
+  processes._Group.announce_failure = slow
 runpy.run_module('letter_jax.main', run_name='__main__')
 """
 
