@@ -78,6 +78,9 @@ def parse(arguments: list[str]) -> list[str]:
     said = str(error).strip().splitlines()
     if 'takes 0 positional arguments' in said[-1]:
       fail(f'--config={recipe}: the recipe takes no argument; expected {recipe.partition(":")[0]}')
+    input_error = f'{InputError.__module__}.{InputError.__name__}: '
+    if said[-1].startswith(input_error):
+      fail(said[-1].removeprefix(input_error))
     fail(f'--config={recipe} raised {said[-1]}' if 'Traceback (most recent call last):' in str(error) else str(error))
   except (AttributeError, KeyError) as error:
     # "'tempreature'\nDid you mean ...": the first word is the key, somewhere in the override.

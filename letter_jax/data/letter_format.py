@@ -288,6 +288,8 @@ def _read_object(path: pathlib.Path) -> dict[str, Any]:
     table = json.loads(path.read_text(encoding='utf-8-sig'), object_pairs_hook=without_duplicates)
   except json.JSONDecodeError as error:
     raise InputError(f'{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}') from error
+  except InputError:
+    raise
   except (OSError, ValueError, RecursionError) as error:
     raise InputError(f'{path} cannot be read ({_shown(str(error))}); expected JSON in UTF-8') from error
   if not isinstance(table, dict):

@@ -1,7 +1,7 @@
-"""What ends a run on purpose; whatever else is raised is a fault of the program."""
+"""The exceptions that end a run on purpose; any other exception is a fault of the program."""
 
 
-class InputError(Exception):
+class InputError(ValueError):
   """A wrong input: file, row, value, config key or checkpoint.
 
   The message is one line that says what is wrong, where, and what was expected.
@@ -10,4 +10,4 @@ class InputError(Exception):
 
 
 class Preempted(Exception):
-  """The machine is being taken away (SIGTERM); the message says what was saved. Of several processes all raise it."""
+  """The machine is being taken away (SIGTERM); the message says what was saved. All of several processes raise it."""

@@ -258,6 +258,8 @@ def describe_generator(workdir) -> GeneratorDescription:
     return GeneratorDescription(
       configuration.from_config_dict(description['config']), semantic_ids, description['codebook_size']
     )
+  except InputError:
+    raise
   except (OSError, ValueError, KeyError) as error:
     raise InputError(
       f'{workdir} has no generator to restore ({error}); expected a workdir whose generator stage has run'

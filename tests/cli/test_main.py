@@ -77,6 +77,12 @@ def test_wrong_flags(recipe, extra, said):
   _fails([*recipe, *extra], *said)
 
 
+def test_a_recipe_that_refuses_its_argument(tmp_path):
+  _fails(
+    [f'--config={ROOT / "configs/ablation.py"}:nowhere', f'--workdir={tmp_path}'], 'error: configs/ablation.py:nowhere '
+  )
+
+
 def test_no_config(recipe):
   _fails(recipe[1:], '--config')
 

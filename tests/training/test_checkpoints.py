@@ -253,6 +253,13 @@ def test_a_workdir_without_a_generator_is_an_input_error(workdir, missing):
   assert str(workdir) in one_line(caught)
 
 
+def test_a_description_with_an_invalid_config_names_the_key(workdir):
+  record = workdir / 'generator' / 'generator.json'
+  record.write_text(json.dumps({'config': {'generator': {'temperature': 0}}, 'codebook_size': 8}))
+  with pytest.raises(InputError, match='^config.generator.temperature is 0.0; expected more than 0$'):
+    restore_generator(workdir)
+
+
 @pytest.mark.parametrize('damage', [empty, halve])
 def test_a_generator_whose_checkpoint_is_damaged_is_an_input_error(workdir, damage):
   damage(workdir / 'generator' / 'checkpoints' / 'best')
