@@ -1,8 +1,8 @@
 """Every training on meshes of eight devices against one: run by `test_meshes.py` in a process that has so many.
 
-JAX_NUM_CPU_DEVICES=8 python -m tests.training.eight_devices {tokenizer,sasrec,generator,language}
-... tests.training.eight_devices decoding {generator,language}
-... tests.training.eight_devices restored FOLDER
+JAX_NUM_CPU_DEVICES=8 python -m tests.eight_devices {tokenizer,sasrec,generator,language}
+... tests.eight_devices decoding {generator,language}
+... tests.eight_devices restored FOLDER
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
-"""Kills one of two processes at random moments, again and again, until the run is finished; is it still the same run?
+"""Kills one of two processes at random moments and resumes, again and again: is the result still bit for bit the same?
 
-    python -m tests.faults --kills=10 --folder=FOLDER
+    python -m tests.kill_test --kills=10 --folder=FOLDER
 
-Each kill is a `kill -9` in mid-training, -evaluation or -saving, after which the same command resumes. At the end the
-generator's parameters and every recommendation are compared, bit for bit, with those of a run that nobody killed.
+Each kill is a `kill -9` during training, evaluation or saving, after which the same command resumes. At the end the
+generator's parameters and every recommendation are compared with those of an uninterrupted run.
 """
 
 import argparse
@@ -11,11 +11,11 @@ import pathlib
 import random
 import time
 
-from tests import multi_process as several_processes
+from tests import multi_process
 from tests.small_data import run_settings, write_recipe
-from tests.system.test_processes import assert_same_result, until
+from tests.system.test_processes import assert_same_result
 
-# Validations and checkpoints all the time, so that a random moment is often one of them.
+# Frequent validations and checkpoints, so that a random moment often falls into one of them.
 SETTINGS = run_settings(
   data__synthetic__num_users=400,
   collaborative__training__epochs=6,
@@ -23,7 +23,7 @@ SETTINGS = run_settings(
   generator__training__checkpoint_every_steps=2,
   generator__training__evaluate_every_epochs=1,
 )
-# Seconds from the first line of a training or evaluation on.
+# Seconds between the first line of a training or evaluation and the latest kill.
 LATEST = 12.0
 
 
@@ -38,38 +38,37 @@ def main() -> None:
   write_recipe(folder / 'recipe.py', SETTINGS)
 
   def start(name: str):
-    return several_processes.start(
+    return multi_process.start(
       folder / name, [f'--config={folder / "recipe.py"}', f'--workdir={folder / name / "workdir"}']
     )
 
   begun = time.monotonic()
-  assert several_processes.wait(start('whole')) == [0, 0], several_processes.said(folder / 'whole', 0)[-500:]
+  assert multi_process.wait(start('whole')) == [0, 0], multi_process.output_of(folder / 'whole', 0)[-500:]
   whole = time.monotonic() - begun
-  print(f'a run that nobody kills: {whole:.0f} s')
+  print(f'an uninterrupted run: {whole:.0f} s')
   for kill in range(1, arguments.kills + 1):
     started = start('killed')
-    first = started[0]
-    until(
-      lambda first=first: (
-        first.poll() is not None
-        or any(word in several_processes.said(folder / 'killed', 0) for word in ('running', 'resuming'))
+    multi_process.until(
+      lambda started=started: (
+        any(process.poll() is not None for process in started)
+        or any(word in multi_process.output_of(folder / 'killed', 0) for word in ('running', 'resuming'))
       )
     )
     after = moments.uniform(0, LATEST)
     time.sleep(after)
     victim = moments.randrange(2)
-    last = several_processes.said(folder / 'killed', 0).splitlines()[-1:] or ['(nothing yet)']
+    last = multi_process.output_of(folder / 'killed', 0).splitlines()[-1:] or ['(nothing yet)']
     done = started[0].poll() is not None
     started[victim].kill()
-    codes = several_processes.wait(started)
+    codes = multi_process.wait(started)
     print(
       f'kill {kill}: process {victim}, {after:.1f} s into the attempt, at "{last[0][:70]}", exit codes {codes}'
       + (' (it was finished)' if done else ''),
       flush=True,
     )
-  assert several_processes.wait(start('killed')) == [0, 0], several_processes.said(folder / 'killed', 0)[-500:]
+  assert multi_process.wait(start('killed')) == [0, 0], multi_process.output_of(folder / 'killed', 0)[-500:]
   assert_same_result(folder / 'killed/workdir', folder / 'whole/workdir')
-  print('the same bits')
+  print('bit for bit the same')
 
 
 if __name__ == '__main__':

@@ -6,8 +6,13 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 
 from tests.paths import ROOT
+
+# A time-out in a test is only for a hang: far more than ten times what any of them takes on an idle machine.
+HANG_SECONDS = 3600
 
 
 def _free_port() -> int:
@@ -20,10 +25,10 @@ def start(
   folder: pathlib.Path,
   arguments: list[str],
   processes: int = 2,
-  program=('-m', 'letter_jax.main'),
+  program: tuple[str, ...] = ('-m', 'letter_jax.main'),
   environment: dict[str, str] | None = None,
 ) -> list[subprocess.Popen]:
-  """The processes of one run, each with one CPU device; what they say goes to FOLDER/process_I.log."""
+  """Starts the processes of one run, each with one CPU device and its output in FOLDER/process_I.log."""
   folder.mkdir(parents=True, exist_ok=True)
   port = _free_port()
   started = []
@@ -48,21 +53,35 @@ def start(
   return started
 
 
-def wait(started: list[subprocess.Popen], timeout: float = 300) -> list[int]:
-  """Their exit codes; none is left running."""
+def wait(started: list[subprocess.Popen]) -> list[int]:
+  """The exit codes of the processes, all of which have ended afterwards."""
   try:
-    return [process.wait(timeout) for process in started]
+    return [process.wait(HANG_SECONDS) for process in started]
   finally:
     for process in started:
       process.kill()
 
 
-def said(folder: pathlib.Path, index: int) -> str:
+def until(condition: Callable[[], bool], started: Sequence[subprocess.Popen] = ()) -> None:
+  """Waits for the condition; fails when one of the processes ends first."""
+  give_up = time.monotonic() + HANG_SECONDS
+  while True:
+    exit_codes = [process.poll() for process in started]
+    if condition():
+      return
+    assert set(exit_codes) <= {None}, exit_codes
+    assert time.monotonic() < give_up
+    time.sleep(0.02)
+
+
+def output_of(folder: pathlib.Path, index: int) -> str:
+  """Everything that process `index` has printed so far."""
   return (folder / f'process_{index}.log').read_text(encoding='utf-8', errors='replace')
 
 
 def error_of(folder: pathlib.Path, index: int) -> str:
   """The one line that says why the process ended."""
-  lines = [line for line in said(folder, index).splitlines() if line.startswith('letter_jax: error: ')]
-  assert len(lines) == 1, said(folder, index)
+  output = output_of(folder, index)
+  lines = [line for line in output.splitlines() if line.startswith('letter_jax: error: ')]
+  assert len(lines) == 1, output
   return lines[0]

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import run_settings, write_recipe
 
@@ -33,7 +34,7 @@ def launch(script, *arguments, **environment):
     capture_output=True,
     env={**os.environ, **environment},
     cwd=LAUNCH.parent,
-    timeout=200,
+    timeout=HANG_SECONDS,
   )
 
 
@@ -172,7 +173,7 @@ def test_two_processes_on_this_machine(tmp_path):
     text=True,
     capture_output=True,
     cwd=LAUNCH.parent,
-    timeout=200,
+    timeout=HANG_SECONDS,
   )
   assert ended.returncode == 0, ended.stderr
   assert 'dataset: done in' in ended.stdout and (tmp_path / 'workdir/dataset/summary.json').exists()
@@ -182,7 +183,7 @@ def test_two_processes_on_this_machine(tmp_path):
     text=True,
     capture_output=True,
     cwd=LAUNCH.parent,
-    timeout=200,
+    timeout=HANG_SECONDS,
   )
   assert ended.returncode != 0
   (LAUNCH.parent / 'process_1.log').unlink()

@@ -7,15 +7,16 @@ import sys
 
 import pytest
 
+from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 
 
 def _found(*arguments: str) -> list[dict]:
   ended = subprocess.run(
-    [sys.executable, '-m', 'tests.training.eight_devices', *arguments],
+    [sys.executable, '-m', 'tests.eight_devices', *arguments],
     cwd=ROOT,
     text=True,
-    timeout=600,
+    timeout=HANG_SECONDS,
     capture_output=True,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'},
   )

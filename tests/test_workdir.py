@@ -60,3 +60,9 @@ def test_a_generator_whose_checkpoint_is_damaged_is_an_input_error(workdir, dama
   with pytest.raises(InputError) as caught:
     letter_jax.restore_generator(workdir)
   assert str(workdir) in one_line(caught)
+
+
+def test_a_description_with_an_invalid_config_names_the_key(workdir):
+  (workdir / 'generator' / 'generator.json').write_text(json.dumps({'config': {'generator': {'temperature': 0}}}))
+  with pytest.raises(InputError, match='^config.generator.temperature is 0.0; expected more than 0$'):
+    letter_jax.restore_generator(workdir)

@@ -31,6 +31,8 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     raise InputError(
       f'{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; expected a JSON object'
     ) from error
+  except InputError:
+    raise
   except (OSError, ValueError, RecursionError) as error:
     raise InputError(f'{path} cannot be read ({shown(str(error))}); expected JSON in UTF-8') from error
   if not isinstance(table, dict):

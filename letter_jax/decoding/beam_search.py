@@ -1,9 +1,9 @@
 """Constrained beam search: the best semantic IDs of a catalogue under any model that scores codes level by level.
 
-Only children of live nodes of the trie are ever candidates, and no two beams hold the same node, so an illegal item or
-the same item twice cannot come out, whatever the model says.
+Only children of live trie nodes are ever candidates, and no two beams hold the same node, so the result never contains
+an illegal or a duplicate item, whatever the model returns.
 
-Shapes: B users, L levels, W beams of this level, V beams of the next, C children of a node at most, K codes.
+Shapes: B users, L levels, W beams of this level, V beams of the next, at most C children of a node, K codes per level.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ from letter_jax.ops.top_k import take, top_k
 from letter_jax.semantic_ids import item_trie
 from letter_jax.semantic_ids.item_trie import ItemTrie
 
-# (level, codes of the level before or None, cache) -> (log-probabilities, cache); see `beam_search`.
+# (level, codes of the previous level or None, cache) -> (log-probabilities, cache); see `beam_search`.
 Step = Callable[[int, jax.Array | None, Any], tuple[jax.Array, Any]]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Beams:
-  """What a search found, best first.
+  """The result of a search, best first.
 
   Attributes:
-    items_BxW: int32, item ids (of items that share an ID, the lowest); -1 where fewer than W are legal.
-    leaves_BxW: int32, leaves of the trie; -1 where missing. Never the same twice.
+    items_BxW: int32, item ids (the lowest of those that share an ID); -1 where fewer than W are legal.
+    leaves_BxW: int32, leaves of the trie, each at most once; -1 where missing.
     scores_BxW: float32, sum of the L log-probabilities; -inf where missing.
   """
 
@@ -37,7 +37,7 @@ class Beams:
   scores_BxW: jax.Array
 
 
-# (level, child_BxWxC) -> bool [B, W, C]: which of these nodes of level + 1 may be taken; -1 is none.
+# (level, child_BxWxC) -> bool [B, W, C]: which of these nodes of level + 1 may be taken; -1 marks a missing node.
 Allowed = Callable[[int, jax.Array], jax.Array]
 
 
@@ -50,31 +50,34 @@ def beam_search(
   renormalise: bool = False,
   allowed: Allowed | None = None,
 ) -> Beams:
-  """The `beam` best items for each of `batch` users. Pure; to be called under jit, where the L steps are unrolled.
+  """Finds the `beam` best items for each of `batch` users. Pure; call it under jit, which unrolls the L steps.
 
-  Users do not depend on each other: over several devices call it inside `jax.shard_map` (left to itself XLA may gather
-  all users' candidates on every device for the top-k; the result is the same).
+  Users are independent, so on several devices call it inside `jax.shard_map`: otherwise XLA may gather all users'
+  candidates on every device for the top-k (with the same result).
 
   Args:
     step: `step(level, codes_BxW, cache) -> (log_probs_BxWxK, cache)`. `level` is a Python int; `codes_BxW` has the
-      int32 codes that the beams took at the level before (None at level 0); the float32 log-probabilities of this
-      level's codes are added up as they come. One that is not finite rules its code out. W is 1 at level 0 and then
-      the number of beams that can exist; beams that are ruled out go on with code 0.
-    cache: pytree of arrays [B, W, ...], W = 1 here; beams take theirs along when they are reordered. What all beams of
-      a user share does not belong in it.
+      int32 codes that the beams took at the previous level (None at level 0); the float32 log-probabilities of this
+      level's codes are summed unchanged, and one that is not finite excludes its code. W is 1 at level 0 and then the
+      number of beams that can exist; excluded beams continue with code 0.
+    cache: pytree of arrays [B, W, ...], W = 1 here, reordered together with the beams. Data that all beams of a user
+      share does not belong in it.
     trie: the legal semantic IDs.
     beam: beams kept at each level, and the W of the result.
     batch: B.
-    renormalise: normalise the log-probabilities (or logits: it makes no difference) over the children of each node, so
-      that the scores of all semantic IDs are those of one distribution. For models trained with `catalogue_loss`.
-    allowed: rules candidates out (`candidates.still_allowed`) without a change of the others' scores.
+    renormalise: normalise the log-probabilities (or, equivalently, logits) over the children of each node, so that the
+      scores of all semantic IDs form one distribution. For models trained with `catalogue_loss`.
+    allowed: excludes candidates (see `candidates.still_allowed`) without changing the scores of the others.
 
   Returns:
-    Beams, [B, beam]. Among equal scores the better parent comes first, then the lower code.
+    Beams, [B, beam]. Ties in the score go to the better parent, then to the lower code.
+
+  Raises:
+    ValueError: `step` returns log-probabilities of the wrong shape.
   """
   node_BxW = jnp.zeros((batch, 1), jnp.int32)
   score_BxW = jnp.zeros((batch, 1), jnp.float32)
-  code_BxW = None
+  code_BxW: jax.Array | None = None
   for level in range(trie.levels):
     log_probs_BxWxK, cache = step(level, code_BxW, cache)
     width = node_BxW.shape[1]
@@ -108,15 +111,15 @@ def extend(
   renormalise: bool = False,
   allowed: Allowed | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-  """One level of the search: the best children of all beams of each user. The size of the catalogue does not matter.
+  """One level of the search: the best children of all beams of each user, at a cost independent of the catalogue.
 
   Args:
-    level: static; see `beam_search` for it and the others.
+    level: static, 0 .. L - 1; for the arguments not listed here see `beam_search`.
     node_BxW, score_BxW: int32 nodes of the level, -1 where there is none, and float32 scores.
 
   Returns:
     node_BxV, code_BxV, score_BxV: the new beams, best first; -1, 0 and -inf where there is none.
-    parent_BxV: int32, the beam that each extends.
+    parent_BxV: int32, index of the beam that each new beam extends.
   """
   batch, width = node_BxW.shape
   child_BxWxC, child_code_BxWxC, valid_BxWxC = item_trie.children(trie, level, node_BxW)
@@ -138,7 +141,7 @@ def extend(
 
 
 def expand(beams: Beams, trie: ItemTrie, k: int) -> tuple[jax.Array, jax.Array]:
-  """The first k items of the beams, those that share an ID one after the other.
+  """The first k items of the beams; items that share an ID are listed consecutively.
 
   Returns:
     items_BxK: int32, -1 where there are fewer than k; and scores_BxK: float32, -inf there.
@@ -146,11 +149,11 @@ def expand(beams: Beams, trie: ItemTrie, k: int) -> tuple[jax.Array, jax.Array]:
   width = beams.leaves_BxW.shape[1]
   last_BxW = jnp.cumsum(item_trie.leaf_sizes(trie, beams.leaves_BxW), axis=1)
   place_K = jnp.arange(k, dtype=jnp.int32)
-  passed_BxWxK = last_BxW[:, :, None] <= place_K
-  beam_BxK = passed_BxWxK.sum(axis=1, dtype=jnp.int32)
+  is_before_BxWxK = last_BxW[:, :, None] <= place_K
+  beam_BxK = is_before_BxWxK.sum(axis=1, dtype=jnp.int32)
   exists_BxK = beam_BxK < width
   beam_BxK = jnp.minimum(beam_BxK, width - 1)
-  taken_BxK = jnp.where(passed_BxWxK, last_BxW[:, :, None], 0).max(axis=1)
+  taken_BxK = jnp.where(is_before_BxWxK, last_BxW[:, :, None], 0).max(axis=1)
   leaves_BxK = jnp.where(exists_BxK, take(beams.leaves_BxW, beam_BxK), -1)
   items_BxK = item_trie.items_of_leaves(trie, leaves_BxK, place_K - taken_BxK)
   return items_BxK, jnp.where(exists_BxK, take(beams.scores_BxW, beam_BxK), -jnp.inf)

@@ -1,8 +1,9 @@
-"""Evaluation of a generator: every user once, by constrained beam search, in batches of like history lengths."""
+"""Evaluation of a generator: constrained beam search for every user, in batches of similar history lengths."""
 
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,14 @@ from letter_jax.evaluation import metrics
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """Attributes:
-  metrics: with the expected rank where items share a semantic ID.
-  string_match: the reference's way, where every item that shares the target's ID is a hit.
-  items_UxK, scores_UxK: best items of each user and their log-likelihoods, -1 and -inf where there are fewer than K.
-  ranks_3xU: int32, where each user's target is, as in `ranks.py`.
+  """Metrics, recommendations and target ranks of U users.
+
+  Attributes:
+    metrics: Recall@k and NDCG@k, by expected rank where items share a semantic ID.
+    string_match: the same as in the reference, where any item with the target's semantic ID is a hit.
+    items_UxK, scores_UxK: int32 and float32, the best items of each user and their log-likelihoods; -1 and -inf where
+      there are fewer than K.
+    ranks_3xU: int32, the rank of each user's target, as in `ranks.py`.
   """
 
   metrics: dict[str, float]
@@ -33,9 +37,15 @@ class Evaluation:
 
 
 class GeneratorEvaluator:
-  """Beams and metrics of a generator for any users' histories."""
+  """Beams and metrics of a generator, for any histories with their targets.
 
-  def __init__(self, search: UserSearch):
+  Attributes:
+    trie: the catalogue, on the devices.
+    has_collisions: whether any two items share a semantic ID.
+  """
+
+  def __init__(self, search: UserSearch) -> None:
+    """`search` is the generator's search over the catalogue that targets come from."""
     self._search, self.trie = search, search.trie
     self.has_collisions = self.trie.num_leaves < self.trie.num_items
     whole = sharding.replicated(search.mesh)
@@ -44,8 +54,16 @@ class GeneratorEvaluator:
     self._expand = jax.jit(functools.partial(expand, k=search.beam), out_shardings=whole)
     self._sums = jax.jit(self._metric_sums, out_shardings=whole)
 
-  def beams(self, params, examples: Examples, label: str = '') -> Iterator[tuple[np.ndarray, np.ndarray, Beams]]:
-    """(indices into examples, weights that are 0 on padded rows, beams on the device), shortest histories first."""
+  def beams(self, params: Any, examples: Examples, label: str = '') -> Iterator[tuple[np.ndarray, np.ndarray, Beams]]:
+    """The beams of all examples, in batches of B users, shortest histories first.
+
+    Args:
+      params: the generator's parameters.
+      label: the title of a progress bar; '' shows none.
+
+    Yields:
+      indices_B into `examples`; weight_B float32, 0 on padded rows; and the beams of the batch, on the devices.
+    """
     widths, size = self._search.widths(int(examples.lengths.max())), self._search.batch
     bar = tqdm(total=len(examples), desc=label, unit='user', disable=None if label else True, dynamic_ncols=True)
     by_length = np.argsort(examples.lengths, kind='stable')
@@ -58,16 +76,16 @@ class GeneratorEvaluator:
     bar.close()
 
   def shortened(self, examples: Examples) -> int:
-    """Histories that lose their oldest items, for want of room."""
+    """The number of histories that lose their oldest items, because the model has no room for them."""
     longest = self._search.longest
     return 0 if longest is None else int((examples.lengths > longest).sum())
 
-  def trace_compiled(self, params, width: int) -> tuple[int, jax.stages.Traced]:
-    """As `UserSearch.trace_compiled`."""
+  def trace_compiled(self, params: Any, width: int) -> tuple[int, jax.stages.Traced]:
+    """See `UserSearch.trace_compiled`."""
     return self._search.trace_compiled(params, width)
 
-  def validate(self, params, examples: Examples) -> dict[str, float]:
-    """Recall@k and NDCG@k over all examples, with the expected rank where items share a semantic ID."""
+  def validate(self, params: Any, examples: Examples) -> dict[str, float]:
+    """Recall@k and NDCG@k over all examples, by expected rank where items share a semantic ID."""
     return metrics.summarize(
       metrics.merge(
         self._batch_sums(examples, indices, weights, beams)[0]['expected']
@@ -75,38 +93,40 @@ class GeneratorEvaluator:
       )
     )
 
-  def evaluate(self, params, examples: Examples, label: str) -> 'Evaluation':
-    """Metrics and lists of all examples."""
-    sums = {'expected': [], 'string_match': []}
+  def evaluate(self, params: Any, examples: Examples, label: str) -> Evaluation:
+    """Metrics, recommendations and target ranks of all examples; `label` is the title of the progress bar."""
+    sums: dict[str, list[metrics.Sums]] = {'expected': [], 'string_match': []}
     items_UxK = np.full((len(examples), self._search.beam), -1, np.int32)
     scores_UxK = np.full((len(examples), self._search.beam), -np.inf, np.float32)
     ranks_3xU = np.zeros((3, len(examples)), np.int32)
 
-    def fetch(batch):
-      if batch is not None:
-        users, lists, ranks_3xB = batch
-        items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users)] for part in lists)
-        ranks_3xU[:, users] = np.asarray(ranks_3xB)[:, : len(users)]
+    def fetch(users: np.ndarray, lists: tuple[jax.Array, jax.Array], ranks_3xB: jax.Array) -> None:
+      items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users)] for part in lists)
+      ranks_3xU[:, users] = np.asarray(ranks_3xB)[:, : len(users)]
 
-    before = None
+    previous: tuple[np.ndarray, tuple[jax.Array, jax.Array], jax.Array] | None = None
     for indices, weights, beams in self.beams(params, examples, label):
-      of_batch, ranks_3xB = self._batch_sums(examples, indices, weights, beams)
-      for kind, batch in of_batch.items():
-        sums[kind].append(batch)
-      fetch(before)  # while the device works on this batch
-      before = (indices[weights > 0], self._expand(beams, self.trie), ranks_3xB)
-    fetch(before)
+      batch_sums, ranks_3xB = self._batch_sums(examples, indices, weights, beams)
+      for kind, sums_of_kind in batch_sums.items():
+        sums[kind].append(sums_of_kind)
+      if previous is not None:
+        fetch(*previous)  # while the device works on this batch
+      previous = (indices[weights > 0], self._expand(beams, self.trie), ranks_3xB)
+    if previous is not None:
+      fetch(*previous)
     summaries = {kind: metrics.summarize(metrics.merge(batches)) for kind, batches in sums.items()}
     return Evaluation(summaries['expected'], summaries['string_match'], items_UxK, scores_UxK, ranks_3xU)
 
   def _batch_sums(
-    self, examples: Examples, indices, weights, beams: Beams
+    self, examples: Examples, indices: np.ndarray, weights: np.ndarray, beams: Beams
   ) -> tuple[dict[str, metrics.Sums], jax.Array]:
     targets = sharding.put((self._search.leaf_of_item[examples.targets[indices]], weights), self._search.users)
     return self._sums(beams.leaves_BxW, self._group_sizes, *targets)
 
   @staticmethod
-  def _metric_sums(leaves_BxW, group_sizes, target_leaf_B, weight_B):
+  def _metric_sums(
+    leaves_BxW: jax.Array, group_sizes: jax.Array, target_leaf_B: jax.Array, weight_B: jax.Array
+  ) -> tuple[dict[str, metrics.Sums], jax.Array]:
     rank = metrics.rank_in_beams(leaves_BxW, group_sizes, target_leaf_B)
     matched = metrics.string_match(leaves_BxW, target_leaf_B)
     sums = {

@@ -1,13 +1,15 @@
-"""Recall@k (the hit rate, as there is one target) and NDCG@k, as (sum, count) pairs that are divided once, on the host.
+"""Recall@k and NDCG@k as (sum, count) pairs, divided once, on the host.
 
-A rank comes as three numbers per user: `ahead` items are before the target's group, `group` items including the target
-share its place (one semantic ID, or one score), and `found` says whether the target is in the list at all. The target's
-rank is then uniform over ahead .. ahead + group - 1, and a metric is its expectation.
+There is one target per user, so Recall@k is the hit rate. A rank is given by three numbers per user: `ahead` items come
+before the target's group, `group` items including the target are tied (one semantic ID, or one score), and `found` is
+whether the target is in the list at all. The target's rank, counted from 0, is uniform over ahead .. ahead + group - 1,
+and a metric is its expectation over that range.
 
 Shapes: B users, W beams, N items.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +18,26 @@ import numpy as np
 KS = (1, 5, 10, 20)
 
 # name -> (sum over users, number of users), both float32 scalars on the device and float64 once merged.
-Sums = dict[str, tuple[jax.Array, jax.Array]]
+Sums = dict[str, tuple[Any, Any]]
+_Array = jax.Array | np.ndarray
 
 
 def expected_metrics(
-  ahead_B: jax.Array, group_B: jax.Array, found_B: jax.Array, weight_B: jax.Array, ks: tuple[int, ...] = KS
+  ahead_B: _Array, group_B: _Array, found_B: _Array, weight_B: _Array, ks: tuple[int, ...] = KS
 ) -> Sums:
-  """Expected Recall@k and NDCG@k of targets whose rank is uniform over a group of places.
+  """Expected Recall@k and NDCG@k of targets whose rank is uniform over a group of places. Pure.
+
+  `ranks.gains` is the same formula for each user alone, on the host and in float64.
 
   Args:
     ahead_B: int32, items before the group.
-    group_B: int32, items in the group, at least 1 where found.
+    group_B: int32, items in the group, at least 1 where `found_B`.
     found_B: bool; a target that is not found counts as 0.
-    weight_B: 1 for a user, 0 for a padded row, whose other values do not matter.
+    weight_B: 1 for a user, 0 for a padded row, whose other values are ignored.
+    ks: the cut-offs.
 
   Returns:
-    {'recall@k': (sum, count), ..., 'ndcg@k': ...} for every k.
+    {'recall@k': (sum, count), ..., 'ndcg@k': ...} for every k, float32 scalars.
   """
   place_K = jnp.arange(max(ks))
   in_group_BxK = (place_K >= ahead_B[:, None]) & (place_K < (ahead_B + group_B)[:, None]) & found_B[:, None]
@@ -47,12 +53,12 @@ def expected_metrics(
 def rank_in_beams(
   leaves_BxW: jax.Array, group_size_of_leaf: jax.Array, target_leaf_B: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Where the target is when the beams' items are listed, those that share a semantic ID in random order.
+  """The target's rank in the list of the beams' items, where items that share a semantic ID are in random order.
 
   Args:
-    leaves_BxW: int32, best first, -1 where missing.
-    group_size_of_leaf: int32 [leaves], items with that semantic ID.
-    target_leaf_B: int32.
+    leaves_BxW: int32, leaves of the beams, best first; -1 where missing.
+    group_size_of_leaf: int32 [leaves], the number of items with that semantic ID.
+    target_leaf_B: int32, leaf of each user's target.
 
   Returns:
     ahead_B int32, group_B int32 and found_B bool, for `expected_metrics`.
@@ -64,20 +70,27 @@ def rank_in_beams(
 
 
 def string_match(leaves_BxW: jax.Array, target_leaf_B: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """As `rank_in_beams`, but semantic IDs are compared as strings: any item with the target's ID is a hit.
+  """The target's rank when semantic IDs are compared as strings: any item with the target's ID is a hit.
 
-  LETTER's own evaluation (except that an ID counts once); too kind where items share IDs, the same where none do.
+  This is how LETTER evaluates, except that an ID counts once. It overestimates where items share IDs and equals
+  `rank_in_beams` where none do.
+
+  Args:
+    leaves_BxW, target_leaf_B: as for `rank_in_beams`.
+
+  Returns:
+    ahead_B int32, group_B int32 (all 1) and found_B bool, for `expected_metrics`.
   """
   position_B, found_B = _position(leaves_BxW, target_leaf_B)
   return position_B, jnp.ones_like(position_B), found_B
 
 
 def rank_in_scores(scores_BxN: jax.Array, target_B: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Where the target is when a model scores the whole catalogue.
+  """The target's rank when a model scores the whole catalogue.
 
   Args:
-    scores_BxN: float32, higher is better; items with equal scores share a place. A score of -inf or NaN takes an item
-      out of the list.
+    scores_BxN: float32, higher is better; items with equal scores are tied. A score of -inf or NaN removes the item
+      from the list.
     target_B: int32, item ids.
 
   Returns:
@@ -90,22 +103,23 @@ def rank_in_scores(scores_BxN: jax.Array, target_B: jax.Array) -> tuple[jax.Arra
 
 
 def merge(batches: Iterable[Sums]) -> Sums:
-  """The sums of several batches, added in float64 on the host; waits for the device."""
-  totals = {}
+  """The sums of several batches, added up in float64 on the host; waits for the device."""
+  totals: dict[str, np.ndarray] = {}
   for sums in jax.device_get(list(batches)):
     for name, pair in sums.items():
-      totals[name] = totals.get(name, 0.0) + np.asarray(pair, np.float64)
+      totals[name] = totals.get(name, np.zeros(2)) + np.asarray(pair, np.float64)
   return {name: (total[0], total[1]) for name, total in totals.items()}
 
 
 def summarize(sums: Sums) -> dict[str, float]:
-  """{'recall@10': 0.0672, ...}; 0 where there are no users."""
+  """The means, such as {'recall@10': 0.0672, ...}, in the order of a results table; 0 where there are no users."""
   sums = jax.device_get(sums)
-  # jit and device_get sort the names; here they get the order of a results table again.
+  # jit and device_get sort by name.
   ordered = sorted(sums, key=lambda name: (name.startswith('ndcg'), int(name.rpartition('@')[2])))
   return {name: float(sums[name][0]) / float(sums[name][1]) if sums[name][1] else 0.0 for name in ordered}
 
 
 def _position(leaves_BxW: jax.Array, target_leaf_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The beam of each target, int32 (0 if there is none), and whether there is one, bool."""
   match_BxW = (leaves_BxW == target_leaf_B[:, None]) & (leaves_BxW >= 0)
   return jnp.argmax(match_BxW, axis=1).astype(jnp.int32), match_BxW.any(axis=1)

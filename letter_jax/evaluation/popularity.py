@@ -1,4 +1,4 @@
-"""The popularity baseline: everybody is shown the items with the most training interactions."""
+"""The popularity baseline: every user is shown the items with the most training interactions."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from letter_jax.evaluation import metrics
 
 
 def training_counts(data: Windows) -> np.ndarray:
-  """int64 [items], training interactions of each item."""
+  """The number of training interactions of each item, int64 [items]."""
   counts_N = np.zeros(data.num_items, np.int64)
   for window in map(data.window, range(data.num_windows)):
     counts_N += np.bincount(window.items[splits.is_training(window)], minlength=data.num_items)
@@ -18,15 +18,20 @@ def training_counts(data: Windows) -> np.ndarray:
 def popularity_metrics(
   counts_N: np.ndarray, target_B: np.ndarray, ks: tuple[int, ...] = metrics.KS
 ) -> tuple[metrics.Sums, np.ndarray]:
-  """Of ranking all items by their counts for each of B targets; items with equal counts share a place.
+  """Metrics of ranking all items by their counts; items with equal counts are tied.
+
+  Args:
+    counts_N: int64, as `training_counts` returns them.
+    target_B: integer item ids, one target for each of B users.
+    ks: the cut-offs.
 
   Returns:
-    the metrics, and the ranks int32 [3, B] as in `ranks.py`.
+    The metrics, and the ranks int32 [3, B] as in `ranks.py`.
   """
   sorted_N = np.sort(counts_N)
   not_ahead_B = np.searchsorted(sorted_N, counts_N[target_B], side='right')
   ahead_B = len(counts_N) - not_ahead_B
   group_B = not_ahead_B - np.searchsorted(sorted_N, counts_N[target_B], side='left')
-  everybody_B = np.ones(len(target_B), bool)
-  ranks_3xB = np.stack([ahead_B, group_B, everybody_B]).astype(np.int32)
-  return metrics.expected_metrics(*ranks_3xB[:2], everybody_B, everybody_B, ks), ranks_3xB
+  all_B = np.ones(len(target_B), bool)
+  ranks_3xB = np.stack([ahead_B, group_B, all_B]).astype(np.int32)
+  return metrics.expected_metrics(ranks_3xB[0], ranks_3xB[1], all_B, all_B, ks), ranks_3xB

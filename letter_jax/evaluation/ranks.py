@@ -1,7 +1,8 @@
-"""The rank of every test user's target, by model: what confidence intervals, groups and comparisons are made of.
+"""The rank of every test user's target, by model: the data behind confidence intervals, user groups and comparisons.
 
-A file of ranks, `evaluation/ranks.npz`, holds an int32 array [3, U] for each model: items ahead of the target, items
-that share its place, and whether the target is in the list (see `metrics.py`); users in the order of the data set.
+A file of ranks, `evaluation/ranks.npz`, holds an int32 array [3, U] for each model: the number of items ahead of the
+target, the number of items tied with it (itself included), and whether it is in the list (see `metrics.py`). Users are
+in the order of the data set.
 """
 
 import pathlib
@@ -17,25 +18,37 @@ GENERATOR = 'generator'
 
 
 def write(path: pathlib.Path, ranks: Mapping[str, np.ndarray]) -> None:
+  """Writes the ranks int32 [3, U] of each model."""
   artifacts.write_npz(path, ranks)
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Model -> int32 [3, U]; InputError where the file is not there or damaged."""
+  """The ranks of each model, int32 [3, U].
+
+  Raises:
+    InputError: the file does not exist or is damaged.
+  """
   expected = 'the ranks that the stage evaluate writes'
-  found = artifacts.read_npz(path, expected)
-  if any(each.ndim != 2 or len(each) != 3 for each in found.values()):
+  ranks = artifacts.read_npz(path, expected)
+  if any(ranks_3xU.ndim != 2 or len(ranks_3xU) != 3 for ranks_3xU in ranks.values()):
     raise InputError(f'{path} has arrays that are not [3, users]; expected {expected}')
-  return found
+  return ranks
 
 
 def gains(ranks_3xU: np.ndarray, metric: str) -> np.ndarray:
-  """float64 [U], what every user adds to a metric such as 'recall@10' or 'ndcg@10'; its mean is the metric."""
+  """The value of a metric for each user alone, float64 [U]; its mean is the metric.
+
+  `metrics.expected_metrics` is the same formula for sums over a batch, on the device and in float32.
+
+  Args:
+    ranks_3xU: int32, as in a file of ranks.
+    metric: 'recall@k' or 'ndcg@k' for any k.
+  """
   name, _, at = metric.partition('@')
   ahead_U, group_U, found_U = ranks_3xU
   place_K = np.arange(int(at))
   value_K = np.ones(len(place_K)) if name == 'recall' else 1 / np.log2(place_K + 2)
-  # The sum of the values of the places ahead .. ahead + group - 1, as far as they are among the first k.
+  # The mean of the values of the places ahead .. ahead + group - 1, where places from k on have the value 0.
   total_K = np.concatenate([np.zeros(1), np.cumsum(value_K)])
   first_U, last_U = (np.minimum(place_U, len(place_K)) for place_U in (ahead_U, ahead_U + group_U))
   return np.where(found_U > 0, (total_K[last_U] - total_K[first_U]) / np.maximum(group_U, 1), 0.0)

@@ -1,4 +1,4 @@
-"""The catalogue as a trie of semantic IDs in device arrays: one step looks at a beam's children and at nothing else.
+"""The catalogue as a trie of semantic IDs in device arrays: a search step reads only the children of the beams.
 
 A node of level l is a distinct prefix of l codes; level 0 is the root alone, level L has the leaves. Nodes of a level
 are numbered in lexicographic order of their prefixes, so the children of a node are neighbours, and an edge and the
@@ -17,7 +17,7 @@ import numpy as np
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ItemTrie:
-  """Semantic IDs of a catalogue. A pytree; what is static is compared when jit looks for a compiled function.
+  """The semantic IDs of a catalogue, as a pytree whose static fields are part of the key of jit's cache.
 
   Attributes:
     first_edge: for each level, int32 [nodes of the level + 1]; node n has edges first_edge[n]:first_edge[n + 1]. None
@@ -41,23 +41,28 @@ class ItemTrie:
 
   @property
   def levels(self) -> int:
+    """L, codes per semantic ID."""
     return len(self.branching)
 
   @property
   def num_leaves(self) -> int:
-    """Distinct semantic IDs."""
+    """Number of distinct semantic IDs."""
     return self.nodes[-1]
 
   @property
   def num_items(self) -> int:
+    """N, items of the catalogue."""
     return self.item.shape[0]
 
 
 def build(codes_NxL: np.ndarray) -> ItemTrie:
-  """The trie of all items' semantic IDs, on the default device.
+  """Builds the trie of all items' semantic IDs, on the default device.
 
   Args:
-    codes_NxL: integers [N, L], N and L at least 1; several items may share an ID.
+    codes_NxL: any integer dtype, N and L at least 1; row i is the semantic ID of item i. Items may share an ID.
+
+  Raises:
+    ValueError: `codes_NxL` has a different shape or dtype, or a negative code.
   """
   return jax.tree.map(jnp.asarray, build_on_host(codes_NxL))
 
@@ -77,7 +82,9 @@ def build_on_host(codes_NxL: np.ndarray) -> ItemTrie:
   dtype = np.min_scalar_type(codebook_size - 1)
   start = np.zeros(1, np.int64)
   is_start_N = np.arange(num_items) == 0
-  nodes, branching, first_edges, codes = [1], [], [], []
+  nodes, branching = [1], []
+  first_edges: list[jax.Array | None] = []
+  codes: list[jax.Array] = []
   for level in range(levels):
     code_N = codes_NxL[item_N, level].astype(dtype)
     is_start_N[1:] |= code_N[1:] != code_N[:-1]
@@ -104,7 +111,7 @@ def build_on_host(codes_NxL: np.ndarray) -> ItemTrie:
 
 
 def children(trie: ItemTrie, level: int, node_BxW: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The children of nodes of one level, in order of their codes. The cost does not depend on the size of the trie.
+  """The children of nodes of one level, in order of their codes; the cost is independent of the size of the trie.
 
   Args:
     level: static, 0 .. L - 1.
@@ -117,19 +124,20 @@ def children(trie: ItemTrie, level: int, node_BxW: jax.Array) -> tuple[jax.Array
   """
   parent_BxW = jnp.maximum(node_BxW, 0)
   width = trie.branching[level]
-  if trie.first_edge[level] is None:
+  first_edge = trie.first_edge[level]
+  if first_edge is None:
     start_BxW, end_BxW = parent_BxW, parent_BxW + 1
   else:
-    start_BxW, end_BxW = trie.first_edge[level][parent_BxW], trie.first_edge[level][parent_BxW + 1]
+    start_BxW, end_BxW = first_edge[parent_BxW], first_edge[parent_BxW + 1]
   child_BxWxC = start_BxW[..., None] + jnp.arange(width, dtype=jnp.int32)
   valid_BxWxC = (child_BxWxC < end_BxW[..., None]) & (node_BxW >= 0)[..., None]
-  # The padding behind the codes keeps every slice of C inside the array: XLA moves a slice that is not.
+  # The padding after the codes keeps every slice of C inside the array; XLA would shift one that is not.
   code_BxWxC = _slices(trie.code[level], start_BxW, width).astype(jnp.int32)
   return jnp.where(valid_BxWxC, child_BxWxC, -1), jnp.where(valid_BxWxC, code_BxWxC, 0), valid_BxWxC
 
 
 def leaf_sizes(trie: ItemTrie, leaves: jax.Array) -> jax.Array:
-  """int32, how many items share each of these leaves (any shape); 0 for a leaf of -1."""
+  """The number of items at each leaf: int32, the shape of `leaves`; 0 where a leaf is -1."""
   if trie.first_item is None:
     return (leaves >= 0).astype(jnp.int32)
   leaf = jnp.maximum(leaves, 0)
@@ -137,7 +145,15 @@ def leaf_sizes(trie: ItemTrie, leaves: jax.Array) -> jax.Array:
 
 
 def items_of_leaves(trie: ItemTrie, leaves: jax.Array, rank: jax.Array | int = 0) -> jax.Array:
-  """int32 item ids: of the items at each leaf (any shape), the one with this rank; -1 where there is none."""
+  """The item of a given rank at each leaf.
+
+  Args:
+    leaves: int32, any shape; -1 where there is none.
+    rank: place among the items of the leaf, in ascending order of their ids; broadcasts against `leaves`.
+
+  Returns:
+    int32 item ids; -1 where the leaf has no item of that rank.
+  """
   leaf = jnp.maximum(leaves, 0)
   first = leaf if trie.first_item is None else trie.first_item[leaf]
   item = trie.item[jnp.minimum(first + rank, trie.num_items - 1)]
@@ -145,7 +161,7 @@ def items_of_leaves(trie: ItemTrie, leaves: jax.Array, rank: jax.Array | int = 0
 
 
 def leaves_of_items(trie: ItemTrie) -> np.ndarray:
-  """int32 [N] on the host, the leaf of every item: the targets that beams are compared with."""
+  """The leaf of every item, int32 [N] on the host: the targets that beams are compared with."""
   sizes = None if trie.first_item is None else np.diff(np.asarray(trie.first_item))
   leaf_N = np.empty(trie.num_items, np.int32)
   leaf_N[np.asarray(trie.item)] = np.repeat(np.arange(trie.num_leaves), 1 if sizes is None else sizes)
@@ -153,7 +169,7 @@ def leaves_of_items(trie: ItemTrie) -> np.ndarray:
 
 
 def nodes_of_items(trie: ItemTrie) -> np.ndarray:
-  """int32 [N, L] on the host, the nodes of levels 0 .. L - 1 that lead to each item."""
+  """The nodes of levels 0 .. L - 1 on the path to each item, int32 [N, L] on the host."""
   nodes_NxL = np.empty((trie.num_items, trie.levels), np.int32)
   node_N = leaves_of_items(trie)
   for level in reversed(range(trie.levels)):
@@ -164,7 +180,7 @@ def nodes_of_items(trie: ItemTrie) -> np.ndarray:
 
 
 def _slices(array: jax.Array, start_BxW: jax.Array, width: int) -> jax.Array:
-  """array[start:start + width] for every start, [B, W, width]: one gather of slices, not of single elements."""
+  """array[start:start + width] for every start, [B, W, width], as one gather of slices instead of single elements."""
   dimensions = jax.lax.GatherDimensionNumbers(
     offset_dims=(start_BxW.ndim,), collapsed_slice_dims=(), start_index_map=(0,)
   )
@@ -174,7 +190,7 @@ def _slices(array: jax.Array, start_BxW: jax.Array, width: int) -> jax.Array:
 
 
 def _lexicographic_order(codes_NxL: np.ndarray, codebook_size: int) -> np.ndarray:
-  """int64 [N], a stable order of the rows; as many codes as fit into 63 bits are compared at once."""
+  """int64 [N], the stable lexicographic order of the rows; as many codes as fit into 63 bits are compared at once."""
   bits = max(1, (codebook_size - 1).bit_length())
   per_key = max(1, 63 // bits)
   keys = []

@@ -1,4 +1,4 @@
-"""What ends a run on purpose; whatever else is raised is a fault of the program."""
+"""The exceptions that end a run on purpose; any other exception is a fault of the program."""
 
 
 class InputError(ValueError):
@@ -10,4 +10,4 @@ class InputError(ValueError):
 
 
 class Preempted(Exception):
-  """The machine is being taken away (SIGTERM); the message says what was saved. Of several processes all raise it."""
+  """The machine is being taken away (SIGTERM); the message says what was saved. All of several processes raise it."""

@@ -1,35 +1,32 @@
-"""A machine that is taken away says so first, with SIGTERM: what was computed is saved in the time that is left."""
+"""Preemption: on SIGTERM, save the state and stop before the machine is taken away."""
 
-import itertools
 import signal
 import threading
-
-from jax.experimental import multihost_utils
+from types import FrameType
+from typing import Any
 
 from letter_jax.system import processes
 
-# JAX agrees on the next number, so it has to go up by one, whatever the steps of a call and from training to training.
-_calls = itertools.count()
-
 
 class PreemptionWatch:
-  """Listens while it is entered. Outside of a training SIGTERM ends the process: everything is written whole anyway."""
+  """A context that notes SIGTERM. Outside of a training SIGTERM ends the process: every file is written atomically."""
 
   def __enter__(self) -> 'PreemptionWatch':
     self._requested = False
-    # With several processes JAX listens itself, and agrees with the others on the step.
-    self._listens = processes.count() == 1 and threading.current_thread() is threading.main_thread()
-    if self._listens:
-      self._before = signal.signal(signal.SIGTERM, self._note)
+    # With several processes JAX handles the signal, and agrees with the others on the step.
+    self._handles_signal = processes.count() == 1 and threading.current_thread() is threading.main_thread()
+    self._previous_handler: Any = None
+    if self._handles_signal:
+      self._previous_handler = signal.signal(signal.SIGTERM, self._note)
     return self
 
-  def __exit__(self, *_) -> None:
-    if self._listens:
-      signal.signal(signal.SIGTERM, self._before)
+  def __exit__(self, *_: object) -> None:
+    if self._handles_signal:
+      signal.signal(signal.SIGTERM, self._previous_handler)
 
-  def _note(self, *_) -> None:
+  def _note(self, signal_number: int, frame: FrameType | None) -> None:
     self._requested = True
 
   def requested(self) -> bool:
-    """Whether to save and stop now; called after every call of a step, and true for all processes at the same."""
-    return self._requested if processes.count() == 1 else multihost_utils.reached_preemption_sync_point(next(_calls))
+    """Whether to save and stop now. Call it after every step call: all processes get True after the same call."""
+    return self._requested if processes.count() == 1 else processes.preemption_agreed()

@@ -11,6 +11,7 @@ import pytest
 from letter_jax.cli import commands
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
+from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import config_with, run_settings
 
@@ -30,7 +31,7 @@ def command(*arguments, given=''):
     text=True,
     capture_output=True,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    timeout=300,
+    timeout=HANG_SECONDS,
     input=given,
   )
 
@@ -114,7 +115,7 @@ def test_a_reader_that_has_enough(finished):
   process.stdout.close()
   process.stdin.write(b'{"user": 2, "history": [1]}\n' * 3)
   process.stdin.close()
-  assert process.wait(60) == 0 and b'Traceback' not in process.stderr.read()
+  assert process.wait(HANG_SECONDS) == 0 and b'Traceback' not in process.stderr.read()
 
 
 def test_what_was_changed_by_hand_is_noticed(finished, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import run_settings, write_letter_folder, write_recipe
 
@@ -20,7 +21,7 @@ def _command(*arguments):
     text=True,
     capture_output=True,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    timeout=300,
+    timeout=HANG_SECONDS,
   )
 
 
@@ -50,7 +51,7 @@ def test_help_does_not_import_jax():
     cwd=ROOT,
     text=True,
     capture_output=True,
-    timeout=60,
+    timeout=HANG_SECONDS,
   )
   assert '--workdir' in result.stdout
   assert ' jax\n' not in result.stderr and ' sklearn\n' not in result.stderr
@@ -74,6 +75,12 @@ def test_a_stage_that_works(recipe):
 )
 def test_wrong_flags(recipe, extra, said):
   _fails([*recipe, *extra], *said)
+
+
+def test_a_recipe_that_refuses_its_argument(tmp_path):
+  _fails(
+    [f'--config={ROOT / "configs/ablation.py"}:nowhere', f'--workdir={tmp_path}'], 'error: configs/ablation.py:nowhere '
+  )
 
 
 def test_no_config(recipe):

@@ -12,6 +12,7 @@ from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
 from tests.data.beam.test_pipelines import BEAM, records
 from tests.data.raw import test_raw
+from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import config_with, run_settings, write_recipe
 
@@ -28,7 +29,7 @@ def _command(*arguments, program=('-m', MODULE)):
     text=True,
     capture_output=True,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    timeout=300,
+    timeout=HANG_SECONDS,
   )
 
 

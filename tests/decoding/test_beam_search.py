@@ -20,7 +20,7 @@ def random_tables(seed, codes_NxL):
 
 
 def with_ties_and_junk(table_BxLxRxK):
-  """The same for the first users; ties for the next two; for the last two, 40% NaN and infinities."""
+  """The table as it is for the first users, with ties for the next two, and 40% NaN and infinities for the last two."""
   random = np.random.default_rng(99)
   table_BxLxRxK = table_BxLxRxK.copy()
   table_BxLxRxK[-4:-2] = np.round(table_BxLxRxK[-4:-2])
@@ -165,7 +165,7 @@ def test_no_more_beams_are_carried_than_can_exist():
 
 
 @pytest.mark.parametrize('value', [np.nan, -np.inf, np.inf])
-def test_a_model_that_says_nothing_gives_nothing(value):
+def test_a_model_without_finite_log_probabilities_gives_no_items(value):
   trie = item_trie.build(CATALOGUES['usual'])
   beams, _ = search(np.full((1, 4, ROWS, 6), value, np.float32), trie, beam=5)
   assert (beams.items_BxW == -1).all() and (beams.leaves_BxW == -1).all() and (beams.scores_BxW == -np.inf).all()
@@ -194,12 +194,11 @@ def test_renormalised_scores_are_a_distribution_over_the_catalogue(codes_NxL):
         - np.log(sum(np.exp(log_prob(table_LxRxK, prefix, code)) for code in siblings))
         for prefix, siblings in conditionals
       )
-    there = beams.items_BxW[user] >= 0
-    assert sorted(beams.items_BxW[user][there]) == sorted(expected)
-    np.testing.assert_allclose(
-      beams.scores_BxW[user][there], [expected[item] for item in beams.items_BxW[user][there]], atol=1e-5
-    )
-    assert np.exp(beams.scores_BxW[user][there]).sum() == pytest.approx(1, abs=1e-5)
+    exists = beams.items_BxW[user] >= 0
+    items, scores = beams.items_BxW[user][exists], beams.scores_BxW[user][exists]
+    assert sorted(items) == sorted(expected)
+    np.testing.assert_allclose(scores, [expected[item] for item in items], atol=1e-5)
+    assert np.exp(scores).sum() == pytest.approx(1, abs=1e-5)
     assert (beams.scores_BxW[user] == -np.sort(-beams.scores_BxW[user])).all()
 
 

@@ -1,4 +1,4 @@
-"""Searches for some of the items, against the list of all of them with the others struck off."""
+"""Searches among some of the items, against a full ranking with the other items removed."""
 
 import jax
 import jax.numpy as jnp
@@ -35,14 +35,14 @@ def search(table_BxLxK, codes_NxL, allowed_N, had_BxH, beam, renormalise):
 
 
 def once(had_BxH):
-  """Each item of a row once."""
+  """`had_BxH` with every item at most once in a row."""
   return np.array(
     [[item if item not in row[:place] else -1 for place, item in enumerate(row)] for row in had_BxH.tolist()], np.int32
   )
 
 
 def scores_of(table_LxK, codes_NxL, renormalise):
-  """Of all items, over the whole catalogue."""
+  """The scores of all items within the whole catalogue."""
   scores = []
   for row in codes_NxL.tolist():
     score = 0.0
@@ -54,8 +54,8 @@ def scores_of(table_LxK, codes_NxL, renormalise):
   return np.array(scores)
 
 
-def struck_off(table_LxK, codes_NxL, renormalise, allowed_N, had):
-  """[(item, score)] of what may come out, best first; of one ID, the lowest item first."""
+def full_ranking(table_LxK, codes_NxL, renormalise, allowed_N, had):
+  """[(item, score)] of the items that are not excluded, best first; within one ID, the lowest item first."""
   scores = scores_of(table_LxK, codes_NxL, renormalise)
   left = [item for item in range(len(codes_NxL)) if allowed_N[item] and item not in had]
   return sorted(((item, scores[item]) for item in left), key=lambda pair: (-round(pair[1], 4), pair[0]))
@@ -70,7 +70,7 @@ def had_of(random):
 
 @pytest.mark.parametrize('renormalise', [False, True])
 @pytest.mark.parametrize('codes_NxL', [CODES_NxL, SHARED_NxL], ids=['distinct', 'shared'])
-def test_the_list_is_that_of_all_items_without_those_struck_off(codes_NxL, renormalise):
+def test_the_result_is_the_full_ranking_without_the_excluded_items(codes_NxL, renormalise):
   random = np.random.default_rng(5)
   table_BxLxK = -random.exponential(2.0, (USERS, LEVELS, K)).astype(np.float32)
   allowed_N, had_BxH = random.random(ITEMS) < 0.6, had_of(random)
@@ -78,14 +78,14 @@ def test_the_list_is_that_of_all_items_without_those_struck_off(codes_NxL, renor
   had_BxH[2, :3] = [31, 0, 1]
   items, scores = search(table_BxLxK, codes_NxL, allowed_N, had_BxH, ITEMS, renormalise)
   for user in range(USERS):
-    expected = struck_off(table_BxLxK[user], codes_NxL, renormalise, allowed_N, had_BxH[user])
+    expected = full_ranking(table_BxLxK[user], codes_NxL, renormalise, allowed_N, had_BxH[user])
     assert items[user, : len(expected)].tolist() == [item for item, _ in expected]
     np.testing.assert_allclose(scores[user, : len(expected)], [score for _, score in expected], rtol=1e-4)
     assert (items[user, len(expected) :] == -1).all() and (scores[user, len(expected) :] == -np.inf).all()
 
 
-def test_a_narrow_beam_is_not_filled_with_what_may_not_come_out():
-  """The model is sure of the items that the user had; each has a prefix of its own."""
+def test_a_narrow_beam_is_not_filled_with_excluded_items():
+  """The model prefers the items that the user had, each with a different prefix."""
   codes_NxL = np.array([[code, 0, 0] for code in range(K)] + [[0, 1, 0], [1, 1, 0]], np.int32)
   table_LxK = np.log(np.array([[0.3, 0.25, 0.2, 0.15, 0.09, 0.01], [0.9, 0.1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]]) + 1e-9)
   items, _ = search(
@@ -96,7 +96,7 @@ def test_a_narrow_beam_is_not_filled_with_what_may_not_come_out():
   assert items.tolist() == [[5, -1]]
 
 
-def test_nothing_is_compiled_for_another_choice():
+def test_a_different_choice_of_items_compiles_nothing():
   trie = item_trie.build(CODES_NxL)
   shapes = [jax.tree.map(jnp.shape, Candidates.of(trie, np.arange(ITEMS) < count)) for count in (1, 50)]
   assert shapes[0] == shapes[1]

@@ -48,9 +48,9 @@ def examples():
   random = np.random.default_rng(1)
   lengths = np.concatenate([np.arange(20, 0, -1), random.integers(1, 8, 23)]) + 1
   data = interactions([random.integers(0, NUM_ITEMS, length) for length in lengths], NUM_ITEMS)
-  found = splits.test_examples(data, 20)
-  assert set(np.searchsorted(BUCKETS, found.lengths).tolist()) == set(range(len(BUCKETS)))
-  return found
+  examples = splits.test_examples(data, 20)
+  assert set(np.searchsorted(BUCKETS, examples.lengths).tolist()) == set(range(len(BUCKETS)))
+  return examples
 
 
 def evaluator_of(codes_NxL, batch_size=8, beam=20):
@@ -70,7 +70,7 @@ def gain(place, k):
 
 
 def averages(places_of_users):
-  """Metrics where a user's rank is one of some places, all alike likely; none where the target is not found."""
+  """Metrics where each user's rank is uniform over some places; no places where the target is not found."""
   result = {}
   for k in KS:
     result[f'recall@{k}'] = np.mean(
@@ -102,17 +102,17 @@ def test_lists_are_the_best_items_of_each_user_in_order(evaluator, evaluation, p
   assert not evaluator.has_collisions
   for user, (history, _) in enumerate(histories_and_targets(examples)):
     scores = {item: score(params, history, CODES_NxL[item]) for item in range(NUM_ITEMS)}
-    found = evaluation.items_UxK[user].tolist()
-    assert len(set(found)) == 10
-    np.testing.assert_allclose(evaluation.scores_UxK[user], [scores[item] for item in found], rtol=1e-5)
-    # A narrow beam may lose items on the way, but the best is there with a table of two levels and beam 10 > K.
-    assert found[0] == max(scores, key=scores.get)
+    items = evaluation.items_UxK[user].tolist()
+    assert len(set(items)) == 10
+    np.testing.assert_allclose(evaluation.scores_UxK[user], [scores[item] for item in items], rtol=1e-5)
+    # A narrow beam may lose items on the way, but it keeps the best with a table of two levels and beam 10 > K.
+    assert items[0] == max(scores, key=scores.get)
 
 
 def test_metrics_are_those_of_the_lists(evaluation, examples):
   places = []
-  for found, (_, target) in zip(evaluation.items_UxK.tolist(), histories_and_targets(examples)):
-    places.append([found.index(target)] if target in found else [])
+  for items, (_, target) in zip(evaluation.items_UxK.tolist(), histories_and_targets(examples)):
+    places.append([items.index(target)] if target in items else [])
   assert 3 < sum(map(bool, places)) < len(places) - 3
   assert evaluation.metrics == pytest.approx(averages(places), rel=1e-5)
   assert evaluation.string_match == pytest.approx(evaluation.metrics)
@@ -142,11 +142,11 @@ def test_metrics_do_not_depend_on_the_batch(evaluator, evaluation, params, examp
   np.testing.assert_array_equal(together.items_UxK, evaluation.items_UxK[some])
 
 
-def test_items_that_share_an_id_get_the_expected_rank_and_the_string_match_beside_it(params, examples):
+def test_items_that_share_an_id_get_the_expected_rank_next_to_the_string_match(params, examples):
   evaluator = evaluator_of(SHARED_NxL)
   assert evaluator.has_collisions
   examples = examples.take(np.flatnonzero(examples.lengths <= 7))
-  found = evaluator.evaluate(params, examples, 'test')
+  evaluation = evaluator.evaluate(params, examples, 'test')
   expected_places, string_places = [], []
   for user, (history, target) in enumerate(histories_and_targets(examples)):
     ids = sorted({tuple(row) for row in SHARED_NxL.tolist()}, key=lambda codes: -score(params, history, codes))
@@ -155,16 +155,16 @@ def test_items_that_share_an_id_get_the_expected_rank_and_the_string_match_besid
     ahead = sum(map(len, groups[:place]))
     expected_places.append(list(range(ahead, ahead + len(groups[place]))))
     string_places.append([place])
-    assert found.items_UxK[user].tolist() == sum(groups, [])[:20]
+    assert evaluation.items_UxK[user].tolist() == sum(groups, [])[:20]
   assert any(len(places) > 1 for places in expected_places)
-  assert found.metrics == pytest.approx(averages(expected_places), rel=1e-5)
-  assert found.string_match == pytest.approx(averages(string_places), rel=1e-5)
-  assert found.string_match['recall@5'] > found.metrics['recall@5']
+  assert evaluation.metrics == pytest.approx(averages(expected_places), rel=1e-5)
+  assert evaluation.string_match == pytest.approx(averages(string_places), rel=1e-5)
+  assert evaluation.string_match['recall@5'] > evaluation.metrics['recall@5']
 
 
 def test_fewer_items_than_beams_leave_the_rest_of_the_list_empty(params, examples):
   few = dataclasses.replace(examples.take(np.flatnonzero(examples.lengths <= 2)), items=examples.items % 3)
-  found = evaluator_of(CODES_NxL[:3], beam=5).evaluate(params, few, 'test')
-  assert (np.sort(found.items_UxK[:, :3], axis=1) == [0, 1, 2]).all()
-  assert (found.items_UxK[:, 3:] == -1).all() and (found.scores_UxK[:, 3:] == -np.inf).all()
-  assert found.metrics['recall@5'] == 1
+  evaluation = evaluator_of(CODES_NxL[:3], beam=5).evaluate(params, few, 'test')
+  assert (np.sort(evaluation.items_UxK[:, :3], axis=1) == [0, 1, 2]).all()
+  assert (evaluation.items_UxK[:, 3:] == -1).all() and (evaluation.scores_UxK[:, 3:] == -np.inf).all()
+  assert evaluation.metrics['recall@5'] == 1

@@ -18,12 +18,27 @@ def test_gains_are_those_of_the_metrics():
   assert ranks.gains(RANKS_3xU, 'ndcg@5')[1] == pytest.approx(1 / np.log2(5))
 
 
+@pytest.mark.parametrize('seed', range(3))
+def test_gains_of_random_ranks_are_those_of_the_metrics(seed):
+  random = np.random.default_rng(seed)
+  ranks_3xU = np.stack([random.integers(0, 40, 500), random.integers(1, 60, 500), random.random(500) < 0.8])
+  ranks_3xU = ranks_3xU.astype(np.int32)
+  for user in range(0, 500, 25):
+    ahead, group, found = ranks_3xU[:, [user]]
+    sums = metrics.expected_metrics(ahead, group, found > 0, np.ones(1))
+    for name, (total, _) in sums.items():
+      assert ranks.gains(ranks_3xU, name)[user] == pytest.approx(float(total), rel=1e-6, abs=1e-7)
+  sums = metrics.expected_metrics(ranks_3xU[0], ranks_3xU[1], ranks_3xU[2] > 0, np.ones(500))
+  for name, value in metrics.summarize(sums).items():
+    assert ranks.gains(ranks_3xU, name).mean() == pytest.approx(value, rel=1e-5)
+
+
 def test_files_of_ranks(tmp_path):
   path = tmp_path / 'ranks.npz'
   ranks.write(path, {'generator': RANKS_3xU, 'popularity': RANKS_3xU[:, :3]})
-  found = ranks.read(path)
-  np.testing.assert_array_equal(found['generator'], RANKS_3xU)
-  assert list(found) == ['generator', 'popularity'] and found['popularity'].dtype == np.int32
+  restored = ranks.read(path)
+  np.testing.assert_array_equal(restored['generator'], RANKS_3xU)
+  assert list(restored) == ['generator', 'popularity'] and restored['popularity'].dtype == np.int32
   path.write_bytes(path.read_bytes()[:-30])
   with pytest.raises(InputError, match='ranks.npz cannot be read'):
     ranks.read(path)

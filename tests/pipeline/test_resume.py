@@ -14,6 +14,7 @@ import pytest
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.training.checkpoints import Checkpoints
+from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import run_settings, write_recipe
 
@@ -50,7 +51,7 @@ def _start(recipe, workdir):
 
 def _finish(process) -> str:
   try:
-    output, _ = process.communicate(timeout=900)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
   finally:
     process.kill()
   assert process.returncode == 0, output
@@ -59,7 +60,7 @@ def _finish(process) -> str:
 
 def _kill_in(process, metrics: pathlib.Path, lines: int) -> str:
   """SIGKILL once the training has logged so many lines; what the run had printed."""
-  deadline = time.monotonic() + 900
+  deadline = time.monotonic() + HANG_SECONDS
   while time.monotonic() < deadline and process.poll() is None:
     if metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines:
       process.kill()

@@ -17,6 +17,7 @@ import letter_jax
 from letter_jax.cli import commands
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
+from tests.multi_process import HANG_SECONDS
 
 
 @pytest.fixture(scope='module')
@@ -36,7 +37,7 @@ def test_the_folder_recommends_without_this_program(exported, finished, predicti
     capture_output=True,
     cwd=tmp_path,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': ''},
-    timeout=300,
+    timeout=HANG_SECONDS,
   )
   assert done.returncode == 0, done.stderr
   answers = [json.loads(line) for line in done.stdout.splitlines()]

@@ -141,7 +141,7 @@ def test_reference_rounds_are_those_of_a_loop_over_groups():
 
 def test_a_collapsed_catalogue_takes_seconds():
   latent_Nxd = np.repeat(normal(20, 8), 400, axis=0)
-  started = time.monotonic()
+  started = time.process_time()  # of this process alone: the machine may be busy
   codes_NxL, report = assign_semantic_ids(latent_Nxd, normal(4, 64, 8, seed=1), CONFIG, 'resolve')
   assert distinct(codes_NxL) == report['collided'] == 8000
-  assert time.monotonic() - started < 20
+  assert time.process_time() - started < 20

@@ -17,7 +17,7 @@ from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
-from tests import multi_process as several_processes
+from tests import multi_process
 from tests.small_data import config_with, run_settings, write_recipe
 
 LANGUAGE = dict(
@@ -85,10 +85,8 @@ def test_two_processes_give_the_metrics_of_one(finished, tmp_path):
     tmp_path / 'workdir',
     ignore=lambda where, names: {'generator', 'evaluation', 'export', 'report'} if where == str(finished) else (),
   )
-  started = several_processes.start(
-    tmp_path, [f'--config={tmp_path / "recipe.py"}', f'--workdir={tmp_path / "workdir"}']
-  )
-  assert several_processes.wait(started) == [0, 0], several_processes.said(tmp_path, 0)
+  started = multi_process.start(tmp_path, [f'--config={tmp_path / "recipe.py"}', f'--workdir={tmp_path / "workdir"}'])
+  assert multi_process.wait(started) == [0, 0], multi_process.output_of(tmp_path, 0)
   two, one = (
     json.loads((workdir / 'evaluation/metrics.json').read_text()) for workdir in (tmp_path / 'workdir', finished)
   )
