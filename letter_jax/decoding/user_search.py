@@ -13,6 +13,7 @@ from letter_jax.decoding.beam_search import Beams
 from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
 from letter_jax.decoding.item_trie import ItemTrie
 from letter_jax.ops.interleave import interleaved_halves
+from letter_jax.ops.rounding import next_power_of_two, round_up
 
 # Histories are padded to the next of these widths (in items), one compiled program each. Of eight users' test histories
 # in 5-core data, three have four items and seven at most ten.
@@ -62,7 +63,7 @@ class UserSearch:
         otherwise every device has all parameters and its own users.
     """
     self.beam, self.longest, self.mesh = beam, longest, mesh
-    self.batch = sharding.round_up(batch_size, mesh.size)
+    self.batch = round_up(batch_size, mesh.size)
     host_trie = item_trie.build(semantic_ids)
     self.leaf_of_item = item_trie.leaves_of_items(host_trie)
     self._whole = sharding.replicated(mesh)
@@ -96,7 +97,7 @@ class UserSearch:
 
   def batch_rows(self, users: int) -> int:
     """Of a batch for so many users: a power of two that the devices divide, up to the whole batch."""
-    return min(self.batch, sharding.round_up(1 << max(users - 1, 0).bit_length(), self.mesh.size))
+    return min(self.batch, round_up(next_power_of_two(users), self.mesh.size))
 
   def widths(self, longest: int) -> np.ndarray:
     """The widths that histories of up to `longest` items are padded to."""
