@@ -194,10 +194,6 @@ def compute_dtype(name: str, mesh: Mesh) -> np.dtype:
   return jnp.dtype(name)
 
 
-def round_up(count: int, multiple: int) -> int:
-  return -(-count // multiple) * multiple
-
-
 def padded_rows(indices: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
   """`indices` filled up to `size` with index 0, and float32 weights that are 0 on the filling."""
   filling = size - len(indices)

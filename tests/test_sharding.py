@@ -9,11 +9,6 @@ from letter_jax.planning import plan
 from letter_jax.system.errors import InputError
 
 
-@pytest.mark.parametrize('count, multiple, expected', [(0, 4, 0), (1, 4, 4), (4, 4, 4), (5, 4, 8), (7, 1, 7)])
-def test_round_up(count, multiple, expected):
-  assert sharding.round_up(count, multiple) == expected
-
-
 def test_padded_rows_repeat_index_0_with_weight_0():
   indices, weights = sharding.padded_rows(np.array([4, 7, 2]), 5)
   assert indices.tolist() == [4, 7, 2, 0, 0] and np.issubdtype(indices.dtype, np.integer)

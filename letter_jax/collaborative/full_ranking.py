@@ -11,6 +11,7 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.data.splits import Examples
 from letter_jax.evaluation import metrics
+from letter_jax.ops.rounding import round_up
 
 EVALUATION_BATCH = 512
 
@@ -34,7 +35,7 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> R
     return metrics.expected_metrics(*rank, weight_B), jnp.stack([part.astype(jnp.int32) for part in rank])
 
   def evaluate_all(params, examples: Examples, width: int) -> tuple[dict[str, float], np.ndarray]:
-    size = sharding.round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
+    size = round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
     found = []
     for first in range(0, len(examples), size):
       indices, weights = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)

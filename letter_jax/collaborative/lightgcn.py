@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.configuration import LightGCNConfig
+from letter_jax.data import ragged
 from letter_jax.data.dataset import Interactions
 from letter_jax.data.splits import is_training
 
@@ -56,7 +57,7 @@ def build_graph(data: Interactions) -> Graph:
     Edges(item_E[by_item_E], user_E[by_item_E]),
     scale(degree_U),
     scale(degree_N),
-    (np.cumsum(degree_U) - degree_U).astype(np.int32),
+    ragged.starts(degree_U).astype(np.int32),
     degree_U.astype(np.int32),
   )
 

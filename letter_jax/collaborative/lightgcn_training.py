@@ -12,6 +12,7 @@ from letter_jax.collaborative.full_ranking import full_ranking
 from letter_jax.configuration import LightGCNConfig, MeshConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
+from letter_jax.ops.rounding import ceil_div
 from letter_jax.training import loop, optimizers
 from letter_jax.training.state import TrainState, make_step
 
@@ -44,7 +45,7 @@ def train_lightgcn(
   graph = sharding.put(lightgcn.build_graph(data), sharding.replicated(device_mesh))
   edges = len(graph.to_users.source_E)
   batch = min(training.batch_size, edges)
-  steps_per_epoch = -(-edges // batch)
+  steps_per_epoch = ceil_div(edges, batch)
   optimizer = optimizers.adamw(training, training.epochs * steps_per_epoch)
   key = jax.random.key(seed)
 

@@ -17,9 +17,10 @@ from collections.abc import Callable
 import grain
 import numpy as np
 
-from letter_jax.data import packing
+from letter_jax.data import packing, ragged
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.splits import Examples
+from letter_jax.ops.rounding import ceil_div, round_up
 from letter_jax.system.errors import InputError
 
 
@@ -76,7 +77,7 @@ class PackedEpochs:
     self._part_rows = packing.rows_per_batch(best, max(batch_size // data.parts, 1), micro_batches)
     self.rows = self._part_rows * data.parts
     batches = [
-      -(-packing.plan_packing(_spread(of_length), row_items, best.targets).rows // self._part_rows)
+      ceil_div(packing.plan_packing(_spread(of_length), row_items, best.targets).rows, self._part_rows)
       for of_length in counts
     ]
     self._batches_W = np.array(batches).reshape(data.num_windows, data.parts).max(axis=1)
@@ -137,7 +138,7 @@ def share(rows: int, micro_batches: int, devices: int, process: int, processes: 
   """int64 [micro-batches, rows of a process in each]: rows of the batch, -1 where one only fills up."""
   micro_rows = rows // micro_batches
   rows_AxB = np.arange(rows).reshape(micro_batches, micro_rows)
-  filled = -(-micro_rows // devices) * devices
+  filled = round_up(micro_rows, devices)
   rows_AxB = np.pad(rows_AxB, ((0, 0), (0, filled - micro_rows)), constant_values=-1)
   return rows_AxB[:, process * filled // processes : (process + 1) * filled // processes]
 
@@ -148,5 +149,5 @@ def _spread(count_of_length: np.ndarray) -> np.ndarray:
 
 def _skeleton(lengths_U: np.ndarray) -> Interactions:
   """Users with sequences of these lengths and no items, which is all that planning needs."""
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_U, dtype=np.int64)])
+  offsets = ragged.offsets(lengths_U)
   return Interactions(np.zeros(0, np.int32), offsets, 0, ())

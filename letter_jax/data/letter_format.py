@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from letter_jax.data import ragged
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, MIN_LENGTH, TEXT_FIELDS, Dataset, Interactions
 from letter_jax.data.json_files import encodable, read_by_item, read_object, shown
 from letter_jax.system.errors import InputError
@@ -114,7 +115,7 @@ def _read_interactions(path: pathlib.Path, num_items: int | None) -> Interaction
       )
     num_items = max(flat) + 1
   lengths = np.fromiter(map(len, table.values()), np.int64, len(table))
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+  offsets = ragged.offsets(lengths)
   return Interactions(np.array(flat, np.int32), offsets, num_items, tuple(table))
 
 

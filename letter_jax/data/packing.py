@@ -12,7 +12,9 @@ import dataclasses
 
 import numpy as np
 
+from letter_jax.data import ragged
 from letter_jax.data.splits import PAD_ITEM, Examples
+from letter_jax.ops.rounding import ceil_div, round_up
 
 # A target costs about as much as this many history items: L decoder tokens, each through two attentions.
 TARGET_COST = 1.5
@@ -52,7 +54,7 @@ def plan_packing(lengths_N: np.ndarray, row_items: int, targets: int | None = No
   """
   if targets is not None:
     return _plan(np.sort(lengths_N)[::-1], row_items, targets)
-  fewest_rows = -(-int(lengths_N.sum()) // row_items)
+  fewest_rows = ceil_div(int(lengths_N.sum()), row_items)
   average = len(lengths_N) / fewest_rows
   plans = [
     _plan(np.sort(lengths_N)[::-1], row_items, targets)
@@ -63,7 +65,7 @@ def plan_packing(lengths_N: np.ndarray, row_items: int, targets: int | None = No
 
 def _plan(lengths_N: np.ndarray, row_items: int, targets: int) -> PackingPlan:
   """Longest first, each to the emptiest row: all rows end up nearly equally full."""
-  rows = max(-(-int(lengths_N.sum()) // row_items), -(-len(lengths_N) // targets))
+  rows = max(ceil_div(int(lengths_N.sum()), row_items), ceil_div(len(lengths_N), targets))
   while True:
     placed = _deal(lengths_N, rows, row_items, targets)
     if placed is not None:
@@ -109,7 +111,7 @@ class PackedBatches:
 
   @property
   def per_epoch(self) -> int:
-    return -(-self.plan.rows // self.rows)
+    return ceil_div(self.plan.rows, self.rows)
 
   def batch_of(self, epoch: int, index: int, wanted_B: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Batch `index` of an epoch, int32: a pure function of the two and the seed.
@@ -135,7 +137,7 @@ class PackedBatches:
     example_P = example_of_place[place_P]
 
     length_P = self.plan.lengths_N[place_P]
-    within = np.arange(length_P.sum()) - np.repeat(np.cumsum(length_P) - length_P, length_P)
+    within = ragged.positions(length_P)
     cells = np.repeat(row_P * self.plan.row_items + self.plan.offset_N[place_P], length_P) + within
     positions = np.repeat(self.examples.start[example_P], length_P) + within
     shape = (len(wanted_B), self.plan.row_items)
@@ -172,4 +174,4 @@ def _filled(shape: tuple[int, int], filling: int, cells: np.ndarray, values: np.
 def rows_per_batch(plan: PackingPlan, batch_size: int, multiple: int) -> int:
   """Rows that hold about `batch_size` examples, a multiple of `multiple`."""
   rows = min(round(batch_size * plan.rows / len(plan.lengths_N)), plan.rows)
-  return max(-(-rows // multiple), 1) * multiple
+  return round_up(max(rows, 1), multiple)

@@ -7,7 +7,9 @@ import dataclasses
 
 import numpy as np
 
+from letter_jax.data import ragged
 from letter_jax.data.dataset import Interactions
+from letter_jax.ops.rounding import ceil_div
 
 PAD_ITEM = -1
 
@@ -55,8 +57,7 @@ class Examples:
 
 def is_training(data: Interactions) -> np.ndarray:
   """bool [interactions]: True for all but the last two of every user, which are for validation and test."""
-  position = np.arange(len(data.items)) - np.repeat(data.offsets[:-1], data.lengths)
-  return position < np.repeat(data.lengths - 2, data.lengths)
+  return ragged.positions(data.lengths) < np.repeat(data.lengths - 2, data.lengths)
 
 
 def training_examples(data: Interactions, history_length: int) -> Examples:
@@ -66,7 +67,7 @@ def training_examples(data: Interactions, history_length: int) -> Examples:
   """
   counts_U = np.maximum(data.lengths - 3, 0)
   user_N = np.repeat(np.arange(len(counts_U)), counts_U)
-  rank_N = np.arange(counts_U.sum()) - np.repeat(np.cumsum(counts_U) - counts_U, counts_U)
+  rank_N = ragged.positions(counts_U)
   return _windows(data, user_N, data.offsets[user_N] + 1 + rank_N, history_length)
 
 
@@ -76,9 +77,9 @@ def training_windows(data: Interactions, length: int) -> Examples:
   For models that predict at every position: the targets of a window items[start:end] are items[start + 1:end + 1].
   """
   inputs_U = np.maximum(data.lengths - 3, 0)
-  windows_U = -(-inputs_U // length)
+  windows_U = ceil_div(inputs_U, length)
   user_N = np.repeat(np.arange(len(inputs_U)), windows_U)
-  rank_N = np.arange(windows_U.sum()) - np.repeat(np.cumsum(windows_U) - windows_U, windows_U)
+  rank_N = ragged.positions(windows_U)
   # Aligned to the latest item, so that only a user's oldest window is short.
   end_N = data.offsets[user_N] + inputs_U[user_N] - rank_N * length
   return _windows(data, user_N, end_N, length)

@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from letter_jax.data import ragged
 from letter_jax.data.dataset import MIN_LENGTH, TEXT_FIELDS, Dataset, Interactions
+from letter_jax.ops.rounding import ceil_div
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
@@ -241,7 +243,7 @@ class StreamedInteractions:
         raise ValueError(
           f'{len(self._table)} records and lengths of {self._lengths_U.shape}, but {SUMMARY} has {self._users} users'
         )
-    self.num_windows = -(-self._users // window_users)
+    self.num_windows = ceil_div(self._users, window_users)
 
   def _records(self, window: int, part: int) -> tuple[int, int]:
     first = window * self._window_users
@@ -256,7 +258,7 @@ class StreamedInteractions:
     """Reads this process' part of the window; InputError if it is damaged."""
     with _damage_in_one_line(self._directory):
       _, names, lengths, items, _ = self._table.sequences(*self._records(window, self._process), times=False)
-      offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+      offsets = ragged.offsets(lengths)
       return Interactions(items, offsets, self.num_items, tuple(names))
 
   def recent(self) -> Interactions:
@@ -339,9 +341,8 @@ def _read_users(
   table = Table(path)
   ids, names, lengths, items, timestamps = table.sequences(0, len(table), keep, times)
   order = _order(ids, num_users)
-  starts = np.cumsum(lengths) - lengths
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[order])])
-  cells = np.repeat(starts[order] - offsets[:-1], lengths[order]) + np.arange(len(items))
+  offsets = ragged.offsets(lengths[order])
+  cells = ragged.ranges(ragged.starts(lengths)[order], lengths[order])
   return (
     tuple(map(names.__getitem__, order.tolist())),
     offsets,

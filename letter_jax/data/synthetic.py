@@ -18,6 +18,7 @@ import dataclasses
 import numpy as np
 
 from letter_jax.configuration import SyntheticConfig
+from letter_jax.data import ragged
 from letter_jax.data import synthetic_vocabulary as words
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, Dataset, Interactions
 
@@ -147,7 +148,7 @@ def _catalogue(rng: np.random.Generator, num_items: int) -> _Catalogue:
 
   rank_N = rng.permutation(num_items)
   weight_N = np.rint(1e6 / (rank_N + 60.0)).astype(np.int64) + 1
-  cumulative_weight_N = np.concatenate([np.zeros(1, np.int64), np.cumsum(weight_N)])
+  cumulative_weight_N = ragged.offsets(weight_N)
   type_bounds_P = np.searchsorted(type_N, np.arange(types + 1))
   category_bounds_C = np.searchsorted(category_N, np.arange(count + 1))
 
@@ -225,7 +226,7 @@ def _sequences(
 
   unsorted_UxT = np.empty_like(items_UxT)
   unsorted_UxT[order_U] = items_UxT
-  return unsorted_UxT[unsorted_UxT >= 0], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_U)])
+  return unsorted_UxT[unsorted_UxT >= 0], ragged.offsets(lengths_U)
 
 
 def _next_items(

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from letter_jax.data import ragged
 from letter_jax.decoding.beam_search import Allowed, Beams
 from letter_jax.ops.top_k import take
 from letter_jax.semantic_ids import item_trie
@@ -44,7 +45,7 @@ class Paths:
     if trie.first_item is None:
       return cls(jnp.asarray(nodes_NxL), None, 1)
     first_item, rank_N = np.asarray(trie.first_item), np.empty(len(leaves_N), np.int32)
-    rank_N[np.asarray(trie.item)] = np.arange(len(leaves_N)) - np.repeat(first_item[:-1], np.diff(first_item))
+    rank_N[np.asarray(trie.item)] = ragged.positions(np.diff(first_item))
     return cls(jnp.asarray(nodes_NxL), jnp.asarray(rank_N), int(np.diff(first_item).max()))
 
 

@@ -12,6 +12,7 @@ from letter_jax import sharding
 from letter_jax.decoding.beam_search import Beams
 from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
 from letter_jax.ops.interleave import interleaved_halves
+from letter_jax.ops.rounding import next_power_of_two, round_up
 from letter_jax.semantic_ids import item_trie
 from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.semantic_ids.item_trie import ItemTrie
@@ -87,7 +88,7 @@ class UserSearch:
         communication; otherwise every device has all parameters and its own users.
     """
     self.beam, self.longest, self.mesh = beam, longest, ids.mesh
-    self.batch = sharding.round_up(batch_size, ids.mesh.size)
+    self.batch = round_up(batch_size, ids.mesh.size)
     self.leaf_of_item = item_trie.leaves_of_items(ids.host.trie)
     self._host_trie = ids.host.trie
     self._whole = sharding.replicated(ids.mesh)
@@ -125,7 +126,7 @@ class UserSearch:
 
   def batch_rows(self, users: int) -> int:
     """The rows of a batch for `users` users: a power of two rounded up to the devices, at most the whole batch."""
-    return min(self.batch, sharding.round_up(1 << max(users - 1, 0).bit_length(), self.mesh.size))
+    return min(self.batch, round_up(next_power_of_two(users), self.mesh.size))
 
   def widths(self, longest: int) -> np.ndarray:
     """The widths that histories of up to `longest` items are padded to, in ascending order."""

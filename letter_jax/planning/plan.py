@@ -16,6 +16,7 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.data import splits, store
 from letter_jax.data.dataset import Windows
+from letter_jax.ops.rounding import ceil_div
 from letter_jax.planning.costs import CHIPS, Chip, cost_of
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system import artifacts
@@ -163,7 +164,7 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
   # As a validation: from the parameters as the training has them.
   params = model.whole_params(loop.abstract_state(generator).params)
   users, traced = evaluator.trace_compiled(params, config.data.history_length)
-  found.append(('decoding', users, -(-len(splits.test_examples(data, 1)) // users), 1, traced))
+  found.append(('decoding', users, ceil_div(len(splits.test_examples(data, 1)), users), 1, traced))
   return found
 
 

@@ -12,6 +12,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
+from letter_jax.ops.rounding import ceil_div
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.finished import Finished
 from letter_jax.reporting.page import Html
@@ -198,7 +199,7 @@ def nearest(rows_NxD: np.ndarray, drawn_S: np.ndarray) -> np.ndarray:
   unit_NxD = rows_NxD / np.maximum(np.linalg.norm(rows_NxD, axis=1, keepdims=True), 1e-12)
   size = max(_CELLS_AT_ONCE // len(rows_NxD), 1)
   found = []
-  for part_P in np.array_split(drawn_S, -(-len(drawn_S) // size)):
+  for part_P in np.array_split(drawn_S, ceil_div(len(drawn_S), size)):
     cosine_PxN = unit_NxD[part_P] @ unit_NxD.T
     cosine_PxN[np.arange(len(part_P)), part_P] = -np.inf
     found.append(np.argpartition(-cosine_PxN, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS])

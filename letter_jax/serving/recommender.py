@@ -10,6 +10,7 @@ import numpy as np
 from letter_jax.configuration import MeshConfig
 from letter_jax.decoding.candidates import Candidates
 from letter_jax.generators.generator import user_search
+from letter_jax.ops.rounding import next_power_of_two
 from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.cold_items import with_cold_items
 from letter_jax.serving.loaded_generator import LoadedGenerator
@@ -149,7 +150,7 @@ class Recommender:
       if exclude_history:
         had = [list(set(known[user])) for user in users.tolist()]
         most = max(map(len, had))
-        had_BxH = _padded(had, rows, width if most <= width else _power_of_two(most))
+        had_BxH = _padded(had, rows, width if most <= width else next_power_of_two(most))
       before, begun = begun, (users, self._search.search(self._params, latest_BxC, had_BxH, among.candidates))
       if before:
         yield before
@@ -176,8 +177,3 @@ def _padded(histories: list[Sequence[int]], rows: int, width: int) -> np.ndarray
   for row, history in enumerate(histories):
     padded[row, : len(history)] = history
   return padded
-
-
-def _power_of_two(count: int) -> int:
-  """The next one."""
-  return 1 << max(count - 1, 0).bit_length()

@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.configuration import RQVAEConfig
+from letter_jax.data import ragged
 from letter_jax.ops.argmin import argmin
+from letter_jax.ops.rounding import next_power_of_two
 from letter_jax.system.errors import InputError
 from letter_jax.tokenizer import checks
 from letter_jax.tokenizer.diagnostics import id_groups
@@ -198,7 +200,7 @@ def _choose_again(residual_Nxd, codebook_Kxd, code_N, group_N, due_G, config: RQ
   code_N = code_N.copy()
   size_G = np.bincount(group_N)
   order_N = np.argsort(group_N, kind='stable')
-  first_G = np.cumsum(size_G) - size_G
+  first_G = ragged.starts(size_G)
   width_G = np.where(due_G, 2 ** np.ceil(np.log2(size_G)).astype(np.int64), 0)
   for width in np.unique(width_G[due_G]).tolist():
     # Every batch of a width has the same number of groups, so that each width is compiled once.
@@ -247,7 +249,7 @@ def _rank(group_N, key_N):
 
 def _in_batches(compute, rows_Nxd):
   """`compute` over rows in batches of one shape (the last is padded), so that it is compiled once."""
-  batch = min(_BATCH_ROWS, 1 << max(len(rows_Nxd) - 1, 0).bit_length())
+  batch = min(_BATCH_ROWS, next_power_of_two(len(rows_Nxd)))
   results = []
   for start in range(0, len(rows_Nxd), batch):
     rows_Bxd = rows_Nxd[start : start + batch]

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from letter_jax.ops.argmin import argmin
+from letter_jax.ops.rounding import ceil_div
 from letter_jax.tokenizer.quantizer import squared_distances
 
 _PRICED_ITERATIONS = 14
@@ -41,7 +42,7 @@ def size_bounds(points: int, clusters: int) -> tuple[int, int]:
   The reference's bounds (23 to 92 for 12,101 items in 256 clusters, 10 to 60 for 256 codes in 10) are these or close
   to them. Where there are points for it, no cluster is a singleton: a code alone in its cluster has no positive.
   """
-  return max(points // (2 * clusters), min(2, points // clusters)), -(-2 * points // clusters)
+  return max(points // (2 * clusters), min(2, points // clusters)), ceil_div(2 * points, clusters)
 
 
 def start_codebooks(key, latent_Nxd, levels: int, codebook_size: int):

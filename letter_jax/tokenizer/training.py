@@ -12,6 +12,7 @@ import numpy as np
 
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig, RQVAEConfig, TokenizerConfig
+from letter_jax.ops.rounding import ceil_div, round_up
 from letter_jax.system import artifacts
 from letter_jax.tokenizer import checks, clustering, diagnostics, losses
 from letter_jax.tokenizer.rqvae import RQVAE
@@ -91,9 +92,9 @@ def tokenizer_program(
   data = sharding.put((scaled_NxT, collaborative_Nxd), sharding.replicated(mesh))
   model = RQVAE(settings, text_dim)
   batch = min(training.batch_size, items)
-  steps_per_epoch = -(-items // batch)
+  steps_per_epoch = ceil_div(items, batch)
   # Each device computes its rows of a batch; what is between items (contrastive, Sinkhorn) stays that of all of them.
-  rows = sharding.round_up(batch, mesh.shape['data'])
+  rows = round_up(batch, mesh.shape['data'])
   over_data = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.split_over_data(mesh))
   optimizer = optimizers.adamw(training, training.epochs * steps_per_epoch)
   key = jax.random.key(seed)

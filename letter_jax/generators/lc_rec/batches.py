@@ -15,11 +15,13 @@ import grain
 import numpy as np
 
 from letter_jax.configuration import MixtureConfig
+from letter_jax.data import ragged
 from letter_jax.data.dataset import Interactions
 from letter_jax.data.input_pipeline import share
 from letter_jax.generators.lc_rec import prompts
 from letter_jax.generators.lc_rec.prompts import KINDS, Instructions, UserTexts
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
+from letter_jax.ops.rounding import ceil_div, round_up
 from letter_jax.system.errors import InputError
 
 DENSEST = 0.985  # share of a row that the packing tries to fill
@@ -98,12 +100,12 @@ class InstructionPool:
     self._length = self._pieces.length
     titled = self._length[self._pieces.first['title'] : self._pieces.first['description']]
     title_I = titled[self._items] if len(titled) else np.zeros(len(self._items), np.int64)
-    self._untitled_I = prompts.sums_before(title_I == 0)
+    self._untitled_I = ragged.offsets(title_I == 0)
     ids, titles = (KINDS.index(slot) for slot in ('history_ids', 'history_titles'))
     # Tokens of all interactions before each, in histories of either kind.
     self._costs = {
       ids: np.arange(len(self._items) + 1) * (self._levels + self._table.separator_K[ids]),
-      titles: prompts.sums_before(title_I + self._table.separator_K[titles]),
+      titles: ragged.offsets(title_I + self._table.separator_K[titles]),
     }
     self.tasks, parts = [], []
     for task, weight in weights.items():
@@ -164,20 +166,20 @@ class InstructionPool:
     counts[row_H, column_M[row_H]] = number_H
     start = np.repeat(self._pieces.start[layout.pieces_Mx2P].ravel(), counts.ravel())
     length = np.repeat(length_Mx2P.ravel(), counts.ravel())
-    first = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)[row_H, column_M[row_H]]
-    places = prompts.ranges(first, number_H)
-    items = self._items[prompts.ranges(layout.start_M[row_H], number_H)]
+    first = ragged.starts(counts.ravel()).reshape(counts.shape)[row_H, column_M[row_H]]
+    places = ragged.ranges(first, number_H)
+    items = self._items[ragged.ranges(layout.start_M[row_H], number_H)]
     piece = items + np.repeat(self._table.first_K[history_M[row_H]], number_H)
     separator_H = self._table.separator_K[history_M[row_H]]
     start[places], length[places] = self._pieces.start[piece], self._length[piece] + np.repeat(separator_H, number_H)
     length[first + number_H - 1] -= separator_H
-    return self._pieces.tokens[prompts.ranges(start, length)]
+    return self._pieces.tokens[ragged.ranges(start, length)]
 
   def words_of(self, layout: Told, chosen: np.ndarray) -> np.ndarray:
     """int32 [sum of words_M[chosen]], text responses with their ends."""
     words = layout.words_M[chosen]
     # What stands behind a text in the pool, at least a fragment, gives way to the end.
-    tokens = self._pieces.tokens[prompts.ranges(self._pieces.start[layout.pieces_Mx2P[chosen, -1]], words)]
+    tokens = self._pieces.tokens[ragged.ranges(self._pieces.start[layout.pieces_Mx2P[chosen, -1]], words)]
     tokens[np.cumsum(words) - 1] = self._eos
     return tokens
 
@@ -277,8 +279,8 @@ class InstructionEpochs:
     self._lock, self._kept = threading.Lock(), {}
     self._plan()
     rows = max(round(batch_size * self._all_rows / self.examples), 1)
-    self.rows = -(-min(rows, self._all_rows) // micro_batches) * micro_batches
-    self.per_epoch = -(-self._all_rows // self.rows)
+    self.rows = round_up(min(rows, self._all_rows), micro_batches)
+    self.per_epoch = ceil_div(self._all_rows, self.rows)
     self._wanted_AxB = share(self.rows, micro_batches, devices, process, processes)
 
   def __len__(self) -> int:
@@ -304,19 +306,19 @@ class InstructionEpochs:
     number_B = wanted_B + index * self.rows
     there = np.flatnonzero((wanted_B >= 0) & (number_B < self._all_rows))
     first, counts = first_R[number_B[there]], np.diff(first_R)[number_B[there]]
-    chosen = prompts.ranges(first, counts)
-    row_M, slot_M = np.repeat(there, counts), prompts.ranges(np.zeros_like(counts), counts)
+    chosen = ragged.ranges(first, counts)
+    row_M, slot_M = np.repeat(there, counts), ragged.positions(counts)
     examples, template_M = self._pool.examples.take(example_M[chosen]), template_M[chosen]
     layout = self._pool.lay_out(examples, template_M)
     begin_M = _before_in_row(row_M, layout.length_M)
-    within = prompts.ranges(np.zeros_like(row_M), layout.length_M)
+    within = ragged.positions(layout.length_M)
     cells = np.repeat(row_M * self.row_tokens + begin_M, layout.length_M) + within
     last_M = begin_M + layout.prompt_M - 1
     is_item_M = layout.words_M == 0
     item_cells = (row_M * self.responses + _before_in_row(row_M, is_item_M.astype(np.int64)))[is_item_M]
     told = np.flatnonzero(~is_item_M)
     words = layout.words_M[told]
-    word_cells = prompts.ranges((row_M * self.words + _before_in_row(row_M, layout.words_M))[told], words)
+    word_cells = ragged.ranges((row_M * self.words + _before_in_row(row_M, layout.words_M))[told], words)
 
     def filled(width: int, filling: int, cells: np.ndarray, values: np.ndarray) -> np.ndarray:
       leaf = np.full(len(wanted_B) * width, filling, np.int32)
@@ -331,7 +333,7 @@ class InstructionEpochs:
       'items_BxS': filled(self.responses, -1, item_cells, examples.item[is_item_M]),
       'item_places_BxS': filled(self.responses, 0, item_cells, last_M[is_item_M]),
       'text_targets_BxQ': filled(self.words, -1, word_cells, self._pool.words_of(layout, told)),
-      'text_places_BxQ': filled(self.words, 0, word_cells, prompts.ranges(last_M[told], words)),
+      'text_places_BxQ': filled(self.words, 0, word_cells, ragged.ranges(last_M[told], words)),
     }
 
   def dataset(self) -> grain.MapDataset:
@@ -346,7 +348,7 @@ class InstructionEpochs:
       if not rows:
         used = int(layout.length_M.sum())
         # Two examples that are longer than half a row never share one.
-        rows = max(-int(-used // (self.row_tokens * DENSEST)), int((layout.length_M > self.row_tokens // 2).sum()))
+        rows = max(int(ceil_div(used, self.row_tokens * DENSEST)), int((layout.length_M > self.row_tokens // 2).sum()))
         self.shortened = int(layout.shortened_M.sum())
       row_M = deal(layout.length_M, layout.words_M, rows, self.row_tokens)
       if row_M is None:  # all epochs again, with more rows
@@ -366,7 +368,7 @@ class InstructionEpochs:
       first_pass = begin // task.count
       passes = [
         np.random.default_rng((self._seed, number, 0, time)).permutation(task.count)
-        for time in range(first_pass, -(-end // task.count))
+        for time in range(first_pass, ceil_div(end, task.count))
       ]
       chosen = np.concatenate([np.zeros(0, np.int64), *passes])[begin - first_pass * task.count :][: task.drawn]
       suits = task.suits[chosen]
@@ -387,7 +389,7 @@ class InstructionEpochs:
         row_M = deal(layout.length_M, layout.words_M, self._all_rows, self.row_tokens)
         row_M = np.random.default_rng((self._seed, 0, 3, epoch)).permutation(self._all_rows)[row_M]
         order, counts_R = np.argsort(row_M, kind='stable'), np.bincount(row_M, minlength=self._all_rows)
-        dealt = example_M[order], template_M[order], prompts.sums_before(counts_R)
+        dealt = example_M[order], template_M[order], ragged.offsets(counts_R)
         self._kept = {**{other: kept for other, kept in self._kept.items() if abs(other - epoch) == 1}, epoch: dealt}
       return self._kept[epoch]
 
@@ -429,5 +431,5 @@ def deal(length_M: np.ndarray, words_M: np.ndarray, rows: int, row_tokens: int) 
 
 def _before_in_row(row_M: np.ndarray, size_M: np.ndarray) -> np.ndarray:
   """The sum of the sizes that come before in the same row; `row_M` ascends."""
-  before_M = np.cumsum(size_M) - size_M
+  before_M = ragged.starts(size_M)
   return before_M - before_M[np.searchsorted(row_M, row_M)]

@@ -156,8 +156,9 @@ class Attention(nn.Module):
     scores = jnp.einsum(equation, query, key, preferred_element_type=jnp.float32)
     return jnp.where(mask, scores * self.architecture.d_head**-0.5, MASKED)
 
-  def joined(self, mixed_BxMxGxRxF, deterministic: bool):
-    return self.out(mixed_BxMxGxRxF.reshape(*mixed_BxMxGxRxF.shape[:2], -1), deterministic)
+  def joined(self, mixed, deterministic: bool):
+    """Heads' outputs [B, M, ..., F], M tokens or beams, through the output projection: [B, M, D]."""
+    return self.out(mixed.reshape(*mixed.shape[:2], -1), deterministic)
 
 
 class FeedForward(nn.Module):
@@ -185,14 +186,13 @@ class Layer(nn.Module):
   def __call__(self, x_BxTxD, rotation, mask_BxTxT, keep: bool, deterministic: bool):
     """All tokens of a row; returns x and, where they are to be kept, the row's (keys, values), [B, G, T, F] each."""
     query, key, value = self.attention.project(self.attention_norm(x_BxTxD), rotation, deterministic)
-    # Heads in front of positions, so that products with them are plain batched matrix products.
-    key, value = jnp.swapaxes(key, 1, 2), jnp.swapaxes(value, 1, 2)
-    scores = self.attention.scores('bqgrf,bgkf->bgrqk', query, key, mask_BxTxT[:, None, None])
-    weights = jax.nn.softmax(scores, axis=-1).astype(x_BxTxD.dtype)
-    mixed = jnp.einsum('bgrqk,bgkf->bqgrf', weights, value)
+    mixed = jax.nn.dot_product_attention(
+      query.reshape(*query.shape[:2], -1, query.shape[-1]), key, value, mask=mask_BxTxT[:, None]
+    )
     x = x_BxTxD + self.attention.joined(mixed, deterministic)
     x = x + self.feed_forward(self.feed_forward_norm(x), deterministic)
-    return x, (key, value) if keep else None
+    # Heads in front of positions, so that the search's products with them are plain batched matrix products.
+    return x, (jnp.swapaxes(key, 1, 2), jnp.swapaxes(value, 1, 2)) if keep else None
 
   def decode(self, x_BxWxD, cache, prompt, rotation, valid_BxT):
     """The newest token of each beam; returns x and the cache with its key and value appended.

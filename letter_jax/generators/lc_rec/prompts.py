@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from letter_jax.data import ragged
 from letter_jax.data.dataset import Interactions
 from letter_jax.data.splits import training_examples
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
@@ -304,15 +305,20 @@ def gather_pieces(
     'title': (*words([text['title'] for text in texts]), TITLE_TOKENS, title_separator),
     'description': (*words([text['description'] for text in texts]), DESCRIPTION_TOKENS, nothing),
     **{slot: (*words(of_users), USER_TEXT_TOKENS, nothing) for slot, of_users in said.items()},
-    'fragment': (np.concatenate(fragments), np.cumsum([0, *map(len, fragments)]), max(map(len, fragments)), nothing),
+    'fragment': (
+      np.concatenate(fragments),
+      ragged.offsets(np.array([*map(len, fragments)])),
+      max(map(len, fragments)),
+      nothing,
+    ),
   }
   pool, starts, lengths, first = [], [], [], {}
   for name, (tokens, offsets, limit, separator) in families.items():
     first[name] = sum(map(len, lengths))
     length = np.minimum(np.diff(offsets), limit)
-    start = np.cumsum(length + len(separator)) - (length + len(separator))
+    start = ragged.starts(length + len(separator))
     filled = np.empty(int(length.sum() + len(length) * len(separator)), np.int32)
-    filled[ranges(start, length)] = tokens[ranges(offsets[:-1], length)]
+    filled[ragged.ranges(start, length)] = tokens[ragged.ranges(offsets[:-1], length)]
     filled[(start + length)[:, None] + np.arange(len(separator))] = separator
     starts.append(start + sum(map(len, pool)))
     pool.append(filled)
@@ -367,14 +373,3 @@ def tabulate(templates: Sequence[Template], pieces: Pieces) -> TemplateTable:
     np.array([first[kind] for kind in KINDS]),
     np.array([separators.get(kind, 0) for kind in KINDS]),
   )
-
-
-def ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
-  """int64: start[0], start[0] + 1, ... (length[0] of them), then from start[1] on, ..."""
-  ends = np.cumsum(length)
-  return np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - (ends - length), length)
-
-
-def sums_before(values: np.ndarray) -> np.ndarray:
-  """int64 [values + 1], the sum of all values before each, and of all."""
-  return np.concatenate([np.zeros(1, np.int64), np.cumsum(values, dtype=np.int64)])

@@ -13,6 +13,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
+from letter_jax.data import ragged
 from letter_jax.data.index_format import level_letter
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
@@ -125,7 +126,7 @@ class TextTokenizer:
     if self.prefixes_space:
       texts = [text.removeprefix(' ') for text in texts]
     tokens = [found.ids for found in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
-    offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
+    offsets = ragged.offsets(np.fromiter(map(len, tokens), np.int64, len(tokens)))
     return np.fromiter(itertools.chain.from_iterable(tokens), np.int32, offsets[-1]), offsets
 
   def decode(self, tokens: Sequence[int]) -> str:
