@@ -1,4 +1,4 @@
-"""`WORKDIR/report.html`: one page on a finished run, the same for the same workdir."""
+"""Writes `WORKDIR/report.html`, one page about a finished run; equal workdirs give equal pages."""
 
 import pathlib
 
@@ -9,22 +9,22 @@ from letter_jax.system import artifacts
 
 
 def write_report(config: Config, workdir: pathlib.Path) -> None:
-  """Reads what the stages wrote and writes the page.
+  """Reads the files of all stages under `workdir` and writes the page.
 
   Raises:
     InputError: the evaluation is not complete, or a file is damaged.
   """
   run = read_finished(config, workdir)
   sections = [
-    ('results', 'Results', accuracy.section(run)),
-    ('training', 'Training', training_curves.section(run)),
-    ('codes', 'Codes', code_usage.section(run)),
-    ('collisions', 'Collisions', code_usage.collisions(run)),
-    ('map', 'Map', item_space.map_section(run)),
-    ('neighbours', 'Neighbours', item_space.neighbours_section(run)),
-    ('users', 'Users', recommendations.section(run)),
-    ('origin', 'Settings, times, machine', origin.section(run)),
+    accuracy.section(run),
+    training_curves.section(run),
+    code_usage.section(run),
+    code_usage.collisions_section(run),
+    item_space.map_section(run),
+    item_space.neighbours_section(run),
+    recommendations.section(run),
+    origin.section(run),
   ]
-  subtitle = ', '.join(f'{run.summary[what]:,} {what}' for what in ('users', 'items', 'interactions'))
-  content = page.page(f'{run.generator_name} on {run.summary["name"]}', subtitle, sections)
+  subtitle = ', '.join(f'{run.summary[kind]:,} {kind}' for kind in ('users', 'items', 'interactions'))
+  content = page.document(f'{run.generator_name} on {run.summary["name"]}', subtitle, sections)
   artifacts.write(workdir / 'report.html', lambda path: path.write_text(content, encoding='utf-8'))

@@ -1,4 +1,4 @@
-"""What a finished run left in its workdir, as the pages need it; workdirs of earlier versions lack some of it."""
+"""Reads the files of a finished run from its workdir, as the pages need them."""
 
 import dataclasses
 import json
@@ -27,14 +27,17 @@ class Finished:
   """A run whose evaluation is complete.
 
   Attributes:
+    config: the configuration of the run.
+    workdir: the folder the run wrote.
     summary: `dataset/summary.json`.
-    item_names, texts: of all items, each None where the source had none.
-    examples: the test example of every user.
-    lengths_U: int64, items before it, as far as they are kept (`config.data.window_users`).
+    item_names: the names of all items, None if the source had none.
+    texts: the texts of all items, None if the source had none.
+    examples: the test example of each user.
+    lengths_U: int64 [users], items before the test item, as far as they are kept (`config.data.window_users`).
     counts_N: int64 [items], training interactions of each item.
     metrics: `evaluation/metrics.json`.
-    ranks: model -> int32 [3, users], as far as they are known (`evaluation/ranks.py`).
-    codes_NxL: int32, the semantic IDs.
+    ranks: model -> int32 [3, users] (`evaluation/ranks.py`).
+    codes_NxL: int32 [items, levels], the semantic IDs.
     ids: `semantic_ids/report.json`.
   """
 
@@ -53,27 +56,33 @@ class Finished:
 
   @property
   def generator_name(self) -> str:
+    """The name of the generator as the page shows it."""
     return GENERATORS[self.config.generator.architecture]
 
   def model_names(self) -> dict[str, str]:
-    """Key in `ranks` -> name on the page, of the models with results, the generator first."""
+    """Key in `ranks` -> name on the page, for the models with results; the generator is first."""
     return {
       ranks.GENERATOR: self.generator_name,
       **{key: name for key, name in NAMES.items() if key in self.metrics['baselines']},
     }
 
   def test_metrics(self, model: str) -> dict[str, float]:
+    """The test metrics of a model, by its key in `ranks`."""
     return self.metrics['test'] if model == ranks.GENERATOR else self.metrics['baselines'][model]['test']
 
   def title(self, item: int) -> str:
-    """What a reader knows the item by: title, else name, else number."""
-    titled = self.texts[item]['title'] if self.texts else ''
-    named = self.item_names[item] if self.item_names else ''
-    return titled or named or f'item {item}'
+    """The title of an item; if it has none, its name; if it has none, its index."""
+    title = self.texts[item]['title'] if self.texts else ''
+    name = self.item_names[item] if self.item_names else ''
+    return title or name or f'item {item}'
 
 
 def read_finished(config: Config, workdir: pathlib.Path) -> Finished:
-  """Reads all of it; InputError where the evaluation is not complete or a file is damaged."""
+  """Reads the files of a run.
+
+  Raises:
+    InputError: the evaluation is not complete, or a file is damaged.
+  """
   metrics = evaluation(workdir)
   directory, window = workdir / 'dataset', config.data.window_users
   data = (
@@ -83,14 +92,12 @@ def read_finished(config: Config, workdir: pathlib.Path) -> Finished:
   )
   counts_N, recent = popularity.training_counts(data), data.recent()
   examples = splits.test_examples(recent, config.data.history_length)
-  found = test_ranks(workdir, metrics)
-  if 'popularity' not in found:
-    found['popularity'] = popularity.popularity_metrics(counts_N, examples.targets)[1]
-  for model, ranks_3xU in found.items():
+  ranks_by_model = ranks.read(workdir / 'evaluation' / ranks.FILE)
+  for model, ranks_3xU in ranks_by_model.items():
     if ranks_3xU.shape[1] != len(examples):
       raise InputError(
-        f'{workdir}/evaluation has the ranks of {ranks_3xU.shape[1]} users ({model}) where the data set '
-        f'has {len(examples)}; {REDO}'
+        f'{workdir}/evaluation has ranks of {ranks_3xU.shape[1]} users ({model}), but the data set has '
+        f'{len(examples)}; {REDO}'
       )
   codes_NxL = np.load(workdir / 'semantic_ids' / 'semantic_ids.npy', allow_pickle=False)
   return Finished(
@@ -102,21 +109,24 @@ def read_finished(config: Config, workdir: pathlib.Path) -> Finished:
     recent.lengths - 1,
     counts_N,
     metrics,
-    found,
+    ranks_by_model,
     codes_NxL,
     read_json(workdir / 'semantic_ids' / 'report.json'),
   )
 
 
 def read_json(path: pathlib.Path) -> Any:
+  """The content of a JSON file; InputError if it does not exist or is damaged."""
   try:
     return json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError) as error:
-    raise InputError(f'{path} cannot be read ({error}); expected what the stage of that folder writes') from error
+    raise InputError(
+      f'{path} cannot be read ({error}); expected the file that the stage of that folder writes'
+    ) from error
 
 
 def evaluation(workdir: pathlib.Path) -> dict:
-  """`evaluation/metrics.json`; InputError that names the workdir where there is none."""
+  """`evaluation/metrics.json`; InputError that names the workdir if it does not exist."""
   path = workdir / 'evaluation' / 'metrics.json'
   if not path.exists():
     raise InputError(
@@ -126,7 +136,11 @@ def evaluation(workdir: pathlib.Path) -> dict:
 
 
 def predictions(workdir: pathlib.Path) -> Iterator[dict]:
-  """The lines of `evaluation/predictions.jsonl`, one at a time, users in the order of the data set."""
+  """The lines of `evaluation/predictions.jsonl`, one at a time, users in the order of the data set.
+
+  Raises:
+    InputError: the file does not exist, or a line is not valid JSON.
+  """
   path = workdir / 'evaluation' / 'predictions.jsonl'
   try:
     with path.open(encoding='utf-8') as file:
@@ -135,53 +149,41 @@ def predictions(workdir: pathlib.Path) -> Iterator[dict]:
     raise InputError(f'{path} cannot be read ({error}); {REDO}') from error
 
 
-def test_ranks(workdir: pathlib.Path, metrics: dict) -> dict[str, np.ndarray]:
-  """`evaluation/ranks.npz`; where an earlier version wrote none, the generator's from its recommendations.
-
-  With IDs that items share, a place in the list is not a rank, and nothing is known.
-  """
-  path = workdir / 'evaluation' / ranks.FILE
-  if path.exists():
-    return ranks.read(path)
-  if 'test_string_match' in metrics:
-    return {}
-  place_U = np.array(
-    [line['items'].index(line['target']) if line['target'] in line['items'] else -1 for line in predictions(workdir)]
-  )
-  return {ranks.GENERATOR: np.stack([np.maximum(place_U, 0), np.ones_like(place_U), place_U >= 0]).astype(np.int32)}
-
-
 def training_log(directory: pathlib.Path) -> dict[str, Curves] | None:
-  """{'train': curves, 'validation': curves} of `metrics.jsonl`; None where nothing was trained."""
+  """{'train': curves, 'validation': curves} from a stage's `metrics.jsonl`; None if nothing was trained.
+
+  Raises:
+    InputError: a line is damaged.
+  """
   path = directory / 'metrics.jsonl'
   if not path.exists():
     return None
-  found: dict[str, dict[str, list]] = {'train': {}, 'validation': {}}
+  points_of: dict[str, dict[str, list]] = {'train': {}, 'validation': {}}
   for row, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
     try:
       values = json.loads(line)
       kind, epoch = values.pop('kind'), values.pop('epoch')
       del values['step']
       for name, value in values.items():
-        found[kind].setdefault(name, []).append((float(epoch), float(value)))
+        points_of[kind].setdefault(name, []).append((float(epoch), float(value)))
     except (ValueError, KeyError, TypeError) as error:
       raise InputError(
-        f'{path}:{row} cannot be read ({error}); expected a line of metrics as training writes it'
+        f'{path}:{row} cannot be read ({error}); expected a line of metrics written by training'
       ) from error
   return {
     kind: {name: tuple(np.array(points, np.float64).T) for name, points in curves.items()}
-    for kind, curves in found.items()
+    for kind, curves in points_of.items()
   }
 
 
 def stage_records(workdir: pathlib.Path) -> dict[str, dict]:
-  """`stage.json` of each stage that has one, in the order of the pipeline: 'seconds', 'machine' (not in all), ..."""
+  """The `stage.json` of each stage that has one, in pipeline order: 'seconds', 'machine', 'settings', ..."""
   records = {stage: workdir / stage / 'stage.json' for stage in STAGES}
   return {stage: read_json(path) for stage, path in records.items() if path.exists()}
 
 
 def duration(seconds: float | None) -> str:
-  """In words: '4 s', '2 min 05 s', '1 h 10 min'."""
+  """A time for readers: '4.2 s', '2 min 05 s', '1 h 10 min'; a dash if it is not known."""
   if seconds is None:
     return '–'
   if seconds < 60:
@@ -191,7 +193,7 @@ def duration(seconds: float | None) -> str:
 
 
 def settings(config: Mapping) -> dict[str, Any]:
-  """A config's values by dotted key, lists as tuples."""
+  """The values of a (nested) configuration by dotted key, lists as tuples."""
   return {key: _frozen(value) for key, value in flattened(config).items()}
 
 
