@@ -78,8 +78,7 @@ def compare(workdirs: Sequence[pathlib.Path], directory: pathlib.Path) -> str:
   artifacts.write_json(
     directory / 'compare.json', {'users': len(runs[0].users), 'resamples': RESAMPLES, 'seed': _SEED, 'runs': results}
   )
-  content = _page(runs, results, keys)
-  artifacts.write(directory / 'compare.html', lambda path: path.write_text(content, encoding='utf-8'))
+  page.write(directory / 'compare.html', _page(runs, results, keys))
   return f'{_terminal(runs, results, keys)}\n\ncomparison       {directory / "compare.html"}'
 
 
@@ -289,8 +288,7 @@ def _test_table(runs: Sequence[Compared], results: Sequence[dict[str, Any]]) -> 
   for result in results:
     estimates = result['test']
     cells = (
-      page.estimate(*estimates[metric].values(), best=estimates[metric]['value'] == best[metric] > 0)
-      for metric in METRICS
+      page.estimate(**estimates[metric], best=estimates[metric]['value'] == best[metric] > 0) for metric in METRICS
     )
     rows.append((result['name'], *cells))
   return page.table(
@@ -306,7 +304,7 @@ def _differences(runs: Sequence[Compared], results: Sequence[dict[str, Any]]) ->
   table = page.table(
     ['run', *map(field_name, METRICS)],
     [
-      (result['name'], *(page.difference(*result['difference_to_first'][metric].values()) for metric in METRICS))
+      (result['name'], *(page.difference(**result['difference_to_first'][metric]) for metric in METRICS))
       for result in others
     ],
     f'Each run minus {first}, on the same resampled users. An asterisk marks an interval that excludes 0.',

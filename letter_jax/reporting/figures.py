@@ -39,7 +39,7 @@ _STYLE = {
 _INK_KEYS = ('text.color', 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color')
 _UNDATED = {key: None for key in ('Date', 'Creator', 'Format', 'Type')}
 _MOST_POINTS = 300
-_POINTS_DPI = 200  # of a map, whose thousands of points are pixels
+_POINTS_DPI = 150  # of a map, whose thousands of points are pixels
 _PIXELS_PER_INCH = 105  # the size of a plot where the page is wide enough
 
 # label -> (x, y), float [P] each
@@ -140,7 +140,7 @@ def intervals(
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.tick_params(axis='y', length=0)
+    axes.tick_params(axis='y', length=0, pad=6)
     axes.set_xlabel(x_label)
     _legend(figure, series)
 

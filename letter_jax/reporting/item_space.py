@@ -201,9 +201,9 @@ def _overlap(nearest_of: Sequence[np.ndarray], items: int) -> Markup:
     return page.note('This workdir has only one of text and collaborative embeddings.')
   shared = np.mean([len(np.intersect1d(text_k, collaborative_k)) for text_k, collaborative_k in zip(*nearest_of)])
   return page.paragraph(
-    f"{shared / NEIGHBOURS:.1%} of an item's {NEIGHBOURS} neighbours by text are also among its {NEIGHBOURS} "
-    f'collaborative neighbours; by chance it would be {NEIGHBOURS / (items - 1):.2%}. The lower this share is, the more '
-    'the collaborative alignment can add to the text.'
+    f"On average, {shared / NEIGHBOURS:.1%} of an item's {NEIGHBOURS} neighbours by text are also among its "
+    f'{NEIGHBOURS} collaborative neighbours; by chance it would be {NEIGHBOURS / (items - 1):.2%}. The lower this '
+    'share is, the more the collaborative alignment can add to the text.'
   )
 
 

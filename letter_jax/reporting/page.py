@@ -6,6 +6,7 @@ where a template inserts it.
 
 import dataclasses
 import importlib.resources
+import pathlib
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from letter_jax.reporting.figures import Picture
+from letter_jax.system import artifacts
 
 _ENVIRONMENT = jinja2.Environment(
   loader=jinja2.PackageLoader('letter_jax.reporting'),
@@ -70,6 +72,15 @@ def document(title: str, subtitle: str, sections: Sequence[Section]) -> str:
   """The whole page."""
   css = importlib.resources.files('letter_jax.reporting').joinpath('page.css').read_text(encoding='utf-8')
   return render('page.html', {'title': title, 'subtitle': subtitle, 'sections': sections, 'css': Markup(css)})
+
+
+def write(path: pathlib.Path, content: str) -> None:
+  """Writes a document atomically, in UTF-8."""
+
+  def save(temporary: pathlib.Path) -> None:
+    temporary.write_text(content, encoding='utf-8')
+
+  artifacts.write(path, save)
 
 
 def number(value: float) -> str:

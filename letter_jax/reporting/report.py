@@ -5,7 +5,6 @@ import pathlib
 from letter_jax.configuration import Config
 from letter_jax.reporting import accuracy, code_usage, item_space, origin, page, recommendations, training_curves
 from letter_jax.reporting.workdir import read_finished
-from letter_jax.system import artifacts
 
 
 def write_report(config: Config, workdir: pathlib.Path) -> None:
@@ -27,4 +26,4 @@ def write_report(config: Config, workdir: pathlib.Path) -> None:
   ]
   subtitle = ', '.join(f'{run.summary[kind]:,} {kind}' for kind in ('users', 'items', 'interactions'))
   content = page.document(f'{run.generator_name} on {run.summary["name"]}', subtitle, sections)
-  artifacts.write(workdir / 'report.html', lambda path: path.write_text(content, encoding='utf-8'))
+  page.write(workdir / 'report.html', content)
