@@ -71,7 +71,7 @@ def render(template: str, values: Mapping[str, Any]) -> Markup:
 def document(title: str, subtitle: str, sections: Sequence[Section]) -> str:
   """The whole page."""
   css = importlib.resources.files('letter_jax.reporting').joinpath('page.css').read_text(encoding='utf-8')
-  return render('page.html', {'title': title, 'subtitle': subtitle, 'sections': sections, 'css': Markup(css)})
+  return str(render('page.html', {'title': title, 'subtitle': subtitle, 'sections': sections, 'css': Markup(css)}))
 
 
 def write(path: pathlib.Path, content: str) -> None:

@@ -26,7 +26,7 @@ class Reader(html.parser.HTMLParser):
     self.pictures: list[tuple[bytes, bytes]] = []
     self._section = ''
     self._dark = b''
-    self.feed(content)
+    self.feed(str(content))  # a concatenation with Markup would be escaped
     self.close()
     assert not self.open, f'{self.open} is not closed'
 
