@@ -1,127 +1,133 @@
-"""The part of the report on how well the models recommend: all users, and groups of them."""
+"""The section of the report on how well each model recommends, for all users and for groups of them.
+
+Shapes: U test users.
+"""
+
+from collections.abc import Mapping
 
 import numpy as np
+from markupsafe import Markup
 
 from letter_jax.evaluation import ranks
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
 from letter_jax.reporting.finished import Finished
-from letter_jax.reporting.page import Html
 from letter_jax.reporting.results_table import COLUMNS, field_name
 
 _GROUPS = 4
-_NO_HITS = 'Recall@10 with 95% intervals; where no user of a group has a hit, resampling them cannot tell more than 0.'
+_GROUP_CAPTION = (
+  'Recall@10 with 95% intervals. Where no user of a group has a hit, every resample is 0, and so is the interval.'
+)
 
 
-def section(run: Finished) -> Html:
+def section(run: Finished) -> page.Section:
+  """Test results with intervals, differences to the baselines, and results by popularity and history length."""
   names = run.model_names()
-  return page.section(
+  return page.Section(
     'results',
     'Results',
-    'How often, and how high, each model ranks the item that a user really chose last. Look at whether the intervals '
-    'of two models overlap before calling one better.',
-    _results(run, names),
-    _differences(run, names),
-    _validation(run, names),
-    page.tag('h3', 'By how popular the chosen item is'),
-    page.paragraph(
-      'Users grouped by the training interactions of their test item. A model that only knows what '
-      'everybody buys does well in the last row alone.'
-    ),
-    *_grouped(run, names, 'popularity', run.counts_N[run.examples.targets], 'interactions'),
-    page.tag('h3', 'By how much is known of the user'),
-    page.paragraph(
-      f'Users grouped by the length of their history before the test item (models see the latest '
-      f'{run.config.data.history_length}).'
-    ),
-    *_grouped(run, names, 'history', run.lengths_U, 'items'),
+    'Results',
+    'How often, and how high, each model ranks the item that the user actually chose. Check whether the intervals of '
+    'two models overlap before calling one of them better.',
+    [
+      _results(run, names),
+      _differences(run, names),
+      _validation(run, names),
+      page.heading('By popularity of the chosen item'),
+      page.paragraph(
+        'Users are grouped by the number of training interactions of their test item. A model that has only learned '
+        'which items are popular does well in the last row alone.'
+      ),
+      _grouped(run, names, run.counts_N[run.examples.targets], 'interactions'),
+      page.heading('By length of the history'),
+      page.paragraph(
+        'Users are grouped by the length of their history before the test item; models see its latest '
+        f'{run.config.data.history_length} items.'
+      ),
+      _grouped(run, names, run.lengths_U, 'items'),
+    ],
   )
 
 
-def _results(run: Finished, names: dict[str, str]) -> Html:
+def _results(run: Finished, names: Mapping[str, str]) -> Markup:
   best = {column: max(run.test_metrics(model)[column] for model in names) for column in COLUMNS}
   rows = []
   for model, name in names.items():
     cells = []
     for column in COLUMNS:
       value = run.test_metrics(model)[column]
-      bounds = interval(ranks.gains(run.ranks[model], column), run.config.seed) if model in run.ranks else ()
+      bounds = interval(ranks.gains(run.ranks[model], column), run.config.seed)
       cells.append(page.estimate(value, *bounds, best=value == best[column] > 0))
     rows.append((name, *cells))
-  without = [name for model, name in names.items() if model not in run.ranks]
-  said = (
-    f'Test, {run.metrics["users"]:,} users, ranked among all {run.summary["items"]:,} items; beam '
-    f'{run.metrics["beam"]}. Below each value its 95% interval, from {RESAMPLES:,} bootstrap resamples of the '
-    'users.'
+  return page.table(
+    ['model', *map(field_name, COLUMNS)],
+    rows,
+    f'Test, {run.metrics["users"]:,} users, ranking all {run.summary["items"]:,} items; beam {run.metrics["beam"]}. '
+    f'Below each value is its 95% interval, from {RESAMPLES:,} bootstrap resamples of the users.',
   )
-  if without:
-    said += (
-      f' No interval for {" and ".join(without)}: this workdir has no ranks of each user for it (an earlier '
-      'version wrote it).'
-    )
-  return page.table(['model', *map(field_name, COLUMNS)], rows, said)
 
 
-def _differences(run: Finished, names: dict[str, str]) -> Html:
-  """A row for each baseline whose ranks are known."""
+def _differences(run: Finished, names: Mapping[str, str]) -> Markup:
+  """The generator minus each baseline."""
   rows = []
   for model, name in names.items():
-    if model != ranks.GENERATOR and {model, ranks.GENERATOR} <= run.ranks.keys():
-      rows.append(
-        (
-          name,
-          *(
-            page.difference(
-              *paired_difference(
-                ranks.gains(run.ranks[ranks.GENERATOR], metric), ranks.gains(run.ranks[model], metric), run.config.seed
-              )
-            )
-            for metric in COLUMNS
-          ),
-        )
-      )
-  if not rows:
-    return Html('')
+    if model == ranks.GENERATOR:
+      continue
+    cells = []
+    for metric in COLUMNS:
+      generator_U, baseline_U = (ranks.gains(run.ranks[key], metric) for key in (ranks.GENERATOR, model))
+      cells.append(page.difference(*paired_difference(generator_U, baseline_U, run.config.seed)))
+    rows.append((name, *cells))
   return page.table(
     [f'{run.generator_name} minus', *map(field_name, COLUMNS)],
     rows,
-    'User by user, with 95% intervals: sharper than two intervals side by side. An asterisk: the interval excludes 0.',
+    'Differences are paired by user, with 95% intervals; this is a sharper test than comparing two separate intervals. '
+    'An asterisk marks an interval that excludes 0.',
   )
 
 
-def _validation(run: Finished, names: dict[str, str]) -> Html:
-  found = {
-    name: run.metrics if model == ranks.GENERATOR else run.metrics['baselines'][model] for model, name in names.items()
-  }
-  rows = [
-    (name, *(page.number(of_model['validation'][column]) for column in COLUMNS))
-    for name, of_model in found.items()
-    if 'validation' in of_model
-  ]
+def _validation(run: Finished, names: Mapping[str, str]) -> Markup:
+  """Validation results, and results by string match where items share IDs."""
   header = ['model', *map(field_name, COLUMNS)]
-  parts = [page.table(header, rows, 'Validation: the item before the test item; models were chosen by these numbers.')]
+  rows = []
+  for model, name in names.items():
+    metrics = run.metrics if model == ranks.GENERATOR else run.metrics['baselines'][model]
+    rows.append((name, *(page.number(metrics['validation'][column]) for column in COLUMNS)))
+  tables = [
+    page.table(
+      header, rows, 'Validation: the target is the item before the test item. Checkpoints are chosen by these results.'
+    )
+  ]
   if 'test_string_match' in run.metrics:
     row = (run.generator_name, *(page.number(run.metrics['test_string_match'][column]) for column in COLUMNS))
-    parts.append(
+    tables.append(
       page.table(
         header,
         [row],
-        "Test, counted as LETTER's own code does: any item with the target's "
-        'semantic ID is a hit. Too kind where items share an ID.',
+        "Test, counted as in LETTER's own code: any item with the target's semantic ID is a hit, which overestimates "
+        'where items share an ID.',
       )
     )
-  return page.details('Validation, and other ways to count', *parts)
+  return page.details('Validation, and other ways to count', *tables)
 
 
 def groups(values_U: np.ndarray, unit: str) -> list[tuple[str, np.ndarray]]:
-  """(label, bool [U]) of about equally many users each, by a whole number of theirs; 0 is a group of its own.
+  """Divides users by an integer each has into a few groups of about equal size.
 
-  Users of one value stay together: a group ends with the value that fills its share of those who are left.
+  Users with equal values are never separated, so a group ends with the value that fills its share of the remaining
+  users; users with the value 0 are a group by themselves.
+
+  Args:
+    values_U: int [U], U >= 1.
+    unit: what the values count, in the plural.
+
+  Returns:
+    For each group, in ascending order, its label such as '3–5 items' and its members, bool [U].
   """
   value_V, count_V = np.unique(values_U, return_counts=True)
-  found = []
+  labelled = []
   if value_V[0] == 0:
-    found.append((f'0 {unit}', values_U == 0))
+    labelled.append((f'0 {unit}', values_U == 0))
     value_V, count_V = value_V[1:], count_V[1:]
   for number in range(_GROUPS):
     if not len(value_V):
@@ -129,35 +135,27 @@ def groups(values_U: np.ndarray, unit: str) -> list[tuple[str, np.ndarray]]:
     filled_V = np.cumsum(count_V) >= count_V.sum() / (_GROUPS - number)
     last = int(np.argmax(filled_V))
     low, high = int(value_V[0]), int(value_V[last])
-    found.append((f'{low}–{high} {unit}' if low < high else f'{low} {unit}', (values_U >= low) & (values_U <= high)))
+    label = f'{low}–{high} {unit}' if low < high else f'{low} {unit}'
+    labelled.append((label, (values_U >= low) & (values_U <= high)))
     value_V, count_V = value_V[last + 1 :], count_V[last + 1 :]
-  return found
+  return labelled
 
 
-def _grouped(run: Finished, names: dict[str, str], kind: str, values_U: np.ndarray, unit: str) -> list[Html]:
-  """The table and the plot of Recall@10 by group, of the models whose ranks are known."""
-  known = {model: name for model, name in names.items() if model in run.ranks}
-  if not known:
-    return [page.note('Not shown: this workdir has no ranks of each user (an earlier version wrote it).')]
-  found = groups(values_U, unit)
-  gains = {model: ranks.gains(run.ranks[model], 'recall@10') for model in known}
-  estimates = {
-    model: [
-      (float(gains[model][member_U].mean()), *interval(gains[model][member_U], run.config.seed))
-      for _, member_U in found
+def _grouped(run: Finished, names: Mapping[str, str], values_U: np.ndarray, unit: str) -> Markup:
+  """A table and a plot of Recall@10 by group of users."""
+  labelled = groups(values_U, unit)
+  estimates: dict[str, list[figures.Estimate]] = {}
+  for model, name in names.items():
+    gains_U = ranks.gains(run.ranks[model], 'recall@10')
+    estimates[name] = [
+      (float(gains_U[member_U].mean()), *interval(gains_U[member_U], run.config.seed)) for _, member_U in labelled
     ]
-    for model in known
-  }
   rows = [
-    (label, f'{member_U.sum():,}', *(page.estimate(*estimates[model][place]) for model in known))
-    for place, (label, member_U) in enumerate(found)
+    (label, f'{member_U.sum():,}', *(page.estimate(*of_model[row]) for of_model in estimates.values()))
+    for row, (label, member_U) in enumerate(labelled)
   ]
-  plot = figures.intervals(
-    kind, [label for label, _ in found], {known[model]: of_model for model, of_model in estimates.items()}, 'Recall@10'
+  plot = figures.intervals([label for label, _ in labelled], estimates, 'Recall@10')
+  return page.side_by_side(
+    page.table(['group', 'users', *estimates], rows, _GROUP_CAPTION),
+    page.figure(plot, 'Recall@10', 'by group; lines are 95% intervals'),
   )
-  return [
-    page.beside(
-      page.table(['group', 'users', *known.values()], rows, _NO_HITS),
-      page.figure(plot, 'Recall@10', 'by group; lines are 95% intervals'),
-    )
-  ]

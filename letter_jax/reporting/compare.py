@@ -1,10 +1,12 @@
-"""Several finished runs on the same users, beside each other: a table, `compare.html` and `compare.json`."""
+"""Compares finished runs on the same users: a table for the terminal, `compare.html` and `compare.json`."""
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from letter_jax.configuration import Config
 from letter_jax.evaluation import ranks
@@ -12,25 +14,33 @@ from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
 from letter_jax.reporting.finished import duration
 from letter_jax.reporting.finished import settings as settings_by_key
-from letter_jax.reporting.page import Html
 from letter_jax.reporting.results_table import field_name
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
-from letter_jax.workdir import RANKS, REDO_EVALUATION, Workdir, read_training_log
+from letter_jax.workdir import REDO_EVALUATION, Workdir, read_training_log
 
 METRICS = ('recall@5', 'recall@10', 'ndcg@5', 'ndcg@10')
-_SEED = 42  # of the bootstrap, the same for all runs, whatever their own seeds
+_SEED = 42  # of the bootstrap; the same for all runs, whatever their own seeds
+_MOST_CHARACTERS = 32  # of a setting in the terminal
+
+_Interval = dict[str, float]  # 'value', 'low' and 'high'
 
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-  """One run.
+  """One of the runs that are compared.
 
   Attributes:
-    name: that no other run has.
-    ranks_3xU: int32, of the generator (`evaluation/ranks.py`).
-    config: by dotted key, as the stages ran.
-    tokenizer: `reconstruction`, `collision_rate_nearest`, `collision_rate`, `perplexity` (by level); None: unknown.
+    name: a name that is unique among the runs.
+    workdir: the folder the run wrote.
+    users: the test users, in the order of the data set.
+    targets: their test items.
+    metrics: the test metrics of the generator.
+    ranks_3xU: int32, the ranks of the targets by the generator (`evaluation/ranks.py`).
+    config: the settings by dotted key, as the stages ran.
+    tokenizer: `reconstruction`, `collision_rate_nearest`, `collision_rate` and `perplexity` (by level); the first two
+      are None if the semantic IDs were given.
+    seconds: the time each stage took.
   """
 
   name: str
@@ -39,17 +49,24 @@ class Compared:
   targets: list[int]
   metrics: dict[str, float]
   ranks_3xU: np.ndarray
-  config: dict
-  tokenizer: dict
+  config: dict[str, Any]
+  tokenizer: dict[str, Any]
   seconds: dict[str, float]
 
 
 def compare(workdirs: Sequence[pathlib.Path], directory: pathlib.Path) -> str:
-  """Writes `compare.html` and `compare.json` under `directory`; returns the table for the terminal.
+  """Compares runs with the first of them.
+
+  Args:
+    workdirs: two or more different workdirs.
+    directory: where `compare.html` and `compare.json` are written.
+
+  Returns:
+    The table for the terminal.
 
   Raises:
-    InputError: fewer than two different workdirs, one whose evaluation is not complete, or one whose test users or
-      targets are not those of the first.
+    InputError: there are fewer than two different workdirs, an evaluation is not complete, or the test users or
+      targets of a run differ from those of the first.
   """
   folders = [pathlib.Path(folder).resolve() for folder in workdirs]
   if len(folders) < 2 or len(set(folders)) < len(folders):
@@ -59,20 +76,17 @@ def compare(workdirs: Sequence[pathlib.Path], directory: pathlib.Path) -> str:
   runs = [_read(folder, name) for folder, name in zip(folders, unique_names(folders))]
   for run in runs[1:]:
     _require_same_users(runs[0], run)
-  values = [_values(run, runs[0]) for run in runs]
-  keys = differing(run.config for run in runs)
-  for run, found in zip(runs, values):
-    found['config'] = {key: run.config.get(key) for key in keys}
+  keys = differing([run.config for run in runs])
+  results = [{**_result(run, runs[0]), 'config': {key: run.config.get(key) for key in keys}} for run in runs]
   artifacts.write_json(
-    directory / 'compare.json', {'users': len(runs[0].users), 'resamples': RESAMPLES, 'seed': _SEED, 'runs': values}
+    directory / 'compare.json', {'users': len(runs[0].users), 'resamples': RESAMPLES, 'seed': _SEED, 'runs': results}
   )
-  content = _page(runs, values, keys)
-  artifacts.write(directory / 'compare.html', lambda path: path.write_text(content, encoding='utf-8'))
-  return f'{_terminal(runs, values, keys)}\n\ncomparison       {directory / "compare.html"}'
+  page.write(directory / 'compare.html', _page(runs, results, keys))
+  return f'{_terminal(runs, results, keys)}\n\ncomparison       {directory / "compare.html"}'
 
 
 def unique_names(folders: Sequence[pathlib.Path]) -> list[str]:
-  """The last part of each path, and as many before it as tell them apart."""
+  """The last part of each path, with as many parts before it as are needed to make the names unique."""
   for parts in range(1, max(len(folder.parts) for folder in folders) + 1):
     names = ['/'.join(folder.parts[-parts:]) for folder in folders]
     if len(set(names)) == len(names):
@@ -80,71 +94,71 @@ def unique_names(folders: Sequence[pathlib.Path]) -> list[str]:
   return names
 
 
-def differing(configs) -> list[str]:
-  """Keys whose values are not the same in all; in the order of the configs."""
-  configs = list(configs)
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The keys that do not have the same value in all configurations, in the order of the configurations."""
   keys = dict.fromkeys(key for config in configs for key in config)
   return [key for key in keys if any(key not in config or config[key] != configs[0].get(key) for config in configs)]
 
 
 def _read(folder: pathlib.Path, name: str) -> Compared:
   metrics = Workdir(folder).read_metrics()
-  asked = [(line['user'], line['target']) for line in Workdir(folder).read_predictions()]
-  found = Workdir(folder).read_ranks()
-  if ranks.GENERATOR not in found:
-    raise InputError(f'{folder} has no ranks of each user in evaluation/{RANKS}; {REDO_EVALUATION}')
-  if found[ranks.GENERATOR].shape[1] != len(asked):
+  tests = [(line['user'], line['target']) for line in Workdir(folder).read_predictions()]
+  ranks_3xU = Workdir(folder).read_ranks()[ranks.GENERATOR]
+  if ranks_3xU.shape[1] != len(tests):
     raise InputError(
-      f'{folder}/evaluation has the ranks of {found[ranks.GENERATOR].shape[1]} users and the '
-      f'recommendations of {len(asked)}; {REDO_EVALUATION}'
+      f'{folder}/evaluation has ranks of {ranks_3xU.shape[1]} users, but recommendations of {len(tests)}; '
+      f'{REDO_EVALUATION}'
     )
   records = Workdir(folder).read_records()
-  # Of each stage as it ran: a sweep's run may have a stage of another run, and one stage may have been done again.
+  # The settings of each stage as it ran: a run of a sweep may share a stage with a different run, and a single stage
+  # may have been run again. Settings of stages that did not run have their defaults.
   ran = {key: value for record in records.values() for key, value in record['settings'].items()}
   ids = Workdir(folder).read_ids_report()
   nearest = Workdir(folder).read_tokenizer_validation()
   return Compared(
-    name,
-    folder,
-    [user for user, _ in asked],
-    [target for _, target in asked],
-    metrics['test'],
-    found[ranks.GENERATOR],
-    # A setting that came into the program after the run had its default then.
-    {**settings_by_key(dataclasses.asdict(Config())), **settings_by_key(ran)},
-    {
+    name=name,
+    workdir=folder,
+    users=[user for user, _ in tests],
+    targets=[target for _, target in tests],
+    metrics=metrics['test'],
+    ranks_3xU=ranks_3xU,
+    config={**settings_by_key(dataclasses.asdict(Config())), **settings_by_key(ran)},
+    tokenizer={
       'reconstruction': nearest.get('reconstruction'),
       'collision_rate_nearest': nearest.get('collision_rate'),
       'collision_rate': ids['collision_rate'],
       'perplexity': ids['perplexity'],
     },
-    {stage: record['seconds'] for stage, record in records.items()},
+    seconds={stage: record['seconds'] for stage, record in records.items()},
   )
 
 
 def _require_same_users(first: Compared, other: Compared) -> None:
-  """Raises InputError, as the difference of a user is only defined where both runs answered the same question."""
-  where = f'{other.workdir} cannot be compared with {first.workdir}'
+  """Raises InputError unless both runs have the same test users and targets: differences are paired by user."""
+  pair = f'{other.workdir} cannot be compared with {first.workdir}'
   if len(first.users) != len(other.users):
-    raise InputError(f'{where}: {len(other.users):,} test users against {len(first.users):,}; expected the same')
-  for kind, ours, theirs in (('test user', first.users, other.users), ('target', first.targets, other.targets)):
-    if ours != theirs:
-      row = next(row for row, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
+    raise InputError(f'{pair}: {len(other.users):,} test users against {len(first.users):,}; expected the same')
+  columns: tuple[tuple[str, Sequence[str | int], Sequence[str | int]], ...] = (
+    ('test user', first.users, other.users),
+    ('target', first.targets, other.targets),
+  )
+  for kind, of_first, of_other in columns:
+    if of_first != of_other:
+      row = next(row for row, values in enumerate(zip(of_first, of_other)) if values[0] != values[1])
       raise InputError(
-        f'{where}: the {kind} in line {row + 1} of evaluation/predictions.jsonl is {theirs[row]!r} '
-        f'against {ours[row]!r}; expected the same {kind}s'
+        f'{pair}: the {kind} in line {row + 1} of evaluation/predictions.jsonl is {of_other[row]!r} '
+        f'against {of_first[row]!r}; expected the same {kind}s'
       )
 
 
-def _values(run: Compared, first: Compared) -> dict:
+def _result(run: Compared, first: Compared) -> dict[str, Any]:
+  """The entry of a run in `compare.json`, without 'config'."""
   test, difference = {}, {}
   for metric in METRICS:
     gains_U = ranks.gains(run.ranks_3xU, metric)
-    low, high = interval(gains_U, _SEED)
-    test[metric] = {'value': run.metrics[metric], 'low': low, 'high': high}
+    test[metric] = _interval(run.metrics[metric], *interval(gains_U, _SEED))
     if run is not first:
-      value, low, high = paired_difference(gains_U, ranks.gains(first.ranks_3xU, metric), _SEED)
-      difference[metric] = {'value': value, 'low': low, 'high': high}
+      difference[metric] = _interval(*paired_difference(gains_U, ranks.gains(first.ranks_3xU, metric), _SEED))
   return {
     'name': run.name,
     'workdir': str(run.workdir),
@@ -155,178 +169,164 @@ def _values(run: Compared, first: Compared) -> dict:
   }
 
 
-def _excludes_zero(value: dict) -> bool:
-  return not value['low'] <= 0 <= value['high']
+def _interval(value: float, low: float, high: float) -> _Interval:
+  return {'value': value, 'low': low, 'high': high}
 
 
-def _shown(value) -> str:
-  """A setting or figure in few characters."""
+def _excludes_zero(difference: _Interval) -> bool:
+  return not difference['low'] <= 0 <= difference['high']
+
+
+def _short(value: Any) -> str:
+  """A setting or a measured value in few characters."""
   if isinstance(value, float):
     return f'{value:.4g}'
   if isinstance(value, list | tuple):
-    return ' '.join(map(_shown, value))
+    return ' '.join(map(_short, value))
   return '–' if value is None else str(value)
 
 
-def _cut(value: str) -> str:
-  return value if len(value) <= 32 else f'{value[:31]}…'
+def _truncated(value: str) -> str:
+  return value if len(value) <= _MOST_CHARACTERS else f'{value[: _MOST_CHARACTERS - 1]}…'
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-  """Columns as wide as their widest cell; the first to the left, the others to the right."""
-  width = [max(map(len, column)) for column in zip(*rows)]
+  """A line per row, with columns as wide as their widest cell; the first is left-aligned, the others right-aligned."""
+  widths = [max(map(len, column)) for column in zip(*rows)]
   return [
-    '  '.join([row[0].ljust(width[0]), *(cell.rjust(size) for cell, size in zip(row[1:], width[1:]))]).rstrip()
+    '  '.join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]).rstrip()
     for row in rows
   ]
 
 
-def _terminal(runs: Sequence[Compared], values: Sequence[dict], keys: Sequence[str]) -> str:
-  said = lambda value, mark='': (
-    f'{page.number(value["value"])}{mark} [{page.number(value["low"])}, {page.number(value["high"])}]'
-  )
+def _terminal(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys: Sequence[str]) -> str:
+  def cell(estimate: _Interval, mark: str = '') -> str:
+    return f'{page.number(estimate["value"])}{mark} {page.interval(estimate["low"], estimate["high"])}'
+
+  def differences(result: dict[str, Any]) -> Iterable[str]:
+    for metric in METRICS:
+      difference = result['difference_to_first'][metric]
+      yield cell(difference, '*' if _excludes_zero(difference) else ' ')
+
   header = [field_name(metric) for metric in METRICS]
-  results = _aligned(
-    [['test', *header], *([found['name'], *(said(found['test'][metric]) for metric in METRICS)] for found in values)]
-  )
-  differences = _aligned(
-    [
-      [f'minus {runs[0].name}', *header],
-      *(
-        [
-          found['name'],
-          *(
-            said(each, '*' if _excludes_zero(each) else ' ')
-            for each in (found['difference_to_first'][metric] for metric in METRICS)
-          ),
-        ]
-        for found in values[1:]
-      ),
-    ]
-  )
-  names = [run.name for run in runs]
-  # A configuration can differ in many long keys: a line for each of them, runs side by side.
-  settings = [[key, *(_cut(_shown(run.config.get(key))) for run in runs)] for key in keys]
-  rest = _aligned([['', *names], *settings, *_facts(runs)])
-  users = f'{len(runs[0].users):,} users; 95% intervals, differences user by user; * the interval excludes 0'
-  return '\n'.join([*results, '', *differences, users, '', *rest])
+  test = [[result['name'], *(cell(result['test'][metric]) for metric in METRICS)] for result in results]
+  to_first = [[result['name'], *differences(result)] for result in results[1:]]
+  settings = [[key, *(_truncated(_short(run.config.get(key))) for run in runs)] for key in keys]
+  lines = [
+    *_aligned([['test', *header], *test]),
+    '',
+    *_aligned([[f'minus {runs[0].name}', *header], *to_first]),
+    f'{len(runs[0].users):,} users; 95% intervals, differences paired by user; * the interval excludes 0',
+    '',
+    # Runs can differ in many long keys, so keys are rows and runs are columns.
+    *_aligned([['', *(run.name for run in runs)], *settings, *_facts(runs)]),
+  ]
+  return '\n'.join(lines)
 
 
 def _facts(runs: Sequence[Compared]) -> list[list[str]]:
-  """Rows of the tokenizer's figures and of times, a column for each run."""
+  """Rows with the tokenizer's measures and the times of the stages, and a column per run."""
   labels = {
     'reconstruction': 'reconstruction',
     'collision_rate_nearest': 'collision rate, nearest codes',
     'collision_rate': 'collision rate, IDs in use',
     'perplexity': 'perplexity by level',
   }
-  rows = [[label, *(_shown(run.tokenizer[key]) for run in runs)] for key, label in labels.items()]
+  rows = [[label, *(_short(run.tokenizer[key]) for run in runs)] for key, label in labels.items()]
   for stage in dict.fromkeys(stage for run in runs for stage in run.seconds):
     rows.append([f'time of {stage}', *(duration(run.seconds.get(stage)) for run in runs)])
   return rows
 
 
-def _page(runs: Sequence[Compared], values: Sequence[dict], keys: Sequence[str]) -> str:
+def _page(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys: Sequence[str]) -> str:
   names = [run.name for run in runs]
-  header = [field_name(metric) for metric in METRICS]
-  best = {metric: max(found['test'][metric]['value'] for found in values) for metric in METRICS}
-  results = page.table(
-    ['run', *header],
-    [
-      (
-        found['name'],
-        *(
-          page.estimate(*found['test'][metric].values(), best=found['test'][metric]['value'] == best[metric] > 0)
-          for metric in METRICS
-        ),
-      )
-      for found in values
-    ],
-    f'Test, {len(runs[0].users):,} users; 95% intervals from {RESAMPLES:,} bootstrap resamples.',
-  )
-  differences = page.table(
-    ['run', *header],
-    [
-      (found['name'], *(page.difference(*found['difference_to_first'][metric].values()) for metric in METRICS))
-      for found in values[1:]
-    ],
-    f'Of each run minus {names[0]}, both on the same resampled users. An asterisk: the interval excludes 0.',
-  )
-  plot = figures.intervals(
-    'difference',
-    names[1:],
-    {
-      field_name(metric): [tuple(found['difference_to_first'][metric].values()) for found in values[1:]]
-      for metric in ('recall@10', 'ndcg@10')
-    },
-    f'minus {names[0]}',
-    zero=True,
-  )
+  settings = [(key, *(_short(run.config.get(key)) for run in runs)) for key in keys]
   sections = [
-    (
+    page.Section(
       'results',
       'Results',
-      page.section(
-        'results',
-        'Results',
-        'The generator of each run on the same users. An interval says how far a value could be '
-        'off because other users might have been asked.',
-        results,
-      ),
+      'Results',
+      'The generator of each run on the same users. An interval shows how much a value could vary with the choice of '
+      'users.',
+      [_test_table(runs, results)],
     ),
-    (
+    page.Section(
       'differences',
       'Differences',
-      page.section(
-        'differences',
-        'Differences',
-        'User by user, so that what is hard for both runs cancels out: an interval that '
-        'excludes 0 is a difference that other users would most likely show, too. It says nothing of other seeds.',
-        page.beside(differences, page.figure(plot, 'Difference', 'lines are 95% intervals; right of 0 is better')),
-      ),
+      'Differences',
+      'Paired by user, so that users who are hard for both runs cancel out. A difference whose interval excludes 0 '
+      'would most likely also be found with other users; it says nothing about other seeds.',
+      [_differences(runs, results)],
     ),
-    (
+    page.Section(
       'curves',
       'Validation',
-      page.section(
-        'curves',
-        'Validation while training',
-        'NDCG@10 of the generators. Look for a run that was still rising when it ended.',
-        _curves(runs),
-      ),
+      'Validation during training',
+      'NDCG@10 of the generators. Look for a run that was still improving when it ended.',
+      [_curves(runs)],
     ),
-    (
+    page.Section(
       'settings',
       'Settings',
-      page.section(
-        'settings',
-        'Settings that differ',
-        'All other settings are the same, so what differs in the results comes from '
-        'these, from files given from outside, or from chance.',
-        page.table(['key', *names], [(key, *(_shown(run.config.get(key)) for run in runs)) for key in keys], words=True)
-        if keys
-        else page.note('None: the runs have the same settings.'),
-      ),
+      'Settings that differ',
+      'All other settings are equal, so any difference in the results comes from these, from input files, or from '
+      'chance.',
+      [page.table(['key', *names], settings, words=True) if settings else page.note('None: all settings are equal.')],
     ),
-    (
+    page.Section(
       'facts',
       'Tokenizer and times',
-      page.section(
-        'facts',
-        'Tokenizer and times',
-        'What each tokenizer made of the items, and how long each stage took where it ran.',
-        page.table(['', *names], _facts(runs)),
-      ),
+      'Tokenizer and times',
+      'The result of each tokenizer, and how long each stage took on the machine it ran on.',
+      [page.table(['', *names], _facts(runs))],
     ),
   ]
-  return page.page(f'{len(runs)} runs compared', ', '.join(names), sections)
+  return page.document(f'Comparison of {len(runs)} runs', ', '.join(names), sections)
 
 
-def _curves(runs: Sequence[Compared]) -> Html:
+def _test_table(runs: Sequence[Compared], results: Sequence[dict[str, Any]]) -> Markup:
+  best = {metric: max(result['test'][metric]['value'] for result in results) for metric in METRICS}
+  rows = []
+  for result in results:
+    estimates = result['test']
+    cells = (
+      page.estimate(**estimates[metric], best=estimates[metric]['value'] == best[metric] > 0) for metric in METRICS
+    )
+    rows.append((result['name'], *cells))
+  return page.table(
+    ['run', *map(field_name, METRICS)],
+    rows,
+    f'Test, {len(runs[0].users):,} users; 95% intervals from {RESAMPLES:,} bootstrap resamples.',
+  )
+
+
+def _differences(runs: Sequence[Compared], results: Sequence[dict[str, Any]]) -> Markup:
+  """A table and a plot of each run minus the first."""
+  first, others = runs[0].name, results[1:]
+  table = page.table(
+    ['run', *map(field_name, METRICS)],
+    [
+      (result['name'], *(page.difference(**result['difference_to_first'][metric]) for metric in METRICS))
+      for result in others
+    ],
+    f'Each run minus {first}, on the same resampled users. An asterisk marks an interval that excludes 0.',
+  )
+  plot = figures.intervals(
+    [result['name'] for result in others],
+    {
+      field_name(metric): [tuple(result['difference_to_first'][metric].values()) for result in others]
+      for metric in ('recall@10', 'ndcg@10')
+    },
+    f'minus {first}',
+    zero=True,
+  )
+  return page.side_by_side(table, page.figure(plot, 'Difference', 'lines are 95% intervals; right of 0 is better'))
+
+
+def _curves(runs: Sequence[Compared]) -> Markup:
   logs = {run.name: read_training_log(Workdir(run.workdir).generator) for run in runs}
   series = {name: log['validation']['ndcg@10'] for name, log in logs.items() if log and 'ndcg@10' in log['validation']}
   if not series:
     return page.note('Not shown: no run has a training log of its generator.')
-  return page.figures(
-    [page.figure(figures.lines('ndcg', series, 'epoch', dots=frozenset(series)), 'NDCG@10', 'validation')]
-  )
+  plot = figures.lines(series, 'epoch', dots=frozenset(series))
+  return page.figures([page.figure(plot, 'NDCG@10', 'validation')])

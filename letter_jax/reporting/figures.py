@@ -1,32 +1,34 @@
-"""Plots as SVG for the inside of a page: they take the page's text colour, so that they read by day and by night.
+"""The plots of a page, each drawn twice: once for readers who prefer light pages and once for dark ones.
 
-Each is about as wide as a phone; a page lays several side by side where there is room. Shapes: L levels, K codes.
+A plot is about as wide as a phone; a page puts several side by side where there is room. Equal input gives equal bytes
+with the same version of matplotlib: nothing is read from the user's matplotlibrc, and nothing is dated.
+
+Shapes: L levels, K codes per level, R rows, P points.
 """
 
-import html
+import dataclasses
 import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
-import matplotlib
+import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-# Contrast of at least 3 to white and to near-black (WCAG's bound for graphics).
+# Contrast of at least 3 to the background of either scheme (WCAG's bound for graphics).
 COLOURS = ('#2f7fe0', '#d9622b', '#1f9a6b', '#a66ad9', '#b58200', '#d64a87', '#1593ac', '#7a8c1c')
 OTHER = '#8a8a8a'
-_INK = '#010203'  # stands for the page's text colour until the SVG is written
+LIGHT_INK, DARK_INK = '#1b1d21', '#e7e8ea'  # --ink of page.css in the light and the dark scheme
 _MARKERS = 'osD^vPX*'
-_SETTINGS = {
+_STYLE = {
   'svg.fonttype': 'none',
+  'svg.hashsalt': 'letter_jax',
+  'font.sans-serif': ['DejaVu Sans'],
   'font.size': 9,
-  'text.color': _INK,
-  'axes.edgecolor': _INK,
-  'axes.labelcolor': _INK,
-  'xtick.color': _INK,
-  'ytick.color': _INK,
   'axes.spines.top': False,
   'axes.spines.right': False,
   'legend.frameon': False,
@@ -34,26 +36,52 @@ _SETTINGS = {
   'axes.linewidth': 0.7,
   'text.parse_math': False,
 }
+_INK_KEYS = ('text.color', 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color')
+_UNDATED = {key: None for key in ('Date', 'Creator', 'Format', 'Type')}
 _MOST_POINTS = 300
+_POINTS_DPI = 150  # of a map, whose thousands of points are pixels
+_PIXELS_PER_INCH = 105  # the size of a plot where the page is wide enough
 
-# label -> (x, y), float [points] each
+# label -> (x, y), float [P] each
 Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
-# (value, low, high); low and high are None where nothing is known of them
-Estimate = tuple[float, float | None, float | None]
+# (value, low, high)
+Estimate = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A plot for the two colour schemes, with a transparent background.
+
+  Attributes:
+    description: what the plot shows, for readers who cannot see it.
+    light_svg: an SVG document with dark text, for a light page.
+    dark_svg: the same plot with light text, for a dark page.
+    width: the largest width to show it at, in CSS pixels.
+    height: the height at that width, in CSS pixels.
+  """
+
+  description: str
+  light_svg: bytes
+  dark_svg: bytes
+  width: int
+  height: int
 
 
 def lines(
-  name: str,
-  series: Series,
-  x_label: str,
-  best: float | None = None,
-  dots: frozenset[str] = frozenset(),
-  logarithmic: bool = False,
-) -> str:
-  """Curves over a common x, those in `dots` with their points; `best` is an x that an upright line marks."""
+  series: Series, x_label: str, best: float | None = None, dots: frozenset[str] = frozenset(), logarithmic: bool = False
+) -> Picture:
+  """Curves over a common x.
 
-  def draw(figure):
-    axes = _axes(figure)
+  Args:
+    series: at most a few hundred points of each curve are drawn, evenly chosen.
+    x_label: label of the x axis.
+    best: an x to mark with a vertical line.
+    dots: labels of the curves whose points are marked.
+    logarithmic: whether the y axis is logarithmic.
+  """
+
+  def draw(figure: Figure, ink: str) -> None:
+    axes = _axes(figure, ink)
     for number, (label, (x, y)) in enumerate(series.items()):
       keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST_POINTS)).astype(int))
       axes.plot(
@@ -66,7 +94,7 @@ def lines(
         markersize=2.5,
       )
     if best is not None:
-      axes.axvline(best, color=_INK, alpha=0.5, linewidth=0.8, linestyle=(0, (4, 3)))
+      axes.axvline(best, color=ink, alpha=0.5, linewidth=0.8, linestyle=(0, (4, 3)))
     if logarithmic:
       axes.set_yscale('log')
       _plain(axes.yaxis)
@@ -74,22 +102,28 @@ def lines(
     axes.set_xlabel(x_label)
     _legend(figure, series)
 
-  return _svg(name, f'curves of {", ".join(series)} over {x_label}', (4.0, 2.4), draw)
+  return _picture(f'curves of {", ".join(series)} over {x_label}', (4.0, 2.4), draw)
 
 
 def intervals(
-  name: str, rows: Sequence[str], series: Mapping[str, Sequence[Estimate]], x_label: str, zero: bool = False
-) -> str:
-  """A point and its interval for every row and series; rows from top to bottom, `zero` marks 0 on the x axis."""
+  rows: Sequence[str], series: Mapping[str, Sequence[Estimate]], x_label: str, zero: bool = False
+) -> Picture:
+  """A point and its interval for each row and series.
 
-  def draw(figure):
-    axes = _axes(figure, 'x')
+  Args:
+    rows: labels of the y axis, from top to bottom.
+    series: label -> one estimate per row.
+    x_label: label of the x axis.
+    zero: whether values may be negative, with a line at 0; otherwise the x axis starts at 0.
+  """
+
+  def draw(figure: Figure, ink: str) -> None:
+    axes = _axes(figure, ink, 'x')
     for number, (label, estimates) in enumerate(series.items()):
       y = np.arange(len(rows)) + (number - (len(series) - 1) / 2) * 0.6 / len(series)
       colour = COLOURS[number % len(COLOURS)]
       for at, (_, low, high) in zip(y, estimates):
-        if low is not None:
-          axes.plot([low, high], [at, at], color=colour, linewidth=1.6, alpha=0.75)
+        axes.plot([low, high], [at, at], color=colour, linewidth=1.6, alpha=0.75, clip_on=False)
       axes.plot(
         [value for value, _, _ in estimates],
         y,
@@ -97,26 +131,27 @@ def intervals(
         color=colour,
         markersize=4.5,
         label=label,
+        clip_on=False,  # a marker at 0 is not cut in half
       )
     if zero:
-      axes.axvline(0, color=_INK, linewidth=0.8)
+      axes.axvline(0, color=ink, linewidth=0.8)
     else:
       axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.tick_params(axis='y', length=0)
+    axes.tick_params(axis='y', length=0, pad=6)
     axes.set_xlabel(x_label)
     _legend(figure, series)
 
   height = 1.0 + len(rows) * max(0.3, 0.14 * len(series))
-  return _svg(name, f'{x_label} of {", ".join(series)} in {", ".join(rows)}', (4.0, height), draw)
+  return _picture(f'{x_label} of {", ".join(series)} in {", ".join(rows)}', (4.0, height), draw)
 
 
-def heat_map(name: str, counts_LxK: np.ndarray) -> str:
-  """Items of every code; a row for each level, its codes from the most to the least used, dead codes left empty."""
+def heat_map(counts_LxK: np.ndarray) -> Picture:
+  """The number of items on each code, int [L, K]: a row per level, most used codes first, dead codes left empty."""
 
-  def draw(figure):
+  def draw(figure: Figure, ink: str) -> None:
     axes = figure.add_subplot()
     sorted_LxK = np.sort(counts_LxK, axis=1)[:, ::-1]
     levels, codes = sorted_LxK.shape
@@ -136,38 +171,43 @@ def heat_map(name: str, counts_LxK: np.ndarray) -> str:
     _plain(bar.ax.yaxis)
     bar.outline.set_linewidth(0.5)
 
-  return _svg(name, f'items of each code in {len(counts_LxK)} levels', (4.8, 0.9 + 0.3 * len(counts_LxK)), draw)
+  return _picture(f'items of each code in {len(counts_LxK)} levels', (4.8, 0.9 + 0.3 * len(counts_LxK)), draw)
 
 
 def scatter(
-  name: str,
-  places: Mapping[str, np.ndarray],
-  colours: Mapping[str, str],
-  crosses_Kx2: np.ndarray,
-  faint_Kx2: np.ndarray,
-) -> str:
-  """A map: float [n, 2] places of each category in its colour, later ones over earlier ones; crosses over all."""
+  places: Mapping[str, np.ndarray], colours: Mapping[str, str], crosses_Kx2: np.ndarray, faint_Kx2: np.ndarray
+) -> Picture:
+  """A map of points, with crosses on top.
 
-  def draw(figure):
+  Args:
+    places: category -> float [P, 2]; later categories are drawn over earlier ones.
+    colours: category -> colour.
+    crosses_Kx2: float, where crosses are drawn.
+    faint_Kx2: float, where faint crosses are drawn.
+  """
+
+  def draw(figure: Figure, ink: str) -> None:
     figure.set_layout_engine('none')
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
-    for category, points_Nx2 in places.items():
-      axes.plot(*points_Nx2.T, 'o', color=colours[category], markersize=2.6, markeredgewidth=0, alpha=0.8)
+    for category, points_Px2 in places.items():
+      axes.plot(
+        *points_Px2.T, 'o', color=colours[category], markersize=2.6, markeredgewidth=0, alpha=0.8, rasterized=True
+      )
     for crosses, alpha in ((faint_Kx2, 0.35), (crosses_Kx2, 1)):
-      axes.plot(*crosses.T, 'x', color=_INK, markersize=4.5, markeredgewidth=0.9, alpha=alpha)
+      axes.plot(*crosses.T, 'x', color=ink, markersize=4.5, markeredgewidth=0.9, alpha=alpha)
     axes.set_axis_off()
     axes.set_aspect('equal', 'datalim')
 
-  return _svg(name, f'map of items of {", ".join(places)}', (6.0, 5.0), draw)
+  return _picture(f'map of items of {", ".join(places)}', (6.0, 5.0), draw)
 
 
 def category_colours(names: Sequence[str]) -> list[str]:
-  """A colour for each category; 'other' is grey."""
+  """The colours of categories, in order; 'other' is grey."""
   return [OTHER if name == 'other' else COLOURS[number % len(COLOURS)] for number, name in enumerate(names)]
 
 
-def _legend(figure: Figure, series: Mapping) -> None:
-  """Above the axes, in as many columns as there is room for."""
+def _legend(figure: Figure, series: Mapping[str, object]) -> None:
+  """A legend above the axes, in as many columns as fit; none for a single series."""
   if len(series) > 1:
     fits = sum(len(label) + 6 for label in series) <= 60
     columns = len(series) if fits else max(60 // (max(map(len, series)) + 6), 1)
@@ -176,43 +216,30 @@ def _legend(figure: Figure, series: Mapping) -> None:
     )
 
 
-def _plain(axis) -> None:
-  """Numbers on a logarithmic axis as they are: powers would need markup that SVG text has not."""
+def _plain(axis: Axis) -> None:
+  """Plain numbers on a logarithmic axis: powers of ten would need math text, which labels from the data must not be."""
   axis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
   axis.set_minor_formatter(NullFormatter())
 
 
-def _axes(figure: Figure, grid: str = 'y'):
+def _axes(figure: Figure, ink: str, grid: Literal['x', 'y'] = 'y') -> Axes:
   axes = figure.add_subplot()
-  axes.grid(axis=grid, color=_INK, alpha=0.15, linewidth=0.6)
+  axes.grid(axis=grid, color=ink, alpha=0.15, linewidth=0.6)
   axes.set_axisbelow(True)
   return axes
 
 
-def _svg(name: str, meaning: str, inches: tuple[float, float], draw) -> str:
-  """What `draw` puts on a figure, as an <svg> whose ids start with `name`: the same bytes for the same input."""
-  buffer = io.StringIO()
-  with matplotlib.rc_context({**_SETTINGS, 'svg.hashsalt': name}):
+def _picture(description: str, inches: tuple[float, float], draw: Callable[[Figure, str], None]) -> Picture:
+  """Calls `draw` with an empty figure and the text colour, once for each colour scheme."""
+  light_svg, dark_svg = (_svg(ink, inches, draw) for ink in (LIGHT_INK, DARK_INK))
+  width, height = (round(side * _PIXELS_PER_INCH) for side in inches)
+  return Picture(description, light_svg, dark_svg, width, height)
+
+
+def _svg(ink: str, inches: tuple[float, float], draw: Callable[[Figure, str], None]) -> bytes:
+  buffer = io.BytesIO()
+  with matplotlib.style.context({**_STYLE, **dict.fromkeys(_INK_KEYS, ink)}, after_reset=True):
     figure = Figure(figsize=inches, layout='constrained')
-    draw(figure)
-    figure.savefig(
-      buffer, format='svg', transparent=True, metadata={key: None for key in ('Date', 'Creator', 'Format', 'Type')}
-    )
-  body = buffer.getvalue().replace(_INK, 'currentColor')
-  width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', body).groups()
-  # Without namespaces, comments, rules for the whole page and fonts: all are the page's.
-  body = re.sub(
-    r'<!--.*?-->\s*|<style.*?</style>\s*', '', body[body.index('>', body.index('<svg')) + 1 :], flags=re.DOTALL
-  )
-  body = re.sub(r'font-family: [^;"]*;', '', re.sub(r'font: ([\d.]+px) [^;"]*', r'font-size: \1', body))
-  body = body.replace('xlink:href', 'href')
-  used = set(re.findall(r'(?:href="|url\()#([^")]+)', body))
-  body = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else '', body)
-  body = re.sub(r'(href="|url\()#', lambda found: f'{found[0]}{name}-', body)
-  body = re.sub(
-    r'(?<= )((?:d|x|y|points)=")([^"]*)"', lambda found: found[1] + re.sub(r'(\.\d\d)\d+', r'\1', found[2]) + '"', body
-  )
-  return (
-    f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(meaning)}" '
-    f'style="max-width: {float(width) * 1.45:.0f}px">{body.strip()}'
-  )
+    draw(figure, ink)
+    figure.savefig(buffer, format='svg', dpi=_POINTS_DPI, transparent=True, metadata=_UNDATED)
+  return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The part of the report that says where its numbers come from: settings, seed, machine, times, versions."""
+"""The section of the report on the origin of its numbers: settings, seed, machine, times and versions."""
 
 import dataclasses
 import importlib.metadata
@@ -6,69 +6,76 @@ import json
 import platform
 
 import numpy as np
+from markupsafe import Markup
 
 from letter_jax.configuration import Config
 from letter_jax.reporting import page
 from letter_jax.reporting.finished import Finished, duration, settings
-from letter_jax.reporting.page import Html
 from letter_jax.workdir import read_training_log
 
 _PACKAGES = ('letter_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 
 
-def section(run: Finished) -> Html:
-  ours, defaults = settings(dataclasses.asdict(run.config)), settings(dataclasses.asdict(Config()))
-  changed = [(key, str(value), str(defaults[key])) for key, value in ours.items() if value != defaults[key]]
-  return page.section(
+def section(run: Finished) -> page.Section:
+  """Everything needed to reproduce the run."""
+  values, defaults = settings(dataclasses.asdict(run.config)), settings(dataclasses.asdict(Config()))
+  changed = [(key, str(value), str(defaults[key])) for key, value in values.items() if value != defaults[key]]
+  return page.Section(
     'origin',
-    'Where this comes from',
-    f'What is needed to get the same numbers again. Everything random comes from config.seed = {run.config.seed}, the '
-    'bootstrap, the drawn users and the map included.',
-    page.tag('h3', 'Time and machine of each stage'),
-    _times(run),
-    page.note(f'This page was made with {versions()}.'),
-    page.tag('h3', 'Settings'),
-    page.table(['key', 'value', 'default'], changed, 'Settings that are not the defaults', words=True)
-    if changed
-    else page.paragraph('All settings are the defaults.'),
-    page.details('All settings', page.tag('pre', json.dumps(dataclasses.asdict(run.config), indent=2))),
-    page.details('The data set', page.table(['', 'value'], _data(run), words=True)),
+    'Settings, times, machine',
+    'Origin of the results',
+    f'What you need to reproduce these numbers. All randomness comes from config.seed = {run.config.seed}, including '
+    'the bootstrap, the choice of users shown, and the map.',
+    [
+      page.heading('Time and machine of each stage'),
+      _times(run),
+      page.note(f'This page was made with {versions()}.'),
+      page.heading('Settings'),
+      page.table(['key', 'value', 'default'], changed, 'Settings that differ from the defaults.', words=True)
+      if changed
+      else page.paragraph('All settings have their defaults.'),
+      page.details('All settings', page.preformatted(json.dumps(dataclasses.asdict(run.config), indent=2))),
+      page.details('The data set', page.table(['', 'value'], _data_rows(run), words=True)),
+    ],
   )
 
 
-def _times(run: Finished) -> Html:
+def _times(run: Finished) -> Markup:
   records = run.workdir.read_records()
   if not records:
     return page.note('Not shown: this workdir has no stage.json.')
   rows = [
-    (stage, duration(record['seconds']), _speed(run, stage), record.get('machine', 'not recorded'))
-    for stage, record in records.items()
+    (stage, duration(record['seconds']), _speed(run, stage), record['machine']) for stage, record in records.items()
   ]
   total = sum(record['seconds'] for record in records.values())
   return page.table(
     ['stage', 'time', 'examples per second', 'machine'],
     [*rows, ('all', duration(total), '', '')],
-    'As each stage recorded it, where it ran; examples per second is the median while training.',
+    'As recorded when each stage ran; examples per second is the median during training.',
   )
 
 
 def _speed(run: Finished, stage: str) -> str:
+  """Median training speed of a stage, empty for a stage without training."""
   log = read_training_log(run.workdir.root / stage)
-  speeds = log and log['train'].get('examples_per_second')
-  return f'{np.median(speeds[1]):,.0f}' if speeds else ''
+  if log is None or 'examples_per_second' not in log['train']:
+    return ''
+  _, speeds = log['train']['examples_per_second']
+  return f'{np.median(speeds):,.0f}'
 
 
 def versions() -> str:
-  found = [f'Python {platform.python_version()}']
+  """Python's version and those of the installed packages that determine the results."""
+  parts = [f'Python {platform.python_version()}']
   for name in _PACKAGES:
     try:
-      found.append(f'{name} {importlib.metadata.version(name)}')
-    except importlib.metadata.PackageNotFoundError:  # letter_jax itself, run from its folder
+      parts.append(f'{name} {importlib.metadata.version(name)}')
+    except importlib.metadata.PackageNotFoundError:  # letter_jax itself, run from a checkout
       continue
-  return ', '.join(found)
+  return ', '.join(parts)
 
 
-def _data(run: Finished) -> list[tuple[str, str]]:
+def _data_rows(run: Finished) -> list[tuple[str, str]]:
   summary = {key: value for key, value in run.summary.items() if value is not None and key != 'content'}
   return [
     (key.replace('_', ' '), f'{value:,}' if isinstance(value, int) else str(value))

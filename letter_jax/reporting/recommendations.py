@@ -1,79 +1,85 @@
-"""The part of the report that shows real users: what they chose, and what they were recommended."""
+"""The section of the report that shows real users: their history, the item they chose next, and the recommendations."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from letter_jax.reporting import page
 from letter_jax.reporting.finished import Finished
-from letter_jax.reporting.page import Html
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import REDO_EVALUATION
 
-USERS, SHOWN = 10, 10
+USERS, RECOMMENDATIONS = 10, 10
+_LATEST = 5  # items of a history that are shown without unfolding it
 
 
-def section(run: Finished) -> Html:
+@dataclasses.dataclass(frozen=True)
+class _Item:
+  """An item as a card shows it: its index in the catalogue, its title, and its semantic ID such as '3-14-15'."""
+
+  index: int
+  title: str
+  semantic_id: str
+
+
+def section(run: Finished) -> page.Section:
+  """`USERS` test users, drawn with the run's seed.
+
+  Raises:
+    InputError: `evaluation/predictions.jsonl` is damaged or has too few lines.
+  """
   count = len(run.examples)
-  drawn = np.sort(np.random.default_rng(run.config.seed).choice(count, min(USERS, count), replace=False)).tolist()
-  return page.section(
+  users = np.sort(np.random.default_rng(run.config.seed).choice(count, min(USERS, count), replace=False)).tolist()
+  cards = [_card(run, user, line) for user, line in zip(users, _read_lines(run, users))]
+  return page.Section(
     'users',
-    f'{len(drawn)} users',
-    'Drawn by the seed, not picked, so expect misses: Recall@10 is '
-    f'{page.number(run.metrics["test"]["recall@10"])}. Look at whether a miss is at least of the right kind. The '
+    'Users',
+    f'{len(users)} users',
+    'These users are drawn at random with the seed, not picked, so expect misses: Recall@10 is '
+    f'{page.number(run.metrics["test"]["recall@10"])}. Look at whether a miss is at least the right kind of item. The '
     'numbers after a title are its semantic ID.',
-    page.tag('div', page.join(_card(run, user, line) for user, line in zip(drawn, _lines(run, drawn))), class_='cards'),
+    [page.cards(cards)],
   )
 
 
-def _lines(run: Finished, users: list[int]) -> list[dict]:
-  """The lines of these users, in order."""
-  wanted = set(users)
-  found = [line for user, line in enumerate(run.workdir.read_predictions()) if user in wanted]
-  if len(found) < len(users):
+def _read_lines(run: Finished, users: Sequence[int]) -> list[dict[str, Any]]:
+  """The predictions for these users, which are in ascending order."""
+  drawn = set(users)
+  lines = [line for user, line in enumerate(run.workdir.read_predictions()) if user in drawn]
+  if len(lines) < len(users):
     raise InputError(f'{run.workdir}/evaluation/predictions.jsonl ends before line {users[-1] + 1}; {REDO_EVALUATION}')
-  return found
+  return lines
 
 
-def _card(run: Finished, user: int, line: dict) -> Html:
-  target = line['target']
-  listed = [_item(run, item, item == target) for item in line['items'][:SHOWN]]
+def _card(run: Finished, user: int, line: dict[str, Any]) -> Markup:
   history = [_item(run, item) for item in line['history']]
-  shown, hidden = history[-5:], history[:-5]
-  earlier = page.details(f'{len(hidden)} earlier', page.tag('ol', page.join(hidden))) if hidden else Html('')
-  return page.tag(
-    'article',
-    page.join(
-      [
-        page.tag('h3', f'User {line["user"]}'),
-        page.tag('h4', 'history, latest last'),
-        earlier,
-        page.tag('ol', page.join(shown), start=len(hidden) + 1),
-        page.tag('h4', 'chosen next'),
-        page.paragraph(_title(run, target)),
-        _places(run, user),
-        page.tag('h4', f'{run.generator_name} recommends'),
-        page.tag('ol', page.join(listed)),
-      ]
-    ),
-    class_='card',
+  return page.render(
+    'user.html',
+    {
+      'user': line['user'],
+      'earlier': history[:-_LATEST],
+      'latest': history[-_LATEST:],
+      'target': _item(run, line['target']),
+      'ranks': _ranks(run, user),
+      'generator': run.generator_name,
+      'recommendations': [_item(run, item) for item in line['items'][:RECOMMENDATIONS]],
+    },
   )
 
 
-def _title(run: Finished, item: int) -> Html:
-  return page.join([run.title(item), page.tag('code', '-'.join(map(str, run.codes_NxL[item].tolist())))], ' ')
+def _item(run: Finished, item: int) -> _Item:
+  return _Item(item, run.title(item), '-'.join(map(str, run.codes_NxL[item].tolist())))
 
 
-def _item(run: Finished, item: int, hit: bool = False) -> Html:
-  return page.tag(
-    'li', page.join([_title(run, item), '✓'], ' ') if hit else _title(run, item), **({'class_': 'hit'} if hit else {})
-  )
-
-
-def _places(run: Finished, user: int) -> Html:
-  """Where each model ranks what the user chose."""
-  said = []
+def _ranks(run: Finished, user: int) -> list[str]:
+  """Where each model ranks the item that the user chose, one sentence per model."""
+  sentences = []
   for model, name in run.model_names().items():
-    if model in run.ranks:
-      ahead, group, found = run.ranks[model][:, user].tolist()
-      place = 'not in the list' if not found else f'place {ahead + 1:,}' + (f'–{ahead + group:,}' if group > 1 else '')
-      said.append(f'{name}: {place}')
-  return page.note('; '.join(said))
+    ahead, group, in_list = run.ranks[model][:, user].tolist()
+    first, last = ahead + 1, ahead + group
+    rank = 'not in the list' if not in_list else f'rank {first:,}' + (f'–{last:,}' if last > first else '')
+    sentences.append(f'{name}: {rank}')
+  return sentences

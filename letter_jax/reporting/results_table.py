@@ -1,15 +1,21 @@
-"""The results table that ends a run."""
+"""The results table printed at the end of a run."""
+
+from collections.abc import Mapping
 
 COLUMNS = ('recall@1', 'recall@5', 'recall@10', 'recall@20', 'ndcg@5', 'ndcg@10', 'ndcg@20')
 
 
 def field_name(metric: str) -> str:
-  """'recall@10' as papers write it, 'Recall@10'."""
+  """The name of a metric as papers write it: 'recall@10' -> 'Recall@10', 'ndcg@10' -> 'NDCG@10'."""
   return metric.replace('recall', 'Recall').replace('ndcg', 'NDCG')
 
 
-def results_table(rows: dict[str, dict[str, float]]) -> str:
-  """One line per model with the columns of COLUMNS; the best value of each column is marked with '*'."""
+def results_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+  """A text table with a line per model; '*' marks the best value of each column.
+
+  Args:
+    rows: model name -> {metric: value}, with at least the metrics in COLUMNS.
+  """
   width = max(len(name) for name in rows)
   header = f'{"test":<{width}}  ' + '  '.join(f'{field_name(column):>9}' for column in COLUMNS)
   best = {column: max(metrics[column] for metrics in rows.values()) for column in COLUMNS}

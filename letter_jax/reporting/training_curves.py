@@ -1,12 +1,13 @@
-"""The part of the report on how training went: every term that was logged, a plot for each."""
+"""The section of the report on the course of training: a plot of each logged quantity."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
+from markupsafe import Markup
 
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.finished import Finished
-from letter_jax.reporting.page import Html
 from letter_jax.workdir import Curves, read_training_log
 
 # Folder under the workdir -> heading.
@@ -16,73 +17,80 @@ _TRAININGS = {
   'tokenizer': 'Tokenizer',
   'generator': 'Generator',
 }
-_UNPLOTTED = ('examples_per_second', 'ndcg@1')  # NDCG@1 is Recall@1
-_MEANINGS = {
-  'loss': 'what is minimised, all terms with their weights',
+_UNPLOTTED = ('examples_per_second', 'ndcg@1')  # NDCG@1 equals Recall@1
+_TITLES = {'recall': 'Recall@k', 'ndcg': 'NDCG@k'}
+_CAPTIONS = {
+  'loss': 'the objective, the weighted sum of all terms',
   'reconstruction': 'mean squared error of the text embedding, whose variance is 1',
   'contrastive': 'alignment with the collaborative embeddings',
-  'codebook': 'distance of the codes from what they stand for, by level (the commitment term has the same value)',
-  'diversity': 'of the codes, by level',
-  'gradient_norm': 'before clipping; a spike is a step that went astray',
+  'codebook': 'distance between codes and the residuals they quantise, by level (the commitment term is equal)',
+  'diversity': 'diversity loss of the codes, by level',
+  'gradient_norm': 'before clipping; a spike marks an unstable step',
   'items': 'cross-entropy of the codes',
   'words': 'cross-entropy of the words',
   'recall': 'validation',
   'ndcg': 'validation; the checkpoint is chosen by NDCG@10',
   'collision_rate': 'share of items that are not the first with their ID, before collisions are resolved',
   'codes_used': 'by level',
-  'perplexity': 'how many codes of a level are used as if evenly',
+  'perplexity': 'effective number of codes in use, by level',
 }
 
 
-def section(run: Finished) -> Html:
-  parts = []
+def section(run: Finished) -> page.Section:
+  """The curves of every training whose `metrics.jsonl` is in the workdir.
+
+  Raises:
+    InputError: a log is damaged.
+  """
+  content: list[Markup] = []
   for folder, heading in _TRAININGS.items():
     log = read_training_log(run.workdir.root / folder)
     if log is not None:
-      parts += [page.tag('h3', heading), page.figures(_plots(folder.replace('/', '-'), log, best_epoch(folder, log)))]
-  if not parts:
-    parts = [page.note('Not shown: this workdir has no training logs (metrics.jsonl).')]
-  return page.section(
+      content += [page.heading(heading), page.figures(_plots(log, best_epoch(folder, log)))]
+  return page.Section(
     'training',
+    'Training',
     'Training, term by term',
-    'Every quantity that training wrote, over epochs; dots are validations, and a broken upright line is the '
-    'checkpoint that was kept. Look for curves that still fall at the end (train longer), and for validation '
-    'that turns while training goes on (overfitting).',
-    *parts,
+    'Every logged quantity over epochs. Dots are validations, and a dashed vertical line marks the checkpoint that was '
+    'kept. Look for curves that are still falling at the end (train longer), and for validation that gets worse while '
+    'the training loss improves (overfitting).',
+    content or [page.note('Not shown: this workdir has no training logs (metrics.jsonl).')],
   )
 
 
-def best_epoch(folder: str, log: dict[str, Curves]) -> float | None:
-  """Of the checkpoint that was kept: the first validation that none is better than."""
-  name, best = ('reconstruction', np.argmin) if folder == 'tokenizer' else ('ndcg@10', np.argmax)
-  if name not in log['validation']:
+def best_epoch(folder: str, log: Mapping[str, Curves]) -> float | None:
+  """The epoch of the checkpoint that was kept: the first with the best validation. None without validation."""
+  metric, best = ('reconstruction', np.argmin) if folder == 'tokenizer' else ('ndcg@10', np.argmax)
+  if metric not in log['validation']:
     return None
-  epochs, values = log['validation'][name]
+  epochs, values = log['validation'][metric]
   return float(epochs[best(values)])
 
 
-def _plots(name: str, log: dict[str, Curves], best: float | None) -> list[Html]:
-  """Terms of several levels or ranks in one plot; what is measured in validation too is drawn into it."""
-  plots: dict[str, dict[str, tuple]] = {}
+def _plots(log: Mapping[str, Curves], best: float | None) -> list[Markup]:
+  """A plot per quantity, with its levels, its k's, or its training and validation values as the curves."""
+  plots: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
   dots: dict[str, set[str]] = {}
   for kind, curves in log.items():
     for term, curve in curves.items():
-      base, part = re.fullmatch(r'(.+?)(?:[_@](\d+))?', term).groups()
-      if term in _UNPLOTTED or base == 'commitment':
+      quantity, part = _split_term(term)
+      if term in _UNPLOTTED or quantity == 'commitment':
         continue
       label = (f'@{part}' if '@' in term else f'level {part}') if part else kind
-      plots.setdefault(base, {})[label] = curve
+      plots.setdefault(quantity, {})[label] = curve
       if kind == 'validation':
-        dots.setdefault(base, set()).add(label)
+        dots.setdefault(quantity, set()).add(label)
   return [
     page.figure(
-      figures.lines(f'{name}-{base}', series, 'epoch', best, frozenset(dots.get(base, ()))),
-      _title(base),
-      _MEANINGS.get(base, ''),
+      figures.lines(series, 'epoch', best, frozenset(dots.get(quantity, ()))),
+      _TITLES.get(quantity, quantity.replace('_', ' ')),
+      _CAPTIONS.get(quantity, ''),
     )
-    for base, series in plots.items()
+    for quantity, series in plots.items()
   ]
 
 
-def _title(base: str) -> str:
-  return {'recall': 'Recall@k', 'ndcg': 'NDCG@k'}.get(base, base.replace('_', ' '))
+def _split_term(term: str) -> tuple[str, str]:
+  """'codebook_2' -> ('codebook', '2'), 'recall@10' -> ('recall', '10'), 'loss' -> ('loss', '')."""
+  match = re.search(r'[_@](\d+)$', term)
+  return (term[: match.start()], match[1]) if match else (term, '')

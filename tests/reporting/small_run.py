@@ -1,4 +1,4 @@
-"""A finished run of 60 users and 30 items, its files written by hand: what the pages read, and no training."""
+"""A finished run of 60 users and 30 items whose files are written without any training, for tests of the pages."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def data(texts: bool = True) -> Dataset:
 
 
 def write_run(workdir: pathlib.Path, settings: dict | None = None, seed: int = 0, texts: bool = True) -> Config:
-  """Writes all that a finished run leaves, but checkpoints; recommendations come from `seed`."""
+  """Writes all files of a finished run but its checkpoints; `seed` determines the recommendations."""
   config = config_with({'tokenizer.model.levels': LEVELS, 'tokenizer.model.codebook_size': CODES, **(settings or {})})
   whole = data(texts)
   store.save(whole, workdir / 'dataset')
@@ -62,16 +62,21 @@ def write_run(workdir: pathlib.Path, settings: dict | None = None, seed: int = 0
   artifacts.write_json(workdir / 'generator' / 'generator.json', {'config': dataclasses.asdict(config)})
   for name in ('collaborative', 'generator'):
     _write_log(workdir / name, {'loss': 2.5}, {metric: 0.1 for metric in METRICS})
-    machine = {'machine': 'eight abaci'} if name == 'generator' else {}  # earlier versions recorded none
     artifacts.write_json(
       workdir / name / 'stage.json',
-      {'complete': True, 'seconds': 75.0, 'settings': flattened(dataclasses.asdict(config)), **machine},
+      {
+        'complete': True,
+        'seconds': 75.0,
+        'settings': flattened(dataclasses.asdict(config)),
+        'machine': 'eight abaci' if name == 'generator' else 'one abacus',
+      },
     )
   _write_evaluation(workdir, config, whole, random)
   return config
 
 
 def add_tokenizer(workdir: pathlib.Path) -> None:
+  """Adds the log and the best metrics of a trained tokenizer."""
   _write_log(
     workdir / 'tokenizer',
     {'codebook_1': 0.5, 'codebook_2': 0.25, 'commitment_1': 0.5},
@@ -95,16 +100,16 @@ def _write_evaluation(workdir: pathlib.Path, config: Config, whole: Dataset, ran
   items_UxK = np.stack([random.permutation(ITEMS)[:20] for _ in range(USERS)])
   match_UxK = items_UxK == examples.targets[:, None]
   everybody_U = np.ones(USERS, int)
-  found = {
+  ranks_by_model = {
     ranks.GENERATOR: np.stack([match_UxK.argmax(axis=1), everybody_U, match_UxK.any(axis=1)]).astype(np.int32),
     'sasrec': np.stack([random.integers(0, ITEMS, USERS), everybody_U, everybody_U]).astype(np.int32),
     'popularity': popularity.popularity_metrics(popularity.training_counts(whole.interactions), examples.targets)[1],
   }
   metrics = {
-    model: {metric: float(ranks.gains(of_model, metric).mean()) for metric in METRICS}
-    for model, of_model in found.items()
+    model: {metric: float(ranks.gains(ranks_3xU, metric).mean()) for metric in METRICS}
+    for model, ranks_3xU in ranks_by_model.items()
   }
-  ranks.write(workdir / 'evaluation' / ranks.FILE, found)
+  ranks.write(workdir / 'evaluation' / ranks.FILE, ranks_by_model)
   lines = [
     json.dumps(
       {

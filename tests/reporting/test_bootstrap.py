@@ -9,7 +9,7 @@ def hits(users: int, rate: float, seed: int = 0) -> np.ndarray:
   return (np.random.default_rng(seed).random(users) < rate).astype(float)
 
 
-def test_interval_is_the_known_one_of_a_binomial():
+def test_interval_of_hits_is_that_of_a_binomial():
   gains_U = hits(5000, 0.3)
   mean = gains_U.mean()
   half = 1.96 * np.sqrt(mean * (1 - mean) / len(gains_U))
@@ -17,7 +17,7 @@ def test_interval_is_the_known_one_of_a_binomial():
   assert (low, high) == (pytest.approx(mean - half, abs=0.15 * half), pytest.approx(mean + half, abs=0.15 * half))
 
 
-def test_interval_is_that_of_drawing_the_users_one_by_one():
+def test_interval_equals_that_of_drawing_users_one_by_one():
   gains_U = np.random.default_rng(0).choice([0, 0.5, 1 / np.log2(3), 1], 400, p=[0.6, 0.2, 0.1, 0.1])
   random = np.random.default_rng(1)
   means_R = gains_U[random.integers(0, 400, (20_000, 400))].mean(axis=1)
@@ -25,18 +25,18 @@ def test_interval_is_that_of_drawing_the_users_one_by_one():
   assert interval(gains_U, seed=2) == pytest.approx(expected, abs=0.15 * (expected[1] - expected[0]))
 
 
-def test_ninety_five_of_a_hundred_intervals_hold_the_truth():
+def test_ninety_five_percent_of_the_intervals_contain_the_true_rate():
   bounds = [interval(hits(600, 0.2, seed), seed) for seed in range(300)]
   assert 0.91 < np.mean([low <= 0.2 <= high for low, high in bounds]) < 0.99
 
 
-def test_the_same_seed_gives_the_same_and_another_seed_another():
+def test_the_seed_determines_the_interval():
   gains_U = hits(300, 0.4)
   assert interval(gains_U, 3) == interval(gains_U, 3)
   assert interval(gains_U, 3) != interval(gains_U, 4)
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_the_chunk_size_does_not_change_the_interval(monkeypatch):
   gains_U = np.random.default_rng(0).random(200)
   whole = interval(gains_U, 5)
   monkeypatch.setattr(bootstrap, '_ENTRIES_AT_ONCE', 3 * 200)

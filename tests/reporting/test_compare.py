@@ -40,11 +40,11 @@ def test_the_table_has_a_line_for_each_run_and_one_for_each_difference(runs, tmp
 
 def test_json_has_the_values_and_the_paired_differences(runs, tmp_path):
   compare(runs, tmp_path)
-  found = json.loads((tmp_path / 'compare.json').read_text())
-  first, second = found['runs']
+  content = json.loads((tmp_path / 'compare.json').read_text())
+  first, second = content['runs']
   assert first['difference_to_first'] is None
   a_3xU, b_3xU = (ranks.read(run / 'evaluation' / ranks.FILE)[ranks.GENERATOR] for run in runs)
-  value, low, high = paired_difference(ranks.gains(b_3xU, 'ndcg@10'), ranks.gains(a_3xU, 'ndcg@10'), found['seed'])
+  value, low, high = paired_difference(ranks.gains(b_3xU, 'ndcg@10'), ranks.gains(a_3xU, 'ndcg@10'), content['seed'])
   assert second['difference_to_first']['ndcg@10'] == {'value': value, 'low': low, 'high': high}
   assert value == pytest.approx(second['test']['ndcg@10']['value'] - first['test']['ndcg@10']['value'])
   assert second['config'] == {'generator.temperature': 0.7, 'generator.training.epochs': 3}
@@ -53,15 +53,16 @@ def test_json_has_the_values_and_the_paired_differences(runs, tmp_path):
 
 def test_an_asterisk_where_the_interval_excludes_zero(copies, tmp_path):
   path = copies[1] / 'evaluation' / ranks.FILE
-  found = ranks.read(path)
-  found[ranks.GENERATOR][0], found[ranks.GENERATOR][2] = 0, 1
-  ranks.write(path, found)
+  ranks_by_model = ranks.read(path)
+  ahead_U, _, in_list_U = ranks_by_model[ranks.GENERATOR]
+  ahead_U[:], in_list_U[:] = 0, 1
+  ranks.write(path, ranks_by_model)
   assert compare(copies, tmp_path).splitlines()[5].count('*') == 4
   shutil.copy(copies[0] / 'evaluation' / ranks.FILE, path)
   assert compare(copies, tmp_path).splitlines()[5].count('*') == 0
 
 
-def test_the_page_is_whole_and_loads_nothing(runs, tmp_path):
+def test_the_page_is_complete_and_loads_nothing(runs, tmp_path):
   compare(runs, tmp_path)
   content = (tmp_path / 'compare.html').read_text(encoding='utf-8')
   read = Reader(content)
@@ -69,7 +70,7 @@ def test_the_page_is_whole_and_loads_nothing(runs, tmp_path):
   assert 'two/run' in read.words['differences'] and 'generator.temperature' in read.words['settings']
 
 
-def test_names_take_as_much_of_the_path_as_tells_them_apart():
+def test_names_take_as_much_of_the_path_as_makes_them_unique():
   assert unique_names([pathlib.Path('/a/b/x'), pathlib.Path('/a/c/y')]) == ['x', 'y']
   assert unique_names([pathlib.Path('/a/b/x'), pathlib.Path('/a/c/x')]) == ['b/x', 'c/x']
 
@@ -105,30 +106,48 @@ def change_line(workdir: pathlib.Path, row: int, values: dict) -> None:
 
 
 @pytest.mark.parametrize(
-  ('values', 'said'),
+  ('values', 'message'),
   [
     ({'target': 99}, 'the target in line 3 of evaluation/predictions.jsonl is 99 against'),
     ({'user': 'nobody'}, "the test user in line 3 of evaluation/predictions.jsonl is 'nobody' against 'user 2'"),
   ],
 )
-def test_other_users_or_targets_are_refused(copies, tmp_path, values, said):
+def test_other_users_or_targets_are_refused(copies, tmp_path, values, message):
   change_line(copies[1], 3, values)
-  assert said in refused(copies, tmp_path)
+  assert message in refused(copies, tmp_path)
 
 
-def test_another_number_of_users_is_refused(copies, tmp_path):
+def test_a_different_number_of_users_is_refused(copies, tmp_path):
   path = copies[1] / 'evaluation'
-  found = ranks.read(path / ranks.FILE)
-  ranks.write(path / ranks.FILE, {model: of_model[:, :-1] for model, of_model in found.items()})
+  ranks_by_model = ranks.read(path / ranks.FILE)
+  ranks.write(path / ranks.FILE, {model: ranks_3xU[:, :-1] for model, ranks_3xU in ranks_by_model.items()})
   lines = (path / 'predictions.jsonl').read_text().splitlines()[:-1]
   (path / 'predictions.jsonl').write_text('\n'.join(lines) + '\n')
   assert '59 test users against 60' in refused(copies, tmp_path)
 
 
-def test_ranks_are_read_off_recommendations_unless_items_share_ids(copies, tmp_path):
-  expected = compare(copies, tmp_path / 'with')
+def test_a_run_without_ranks_is_refused(copies, tmp_path):
   (copies[1] / 'evaluation' / ranks.FILE).unlink()
-  assert compare(copies, tmp_path / 'without').splitlines()[:6] == expected.splitlines()[:6]
-  path = copies[1] / 'evaluation' / 'metrics.json'
-  path.write_text(json.dumps(json.loads(path.read_text()) | {'test_string_match': {}}))
-  assert 'no ranks of each user' in refused(copies, tmp_path)
+  assert f'{copies[1]}/evaluation/{ranks.FILE} cannot be read' in refused(copies, tmp_path)
+
+
+def test_a_setting_of_a_stage_that_did_not_run_has_its_default(copies, tmp_path):
+  path = copies[1] / 'generator' / 'stage.json'
+  record = json.loads(path.read_text())
+  path.write_text(json.dumps(record | {'settings': {'generator.temperature': 0.7}}))
+  path = copies[1] / 'collaborative' / 'stage.json'
+  path.write_text(json.dumps(record | {'settings': {}}))
+  lines = compare(copies, tmp_path).splitlines()
+  assert any(re.match(r'tokenizer.model.levels +3 +4$', line) for line in lines)
+  assert not any(line.startswith('generator.training.epochs') for line in lines)
+
+
+def test_the_page_escapes_names_is_deterministic_and_has_both_colour_schemes(copies, tmp_path):
+  hostile = copies[1].rename(copies[1].parent / '<b>&')
+  compare([copies[0], hostile], tmp_path / 'first')
+  compare([copies[0], hostile], tmp_path / 'second')
+  content = (tmp_path / 'first' / 'compare.html').read_text(encoding='utf-8')
+  assert (tmp_path / 'second' / 'compare.html').read_text(encoding='utf-8') == content
+  read = Reader(content)
+  assert '<b>&' in read.words['results'] and '<b>&' not in content
+  assert len(read.pictures) == 2

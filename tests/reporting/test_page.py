@@ -1,0 +1,55 @@
+import pytest
+from markupsafe import Markup
+
+from letter_jax.reporting import figures, page
+from tests.reporting.html_reader import Reader
+
+HOSTILE = '<script>alert("1")</script> & \'x\''
+PICTURE = figures.Picture(HOSTILE, b'<svg/>', b'<svg />', 4, 3)
+PIECES = {
+  'heading': lambda: page.heading(HOSTILE),
+  'paragraph': lambda: page.paragraph(HOSTILE),
+  'note': lambda: page.note(HOSTILE),
+  'preformatted': lambda: page.preformatted(HOSTILE),
+  'table': lambda: page.table([HOSTILE, HOSTILE], [(HOSTILE, HOSTILE)], HOSTILE),
+  'figure': lambda: page.figure(PICTURE, HOSTILE, HOSTILE),
+  'legend': lambda: page.legend({HOSTILE: '#123456'}),
+  'details': lambda: page.details(HOSTILE, page.note(HOSTILE)),
+  'page': lambda: page.document(HOSTILE, HOSTILE, [page.Section('name', HOSTILE, HOSTILE, HOSTILE, [])]),
+}
+
+
+@pytest.mark.parametrize('kind', PIECES)
+def test_text_is_escaped_once(kind):
+  content = PIECES[kind]()
+  read = Reader(content)
+  assert isinstance(content, Markup) and '<script' not in content and 'script' not in read.tags
+  assert HOSTILE in ''.join(read.words.values()) and '&amp;amp;' not in content
+
+
+def test_markup_is_inserted_as_it_is():
+  cell = page.estimate(0.25, 0.125, 0.5, best=True)
+  table = page.table(['model', 'Recall@10'], [('ours', cell)])
+  assert f'<td>{cell}</td>' in table and '<span class="best">.2500</span>' in cell and '[.1250, .5000]' in cell
+  assert 'class="best"' not in page.estimate(0.25, 0.125, 0.5)
+  for inner in (
+    page.details('more', table),
+    page.side_by_side(table, table),
+    page.figures([table]),
+    page.cards([table]),
+  ):
+    assert table in inner and Reader(inner)
+
+
+def test_a_difference_has_an_asterisk_where_its_interval_excludes_zero():
+  assert '.1000*' in page.difference(0.1, 0.05, 0.2) and '−.1000*' in page.difference(-0.1, -0.2, -0.05)
+  assert '*' not in page.difference(0.1, -0.05, 0.2) and '*' not in page.difference(0.0, 0.0, 0.0)
+
+
+def test_a_long_key_may_be_broken_after_dots_and_underscores():
+  assert '>training.<wbr>batch_<wbr>size</th>' in page.table(['key'], [('training.batch_size',)])
+
+
+def test_a_page_is_written_as_utf_8(tmp_path):
+  page.write(tmp_path / 'page.html', page.document('−.1 · é', '', []))
+  assert '<title>−.1 · é</title>' in (tmp_path / 'page.html').read_text(encoding='utf-8')
