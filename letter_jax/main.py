@@ -21,7 +21,7 @@ def main(_) -> None:
   silence_aborted_writes()
   import jax  # after the flags: --help and errors in flags need not wait for it
 
-  if jax.config.jax_compilation_cache_dir is None:
+  if getattr(jax.config, 'jax_compilation_cache_dir', None) is None:
     jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'letter_jax' / 'compiled'))
   with one_line_errors():
     config = configuration.from_config_dict(values.config) if values['config'].value else None

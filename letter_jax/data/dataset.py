@@ -9,6 +9,7 @@ import numpy as np
 
 TEXT_FIELDS = ('title', 'brand', 'categories', 'description')
 CATEGORY_SEPARATOR = ' > '
+PREPARED_BY = 'letter_jax.cli.prepare_with_beam'  # what writes the source 'prepared'
 MIN_LENGTH = 3  # interactions of a user: one item each for training, validation and test
 
 Texts = Sequence[Mapping[str, str]]  # TEXT_FIELDS -> text, of every item

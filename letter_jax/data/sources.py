@@ -8,8 +8,7 @@ from typing import Any
 
 from letter_jax.configuration import RAW_SOURCES, DataConfig
 from letter_jax.data import letter_format
-from letter_jax.data.dataset import Dataset
-from letter_jax.data.store import PREPARED_BY
+from letter_jax.data.dataset import PREPARED_BY, Dataset
 from letter_jax.system.errors import InputError
 
 

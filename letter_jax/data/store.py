@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from letter_jax.data import ragged
-from letter_jax.data.dataset import MIN_LENGTH, TEXT_FIELDS, Dataset, Interactions
+from letter_jax.data.dataset import MIN_LENGTH, PREPARED_BY, TEXT_FIELDS, Dataset, Interactions
 from letter_jax.ops.rounding import ceil_div
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
@@ -32,7 +32,6 @@ TABLES = {table: f'tfds/letter_dataset/{table}/1.0.0' for table in ('users', 'it
 LENGTHS, SUMMARY = 'lengths.npy', 'summary.json'
 RECORDS_AT_ONCE = 65_536
 REDO = 'run again with --stage=dataset --overwrite'
-PREPARED_BY = 'letter_jax.cli.prepare_with_beam'
 FROM_BEAM = f'expected a complete folder that {PREPARED_BY} wrote (config.data.path)'
 
 

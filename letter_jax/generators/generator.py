@@ -23,24 +23,30 @@ NAMES = {'t5': 'LETTER-TIGER', 'llama': 'LETTER-LC-Rec'}  # by config.generator.
 
 
 class Generator(Protocol):
-  """A model that generates semantic IDs; everything but its trained parameters, which are passed.
-
-  Attributes:
-    ids: the semantic IDs on the devices; training and search share them.
-    fully_sharded: whether parameters and optimizer state are sharded over 'data' too.
-  """
-
-  config: GeneratorConfig
-  ids: PlacedIds
-  fully_sharded: bool
+  """A model that generates semantic IDs: a frozen dataclass of everything but its trained parameters."""
 
   reads_texts: ClassVar[bool]  # whether training needs the texts of the items
+
+  @property
+  def config(self) -> GeneratorConfig:
+    """Sizes, loss and training of the generator."""
+    ...
+
+  @property
+  def ids(self) -> PlacedIds:
+    """The semantic IDs on the devices; training and search share them."""
+    ...
 
   @classmethod
   def for_training(
     cls, config: GeneratorConfig, ids: PlacedIds, fully_sharded: bool, directory: pathlib.Path, texts: Texts | None
   ) -> Self:
-    """A generator to be trained under `directory`; files that training prepares are written there."""
+    """A generator to be trained under `directory`; files that training prepares are written there.
+
+    Args:
+      fully_sharded: whether parameters and optimizer state are sharded over 'data' too.
+      texts: of the items, where `reads_texts`.
+    """
     ...
 
   @classmethod

@@ -210,7 +210,8 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
   workdir, settings = Workdir(root), config.collaborative
   data = _read_interactions(config, workdir)
   method = 'given' if settings.path else settings.method
-  items, metrics, test_ranks = {}, {}, {}
+  items: dict[str, np.ndarray] = {}
+  metrics, test_ranks = {}, {}
   if method == 'sasrec' or settings.baseline:
     from letter_jax.collaborative.sasrec_training import train_sasrec
 
@@ -228,7 +229,7 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
     from letter_jax.collaborative.lightgcn_training import train_lightgcn
 
     whole = store.load_interactions(workdir.dataset)  # the graph is on the device
-    (_, rows), metrics['lightgcn'], test_ranks['lightgcn'] = train_lightgcn(
+    (_, final_items), metrics['lightgcn'], test_ranks['lightgcn'] = train_lightgcn(
       settings.lightgcn,
       whole,
       workdir.collaborative / 'lightgcn',
@@ -236,7 +237,7 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
       mesh=config.mesh,
       checkpoints=config.checkpoints,
     )
-    items['lightgcn'] = sharding.fetch(rows)
+    items['lightgcn'] = sharding.fetch(final_items)
   if method == 'given':
     rows, matched = _given_rows(settings.path, workdir, 'collaborative embeddings')
     _say_matching('collaborative', settings.path, matched, workdir)

@@ -5,6 +5,7 @@ whose settings or inputs differ, are copied from there.
 """
 
 import dataclasses
+import functools
 import pathlib
 import shutil
 
@@ -55,7 +56,7 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
   for number, (name, variant) in enumerate(runs.items(), 1):
     print(f'--- {name}, run {number} of {len(runs)}', flush=True)
     one = Run(variant, workdir / name, overwrite)
-    processes.on_first_process(lambda one=one: share(one, done))
+    processes.on_first_process(functools.partial(share, one, done))
     one.run(stage)
     done.append(workdir / name)
   if stage == 'all':

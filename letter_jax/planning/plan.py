@@ -9,7 +9,7 @@ import os
 import pathlib
 import re
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,7 +89,8 @@ def topology_devices(topology: str) -> list:
   from jax.experimental import topologies
 
   try:
-    options = {'chip_config_name': 'megacore'} if kind == 'v4' else {}  # two cores, one device, as JAX runs on it
+    # Two cores of a v4 are one device, as JAX uses it.
+    options: dict[str, Any] = {'chip_config_name': 'megacore'} if kind == 'v4' else {}
     if not set(shape) - set('1x'):
       options['chips_per_host_bounds'] = [1, 1, 1]
     return list(topologies.get_topology_desc(platform='tpu', topology_name=topology, **options).devices)
@@ -231,7 +232,8 @@ def _time(seconds: float) -> str:
 
 
 def _size(count: float) -> str:
-  for unit in ('B', 'kB', 'MB', 'GB'):
-    if count < 1024 or unit == 'GB':
+  for unit in ('B', 'kB', 'MB'):
+    if count < 1024:
       return f'{count:.3g} {unit}'
     count /= 1024
+  return f'{count:.3g} GB'

@@ -9,6 +9,7 @@ FOLDER/hugging_face/               the generator for transformers
 """
 
 import dataclasses
+import functools
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -71,9 +72,7 @@ def export_search(
     )
     run = _self_contained(for_platform.search(), trie, paths, beam)
     exported = _export(run, arrays, len(catalogue), history_length, platform).serialize()
-    artifacts.write(
-      folder / f'search_{platform}.stablehlo', lambda path, exported=exported: _write_bytes(path, exported)
-    )
+    artifacts.write(folder / f'search_{platform}.stablehlo', functools.partial(_write_bytes, content=exported))
   artifacts.write_json(
     folder / 'items.json',
     {
@@ -160,11 +159,10 @@ def _arrays_of(trie: ItemTrie) -> dict[str, Any]:
 
 
 def _trie_of(arrays: dict[str, jax.Array], like: ItemTrie) -> ItemTrie:
-  by_level = lambda name: tuple(arrays.get(f'{name}_{level}') for level in range(like.levels))
   return dataclasses.replace(
     like,
     item=arrays['item'],
     first_item=arrays.get('first_item'),
-    code=by_level('code'),
-    first_edge=by_level('first_edge'),
+    code=tuple(arrays[f'code_{level}'] for level in range(like.levels)),
+    first_edge=tuple(arrays.get(f'first_edge_{level}') for level in range(like.levels)),
   )

@@ -171,7 +171,7 @@ class Recommender:
     return known, skipped_U
 
 
-def _padded(histories: list[Sequence[int]], rows: int, width: int) -> np.ndarray:
+def _padded(histories: Sequence[Sequence[int]], rows: int, width: int) -> np.ndarray:
   """int32 [rows, width], -1 behind each history."""
   padded = np.full((rows, width), -1, np.int32)
   for row, history in enumerate(histories):
