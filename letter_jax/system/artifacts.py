@@ -56,7 +56,7 @@ def read_npz(path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as file:
       return {name: file[name] for name in file.files}
-  except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+  except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
     raise InputError(f'{path} cannot be read ({error}); expected {expected}') from error
 
 
