@@ -48,33 +48,32 @@ def specs(layout, tree):
   return jax.tree.map(lambda leaf: tuple(leaf.spec), layout.of(tree))
 
 
-def test_the_first_rule_that_fits_says_where_a_parameter_lies():
+def test_the_first_rule_that_matches_gives_the_sharding():
   mesh = jax.sharding.AbstractMesh((4, 2), ('data', 'model'))
-  found = specs(sharding.Layout(mesh, RULES), PARAMS)
-  assert found == {
+  assert specs(sharding.Layout(mesh, RULES), PARAMS) == {
     'embedding': ('model', None),
     'layer': {'attention': {'query': (None, 'model'), 'out': ('model', None), 'out_bias': ()}, 'norm': {'query': ()}},
   }
-  found = specs(sharding.Layout(mesh, RULES, fully_sharded=True), {'params': PARAMS, 'opt_state': {'mu': PARAMS}})
-  assert found['params']['layer']['attention'] == {'query': ('data', 'model'), 'out': ('model', 'data'), 'out_bias': ()}
-  assert found['opt_state']['mu'] == found['params']
+  state = specs(sharding.Layout(mesh, RULES, fully_sharded=True), {'params': PARAMS, 'opt_state': {'mu': PARAMS}})
+  assert state['params']['layer']['attention'] == {'query': ('data', 'model'), 'out': ('model', 'data'), 'out_bias': ()}
+  assert state['opt_state']['mu'] == state['params']
 
 
 def test_dimensions_that_do_not_divide_stay_whole():
   mesh = jax.sharding.AbstractMesh((3, 8), ('data', 'model'))
-  found = specs(sharding.Layout(mesh, RULES, fully_sharded=True), PARAMS)
-  assert found['embedding'] == (None, None) and found['layer']['attention']['query'] == (None, 'model')
+  params = specs(sharding.Layout(mesh, RULES, fully_sharded=True), PARAMS)
+  assert params['embedding'] == (None, None) and params['layer']['attention']['query'] == (None, 'model')
 
 
-def test_a_rule_that_fits_nothing_is_a_mistake():
+def test_a_rule_that_matches_nothing_is_an_error():
   layout = sharding.on_one_device()
   sharding.Layout(layout.mesh, RULES[:2]).require_matches(PARAMS)
-  with pytest.raises(InputError, match="the partition rule 'quer' fits no parameter"):
+  with pytest.raises(InputError, match="the partition rule 'quer' matches no parameter"):
     sharding.Layout(layout.mesh, (('quer', ('data', 'model')),)).require_matches(PARAMS)
 
 
 @pytest.mark.parametrize('axes', [dict(data=3), dict(model=2), dict(data=2, model=4)])
-def test_a_mesh_of_another_size_than_the_machine_has(axes):
+def test_a_mesh_of_the_wrong_size(axes):
   with pytest.raises(InputError, match=r'config.mesh.data is -?\d and config.mesh.model \d; expected a product of 1'):
     sharding.make_mesh(MeshConfig(**axes), jax.devices()[:1])
 

@@ -1,4 +1,4 @@
-"""Array operations that XLA's CPU backend computes slowly as written; delete each when XLA no longer needs it.
+"""Array operations that work around slow code of XLA's CPU backend; delete each when XLA no longer needs it.
 
 `rounding` is plain integer arithmetic.
 """

@@ -1,4 +1,4 @@
-"""Dropout whose mask is a hash of each element's position: no random bits to generate, the same on every mesh.
+"""Dropout whose mask is a hash of each element's position: it generates no random bits and is the same on every mesh.
 
 Threefry bits for the masks took 43% of a train step on CPU; three multiply-xorshift rounds fuse into the element-wise
 kernel around them. The backward pass hashes again instead of keeping the mask.
@@ -13,7 +13,12 @@ import jax.numpy as jnp
 
 
 def keep_mask(shape: tuple[int, ...], rate: float, seed: jax.Array) -> jax.Array:
-  """bool `shape`, True with probability 1 - rate; `seed` is a uint32 scalar.
+  """A mask, bool `shape`, that is True with probability 1 - rate.
+
+  Args:
+    shape: of the mask; positions are counted modulo 2^32.
+    rate: probability of False.
+    seed: uint32 scalar; equal seeds give equal masks.
 
   The mixing constants are those of the `lowbias32` integer hash (public domain, C. Wellons).
   """
@@ -30,15 +35,15 @@ def keep_mask(shape: tuple[int, ...], rate: float, seed: jax.Array) -> jax.Array
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def hashed_dropout(x: jax.Array, rate: float, seed: jax.Array) -> jax.Array:
-  """x with each element zeroed with probability `rate`, the others divided by 1 - rate."""
+  """x with each element 0 with probability `rate` and divided by 1 - rate otherwise; `seed` as for `keep_mask`."""
   return jnp.where(keep_mask(x.shape, rate, seed), x * (1 / (1 - rate)), 0).astype(x.dtype)
 
 
-def _forward(x, rate, seed):
+def _forward(x: jax.Array, rate: float, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
   return hashed_dropout(x, rate, seed), seed
 
 
-def _backward(rate, seed, gradient):
+def _backward(rate: float, seed: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None]:
   return hashed_dropout(gradient, rate, seed), None
 
 
@@ -46,12 +51,17 @@ hashed_dropout.defvjp(_forward, _backward)
 
 
 class Dropout(nn.Module):
-  """Linen layer around `hashed_dropout`; draws its seed from the 'dropout' stream, once per call."""
+  """Linen layer around `hashed_dropout`; draws one seed per call from the 'dropout' stream.
+
+  Attributes:
+    rate: probability that an element is set to 0.
+  """
 
   rate: float
 
   @nn.compact
   def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+    """x, any shape, with dropout unless `deterministic`."""
     if deterministic or self.rate == 0:
       return x
     return hashed_dropout(x, self.rate, jax.random.bits(self.make_rng('dropout'), (), jnp.uint32))

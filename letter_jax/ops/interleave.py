@@ -1,4 +1,4 @@
-"""A batch in two halves, for XLA's CPU."""
+"""A batch computed as two interleaved halves, which keeps both cores of XLA's CPU backend busy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,15 +8,18 @@ import jax.numpy as jnp
 
 
 def interleaved_halves(function: Callable[..., Any], *arrays: jax.Array) -> Any:
-  """`function(*arrays)`, computed for the even rows and for the odd ones.
+  """`function(*arrays)`, computed separately for the even and for the odd rows.
 
-  XLA's CPU runs what is ready, so that the operations of one half fill the pauses of the other. On two cores a search
-  answers 5 to 10% more users a second, and the tokenizer trains 5% more epochs. (Even and odd, not first and last: of
-  rows that are spread over devices, evenly many on each, every device keeps its own.)
+  XLA's CPU backend runs every operation that is ready, so those of one half fill the pauses of the other. On two cores
+  a search answers 5 to 10% more users a second, and the tokenizer trains 5% more epochs. The halves are even and odd
+  rows instead of first and last ones, so that rows spread evenly over devices stay on their device.
 
   Args:
-    function: of rows that need nothing of each other; returns a tree of arrays of as many rows.
-    arrays: [N, ...]; an odd N is computed at once.
+    function: treats rows independently; returns a pytree of arrays with as many rows.
+    arrays: [N, ...]; with an odd N all rows are computed at once.
+
+  Returns:
+    The pytree that `function(*arrays)` returns.
   """
   rows = len(arrays[0])
   if rows % 2:

@@ -5,17 +5,22 @@ import jax.numpy as jnp
 
 from letter_jax.ops.rounding import ceil_div
 
-# Rows of this many values are worth two passes, by groups of this many (measured on two CPU cores, 64 rows: k = 20 of
-# 5,120 0.6 instead of 0.9 ms, k = 70 of 143,360 4 instead of 12 ms; a top-k per beam first is four times slower).
+# The length from which rows are worth two passes, and the size of the groups. Measured on two CPU cores with 64 rows:
+# k = 20 of 5,120 takes 0.6 instead of 0.9 ms, k = 70 of 143,360 takes 4 instead of 12 ms. (A top-k per beam first is
+# four times slower.)
 TOP_K_LONG = 2048
 TOP_K_GROUP = 32
 
 
 def top_k(values_BxN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-  """`jax.lax.top_k` (equal values: lowest index first) for rows without NaN and -0.0, quicker for long ones.
+  """`jax.lax.top_k` (equal values: lowest index first) for rows without NaN and -0.0, faster for long ones.
 
-  Exact: cut a row into groups; the k groups with the largest maxima hold its k largest values, since each of them has a
-  value that beats everything in a group left out. The padding is never chosen: it comes last among values of -inf.
+  The result is exact: with a row cut into groups, the k groups with the largest maxima hold its k largest values, since
+  each of them has a value that beats every value of a group left out. The padding is never chosen, because it comes
+  last among values of -inf.
+
+  Returns:
+    values [B, k], in descending order, and their indices, int32 [B, k].
   """
   batch, count = values_BxN.shape
   groups = ceil_div(count, TOP_K_GROUP)
@@ -30,5 +35,5 @@ def top_k(values_BxN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
 
 def take(array_BxW: jax.Array, index_BxV: jax.Array) -> jax.Array:
-  """array[b, index[b, v]] for arrays [B, W, ...]."""
+  """array[b, index[b, v]] as [B, V, ...], for an array [B, W, ...] and int32 indices that are in bounds."""
   return jax.vmap(lambda row, index: row.at[index].get(mode='promise_in_bounds'))(array_BxW, index_BxV)

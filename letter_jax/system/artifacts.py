@@ -1,4 +1,4 @@
-"""Files of a workdir: written whole or not at all, by process 0 alone, and recognised by their content."""
+"""Files of a workdir: written atomically, by process 0 only, and identified by their content."""
 
 import contextlib
 import hashlib
@@ -18,10 +18,14 @@ from letter_jax.system.errors import InputError
 
 
 def write(path: pathlib.Path, writer: Callable[[pathlib.Path], object]) -> None:
-  """Lets `writer` fill a temporary file beside `path` and renames it: a kill leaves the old file or the new one.
+  """Writes a file atomically: a kill leaves the old file or the new one. Only process 0 writes.
+
+  Args:
+    path: the file; missing parent folders are created.
+    writer: writes the content to the temporary path that it gets, in the same folder, which is then renamed.
 
   Raises:
-    InputError: the disk is full or cannot be written.
+    InputError: the disk is full or not writable.
   """
   if not processes.is_first():
     return
@@ -34,17 +38,20 @@ def write(path: pathlib.Path, writer: Callable[[pathlib.Path], object]) -> None:
     with contextlib.suppress(OSError):
       temporary.unlink()
     raise InputError(
-      f'{path} could not be written ({error}); expected a disk with room that can be written; '
-      'what is complete is kept, and the same command goes on from it'
+      f'{path} could not be written ({error}); expected a writable disk with free space; '
+      'what is complete is kept, and the same command continues from it'
     ) from error
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a JSON value, indented, as `write` does."""
   write(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + '\n', encoding='utf-8'))
 
 
 def write_npy(path: pathlib.Path, array: np.ndarray) -> None:
-  def save(temporary: pathlib.Path):
+  """Writes an array as .npy, as `write` does."""
+
+  def save(temporary: pathlib.Path) -> None:
     with temporary.open('wb') as file:
       np.save(file, array, allow_pickle=False)
 
@@ -52,7 +59,15 @@ def write_npy(path: pathlib.Path, array: np.ndarray) -> None:
 
 
 def read_npz(path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
-  """All arrays of an .npz file; InputError, which ends with `expected`, where it is not there or damaged."""
+  """All arrays of an .npz file, by name.
+
+  Args:
+    path: the file.
+    expected: the end of the error message: which file was expected.
+
+  Raises:
+    InputError: the file does not exist or is damaged.
+  """
   try:
     with np.load(path, allow_pickle=False) as file:
       return {name: file[name] for name in file.files}
@@ -61,27 +76,30 @@ def read_npz(path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
 
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-  def save(temporary: pathlib.Path):
+  """Writes arrays as .npz, as `write` does."""
+  arrays_by_name: dict[str, Any] = dict(arrays)
+
+  def save(temporary: pathlib.Path) -> None:
     with temporary.open('wb') as file:
-      np.savez(file, **arrays)
+      np.savez(file, **arrays_by_name)
 
   write(path, save)
 
 
 def fingerprint(path: pathlib.Path) -> str:
-  """SHA-256 of a file, or of a folder's files and their names."""
+  """SHA-256, in hexadecimal, of a file's content, or of the relative names and contents of a folder's files."""
   if path.is_dir():
     content = hashlib.sha256()
     for file in sorted(path.rglob('*')):
       if file.is_file():
         content.update(f'{file.relative_to(path)}\0{fingerprint(file)}\n'.encode())
     return content.hexdigest()
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  with path.open('rb') as opened:
+    return hashlib.file_digest(opened, 'sha256').hexdigest()
 
 
 def remove(paths: list[pathlib.Path]) -> None:
-  """Removes files and folders, as far as they are there."""
+  """Removes the files and folders that exist. Only process 0 removes them."""
   if processes.is_first():
     for path in paths:
       if path.is_dir():

@@ -1,28 +1,30 @@
-"""What a run runs on, in words."""
+"""A human-readable description of the machine and its devices."""
 
 import contextlib
 import os
 import pathlib
 import platform
 
+_CPU_INFO = pathlib.Path('/proc/cpuinfo')
+
 
 def devices() -> str:
-  """Such as '8 TPU v5e devices'."""
+  """The number and kind of all JAX devices, such as '8 TPU v5e devices'."""
   import jax
 
-  found = jax.devices()
-  kind = 'CPU' if found[0].platform == 'cpu' else found[0].device_kind
-  return f'{len(found)} {kind} device' + 's' * (len(found) > 1)
+  devices = jax.devices()
+  kind = 'CPU' if devices[0].platform == 'cpu' else devices[0].device_kind
+  return f'{len(devices)} {kind} device' + 's' * (len(devices) > 1)
 
 
 def describe() -> str:
-  """Devices, processor and cores of this process' machine."""
+  """The devices, and the processor and its cores of the machine that this process runs on."""
   return f'{devices()}; {_processor()}, {os.cpu_count()} cores'
 
 
 def _processor() -> str:
   with contextlib.suppress(OSError):
-    for line in pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
+    for line in _CPU_INFO.read_text(encoding='utf-8').splitlines():
       if line.startswith('model name'):
         return line.partition(':')[2].strip()
   return platform.processor() or platform.machine()

@@ -8,11 +8,11 @@ _NEVER = 2**31 - 1
 
 
 def reuse_freed_memory() -> None:
-  """Memory that was freed is used again instead of given back; to be called before threads start.
+  """Makes glibc's allocator keep freed memory for reuse; to be called before other threads start.
 
-  XLA's CPU programs ask for their temporaries anew at every call. glibc maps such large blocks and unmaps them when
-  they are freed, so each step touched hundreds of thousands of new pages: 30% of a T5 step on two cores. Where the C
-  library is another, nothing happens.
+  XLA's CPU programs allocate their temporaries again at every call. By default glibc maps such large blocks and unmaps
+  them when they are freed, so that each step touched hundreds of thousands of new pages: 30% of a T5 step on two cores.
+  With any other C library this does nothing.
   """
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
   if mallopt is not None:

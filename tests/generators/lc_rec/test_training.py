@@ -210,7 +210,7 @@ def test_what_is_exported_computes_the_same(tmp_path, base_folder):
     ({'row_tokens': 512}, 'config.generator.row_tokens is 512; expected at most 256, the context of the model'),
     ({'mixture__search': 1.0}, 'config.generator.mixture.search is 1.0 and there are no texts of users'),
     ({'row_tokens': 16}, 'config.generator.row_tokens is 16; expected at least'),
-    ({'partition': (('nothing', ('', '')),)}, "the partition rule 'nothing' fits no parameter"),
+    ({'partition': (('nothing', ('', '')),)}, "the partition rule 'nothing' matches no parameter"),
   ],
 )
 def test_what_cannot_be_trained_is_an_input_error(tmp_path, base_folder, changes, message):
