@@ -12,7 +12,7 @@ from letter_jax.collaborative.sasrec import SASRec
 from letter_jax.configuration import Config, SASRecConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions, Windows
-from letter_jax.data.input_pipeline import PackedEpochs
+from letter_jax.data.input_pipeline import Batching, PackedEpochs
 from letter_jax.training import loop, optimizers
 from letter_jax.training.state import TrainState, make_step
 
@@ -47,19 +47,12 @@ def sasrec_program(config: Config, data: Windows, recent: Interactions, mesh: ja
   settings = config.collaborative
   training, length = settings.training, config.data.history_length
   layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
-  part, parts = sharding.data_part(mesh)
   model = SASRec(settings.model, data.num_items, length)
   batches = PackedEpochs(
     data,
     functools.partial(splits.training_windows, length=length),
     max(length, 32),
-    training.batch_size,
-    config.seed,
-    training.epochs,
-    training.accumulation_steps,
-    mesh.shape['data'],
-    part,
-    parts,
+    Batching.of(training, config.seed, mesh),
   )
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   key = jax.random.key(config.seed)

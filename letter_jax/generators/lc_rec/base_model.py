@@ -9,8 +9,10 @@ from letter_jax.configuration import GeneratorConfig
 from letter_jax.generators.lc_rec import prompts
 from letter_jax.generators.lc_rec import search as llama_search
 from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.instructions import check_texts
 from letter_jax.generators.lc_rec.llama import Architecture
 from letter_jax.generators.lc_rec.text_tokenizer import SPECIAL_TOKEN_FILES, TextTokenizer
+from letter_jax.generators.lc_rec.user_texts import UserTexts, read_user_texts
 from letter_jax.system import processes
 from letter_jax.system.errors import InputError
 
@@ -31,7 +33,7 @@ class BaseModel:
   architecture: Architecture
   tokenizer: TextTokenizer
   texts: Sequence[dict[str, str]] | None = None
-  user_texts: prompts.UserTexts | None = None
+  user_texts: UserTexts | None = None
 
 
 def begin(
@@ -54,7 +56,7 @@ def begin(
   make = functools.partial(_make_tokenizer, config, texts, directory / TOKENIZER)
   if not config.base:
     make() if alone else processes.on_first_process(make)
-  user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
+  user_texts = read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
   return dataclasses.replace(again(config, codes, directory), texts=texts, user_texts=user_texts)
 
 
@@ -116,9 +118,9 @@ def check(config: GeneratorConfig, texts: bool, levels: int, codebook_size: int)
   Args:
     texts: whether the data set has texts of its items.
   """
-  user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
+  user_texts = read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
   weights = {task: weight for task, weight in dataclasses.asdict(config.mixture).items() if weight}
-  prompts.check_texts(weights, texts or None, user_texts)
+  check_texts(weights, texts or None, user_texts)
   if not config.base:
     _require_context(config, Architecture.context)
   else:

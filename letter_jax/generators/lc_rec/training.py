@@ -15,6 +15,7 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.configuration import Config, LoRAConfig
 from letter_jax.data.dataset import Windows
+from letter_jax.data.input_pipeline import Batching
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.user_search import Search
 from letter_jax.generators.lc_rec import lora, prompts
@@ -23,6 +24,7 @@ from letter_jax.generators.lc_rec.base_model import BaseModel
 from letter_jax.generators.lc_rec.batches import InstructionEpochs
 from letter_jax.generators.lc_rec.llama import Llama
 from letter_jax.generators.lc_rec.search import search_items
+from letter_jax.generators.lc_rec.token_pool import InstructionData
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 from letter_jax.generators.vocabulary import Vocabulary
 from letter_jax.ops.top_k import take
@@ -49,24 +51,12 @@ def llama_program(
   training = settings.training
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size, base.architecture.text_vocabulary)
   model = llama_model(config, base, mesh)
-  part, parts = sharding.data_part(mesh)
   batches = InstructionEpochs(
-    data.window(0),
-    base.texts,
-    semantic_ids,
-    codebook_size,
-    base.tokenizer,
+    InstructionData(data.window(0), base.texts, base.user_texts, semantic_ids, codebook_size, base.tokenizer),
     settings.mixture,
-    base.user_texts,
     config.data.history_length,
     settings.row_tokens,
-    training.batch_size,
-    config.seed,
-    training.epochs,
-    training.accumulation_steps,
-    mesh.shape['data'],
-    part,
-    parts,
+    Batching.of(training, config.seed, mesh),
   )
   if batches.shortened:
     print(

@@ -11,7 +11,7 @@ from letter_jax import sharding
 from letter_jax.configuration import Config
 from letter_jax.data import splits
 from letter_jax.data.dataset import Windows
-from letter_jax.data.input_pipeline import PackedEpochs
+from letter_jax.data.input_pipeline import Batching, PackedEpochs
 from letter_jax.decoding import item_trie
 from letter_jax.decoding.user_search import Search
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
@@ -30,22 +30,10 @@ def t5_program(
   settings = config.generator
   training = settings.training
   layout = sharding.Layout(mesh, settings.partition, config.mesh.fully_sharded)
-  part, parts = sharding.data_part(mesh)
   vocabulary = Vocabulary(semantic_ids.shape[1], codebook_size)
   model = t5_model(config, vocabulary, mesh)
   make_examples = functools.partial(splits.training_examples, history_length=config.data.history_length)
-  batches = PackedEpochs(
-    data,
-    make_examples,
-    settings.row_items,
-    training.batch_size,
-    config.seed,
-    training.epochs,
-    training.accumulation_steps,
-    mesh.shape['data'],
-    part,
-    parts,
-  )
+  batches = PackedEpochs(data, make_examples, settings.row_items, Batching.of(training, config.seed, mesh))
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   trie = item_trie.build(semantic_ids)
   catalogue = sharding.put((semantic_ids, item_trie.nodes_of_items(trie), trie), sharding.replicated(mesh))
