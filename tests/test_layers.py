@@ -5,7 +5,7 @@ import collections
 
 from tests.paths import ROOT
 
-# From the bottom to the top; packages of one line do not know each other.
+# From the bottom to the top; packages of one layer do not know each other.
 LAYERS = (
   ('system',),
   ('configuration',),
@@ -16,7 +16,8 @@ LAYERS = (
   ('decoding',),
   ('training',),
   ('evaluation',),
-  ('text_embeddings', 'collaborative', 'tokenizer'),
+  ('text_embeddings', 'collaborative'),
+  ('tokenizer',),
   ('generators',),
   ('workdir',),
   ('planning', 'reporting', 'serving'),

@@ -14,7 +14,7 @@ from letter_jax.collaborative.sasrec import SASRec
 from letter_jax.configuration import CollaborativeConfig, MeshConfig, SASRecConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions, Windows
-from letter_jax.data.input_pipeline import PackedEpochs
+from letter_jax.data.input_pipeline import Batching, PackedEpochs
 from letter_jax.training import loop, optimizers
 from letter_jax.training.state import TrainState, make_step
 
@@ -88,19 +88,9 @@ def sasrec_program(
   """
   training, length = config.training, history_length
   layout = sharding.Layout(mesh, config.partition, fully_sharded)
-  part, parts = sharding.data_part(mesh)
   model = SASRec(config.model, data.num_items, length)
   batches = PackedEpochs(
-    data,
-    functools.partial(splits.training_windows, length=length),
-    max(length, 32),
-    training.batch_size,
-    seed,
-    training.epochs,
-    training.accumulation_steps,
-    mesh.shape['data'],
-    part,
-    parts,
+    data, functools.partial(splits.training_windows, length=length), max(length, 32), Batching.of(training, seed, mesh)
   )
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   key = jax.random.key(seed)

@@ -1,11 +1,13 @@
-"""Several examples side by side in one row, so that hardly any work is spent on padding.
+"""Packing: several examples share a row, so that hardly any work is spent on padding.
 
-Histories average 5.6 items of at most 20; padded to the longest, 70% of the work would be waste. The multiset of
-history lengths is the same in every epoch, so where an example of each length may go is planned once; an epoch then
-deals its examples to the places of their length, at random, and shuffles the rows. Every epoch has the same number of
-rows, each batch the same shape, and any batch of any epoch follows from (seed, epoch, index) alone.
+Histories have 5.6 items on average and at most 20; padded to the longest, 70% of the work would be wasted. The multiset
+of history lengths is the same in every epoch, so the places for examples of each length are planned once; an epoch
+assigns its examples at random to the places of their length, and shuffles the rows. Every epoch has the same number of
+rows, every batch has the same shape, and any batch of any epoch is a function of (seed, epoch, index).
 
 Units are items, not tokens: an item is always L tokens.
+
+Shapes: N examples and places, C history items of a row, S targets of a row, B rows, P examples of a batch.
 """
 
 import dataclasses
@@ -28,7 +30,7 @@ class PackingPlan:
     rows: number of rows.
     row_items: C, history items that a row holds.
     targets: S, examples that a row holds.
-    lengths_N: int64, history length of each place; places are sorted by it, longest first.
+    lengths_N: int64, history length of each place, in descending order.
     row_N, slot_N, offset_N: int64, row of each place, its slot among the row's targets, its first cell.
   """
 
@@ -47,10 +49,12 @@ class PackingPlan:
 
 
 def plan_packing(lengths_N: np.ndarray, row_items: int, targets: int | None = None) -> PackingPlan:
-  """The plan with the least work for histories of these lengths (at most `row_items` each).
+  """The plan with the least work.
 
   Args:
-    targets: S, where it is not to be chosen.
+    lengths_N: int64, history lengths, at most `row_items` each.
+    row_items: C, history items that a row holds.
+    targets: S, examples that a row holds; None to choose the best number.
   """
   if targets is not None:
     return _plan(np.sort(lengths_N)[::-1], row_items, targets)
@@ -64,17 +68,22 @@ def plan_packing(lengths_N: np.ndarray, row_items: int, targets: int | None = No
 
 
 def _plan(lengths_N: np.ndarray, row_items: int, targets: int) -> PackingPlan:
-  """Longest first, each to the emptiest row: all rows end up nearly equally full."""
+  """Longest first, each in the emptiest row: all rows end up nearly equally full."""
   rows = max(ceil_div(int(lengths_N.sum()), row_items), ceil_div(len(lengths_N), targets))
   while True:
-    placed = _deal(lengths_N, rows, row_items, targets)
+    placed = _place(lengths_N, rows, row_items, targets)
     if placed is not None:
       return PackingPlan(rows, row_items, targets, lengths_N, *placed)
     rows += max(rows // 200, 1)
 
 
-def _deal(lengths_N, rows: int, row_items: int, targets: int):
-  """Deals the lengths to `rows` rows; None where one does not fit. Rows in the same state are handled together."""
+def _place(
+  lengths_N: np.ndarray, rows: int, row_items: int, targets: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+  """Row, slot and first cell of each length, int64 [N] each; None if they do not fit in `rows` rows.
+
+  Rows in the same state are handled together.
+  """
   row_N, slot_N, offset_N = (np.empty(len(lengths_N), np.int64) for _ in range(3))
   groups = {(row_items, 0): np.arange(rows)}  # (cells free, targets taken) -> rows
   done = 0
@@ -99,39 +108,48 @@ def _deal(lengths_N, rows: int, row_items: int, targets: int):
 
 
 class PackedBatches:
-  """Batches of packed rows for training."""
+  """Batches of packed rows for training.
+
+  Attributes:
+    examples: of an epoch.
+    plan: made for `examples.lengths`.
+    rows: rows of a batch.
+  """
 
   def __init__(self, examples: Examples, plan: PackingPlan, rows: int, seed: int, stream: tuple[int, int] = (0, 0)):
-    """`plan` was made for `examples.lengths`; `rows` is B, the rows of a batch; `seed` and `stream` shuffle."""
+    """See the attributes; `seed` and `stream` determine the shuffling."""
     self.examples, self.plan, self.rows = examples, plan, rows
     self._seed, self._stream = seed, stream
     self._place_of_slot = np.full((plan.rows, plan.targets), -1)
     self._place_of_slot[plan.row_N, plan.slot_N] = np.arange(len(plan.lengths_N))
-    self._deals: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    self._assignments: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
   @property
   def per_epoch(self) -> int:
+    """Batches of an epoch."""
     return ceil_div(self.plan.rows, self.rows)
 
-  def batch_of(self, epoch: int, index: int, wanted_B: np.ndarray | None = None) -> dict[str, np.ndarray]:
+  def batch_of(self, epoch: int, index: int, rows_B: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Batch `index` of an epoch, int32: a pure function of the two and the seed.
 
     Args:
-      wanted_B: which of its rows are wanted, -1 for an empty one; None for all.
+      epoch: from 0.
+      index: of the batch in the epoch.
+      rows_B: int64, the rows of the batch to assemble, -1 for an empty row; None for all.
 
-    Returns, with B the rows that are wanted:
+    Returns:
       items_BxC: history items, PAD_ITEM where a row is not full.
-      next_BxC: the item that follows each cell's in the user's sequence, PAD_ITEM on padding.
+      next_BxC: the item after each cell's in the user's sequence, PAD_ITEM on padding.
       segments_BxC: 1 + slot of the example that a cell belongs to, 0 on padding.
       targets_BxS: the item to predict for each slot, PAD_ITEM in unused slots.
     """
-    example_of_place, row_order = self._dealt(epoch)
-    if wanted_B is None:
-      wanted_B = np.arange(self.rows)
-    number_B = wanted_B + index * self.rows
-    there_B = (wanted_B >= 0) & (number_B < len(row_order))
-    places_BxS = np.full((len(wanted_B), self.plan.targets), -1)
-    places_BxS[there_B] = self._place_of_slot[row_order[number_B[there_B]]]
+    example_of_place, row_order = self._assignment(epoch)
+    if rows_B is None:
+      rows_B = np.arange(self.rows)
+    number_B = rows_B + index * self.rows
+    used_B = (rows_B >= 0) & (number_B < len(row_order))
+    places_BxS = np.full((len(rows_B), self.plan.targets), -1)
+    places_BxS[used_B] = self._place_of_slot[row_order[number_B[used_B]]]
     row_P, slot_P = np.nonzero(places_BxS >= 0)
     place_P = places_BxS[row_P, slot_P]
     example_P = example_of_place[place_P]
@@ -140,7 +158,7 @@ class PackedBatches:
     within = ragged.positions(length_P)
     cells = np.repeat(row_P * self.plan.row_items + self.plan.offset_N[place_P], length_P) + within
     positions = np.repeat(self.examples.start[example_P], length_P) + within
-    shape = (len(wanted_B), self.plan.row_items)
+    shape = (len(rows_B), self.plan.row_items)
     targets_BxS = np.full(places_BxS.shape, PAD_ITEM, np.int32)
     targets_BxS[row_P, slot_P] = self.examples.targets[example_P]
     return {
@@ -150,22 +168,24 @@ class PackedBatches:
       'targets_BxS': targets_BxS,
     }
 
-  def _dealt(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """`_deal`, of which the latest two are kept."""
-    found = self._deals.get(epoch) or self._deal(epoch)
-    self._deals = {**{other: deal for other, deal in self._deals.items() if abs(other - epoch) == 1}, epoch: found}
-    return found
+  def _assignment(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """`_draw_assignment`, cached for neighbouring epochs."""
+    assignment = self._assignments.get(epoch) or self._draw_assignment(epoch)
+    neighbours = {other: cached for other, cached in self._assignments.items() if abs(other - epoch) == 1}
+    self._assignments = {**neighbours, epoch: assignment}
+    return assignment
 
-  def _deal(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The example at each place, and the order of the rows, of an epoch."""
+  def _draw_assignment(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The example at each place, int64 [N], and the order of the rows, int64 [rows of an epoch]."""
     random = np.random.default_rng((self._seed, epoch, *self._stream))
-    # Examples in the order of the places' lengths, ties broken at random: a deal within each length.
+    # Examples in the order of the places' lengths, ties broken at random: a permutation within each length.
     shuffled = random.permutation(len(self.examples))
     example_of_place = shuffled[np.argsort(-self.examples.lengths[shuffled], kind='stable')]
     return example_of_place, random.permutation(self.plan.rows)
 
 
 def _filled(shape: tuple[int, int], filling: int, cells: np.ndarray, values: np.ndarray) -> np.ndarray:
+  """int32, `values` at flat indices `cells`, `filling` elsewhere."""
   array = np.full(shape, filling, np.int32)
   array.ravel()[cells] = values
   return array

@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from letter_jax.data import splits, store
-from letter_jax.data.input_pipeline import PackedEpochs
+from letter_jax.data.input_pipeline import Batching, PackedEpochs
 from letter_jax.training.loop import PREFETCH
 from tests.benchmarks import inputs, table
 
@@ -22,7 +22,7 @@ from tests.benchmarks import inputs, table
 def measure(data, batch_size: int, epochs: int) -> float:
   """Examples a second; the first epoch warms up."""
   make_examples = functools.partial(splits.training_examples, history_length=20)
-  batches = PackedEpochs(data, make_examples, row_items=24, batch_size=batch_size, seed=0, epochs=epochs + 1)
+  batches = PackedEpochs(data, make_examples, 24, Batching(batch_size, seed=0, epochs=epochs + 1))
   iterator = iter(batches.dataset().to_iter_dataset(PREFETCH))
   for _ in range(batches.per_epoch):
     next(iterator)

@@ -10,7 +10,7 @@ import pytest
 
 from letter_jax.data import packing, splits, store
 from letter_jax.data.dataset import Dataset
-from letter_jax.data.input_pipeline import PackedEpochs
+from letter_jax.data.input_pipeline import Batching, PackedEpochs
 from letter_jax.data.splits import PAD_ITEM
 from letter_jax.system.errors import InputError
 from tests.data.test_packing import realistic_lengths, spelled_out, unpacked
@@ -32,11 +32,9 @@ def directory(interactions, tmp_path_factory):
 
 
 def epochs_of(data, process=0, processes=1, batch_size=64, **changes):
-  arguments = dict(
-    row_items=24, batch_size=batch_size, devices=2 * processes, seed=3, epochs=4, process=process, processes=processes
-  )
+  arguments = dict(batch_size=batch_size, devices=2 * processes, seed=3, epochs=4, part=process, parts=processes)
   make_examples = functools.partial(splits.training_examples, history_length=20)
-  return PackedEpochs(data, make_examples, **{**arguments, **changes})
+  return PackedEpochs(data, make_examples, 24, Batching(**{**arguments, **changes}))
 
 
 def examples_in(batches):
@@ -62,7 +60,7 @@ def test_a_streamed_epoch_has_every_example_once(interactions, directory, window
   assert len(shapes) == 1
 
 
-def test_windows_come_in_another_order_every_epoch(directory):
+def test_windows_come_in_a_different_order_every_epoch(directory):
   data = store.StreamedInteractions(directory, 50, 22)
   window_of_item = {int(item): window for window in range(data.num_windows) for item in data.window(window).items}
   batches = epochs_of(data)
@@ -76,9 +74,9 @@ def test_windows_come_in_another_order_every_epoch(directory):
 
 @pytest.mark.parametrize('processes, devices, micro_batches', [(2, 2, 1), (4, 8, 1), (2, 8, 3), (1, 16, 2)])
 def test_a_batch_does_not_depend_on_processes_and_devices(interactions, processes, devices, micro_batches):
-  whole = epochs_of(interactions, devices=1, micro_batches=micro_batches)
+  whole = epochs_of(interactions, devices=1, accumulation_steps=micro_batches)
   parts = [
-    epochs_of(interactions, process, processes, devices=devices, micro_batches=micro_batches)
+    epochs_of(interactions, process, processes, devices=devices, accumulation_steps=micro_batches)
     for process in range(processes)
   ]
   assert all((part.per_epoch, part.rows) == (whole.per_epoch, whole.rows) for part in parts)
@@ -188,7 +186,7 @@ def test_users_without_examples_are_refused():
     epochs_of(numbered_interactions([3, 3, 3]))
 
 
-def test_windows_without_examples_are_passed_over(tmp_path):
+def test_windows_without_examples_are_skipped(tmp_path):
   data = numbered_interactions([3] * 20 + [9])
   store.save(Dataset('sparse', data, None), tmp_path)
   batches = epochs_of(store.StreamedInteractions(tmp_path, 2, 22), batch_size=4)

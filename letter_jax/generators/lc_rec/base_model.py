@@ -9,8 +9,10 @@ from letter_jax.data.dataset import Texts
 from letter_jax.generators.lc_rec import prompts
 from letter_jax.generators.lc_rec import search as llama_search
 from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.instructions import check_texts
 from letter_jax.generators.lc_rec.llama import Architecture
 from letter_jax.generators.lc_rec.text_tokenizer import SPECIAL_TOKEN_FILES, TextTokenizer
+from letter_jax.generators.lc_rec.user_texts import UserTexts, read_user_texts
 from letter_jax.system import processes
 from letter_jax.system.errors import InputError
 
@@ -33,7 +35,7 @@ class BaseModel:
   architecture: Architecture
   tokenizer: TextTokenizer
   texts: Texts | None = None
-  user_texts: prompts.UserTexts | None = None
+  user_texts: UserTexts | None = None
 
   @classmethod
   def for_training(
@@ -49,7 +51,7 @@ class BaseModel:
     """
     if not config.base:
       processes.on_first_process(functools.partial(_make_tokenizer, config, texts, directory / TOKENIZER))
-    user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
+    user_texts = read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
     return dataclasses.replace(cls.for_search(config, codes, directory), texts=texts, user_texts=user_texts)
 
   @classmethod
@@ -106,9 +108,9 @@ def check(config: GeneratorConfig, texts: bool, levels: int, codebook_size: int)
   Args:
     texts: whether the data set has texts of its items.
   """
-  user_texts = prompts.read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
+  user_texts = read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
   weights = {task: weight for task, weight in dataclasses.asdict(config.mixture).items() if weight}
-  prompts.check_texts(weights, texts or None, user_texts)
+  check_texts(weights, texts or None, user_texts)
   if not config.base:
     _require_context(config, Architecture.context)
   else:

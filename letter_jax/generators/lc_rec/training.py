@@ -14,10 +14,12 @@ import jax.numpy as jnp
 from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig, LoRAConfig
 from letter_jax.data.dataset import Windows
+from letter_jax.data.input_pipeline import Batching
 from letter_jax.generators.lc_rec import lora, weights
 from letter_jax.generators.lc_rec.base_model import BaseModel
 from letter_jax.generators.lc_rec.batches import InstructionEpochs
 from letter_jax.generators.lc_rec.llama import Llama
+from letter_jax.generators.lc_rec.token_pool import InstructionData
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 from letter_jax.ops.top_k import take
 from letter_jax.semantic_ids.ids import PlacedIds
@@ -48,24 +50,11 @@ def llama_program(
   """
   training, mesh = settings.training, layout.mesh
   vocabulary = ids.host.vocabulary(base.architecture.text_vocabulary)
-  part, parts = sharding.data_part(mesh)
+  examples = InstructionData(
+    data.window(0), base.texts, base.user_texts, ids.host.codes_NxL, ids.host.codebook_size, base.tokenizer
+  )
   batches = InstructionEpochs(
-    data.window(0),
-    base.texts,
-    ids.host.codes_NxL,
-    ids.host.codebook_size,
-    base.tokenizer,
-    settings.mixture,
-    base.user_texts,
-    history_length,
-    settings.row_tokens,
-    training.batch_size,
-    seed,
-    training.epochs,
-    training.accumulation_steps,
-    mesh.shape['data'],
-    part,
-    parts,
+    examples, settings.mixture, history_length, settings.row_tokens, Batching.of(training, seed, mesh)
   )
   if batches.shortened:
     print(

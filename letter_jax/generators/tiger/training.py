@@ -12,7 +12,7 @@ from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Windows
-from letter_jax.data.input_pipeline import PackedEpochs
+from letter_jax.data.input_pipeline import Batching, PackedEpochs
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 from letter_jax.generators.tiger import weights as t5_weights
 from letter_jax.generators.tiger.t5 import T5
@@ -42,20 +42,8 @@ def t5_program(
     seed: of parameters, batches and dropout.
   """
   training, mesh = settings.training, layout.mesh
-  part, parts = sharding.data_part(mesh)
   make_examples = functools.partial(splits.training_examples, history_length=history_length)
-  batches = PackedEpochs(
-    data,
-    make_examples,
-    settings.row_items,
-    training.batch_size,
-    seed,
-    training.epochs,
-    training.accumulation_steps,
-    mesh.shape['data'],
-    part,
-    parts,
-  )
+  batches = PackedEpochs(data, make_examples, settings.row_items, Batching.of(training, seed, mesh))
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   catalogue = ids.loss_arrays(settings.softmax)
   key = jax.random.key(seed)

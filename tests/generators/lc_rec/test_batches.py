@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from letter_jax.configuration import MixtureConfig
-from letter_jax.generators.lc_rec import batches as prompt_batches
+from letter_jax.data.input_pipeline import Batching
 from letter_jax.generators.lc_rec import prompts
-from letter_jax.generators.lc_rec.batches import InstructionEpochs
-from letter_jax.generators.lc_rec.prompts import UserTexts
+from letter_jax.generators.lc_rec.batches import InstructionEpochs, assign_rows
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
+from letter_jax.generators.lc_rec.token_pool import InstructionData
+from letter_jax.generators.lc_rec.user_texts import UserTexts
 from letter_jax.system.errors import InputError
 from tests.data.test_packing import realistic_lengths
 from tests.small_data import distinct_codes, numbered_interactions
@@ -77,6 +78,16 @@ def arguments(tokenizer, lengths=LENGTHS, mixture=ALL, num_items=None, **changes
     ),
     **changes,
   }
+
+
+def epochs_of(setting):
+  """The batches of a setting, in which all fields are on one level."""
+  setting = dict(setting)
+  data, batching = (
+    kind(**{field.name: setting.pop(field.name) for field in dataclasses.fields(kind) if field.name in setting})
+    for kind in (InstructionData, Batching)
+  )
+  return InstructionEpochs(data=data, batching=batching, **setting)
 
 
 def code_tokens(setting):
@@ -198,7 +209,7 @@ def spelled_out(setting, template, history, item, text):
 
 
 def with_templates(setting):
-  """What an example may be told as -> (task, name, number of the template)."""
+  """Every form that an example may take, as `unpacked` gives it -> (task, name, number of the template)."""
   found = {}
   for task, examples in natural_examples(setting['interactions'], setting['user_texts']).items():
     for name, *example in examples:
@@ -214,9 +225,9 @@ def possible(setting):
 
 
 @pytest.mark.parametrize('row_tokens', [190, 256, 700])
-def test_every_example_of_every_task_is_told_once_an_epoch(tokenizer, row_tokens):
+def test_every_example_of_every_task_comes_once_an_epoch(tokenizer, row_tokens):
   setting = arguments(tokenizer, row_tokens=row_tokens)
-  batches, expected = InstructionEpochs(**setting), possible(setting)
+  batches, expected = epochs_of(setting), possible(setting)
   tasks = collections.Counter(task for task, _ in set(expected.values()))
   assert set(tasks) == set(prompts.TEMPLATES)
   for epoch in range(3):
@@ -227,9 +238,9 @@ def test_every_example_of_every_task_is_told_once_an_epoch(tokenizer, row_tokens
   assert epoch_of(batches, 0) != epoch_of(batches, 1)
 
 
-def test_templates_are_drawn_anew_in_every_epoch(tokenizer):
+def test_templates_are_drawn_again_in_every_epoch(tokenizer):
   setting = arguments(tokenizer, mixture=MixtureConfig(1, 0, 0, 0), epochs=40)
-  batches, names = InstructionEpochs(**setting), with_templates(setting)
+  batches, names = epochs_of(setting), with_templates(setting)
   told = [names[entry] for epoch in range(40) for entry in epoch_of(batches, epoch)]
   of_template = collections.Counter(number for _, _, number in told)
   assert len(of_template) == 6 and min(of_template.values()) > 0.7 * max(of_template.values())
@@ -239,7 +250,7 @@ def test_templates_are_drawn_anew_in_every_epoch(tokenizer):
 
 def test_the_first_sequential_template_is_the_decoding_prompt(tokenizer):
   setting = arguments(tokenizer, mixture=MixtureConfig(1, 0, 0, 0), epochs=80)
-  batches = InstructionEpochs(**setting)
+  batches = epochs_of(setting)
   prefix, separator, suffix = map(list, prompts.decoding_prompt(tokenizer))
   codes_NxL, expected = code_tokens(setting), set()
   for _, history, item, _ in natural_examples(setting['interactions'], setting['user_texts'])['sequential']:
@@ -264,32 +275,30 @@ def test_validation_and_test_items_change_nothing(tokenizer):
   items = data.items.copy()
   for end in data.offsets[1:]:
     items[end - 2 : end] = (items[end - 2 : end] + 5) % data.num_items
-  batches = InstructionEpochs(**setting)
-  others = InstructionEpochs(**{**setting, 'interactions': dataclasses.replace(data, items=items)})
+  batches = epochs_of(setting)
+  others = epochs_of({**setting, 'interactions': dataclasses.replace(data, items=items)})
   assert len(batches) == len(others)
   for step in range(len(batches)):
     assert_same(batches[step], others[step])
   held_out = {int(item) for end in data.offsets[1:] for item in data.items[end - 2 : end]}
-  batches = InstructionEpochs(**{**setting, 'mixture': MixtureConfig(1, 0, 0, 1, 1, 1)})
+  batches = epochs_of({**setting, 'mixture': MixtureConfig(1, 0, 0, 1, 1, 1)})
   assert not held_out & {item for _, _, item, _ in epoch_of(batches, 0)}
 
 
 def test_a_batch_follows_from_its_step_alone(tokenizer):
   setting = arguments(tokenizer)
-  batches = InstructionEpochs(**setting)
+  batches = epochs_of(setting)
   assert len(batches) == 3 * batches.per_epoch and batches.per_epoch > 3
   steps = [len(batches) - 1, 0, batches.per_epoch, batches.per_epoch - 1, 2, 0]
   first = {step: batches[step] for step in steps}
-  again = InstructionEpochs(**setting)
+  again = epochs_of(setting)
   for step in reversed(steps):
     assert_same(again[step], first[step])
-  assert not np.array_equal(
-    InstructionEpochs(**{**setting, 'seed': 4})[0]['tokens_BxT'][0], batches[0]['tokens_BxT'][0]
-  )
+  assert not np.array_equal(epochs_of({**setting, 'seed': 4})[0]['tokens_BxT'][0], batches[0]['tokens_BxT'][0])
 
 
 def test_grain_reads_the_batches(tokenizer):
-  batches = InstructionEpochs(**arguments(tokenizer))
+  batches = epochs_of(arguments(tokenizer))
   dataset = batches.dataset()
   assert isinstance(dataset, grain.MapDataset) and len(dataset) == len(batches)
   for step, batch in enumerate(dataset.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8))):
@@ -298,11 +307,9 @@ def test_grain_reads_the_batches(tokenizer):
 
 @pytest.mark.parametrize('processes', [2, 4])
 def test_the_parts_of_the_processes_are_the_whole(tokenizer, processes):
-  setting = arguments(tokenizer, batch_size=40, micro_batches=3)
-  whole = InstructionEpochs(**setting, devices=4)
-  parts = [
-    InstructionEpochs(**setting, devices=4, process=process, processes=processes) for process in range(processes)
-  ]
+  setting = arguments(tokenizer, batch_size=40, accumulation_steps=3)
+  whole = epochs_of({**setting, 'devices': 4})
+  parts = [epochs_of({**setting, 'devices': 4, 'part': process, 'parts': processes}) for process in range(processes)]
   for step in range(len(whole)):
     for name, leaf in whole[step].items():
       assert leaf.ndim == 3 and leaf.shape[0] == 3 and leaf.shape[1] % 4 == 0
@@ -311,8 +318,8 @@ def test_the_parts_of_the_processes_are_the_whole(tokenizer, processes):
 
 def test_devices_and_micro_batches_move_rows_and_change_none(tokenizer):
   setting = arguments(tokenizer, batch_size=40)
-  plain = InstructionEpochs(**setting)
-  split = InstructionEpochs(**{**setting, 'micro_batches': plain.rows, 'devices': 2})
+  plain = epochs_of(setting)
+  split = epochs_of({**setting, 'accumulation_steps': plain.rows, 'devices': 2})
   assert plain.rows == split.rows
   for step in range(len(plain)):
     for name, leaf in split[step].items():
@@ -322,15 +329,15 @@ def test_devices_and_micro_batches_move_rows_and_change_none(tokenizer):
 
 
 def test_all_batches_have_one_shape_and_no_row_holds_more(tokenizer):
-  batches = InstructionEpochs(**arguments(tokenizer))
+  batches = epochs_of(arguments(tokenizer))
   shapes = {
     'tokens_BxT': 256,
     'segments_BxT': 256,
     'positions_BxT': 256,
-    'items_BxS': batches.responses,
-    'item_places_BxS': batches.responses,
-    'text_targets_BxQ': batches.words,
-    'text_places_BxQ': batches.words,
+    'items_BxS': batches.item_responses,
+    'item_places_BxS': batches.item_responses,
+    'text_targets_BxQ': batches.text_tokens,
+    'text_places_BxQ': batches.text_tokens,
   }
   fullest = collections.Counter()
   for step in range(len(batches)):
@@ -340,26 +347,26 @@ def test_all_batches_have_one_shape_and_no_row_holds_more(tokenizer):
     }
     for name in ('items_BxS', 'text_targets_BxQ'):
       fullest[name] = max(fullest[name], int((batch[name] >= 0).sum(axis=1).max()))
-  assert fullest == {'items_BxS': batches.responses, 'text_targets_BxQ': batches.words}
+  assert fullest == {'items_BxS': batches.item_responses, 'text_targets_BxQ': batches.text_tokens}
 
 
 @pytest.mark.parametrize('task,empty', [('sequential', 'text_targets_BxQ'), ('id_to_item', 'items_BxS')])
 def test_tasks_without_a_kind_of_response_have_no_room_for_it(tokenizer, task, empty):
   mixture = MixtureConfig(**{**dict.fromkeys(dataclasses.asdict(ALL), 0), task: 1})
-  batches = InstructionEpochs(**arguments(tokenizer, mixture=mixture, micro_batches=2))
+  batches = epochs_of(arguments(tokenizer, mixture=mixture, accumulation_steps=2))
   assert batches[0][empty].shape == (2, batches.rows // 2, 0)
 
 
 def test_rows_are_nearly_full_and_evenly_so(tokenizer):
-  batches = InstructionEpochs(
-    **arguments(tokenizer, realistic_lengths(900), num_items=400, history_length=20, row_tokens=512, batch_size=128)
+  batches = epochs_of(
+    arguments(tokenizer, realistic_lengths(900), num_items=400, history_length=20, row_tokens=512, batch_size=128)
   )
   rows = [batches[step] for step in range(batches.per_epoch)]
   segments = np.concatenate([batch['segments_BxT'] for batch in rows])
   used = segments[segments.any(axis=1)]
   assert (used > 0).mean() == pytest.approx(batches.density) and batches.density > 0.95
   assert used.any(axis=1).sum() > (batches.per_epoch - 1) * batches.rows
-  for name, most in (('items_BxS', batches.responses), ('text_targets_BxQ', batches.words)):
+  for name, most in (('items_BxS', batches.item_responses), ('text_targets_BxQ', batches.text_tokens)):
     filled = np.concatenate([batch[name] for batch in rows]) >= 0
     assert filled.sum() / len(used) > 0.6 * most
   examples = sum(int(batch['segments_BxT'].max(axis=1).sum()) for batch in rows)
@@ -372,7 +379,7 @@ def test_weights_are_examples_of_a_task_relative_to_how_many_there_are(tokenizer
   names = possible(setting)
   natural = collections.Counter(task for task, _ in set(names.values()))
   mixture = MixtureConfig(0.5, 2, 0.25, 0, 0, 1.5)
-  batches = InstructionEpochs(**{**setting, 'mixture': mixture})
+  batches = epochs_of({**setting, 'mixture': mixture})
   told = collections.Counter()
   for epoch in range(4):
     found = [names[entry] for entry in epoch_of(batches, epoch)]
@@ -390,10 +397,10 @@ def test_weights_are_examples_of_a_task_relative_to_how_many_there_are(tokenizer
 def test_long_histories_lose_their_oldest_items_and_are_counted(tokenizer):
   lengths = (30, 30)
   mixture = MixtureConfig(1, 0, 0, 0)
-  plenty = InstructionEpochs(**arguments(tokenizer, lengths, mixture, history_length=20, row_tokens=512))
+  plenty = epochs_of(arguments(tokenizer, lengths, mixture, history_length=20, row_tokens=512))
   assert plenty.shortened == 0
   setting = arguments(tokenizer, lengths, mixture, history_length=20, row_tokens=80)
-  batches = InstructionEpochs(**setting)
+  batches = epochs_of(setting)
   item_of = {tuple(codes): item for item, codes in enumerate(code_tokens(setting).tolist())}
   shortened = 0
   for prompt, fed, item, _ in epoch_of(batches, 0):
@@ -411,11 +418,11 @@ def test_long_histories_lose_their_oldest_items_and_are_counted(tokenizer):
 def test_a_row_without_room_for_an_example_is_an_input_error(tokenizer):
   setting = arguments(tokenizer, mixture=MixtureConfig(1, 0, 0, 0))
   with pytest.raises(InputError, match='row_tokens is 12; expected at least') as error:
-    InstructionEpochs(**{**setting, 'row_tokens': 12})
+    epochs_of({**setting, 'row_tokens': 12})
   needed = int(re.search('at least ([0-9]+)', str(error.value))[1])
-  assert InstructionEpochs(**{**setting, 'row_tokens': needed}).shortened > 0
+  assert epochs_of({**setting, 'row_tokens': needed}).shortened > 0
   with pytest.raises(InputError, match=f'config.generator.row_tokens is {needed - 1}; expected at least {needed}'):
-    InstructionEpochs(**{**setting, 'row_tokens': needed - 1})
+    epochs_of({**setting, 'row_tokens': needed - 1})
 
 
 @pytest.mark.parametrize(
@@ -430,27 +437,27 @@ def test_a_row_without_room_for_an_example_is_an_input_error(tokenizer):
 )
 def test_a_mixture_that_the_data_cannot_give_is_an_input_error(tokenizer, changes, message):
   with pytest.raises(InputError, match=message) as error:
-    InstructionEpochs(**{**arguments(tokenizer), **changes})
+    epochs_of({**arguments(tokenizer), **changes})
   assert '\n' not in str(error.value)
 
 
 def test_users_of_three_interactions_have_no_sequential_example(tokenizer):
   with pytest.raises(InputError, match='mixture.sequential is 1 and the data has no example of it; expected 0'):
-    InstructionEpochs(**arguments(tokenizer, [3] * 20))
+    epochs_of(arguments(tokenizer, [3] * 20))
 
 
 def test_sequential_examples_need_no_texts(tokenizer):
   setting = arguments(tokenizer, mixture=MixtureConfig(1, 0, 0, 0))
-  assert_same(InstructionEpochs(**{**setting, 'texts': None, 'user_texts': None})[0], InstructionEpochs(**setting)[0])
+  assert_same(epochs_of({**setting, 'texts': None, 'user_texts': None})[0], epochs_of(setting)[0])
 
 
 @pytest.mark.parametrize('seed', range(5))
-def test_no_row_is_dealt_more_than_it_holds(seed):
+def test_no_row_gets_more_than_it_holds(seed):
   random = np.random.default_rng(seed)
   length_M = random.integers(1, 101, 400)
   words_M = np.where(random.random(400) < 0.3, random.integers(1, 60, 400), 0)
   rows = int(-(-length_M.sum() // 94))
-  row_M = prompt_batches.deal(length_M, words_M, rows, 100)
+  row_M = assign_rows(length_M, words_M, rows, 100)
   used_R = np.bincount(row_M, length_M, minlength=rows)
   assert used_R.max() <= 100 and row_M.min() >= 0 and row_M.max() < rows
-  assert prompt_batches.deal(length_M, words_M, int(length_M.sum() // 101), 100) is None
+  assert assign_rows(length_M, words_M, int(length_M.sum() // 101), 100) is None

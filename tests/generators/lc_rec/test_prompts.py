@@ -1,7 +1,6 @@
-"""Templates, the one for decoding, users' texts and the examples of a task."""
+"""Templates, and the prompt for decoding."""
 
 import dataclasses
-import json
 import string
 
 import numpy as np
@@ -9,10 +8,7 @@ import pytest
 
 from letter_jax.configuration import MixtureConfig
 from letter_jax.generators.lc_rec import prompts
-from letter_jax.generators.lc_rec.prompts import UserTexts
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
-from letter_jax.system.errors import InputError
-from tests.small_data import interactions, numbered_interactions
 
 ALLOWED = {
   'sequential': [{'history_ids', 'id'}],
@@ -72,7 +68,7 @@ def test_a_template_in_parts_is_the_whole_text():
     'nothing',
   ],
 )
-def test_a_template_that_breaks_the_rules_is_refused(text):
+def test_a_template_that_breaks_the_rules_is_rejected(text):
   with pytest.raises(ValueError):
     prompts.parse('sequential', text)
 
@@ -99,73 +95,3 @@ def test_a_model_without_a_beginning_has_prompts_without_one(tokenizer):
   prefix, _, suffix = prompts.decoding_prompt(without)
   expected, _, same_suffix = prompts.decoding_prompt(tokenizer)
   assert prefix.tolist() == expected[1:].tolist() and suffix.tolist() == same_suffix.tolist()
-
-
-def user_file(tmp_path, content):
-  path = tmp_path / 'NAME.user.json'
-  path.write_text(content if isinstance(content, str) else json.dumps(content))
-  return path
-
-
-def test_texts_of_users_are_read_with_their_training_intentions_only(tmp_path):
-  texts = prompts.read_user_texts(
-    user_file(
-      tmp_path,
-      {
-        'user_explicit_preference': {'a': 'likes\n steel', 'b': ['likes wood', ' ', 'and glue'], 'c': []},
-        'user_vague_intention': {'train': {'a': 'wants a ruler'}, 'test': {'a': 'secret'}},
-      },
-    )
-  )
-  assert texts == UserTexts(
-    {'a': ('likes steel',), 'b': ('likes wood', 'and glue'), 'c': ()}, {'a': ('wants a ruler',)}
-  )
-
-
-@pytest.mark.parametrize(
-  'content,message',
-  [
-    ('{', 'NAME.user.json cannot be read .*expected JSON'),
-    ([], 'the key user_explicit_preference is missing'),
-    ({'user_explicit_preference': {}}, 'the key user_vague_intention.train is missing'),
-    (
-      {'user_explicit_preference': {}, 'user_vague_intention': {'a': 'x'}},
-      'the key user_vague_intention.train is miss',
-    ),
-    ({'user_explicit_preference': ['x'], 'user_vague_intention': {'train': {}}}, 'user_explicit_preference is a list'),
-    (
-      {'user_explicit_preference': {'a': 3}, 'user_vague_intention': {'train': {}}},
-      'user_explicit_preference of user "a" is 3; expected a text or a list of texts',
-    ),
-    (
-      {'user_explicit_preference': {}, 'user_vague_intention': {'train': {'a': [['x']]}}},
-      r'user_vague_intention.train of user "a" is \[\["x"\]\]',
-    ),
-  ],
-)
-def test_a_file_that_is_not_of_users_texts_is_an_input_error(tmp_path, content, message):
-  with pytest.raises(InputError, match=message) as error:
-    prompts.read_user_texts(user_file(tmp_path, content))
-  assert '\n' not in str(error.value)
-
-
-def test_a_file_that_is_not_there_is_an_input_error(tmp_path):
-  with pytest.raises(InputError, match='cannot be read'):
-    prompts.read_user_texts(tmp_path / 'NAME.user.json')
-
-
-def test_texts_of_users_without_interactions_are_left_out():
-  data = interactions([[0, 1, 2], [1, 2, 0]])
-  found = prompts.texts_by_slot(data, UserTexts({'user 1': ('x', 'y'), 'stranger': ('z',)}, {}))
-  assert found['preference'][0].tolist() == [1, 1] and found['preference'][1] == ['x', 'y']
-  assert found['intention'][0].tolist() == [] and found['intention'][1] == []
-
-
-def test_search_ends_with_the_last_training_item_and_preference_knows_it():
-  data = numbered_interactions([3, 6])  # items 0 .. 2 and 3 .. 8, of which 0 and 3 .. 6 are for training
-  search = prompts.instructions_of('search', data, 2, np.array([1, 0]))
-  assert [search.item.tolist(), search.start.tolist(), search.end.tolist()] == [[6, 0], [4, 0], [6, 0]]
-  assert search.text.tolist() == [0, 1]
-  preference = prompts.instructions_of('preference', data, 3, np.array([0, 1]))
-  assert [preference.start.tolist(), preference.end.tolist()] == [[0, 4], [1, 7]]
-  assert preference.item.tolist() == [-1, -1]
