@@ -57,7 +57,7 @@ class SemanticIds:
   @functools.cached_property
   def trie(self) -> ItemTrie:
     """The catalogue as a trie in host memory, built on first use."""
-    return item_trie.build_on_host(self.codes_NxL)
+    return ItemTrie.build_on_host(self.codes_NxL)
 
   def vocabulary(self, first_code: int = FIRST_CODE) -> Vocabulary:
     """The tokens of a model that has `first_code` tokens before the codes."""

@@ -39,6 +39,64 @@ class ItemTrie:
   branching: tuple[int, ...] = dataclasses.field(metadata={'static': True})
   codebook_size: int = dataclasses.field(metadata={'static': True})
 
+  @classmethod
+  def build(cls, codes_NxL: np.ndarray) -> 'ItemTrie':
+    """The trie of all items' semantic IDs, on the default device.
+
+    To use it on all devices of a mesh, place it there once, replicated: `jax.device_put(trie, NamedSharding(mesh,
+    PartitionSpec()))`. Pass it to a jitted function as an argument: a captured trie would be a constant of the program.
+
+    Args:
+      codes_NxL: any integer dtype, N and L at least 1; row i is the semantic ID of item i. Items may share an ID.
+
+    Raises:
+      ValueError: `codes_NxL` has a different shape or dtype, or a negative code.
+    """
+    return jax.tree.map(jnp.asarray, cls.build_on_host(codes_NxL))
+
+  @classmethod
+  def build_on_host(cls, codes_NxL: np.ndarray) -> 'ItemTrie':
+    """`build`, with numpy arrays, to be placed on devices before it is used under jit."""
+    if codes_NxL.ndim != 2 or 0 in codes_NxL.shape or not np.issubdtype(codes_NxL.dtype, np.integer):
+      raise ValueError(f'semantic IDs must be integers [items, levels], not {codes_NxL.dtype} {codes_NxL.shape}')
+    if codes_NxL.min() < 0:
+      raise ValueError('semantic IDs must not be negative')
+    num_items, levels = codes_NxL.shape
+    codebook_size = int(codes_NxL.max()) + 1
+    item_N = _lexicographic_order(codes_NxL, codebook_size)
+
+    # Sorted by ID, the rows of a node are neighbours: row i starts a node of level l + 1 where one of its first l + 1
+    # codes differs from the row before.
+    dtype = np.min_scalar_type(codebook_size - 1)
+    start = np.zeros(1, np.int64)
+    is_start_N = np.arange(num_items) == 0
+    nodes, branching = [1], []
+    first_edges: list[jax.Array | None] = []
+    codes: list[jax.Array] = []
+    for level in range(levels):
+      code_N = codes_NxL[item_N, level].astype(dtype)
+      is_start_N[1:] |= code_N[1:] != code_N[:-1]
+      child_start = np.flatnonzero(is_start_N)
+      first_edge = np.append(np.searchsorted(child_start, start), len(child_start)).astype(np.int32)
+      most = int(np.diff(first_edge).max())
+      nodes.append(len(child_start))
+      branching.append(most)
+      first_edges.append(None if most == 1 else first_edge)
+      codes.append(np.pad(code_N[child_start], (0, most)))
+      start = child_start
+
+    shared = len(start) < num_items
+    first_item = np.append(start, num_items).astype(np.int32) if shared else None
+    return cls(
+      first_edge=tuple(first_edges),
+      code=tuple(codes),
+      item=item_N.astype(np.int32),
+      first_item=first_item,
+      nodes=tuple(nodes),
+      branching=tuple(branching),
+      codebook_size=codebook_size,
+    )
+
   @property
   def levels(self) -> int:
     """L, codes per semantic ID."""
@@ -53,61 +111,6 @@ class ItemTrie:
   def num_items(self) -> int:
     """N, items of the catalogue."""
     return self.item.shape[0]
-
-
-def build(codes_NxL: np.ndarray) -> ItemTrie:
-  """Builds the trie of all items' semantic IDs, on the default device.
-
-  Args:
-    codes_NxL: any integer dtype, N and L at least 1; row i is the semantic ID of item i. Items may share an ID.
-
-  Raises:
-    ValueError: `codes_NxL` has a different shape or dtype, or a negative code.
-  """
-  return jax.tree.map(jnp.asarray, build_on_host(codes_NxL))
-
-
-def build_on_host(codes_NxL: np.ndarray) -> ItemTrie:
-  """`build`, with numpy arrays, to be placed on devices before it is used under jit."""
-  if codes_NxL.ndim != 2 or 0 in codes_NxL.shape or not np.issubdtype(codes_NxL.dtype, np.integer):
-    raise ValueError(f'semantic IDs must be integers [items, levels], not {codes_NxL.dtype} {codes_NxL.shape}')
-  if codes_NxL.min() < 0:
-    raise ValueError('semantic IDs must not be negative')
-  num_items, levels = codes_NxL.shape
-  codebook_size = int(codes_NxL.max()) + 1
-  item_N = _lexicographic_order(codes_NxL, codebook_size)
-
-  # Sorted by ID, the rows of a node are neighbours: row i starts a node of level l + 1 where one of its first l + 1
-  # codes differs from the row before.
-  dtype = np.min_scalar_type(codebook_size - 1)
-  start = np.zeros(1, np.int64)
-  is_start_N = np.arange(num_items) == 0
-  nodes, branching = [1], []
-  first_edges: list[jax.Array | None] = []
-  codes: list[jax.Array] = []
-  for level in range(levels):
-    code_N = codes_NxL[item_N, level].astype(dtype)
-    is_start_N[1:] |= code_N[1:] != code_N[:-1]
-    child_start = np.flatnonzero(is_start_N)
-    first_edge = np.append(np.searchsorted(child_start, start), len(child_start)).astype(np.int32)
-    most = int(np.diff(first_edge).max())
-    nodes.append(len(child_start))
-    branching.append(most)
-    first_edges.append(None if most == 1 else first_edge)
-    codes.append(np.pad(code_N[child_start], (0, most)))
-    start = child_start
-
-  shared = len(start) < num_items
-  first_item = np.append(start, num_items).astype(np.int32) if shared else None
-  return ItemTrie(
-    first_edge=tuple(first_edges),
-    code=tuple(codes),
-    item=item_N.astype(np.int32),
-    first_item=first_item,
-    nodes=tuple(nodes),
-    branching=tuple(branching),
-    codebook_size=codebook_size,
-  )
 
 
 def children(trie: ItemTrie, level: int, node_BxW: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

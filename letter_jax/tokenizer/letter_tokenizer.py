@@ -33,7 +33,7 @@ class LetterTokenizer:
   """A trained tokenizer.
 
   ```
-  tokenizer = LetterTokenizer.train(text_NxT, collaborative_NxE)
+  tokenizer = LetterTokenizer.train(text, collaborative)
   codes_NxL = tokenizer.codes()
   ```
 
@@ -52,8 +52,8 @@ class LetterTokenizer:
   @classmethod
   def train(
     cls,
-    text_NxT: np.ndarray,
-    collaborative_NxE: np.ndarray | None = None,
+    text: np.ndarray,
+    collaborative: np.ndarray | None = None,
     config: TokenizerConfig | RQVAEConfig = TokenizerConfig(),
     seed: int = 42,
     *,
@@ -63,9 +63,9 @@ class LetterTokenizer:
     """Trains a tokenizer on a catalogue, on all devices.
 
     Args:
-      text_NxT: float text embeddings, one row per item, of any scale.
-      collaborative_NxE: float collaborative embeddings of the same items, or None to train on text alone (alpha 0).
-        Rows with `latent_dim` columns are used as they are; their lengths should then be 0.3 in the root mean square,
+      text: float [N, T], text embeddings, one row per item, of any scale.
+      collaborative: float [N, E], collaborative embeddings of the same items, or None to train on text alone (alpha
+        0). Rows with `latent_dim` columns are used as they are; their lengths should then be 0.3 in the root mean square,
         for alpha to mean what it means in the paper. Rows of any other width go through
         `collaborative.embeddings.collaborative_rows`, which gives them that width and that length.
       config: all settings, or only those of the model.
@@ -79,12 +79,12 @@ class LetterTokenizer:
       TrainingDiverged: a loss is no longer finite.
     """
     config = _checked_config(config)
-    text_NxT = checks.text_embeddings(text_NxT)
-    if collaborative_NxE is None:
+    text = checks.text_embeddings(text)
+    if collaborative is None:
       config = dataclasses.replace(config, model=dataclasses.replace(config.model, alpha=0.0))
-      rows_Nxd = np.zeros((len(text_NxT), config.model.latent_dim), np.float32)
+      rows_Nxd = np.zeros((len(text), config.model.latent_dim), np.float32)
     else:
-      rows_Nxd = checks.collaborative_embeddings(collaborative_NxE, len(text_NxT))
+      rows_Nxd = checks.collaborative_embeddings(collaborative, len(text))
       if rows_Nxd.shape[1] != config.model.latent_dim:
         rows_Nxd = collaborative_rows(rows_Nxd, config.model.latent_dim)
     with contextlib.ExitStack() as exits:
@@ -93,34 +93,32 @@ class LetterTokenizer:
       if not verbose:  # the loop writes to stdout, and its progress bar to stderr
         exits.enter_context(contextlib.redirect_stdout(io.StringIO()))
         exits.enter_context(contextlib.redirect_stderr(io.StringIO()))
-      trained, _ = train_tokenizer(config, text_NxT, rows_Nxd, pathlib.Path(directory), seed=seed)
-    params, scale = sharding.fetch(trained), InputScale.of(text_NxT)
-    return cls(config, params, scale, encode(config.model, params, scale, text_NxT))
+      trained, _ = train_tokenizer(config, text, rows_Nxd, pathlib.Path(directory), seed=seed)
+    params, scale = sharding.fetch(trained), InputScale.of(text)
+    return cls(config, params, scale, encode(config.model, params, scale, text))
 
   @property
   def codebooks_LxKxd(self) -> np.ndarray:
     """Float32 [L, K, d]."""
     return self.params['codebooks']
 
-  def encode(self, text_MxT: np.ndarray) -> np.ndarray:
-    """Latents float32 [M, d] of text embeddings from the same source as those of the training.
+  def encode(self, text: np.ndarray) -> np.ndarray:
+    """Latents float32 [M, d] of text embeddings [M, T] from the same source as those of the training.
 
     Raises:
       InputError: the text is not what it should be (`checks.text_embeddings`).
     """
-    return encode(self.config.model, self.params, self.scale, text_MxT)
+    return encode(self.config.model, self.params, self.scale, text)
 
-  def codes(self, text_MxT: np.ndarray | None = None, collisions: str = 'resolve') -> np.ndarray:
-    """Semantic IDs int32 [N, L] of a whole catalogue; with 'resolve' no two are equal. As `assign`."""
-    return self.assign(text_MxT, collisions)[0]
+  def codes(self, text: np.ndarray | None = None, collisions: str = 'resolve') -> np.ndarray:
+    """Semantic IDs int32 [N, L] of a whole catalogue; with 'resolve' no two are equal. Arguments as in `assign`."""
+    return self.assign(text, collisions)[0]
 
-  def assign(
-    self, text_MxT: np.ndarray | None = None, collisions: str = 'resolve'
-  ) -> tuple[np.ndarray, dict[str, Any]]:
+  def assign(self, text: np.ndarray | None = None, collisions: str = 'resolve') -> tuple[np.ndarray, dict[str, Any]]:
     """Semantic IDs of a whole catalogue, and a report of the collisions.
 
     Args:
-      text_MxT: text embeddings of the catalogue; None: the catalogue of the training.
+      text: float [N, T], text embeddings of the catalogue; None: the catalogue of the training.
       collisions: 'resolve' (no two IDs equal) or 'reference' (LETTER's rounds); see `assignment`.
 
     Returns:
@@ -129,20 +127,20 @@ class LetterTokenizer:
     Raises:
       InputError: `collisions` has another value, the text is not what it should be, or there are more items than IDs.
     """
-    latent_Nxd = self.latents_Nxd if text_MxT is None else self.encode(text_MxT)
+    latent_Nxd = self.latents_Nxd if text is None else self.encode(text)
     return assign_semantic_ids(latent_Nxd, self.codebooks_LxKxd, self.config.model, collisions)
 
-  def add(self, text_MxT: np.ndarray, taken_codes_NxL: np.ndarray) -> np.ndarray:
+  def add(self, text: np.ndarray, taken_codes_NxL: np.ndarray) -> np.ndarray:
     """Semantic IDs int32 [M, L] of new items, all different and none of them taken.
 
     Args:
-      text_MxT: text embeddings of the new items.
-      taken_codes_NxL: integer IDs of the items that keep theirs, such as `codes()`.
+      text: float [M, T], text embeddings of the new items.
+      taken_codes_NxL: int [N, L], IDs of the items that keep theirs, such as `codes()`.
 
     Raises:
       InputError: an array is not what it should be, or not enough IDs are left.
     """
-    return assign_later_items(self.encode(text_MxT), self.codebooks_LxKxd, taken_codes_NxL)
+    return assign_later_items(self.encode(text), self.codebooks_LxKxd, taken_codes_NxL)
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes everything to one .npz file, replacing it if it exists.

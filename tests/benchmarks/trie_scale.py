@@ -21,7 +21,7 @@ from letter_jax.configuration import Config
 from letter_jax.decoding.beam_search import extend
 from letter_jax.generators.tiger.search import search_items
 from letter_jax.generators.tiger.t5 import T5
-from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.semantic_ids.vocabulary import Vocabulary
 from letter_jax.system import malloc as malloc
 from tests.benchmarks import table
@@ -76,7 +76,7 @@ def timed(function, calls: int = 1) -> float:
 def step_row(items: int, levels: int, codes: int, repeats: int, calls: int) -> dict:
   """The step beside the peer's, which must find the same beams."""
   codes_NxL = full_last_level(items, levels, codes)
-  trie = item_trie.build(codes_NxL)
+  trie = ItemTrie.build(codes_NxL)
   random = np.random.default_rng(1)
   parents = trie.nodes[-2]
   node_BxW = jnp.asarray(
@@ -110,7 +110,7 @@ def random_ids(items: int, levels: int, codes: int) -> np.ndarray:
 def building_rows(items: int, levels: int, codes: int) -> list[dict]:
   codes_NxL = random_ids(items, levels, codes)
   start = time.perf_counter()
-  trie = jax.block_until_ready(item_trie.build(codes_NxL))
+  trie = jax.block_until_ready(ItemTrie.build(codes_NxL))
   seconds = time.perf_counter() - start
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(trie))
   name = f'{items:,} items, {levels} x {codes:,}'
@@ -123,7 +123,7 @@ def building_rows(items: int, levels: int, codes: int) -> list[dict]:
 def search_row(items: int, repeats: int) -> dict:
   levels, codes = SHAPES[0]
   codes_NxL = random_ids(items, levels, codes)
-  vocabulary, trie = Vocabulary(levels, codes), item_trie.build(codes_NxL)
+  vocabulary, trie = Vocabulary(levels, codes), ItemTrie.build(codes_NxL)
   model = T5(Config().generator.model, vocabulary.size)
   tokens = jnp.zeros((1, levels), jnp.int32)
   params = model.init(jax.random.key(0), tokens, tokens, tokens[:, None])['params']

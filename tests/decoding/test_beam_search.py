@@ -7,7 +7,7 @@ import pytest
 
 from letter_jax.decoding.beam_search import Beams, beam_search, expand
 from letter_jax.ops.top_k import top_k
-from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 
 USERS = 8
 ROWS = 509
@@ -111,7 +111,7 @@ CATALOGUES = {
 @pytest.mark.parametrize('codes_NxL', CATALOGUES.values(), ids=CATALOGUES)
 def test_a_beam_as_wide_as_the_catalogue_finds_exactly_the_best_items_in_order(codes_NxL):
   table_BxLxRxK = random_tables(10, codes_NxL)
-  beams, _ = search(table_BxLxRxK, item_trie.build(codes_NxL), beam=len(codes_NxL) + 3)
+  beams, _ = search(table_BxLxRxK, ItemTrie.build(codes_NxL), beam=len(codes_NxL) + 3)
   for user, table_LxRxK in enumerate(table_BxLxRxK):
     everything = [(score_of(table_LxRxK, row), items[0], row) for row, items in groups_of(codes_NxL).items()]
     assert_beams_are(beams, user, sorted(everything, reverse=True))
@@ -121,7 +121,7 @@ def test_a_beam_as_wide_as_the_catalogue_finds_exactly_the_best_items_in_order(c
 @pytest.mark.parametrize('beam', [1, 5])
 def test_a_small_beam_is_the_textbook_search(codes_NxL, beam):
   table_BxLxRxK = with_ties_and_junk(random_tables(11, codes_NxL))
-  beams, _ = search(table_BxLxRxK, item_trie.build(codes_NxL), beam)
+  beams, _ = search(table_BxLxRxK, ItemTrie.build(codes_NxL), beam)
   assert beams.items_BxW.shape == beams.leaves_BxW.shape == beams.scores_BxW.shape == (USERS, beam)
   assert beams.items_BxW.dtype == beams.leaves_BxW.dtype == np.int32 and beams.scores_BxW.dtype == np.float32
   for user, table_LxRxK in enumerate(table_BxLxRxK):
@@ -134,7 +134,7 @@ def test_a_large_codebook_is_the_textbook_search_too():
   codes_NxL = np.random.default_rng(5).integers(0, 300, (2000, 3))
   codes_NxL[:1000, 0] = codes_NxL[:1000, 0] % 7
   table_BxLxRxK = with_ties_and_junk(random_tables(12, codes_NxL))[3:5]
-  trie = item_trie.build(codes_NxL)
+  trie = ItemTrie.build(codes_NxL)
   assert 20 * trie.branching[1] >= 2048
   beams, _ = search(table_BxLxRxK, trie, beam=20)
   for user, table_LxRxK in enumerate(table_BxLxRxK):
@@ -143,7 +143,7 @@ def test_a_large_codebook_is_the_textbook_search_too():
 
 def test_the_cache_follows_its_beam():
   codes_NxL = CATALOGUES['usual']
-  beams, prefix_BxWxL = search(random_tables(13, codes_NxL), item_trie.build(codes_NxL), beam=7)
+  beams, prefix_BxWxL = search(random_tables(13, codes_NxL), ItemTrie.build(codes_NxL), beam=7)
   found_prefixes = [{tuple(codes_NxL[item, :-1]) for item in row} for row in beams.items_BxW]
   for prefixes, cached_WxL in zip(found_prefixes, prefix_BxWxL.tolist()):
     assert prefixes <= {tuple(row[:-1]) for row in cached_WxL}
@@ -160,20 +160,20 @@ def test_no_more_beams_are_carried_than_can_exist():
     return jnp.zeros((1, widths[-1], 2)), cache
 
   for beam in (50, 2):
-    jax.eval_shape(lambda beam=beam: beam_search(step, (), item_trie.build(codes_NxL), beam, batch=1))
+    jax.eval_shape(lambda beam=beam: beam_search(step, (), ItemTrie.build(codes_NxL), beam, batch=1))
   assert widths == [1, 2, 3, 1, 2, 2]
 
 
 @pytest.mark.parametrize('value', [np.nan, -np.inf, np.inf])
 def test_a_model_without_finite_log_probabilities_gives_no_items(value):
-  trie = item_trie.build(CATALOGUES['usual'])
+  trie = ItemTrie.build(CATALOGUES['usual'])
   beams, _ = search(np.full((1, 4, ROWS, 6), value, np.float32), trie, beam=5)
   assert (beams.items_BxW == -1).all() and (beams.leaves_BxW == -1).all() and (beams.scores_BxW == -np.inf).all()
 
 
 def test_scores_are_not_renormalised_over_the_legal_codes():
   table = np.log(np.full((1, 2, ROWS, 4), 0.25, np.float32))
-  beams, _ = search(table, item_trie.build(np.array([[1, 3]])), beam=2)
+  beams, _ = search(table, ItemTrie.build(np.array([[1, 3]])), beam=2)
   np.testing.assert_allclose(beams.scores_BxW, [[2 * np.log(0.25), -np.inf]], rtol=1e-6)
 
 
@@ -181,7 +181,7 @@ def test_scores_are_not_renormalised_over_the_legal_codes():
 def test_renormalised_scores_are_a_distribution_over_the_catalogue(codes_NxL):
   """Each conditional is divided by the sum over the codes that the catalogue has there, as scoring everything does."""
   table_BxLxRxK = random_tables(14, codes_NxL)
-  beams, _ = search(table_BxLxRxK, item_trie.build(codes_NxL), len(codes_NxL), renormalise=True)
+  beams, _ = search(table_BxLxRxK, ItemTrie.build(codes_NxL), len(codes_NxL), renormalise=True)
   groups = groups_of(codes_NxL)
   for user, table_LxRxK in enumerate(table_BxLxRxK):
     expected = {}
@@ -205,13 +205,13 @@ def test_renormalised_scores_are_a_distribution_over_the_catalogue(codes_NxL):
 def test_a_code_that_is_ruled_out_has_no_share_in_the_normalisation():
   table = np.zeros((1, 1, ROWS, 3), np.float32)
   table[0, 0, :, 1] = -np.inf
-  beams, _ = search(table, item_trie.build(np.array([[0], [1], [2]])), beam=3, renormalise=True)
+  beams, _ = search(table, ItemTrie.build(np.array([[0], [1], [2]])), beam=3, renormalise=True)
   assert beams.items_BxW.tolist() == [[0, 2, -1]]
   np.testing.assert_allclose(beams.scores_BxW, [[np.log(0.5), np.log(0.5), -np.inf]], rtol=1e-6)
 
 
 def test_log_probabilities_of_the_wrong_shape_are_refused():
-  trie = item_trie.build(CATALOGUES['usual'])
+  trie = ItemTrie.build(CATALOGUES['usual'])
   with pytest.raises(ValueError, match='level 0'):
     beam_search(lambda level, codes, cache: (jnp.zeros((1, 1, 5)), cache), (), trie, beam=2, batch=1)
 
@@ -219,7 +219,7 @@ def test_log_probabilities_of_the_wrong_shape_are_refused():
 @pytest.mark.parametrize('name, k', [('shared IDs', 5), ('shared IDs', 60), ('usual', 4), ('one item', 3)])
 def test_expanded_beams_list_the_items_of_shared_ids_one_after_the_other(name, k):
   codes_NxL = CATALOGUES[name]
-  trie = item_trie.build(codes_NxL)
+  trie = ItemTrie.build(codes_NxL)
   beams, _ = search(with_ties_and_junk(random_tables(14, codes_NxL)), trie, beam=6)
   items_BxK, scores_BxK = jax.jit(expand, static_argnums=2)(beams, trie, k)
   assert items_BxK.shape == scores_BxK.shape == (USERS, k)
@@ -238,7 +238,7 @@ def test_expanded_beams_list_the_items_of_shared_ids_one_after_the_other(name, k
 
 def test_each_user_is_searched_alone():
   codes_NxL = CATALOGUES['usual']
-  trie, table_BxLxRxK = item_trie.build(codes_NxL), random_tables(15, codes_NxL)
+  trie, table_BxLxRxK = ItemTrie.build(codes_NxL), random_tables(15, codes_NxL)
   together, _ = search(table_BxLxRxK, trie, beam=5)
   alone, _ = search(table_BxLxRxK[3:4], trie, beam=5)
   jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[3:4], b), together, alone)

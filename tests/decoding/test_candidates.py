@@ -7,7 +7,7 @@ import pytest
 
 from letter_jax.decoding.beam_search import beam_search
 from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
-from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 from tests.small_data import distinct_codes
 
 ITEMS, LEVELS, K, USERS = 60, 3, 6, 7
@@ -29,7 +29,7 @@ def search(table_BxLxK, codes_NxL, allowed_N, had_BxH, beam, renormalise):
     )
     return best_items(beams, trie, paths, candidates, had_BxH)
 
-  trie = item_trie.build(codes_NxL)
+  trie = ItemTrie.build(codes_NxL)
   items, scores = run(table_BxLxK, trie, Paths.of(trie), Candidates.of(trie, allowed_N), once(had_BxH))
   return np.asarray(items), np.asarray(scores)
 
@@ -97,7 +97,7 @@ def test_a_narrow_beam_is_not_filled_with_excluded_items():
 
 
 def test_a_different_choice_of_items_compiles_nothing():
-  trie = item_trie.build(CODES_NxL)
+  trie = ItemTrie.build(CODES_NxL)
   shapes = [jax.tree.map(jnp.shape, Candidates.of(trie, np.arange(ITEMS) < count)) for count in (1, 50)]
   assert shapes[0] == shapes[1]
   assert jax.tree.structure(Paths.of(trie)) == jax.tree.structure(Paths.of(trie))
@@ -106,7 +106,7 @@ def test_a_different_choice_of_items_compiles_nothing():
 def test_items_below_each_node_are_counted():
   allowed_N = np.random.default_rng(0).random(ITEMS) < 0.5
   for codes_NxL in (CODES_NxL, SHARED_NxL):
-    trie = item_trie.build(codes_NxL)
+    trie = ItemTrie.build(codes_NxL)
     nodes_NxL = np.asarray(Paths.of(trie).nodes_NxL)
     for level, below in enumerate(Candidates.of(trie, allowed_N).below):
       assert len(below) == trie.nodes[level + 1]

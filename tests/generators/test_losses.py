@@ -8,6 +8,7 @@ import pytest
 
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +73,7 @@ def test_bfloat16_logits_are_summed_in_float32():
 
 
 CODES_NxL = np.array([[0, 2, 1], [0, 2, 3], [0, 1, 1], [3, 0, 0], [0, 2, 1]], np.int32)  # the last shares an ID
-TRIE = item_trie.build(CODES_NxL)
+TRIE = ItemTrie.build(CODES_NxL)
 NODES_NxL = item_trie.nodes_of_items(TRIE)
 
 

@@ -18,7 +18,7 @@ from letter_jax.generators.losses import ranking_guided_loss
 from letter_jax.generators.tiger import weights as t5_weights
 from letter_jax.generators.tiger.search import t5_step
 from letter_jax.generators.tiger.t5 import T5
-from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.semantic_ids.vocabulary import FIRST_CODE, Vocabulary
 from tests.parity.comparison import Comparison
 
@@ -67,7 +67,7 @@ def main(path: str) -> int:
     codes_NxL = golden['codes'].astype(np.int32)
     levels = codes_NxL.shape[1]
     vocabulary = Vocabulary(levels, (vocabulary_size - FIRST_CODE) // levels)
-    trie = item_trie.build(codes_NxL)
+    trie = ItemTrie.build(codes_NxL)
     beams = int(golden['num_beams'])
     search = jax.jit(
       lambda params, width: beam_search(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 
 
 def random_codes(seed, num_items, levels, codebook_size):
@@ -27,7 +28,7 @@ CATALOGUES = [
 
 @pytest.mark.parametrize('codes_NxL', CATALOGUES, ids=lambda codes: f'{codes.shape}')
 def test_children_are_the_distinct_prefixes_in_lexicographic_order(codes_NxL):
-  trie = item_trie.build(codes_NxL)
+  trie = ItemTrie.build(codes_NxL)
   levels = codes_NxL.shape[1]
   prefixes = [sorted({tuple(row[:level]) for row in codes_NxL.tolist()}) for level in range(levels + 1)]
   assert trie.nodes == tuple(map(len, prefixes))
@@ -50,7 +51,7 @@ def test_children_are_the_distinct_prefixes_in_lexicographic_order(codes_NxL):
 
 @pytest.mark.parametrize('codes_NxL', CATALOGUES, ids=lambda codes: f'{codes.shape}')
 def test_leaves_hold_their_items_in_ascending_order(codes_NxL):
-  trie = item_trie.build(codes_NxL)
+  trie = ItemTrie.build(codes_NxL)
   groups = {}
   for item, row in enumerate(codes_NxL.tolist()):
     groups.setdefault(tuple(row), []).append(item)
@@ -67,7 +68,7 @@ def test_leaves_hold_their_items_in_ascending_order(codes_NxL):
 
 @pytest.mark.parametrize('codes_NxL', CATALOGUES, ids=lambda codes: f'{codes.shape}')
 def test_the_nodes_of_an_item_are_its_prefixes(codes_NxL):
-  nodes_NxL = item_trie.nodes_of_items(item_trie.build(codes_NxL))
+  nodes_NxL = item_trie.nodes_of_items(ItemTrie.build(codes_NxL))
   assert nodes_NxL.dtype == np.int32 and nodes_NxL.shape == codes_NxL.shape
   for level in range(codes_NxL.shape[1]):
     prefixes = sorted({tuple(row[:level]) for row in codes_NxL.tolist()})
@@ -77,7 +78,7 @@ def test_the_nodes_of_an_item_are_its_prefixes(codes_NxL):
 def test_the_order_of_items_in_the_catalogue_changes_only_item_ids():
   codes_NxL = np.unique(random_codes(4, 100, 3, 8), axis=0)
   order_N = np.random.default_rng(5).permutation(len(codes_NxL))
-  sorted_trie, shuffled_trie = item_trie.build(codes_NxL), item_trie.build(codes_NxL[order_N])
+  sorted_trie, shuffled_trie = ItemTrie.build(codes_NxL), ItemTrie.build(codes_NxL[order_N])
   assert jax.tree.structure(sorted_trie) == jax.tree.structure(shuffled_trie)
   for a, b in zip(sorted_trie.code, shuffled_trie.code):
     np.testing.assert_array_equal(a, b)
@@ -87,7 +88,7 @@ def test_the_order_of_items_in_the_catalogue_changes_only_item_ids():
 def test_a_million_items_take_seconds_and_few_bytes():
   codes_NxL = random_codes(6, 1_000_000, 4, 256).astype(np.int32)
   start = time.process_time()  # of this process alone: the machine may be busy
-  trie = item_trie.build(codes_NxL)
+  trie = ItemTrie.build(codes_NxL)
   assert time.process_time() - start < 15
   assert sum(array.nbytes for array in jax.tree.leaves(trie)) < 16 * len(codes_NxL)
 
@@ -96,7 +97,7 @@ def test_the_cost_of_a_step_depends_on_the_branching_and_not_on_the_catalogue():
   def cost(levels):
     every_id = np.stack(np.meshgrid(*[np.arange(4)] * levels, indexing='ij'), axis=-1).reshape(-1, levels)
     step = jax.jit(item_trie.children, static_argnums=1)
-    compiled = step.lower(item_trie.build(every_id), levels - 1, np.zeros((2, 3), np.int32)).compile()
+    compiled = step.lower(ItemTrie.build(every_id), levels - 1, np.zeros((2, 3), np.int32)).compile()
     return compiled.memory_analysis().temp_size_in_bytes, compiled.cost_analysis()['flops']
 
   assert cost(3) == cost(8)
@@ -107,4 +108,4 @@ def test_the_cost_of_a_step_depends_on_the_branching_and_not_on_the_catalogue():
 )
 def test_an_invalid_catalogue_is_refused(codes_NxL):
   with pytest.raises(ValueError, match='semantic IDs must'):
-    item_trie.build(codes_NxL)
+    ItemTrie.build(codes_NxL)

@@ -11,7 +11,7 @@ from letter_jax.configuration import LoRAConfig
 from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.prompts import DecodingPrompt
 from letter_jax.generators.lc_rec.search import longest_history, prompt_tokens, search_items
-from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.semantic_ids.vocabulary import Vocabulary
 from tests.small_data import distinct_codes
 
@@ -97,7 +97,7 @@ def test_prompts_are_laid_out_as_they_are_written():
 @pytest.mark.parametrize('beam', [ITEMS, 3])
 def test_scores_are_the_likelihoods_of_whole_prompts(params, logits, softmax, beam):
   search = jax.jit(functools.partial(search_items, MODEL, VOCABULARY, PROMPT, beam=beam, softmax=softmax))
-  found = search(params, jnp.asarray(HISTORIES), CODES, item_trie.build(CODES))
+  found = search(params, jnp.asarray(HISTORIES), CODES, ItemTrie.build(CODES))
   for user, (items, scores) in enumerate(zip(np.asarray(found.items_BxW), np.asarray(found.scores_BxW))):
     assert len(set(items.tolist())) == beam
     expected = [expected_score(logits, user, item, softmax) for item in items]
@@ -115,4 +115,4 @@ def test_a_history_is_as_long_as_the_context_has_room_for():
 
 def test_another_softmax_is_refused(params):
   with pytest.raises(ValueError, match="softmax is 'both'"):
-    search_items(MODEL, VOCABULARY, PROMPT, params, jnp.asarray(HISTORIES), CODES, item_trie.build(CODES), 2, 'both')
+    search_items(MODEL, VOCABULARY, PROMPT, params, jnp.asarray(HISTORIES), CODES, ItemTrie.build(CODES), 2, 'both')

@@ -7,6 +7,7 @@ from letter_jax.generators.losses import catalogue_loss
 from letter_jax.generators.tiger.search import search_items
 from letter_jax.generators.tiger.t5 import T5
 from letter_jax.semantic_ids import item_trie
+from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.semantic_ids.vocabulary import Vocabulary
 from tests.small_data import TINY_T5, distinct_codes
 
@@ -29,7 +30,7 @@ def params():
 
 @pytest.fixture(scope='module')
 def search(params):
-  trie, codes_NxL = item_trie.build(CODES_NxL), jnp.asarray(CODES_NxL)
+  trie, codes_NxL = ItemTrie.build(CODES_NxL), jnp.asarray(CODES_NxL)
   run = jax.jit(
     lambda items_BxC, softmax: search_items(
       MODEL, VOCABULARY, params, items_BxC, codes_NxL, trie, NUM_ITEMS + 2, softmax
@@ -74,7 +75,7 @@ def test_scores_do_not_depend_on_the_width_that_histories_are_padded_to(search):
 
 
 def test_the_search_scores_items_as_the_catalogue_loss_does(search, params):
-  trie = item_trie.build(CODES_NxL)
+  trie = ItemTrie.build(CODES_NxL)
 
   @jax.jit
   def log_likelihood(tokens_1xR, item):
@@ -97,4 +98,4 @@ def test_the_search_scores_items_as_the_catalogue_loss_does(search, params):
 
 def test_another_softmax_is_refused(params):
   with pytest.raises(ValueError, match="softmax is 'catalog'; expected 'vocabulary' or 'catalogue'"):
-    search_items(MODEL, VOCABULARY, params, padded(3), jnp.asarray(CODES_NxL), item_trie.build(CODES_NxL), 4, 'catalog')
+    search_items(MODEL, VOCABULARY, params, padded(3), jnp.asarray(CODES_NxL), ItemTrie.build(CODES_NxL), 4, 'catalog')
