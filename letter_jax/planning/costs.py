@@ -150,7 +150,7 @@ _SIZES = {
   's64': 8,
   'u64': 8,
 }
-_INSTRUCTION = re.compile(r'\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*)$')
+_INSTRUCTION = re.compile(r'\s+(ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*)$')
 
 
 class _Program:
@@ -162,16 +162,20 @@ class _Program:
   """
 
   def __init__(self, text: str):
-    self._bodies: dict[str, list[tuple[str, str, str]]] = {}
+    # Instructions of each computation, name -> (shape, kind, text after the opening parenthesis), and its root.
+    self._bodies: dict[str, dict[str, tuple[str, str, str]]] = {}
+    self._roots: dict[str, str] = {}
     name = entry = None
     for line in text.splitlines():
       opened = re.match(r'(ENTRY )?%?([\w.-]+) .*\{$', line)
       if opened:
         name = opened[2]
         entry = name if opened[1] else entry
-        self._bodies[name] = []
-      elif name and (found := _INSTRUCTION.match(line)):
-        self._bodies[name].append((found[2], found[3], found[4]))
+        self._bodies[name] = {}
+      elif name and (instruction := _INSTRUCTION.match(line)):
+        self._bodies[name][instruction[2]] = (instruction[3], instruction[4], instruction[5])
+        if instruction[1]:
+          self._roots[name] = instruction[2]
     self.collectives: dict[str, float] = collections.defaultdict(float)
     self._channels: set[str] = set()
     moved, once = self._walk(entry, 1)
@@ -180,7 +184,7 @@ class _Program:
 
   def _walk(self, name: str, times: int) -> tuple[float, float]:
     moved = once = 0.0
-    for shape, kind, rest in self._bodies.get(name, ()):
+    for shape, kind, rest in self._bodies.get(name, {}).values():
       size = _bytes(shape)
       called = re.findall(r'(?:body|to_apply|true_computation|false_computation)=%?([\w.-]+)', rest)
       if kind == 'while':
@@ -214,18 +218,52 @@ class _Program:
     called = re.search(r'calls=%?([\w.-]+)', rest)
     if not called:
       return []
-    inner = [found for instruction in self._bodies.get(called[1], ()) for found in self._sent(*instruction)]
+    inner = [found for instruction in self._bodies.get(called[1], {}).values() for found in self._sent(*instruction)]
     return [('reduce-scatter', size) for _, size in inner] if called[1].startswith('all-reduce-scatter') else inner
 
   def _trips(self, rest: str) -> int:
-    """How often a loop runs: what its condition compares the counter with, or 1 where only the data know."""
-    condition = re.search(r'condition=%?([\w.-]+)', rest)
-    bounds = [
-      int(found[1])
-      for shape, kind, of in self._bodies.get(condition[1], ())
-      if kind == 'constant' and shape.startswith('s32[]') and (found := re.match(r'(\d+)\)', of))
+    """How often a loop runs: the bound of its counter, also where it may end before; 1 where only the data know.
+
+    A counter that the body advances by anything but a constant (as the loop around another one that counts for both)
+    says nothing of the number of rounds.
+    """
+    condition, body = (re.search(rf'{role}=%?([\w.-]+)', rest)[1] for role in ('condition', 'body'))
+    scalars = [
+      (kind, inside) for shape, kind, inside in self._bodies.get(condition, {}).values() if shape.startswith('s32[]')
     ]
-    return bounds[0] if len(bounds) == 1 else 1
+    bounds = [
+      int(number[1]) for kind, inside in scalars if kind == 'constant' and (number := re.match(r'(\d+)\)', inside))
+    ]
+    counters = {_index(inside) for kind, inside in scalars if kind == 'get-tuple-element'}
+    is_known = len(bounds) == 1 and all(self._advances_by_itself(body, counter) for counter in counters)
+    return bounds[0] if is_known else 1
+
+  def _advances_by_itself(self, body: str, counter: int) -> bool:
+    """Whether this entry of a loop's state follows from constants and its own last value."""
+    instructions = self._bodies.get(body, {})
+    _, kind, rest = instructions.get(self._roots.get(body, ''), ('', '', ''))
+    if kind != 'tuple':
+      return True
+    pending = [_operands(rest)[counter]]
+    while pending:
+      _, kind, rest = instructions[pending.pop()]
+      operands = _operands(rest)
+      if kind == 'get-tuple-element' and instructions[operands[0]][1] == 'parameter':
+        if _index(rest) != counter:
+          return False
+      elif kind != 'constant':
+        pending += operands
+    return True
+
+
+def _operands(rest: str) -> list[str]:
+  """Names of an instruction's operands."""
+  return re.findall(r'%([\w.-]+)', rest.partition(')')[0])
+
+
+def _index(rest: str) -> int:
+  """Which entry a get-tuple-element takes."""
+  return int(re.search(r'\), index=(\d+)', rest)[1])
 
 
 def _group_size(rest: str) -> int:

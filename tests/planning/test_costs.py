@@ -47,6 +47,35 @@ def test_a_loop_counts_as_often_as_it_runs(mesh):
   assert cost.collectives['all-reduce'] in [10 * bytes * ROWS / 4 * INPUTS for bytes in (2, 4)]
 
 
+def test_rounds_that_only_the_data_know_count_once(mesh):
+  """As Sinkhorn: an inner loop counts to the bound or ends early, the outer goes on from where it ended."""
+
+  def rounds(x, w, limit):
+    def inner_round(state):
+      done, x, size = state
+      return done + 1, ((x @ w) @ w.T).astype(x.dtype), 2 * size
+
+    def outer_round(state):
+      done, x = state
+      within = lambda state: (state[0] < 40) & (state[2] < limit)
+      return jax.lax.while_loop(within, inner_round, (done, x, jnp.float32(1)))[:2]
+
+    return jax.lax.while_loop(lambda state: state[0] < 40, outer_round, (0, x))[1]
+
+  limit = jax.ShapeDtypeStruct((), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
+  x, w = array(mesh, (ROWS, INPUTS), 'data'), array(mesh, (INPUTS, OUTPUTS), None, 'model')
+  cost = costs.cost_of(jax.jit(rounds).trace(x, w, limit))
+  assert cost.collectives['all-reduce'] in [40 * bytes * ROWS / 4 * INPUTS for bytes in (2, 4)]
+
+  def strides(x, w, stride):
+    body = lambda state: (state[0] + stride, ((state[1] @ w) @ w.T).astype(x.dtype))
+    return jax.lax.while_loop(lambda state: state[0] < 40, body, (0, x))[1]
+
+  stride = jax.ShapeDtypeStruct((), jnp.int32, sharding=limit.sharding)
+  cost = costs.cost_of(jax.jit(strides).trace(x, w, stride))
+  assert cost.collectives['all-reduce'] in [bytes * ROWS / 4 * INPUTS for bytes in (2, 4)]
+
+
 def test_a_weight_in_pieces_is_gathered(mesh):
   x, w = array(mesh, (ROWS, INPUTS), 'data'), array(mesh, (INPUTS, OUTPUTS), 'data', None)
   whole = NamedSharding(mesh, PartitionSpec())
