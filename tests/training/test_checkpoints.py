@@ -127,13 +127,13 @@ DAMAGES = (empty, halve, lose_the_state, lose_the_progress, lose_the_arrays)
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copy, capsys, damage):
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(copy, capsys, damage):
   damage(copy / 'latest' / '7')
   restored, where = restore_latest(copy)
   assert_equal(restored, state(4))
   assert where == progress(4)
-  said = capsys.readouterr().out.splitlines()
-  assert len(said) == 1 and str(copy / 'latest' / '7') in said[0] and 'unreadable and passed over' in said[0]
+  (message,) = capsys.readouterr().out.splitlines()
+  assert str(copy / 'latest' / '7') in message and 'unreadable and skipped' in message
 
 
 def test_after_damage_the_training_saves_the_lost_step_again(copy):
@@ -146,14 +146,14 @@ def test_after_damage_the_training_saves_the_lost_step_again(copy):
   assert_equal(restored, state(7))
 
 
-def test_all_damaged_is_said_and_moved_aside(copy, capsys):
+def test_if_all_are_damaged_they_are_moved_aside(copy, capsys):
   for step in (4, 7):
     halve(copy / 'latest' / str(step))
   with pytest.raises(InputError) as caught:
     restore_latest(copy)
   assert str(copy / 'latest') in one_line(caught)
-  said = capsys.readouterr().out.splitlines()
-  assert [str(copy / 'latest' / step) in line for step, line in zip('74', said, strict=True)] == [True, True]
+  messages = capsys.readouterr().out.splitlines()
+  assert [str(copy / 'latest' / step) in line for step, line in zip('74', messages, strict=True)] == [True, True]
   assert (copy / 'unreadable_latest_4').is_dir() and (copy / 'unreadable_latest_7').is_dir()
   assert restore_latest(copy) is None
 
@@ -171,7 +171,7 @@ def test_a_lost_trajectory_does_not_keep_its_best(copy):
   assert_equal(params, state(5)['params'])
 
 
-def test_a_half_written_folder_of_a_kill_is_no_checkpoint(copy):
+def test_a_half_written_folder_of_a_kill_is_ignored(copy):
   shutil.copytree(copy / 'latest' / '7', copy / 'latest' / '9.orbax-checkpoint-tmp')
   restored, where = restore_latest(copy)
   assert where.step == 7
@@ -196,7 +196,7 @@ def test_no_best_checkpoint_is_an_input_error(tmp_path):
 
 
 @pytest.mark.parametrize('damage', [empty, halve])
-def test_a_damaged_best_checkpoint_is_passed_over_for_the_one_before(copy, capsys, damage):
+def test_a_damaged_best_checkpoint_is_skipped_for_the_one_before(copy, capsys, damage):
   damage(copy / 'best' / '7')
   params, where = read_best(copy, LAYOUT)
   assert where == progress(4)
@@ -223,7 +223,7 @@ def test_reading_writes_nothing(saved, tmp_path):
 
 @pytest.fixture
 def workdir(tmp_path, saved):
-  """As the generator's stage leaves it."""
+  """A workdir as the generator stage leaves it."""
   shutil.copytree(saved, tmp_path / 'generator' / 'checkpoints')
   (tmp_path / 'generator' / 'generator.json').write_text(
     json.dumps({'config': dataclasses.asdict(tiny_generator_config()), 'codebook_size': 8})
@@ -233,7 +233,7 @@ def workdir(tmp_path, saved):
   return tmp_path
 
 
-def test_a_generator_is_restored_with_all_that_belongs_to_it(workdir):
+def test_a_generator_is_restored_with_its_config_and_semantic_ids(workdir):
   restored = restore_generator(str(workdir))
   assert_equal(restored.params, state(7)['params'])
   assert isinstance(restored.config, Config) and restored.config == tiny_generator_config()
