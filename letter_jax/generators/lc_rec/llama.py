@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal, variance_scaling
 
 from letter_jax.configuration import LoRAConfig
-from letter_jax.generators.norms import RMSNorm
 from letter_jax.ops.dense import dense
 from letter_jax.ops.dropout import Dropout
 
@@ -129,10 +128,11 @@ class Linear(nn.Module):
 
 
 class Attention(nn.Module):
-  """Projections of grouped-query attention, and the scores of cached decoding."""
+  """Projections of grouped-query attention, and the scores of cached decoding; `dtype` is that of the activations."""
 
   architecture: Architecture
   lora: LoRAConfig | None
+  dtype: jnp.dtype
 
   def setup(self) -> None:
     sizes = self.architecture
@@ -142,7 +142,8 @@ class Attention(nn.Module):
     self.value = linear(sizes.kv_heads * sizes.d_head, bias=sizes.qkv_bias)
     self.out = linear(sizes.d_model, stddev=STDDEV / math.sqrt(2 * sizes.layers))
     if sizes.qk_norm:
-      self.query_norm, self.key_norm = RMSNorm(sizes.norm_epsilon), RMSNorm(sizes.norm_epsilon)
+      norm = functools.partial(nn.RMSNorm, sizes.norm_epsilon, self.dtype)
+      self.query_norm, self.key_norm = norm(), norm()
 
   def project(
     self, x: jax.Array, rotation: tuple[jax.Array, jax.Array], deterministic: bool
@@ -184,15 +185,19 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-  """A decoder layer: attention and feed-forward, each with its norm before it and a residual."""
+  """A decoder layer: attention and feed-forward, each with its norm before it and a residual.
+
+  `dtype` is that of the activations.
+  """
 
   architecture: Architecture
   lora: LoRAConfig | None
+  dtype: jnp.dtype
 
   def setup(self) -> None:
-    epsilon = self.architecture.norm_epsilon
-    self.attention_norm, self.attention = RMSNorm(epsilon), Attention(self.architecture, self.lora)
-    self.feed_forward_norm, self.feed_forward = RMSNorm(epsilon), FeedForward(self.architecture, self.lora)
+    norm = functools.partial(nn.RMSNorm, self.architecture.norm_epsilon, self.dtype)
+    self.attention_norm, self.attention = norm(), Attention(self.architecture, self.lora, self.dtype)
+    self.feed_forward_norm, self.feed_forward = norm(), FeedForward(self.architecture, self.lora)
 
   def __call__(
     self,
@@ -284,8 +289,8 @@ class Llama(nn.Module):
     if not sizes.tied:
       self.head = self.param('head', normal(STDDEV), text[::-1])
       self.new_head = self.param('new_head', normal(STDDEV), new)
-    self.layers = _stack(sizes.layers, self.remat)(sizes, self.lora)
-    self.norm = RMSNorm(sizes.norm_epsilon)
+    self.layers = _stack(sizes.layers, self.remat)(sizes, self.lora, self.dtype)
+    self.norm = nn.RMSNorm(sizes.norm_epsilon, self.dtype)
 
   def __call__(
     self, tokens_BxT: jax.Array, segments_BxT: jax.Array, positions_BxT: jax.Array, deterministic: bool = True

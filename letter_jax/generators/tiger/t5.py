@@ -17,7 +17,6 @@ import numpy as np
 from jax.nn.initializers import normal
 
 from letter_jax.configuration import T5Config
-from letter_jax.generators.norms import RMSNorm
 from letter_jax.ops.dense import dense
 from letter_jax.ops.dropout import Dropout
 from letter_jax.semantic_ids.vocabulary import PAD
@@ -131,13 +130,14 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-  """Self-attention and feed-forward."""
+  """Self-attention and feed-forward; `dtype` is that of the activations."""
 
   config: T5Config
+  dtype: jnp.dtype
 
   def setup(self) -> None:
-    self.attention_norm, self.attention = RMSNorm(), Attention(self.config)
-    self.feed_forward_norm, self.feed_forward = RMSNorm(), FeedForward(self.config)
+    self.attention_norm, self.attention = nn.RMSNorm(dtype=self.dtype), Attention(self.config)
+    self.feed_forward_norm, self.feed_forward = nn.RMSNorm(dtype=self.dtype), FeedForward(self.config)
     self.dropout = Dropout(self.config.dropout)
 
   def __call__(self, x: jax.Array, bias: jax.Array, deterministic: bool) -> jax.Array:
@@ -148,14 +148,15 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-  """Self-attention, cross-attention and feed-forward."""
+  """Self-attention, cross-attention and feed-forward; `dtype` is that of the activations."""
 
   config: T5Config
+  dtype: jnp.dtype
 
   def setup(self) -> None:
-    self.self_norm, self.self_attention = RMSNorm(), Attention(self.config)
-    self.cross_norm, self.cross_attention = RMSNorm(), Attention(self.config)
-    self.feed_forward_norm, self.feed_forward = RMSNorm(), FeedForward(self.config)
+    self.self_norm, self.self_attention = nn.RMSNorm(dtype=self.dtype), Attention(self.config)
+    self.cross_norm, self.cross_attention = nn.RMSNorm(dtype=self.dtype), Attention(self.config)
+    self.feed_forward_norm, self.feed_forward = nn.RMSNorm(dtype=self.dtype), FeedForward(self.config)
     self.dropout = Dropout(self.config.dropout)
 
   def __call__(
@@ -210,9 +211,9 @@ class T5(nn.Module):
     self.embedding = self.param('embedding', normal(1.0), (self.vocabulary_size, config.d_model))
     self.encoder_bias = self.param('encoder_bias', normal(config.d_model**-0.5), bias_shape)
     self.decoder_bias = self.param('decoder_bias', normal(config.d_model**-0.5), bias_shape)
-    self.encoder_layers = [EncoderLayer(config, name=f'encoder_{i}') for i in range(config.layers)]
-    self.decoder_layers = [DecoderLayer(config, name=f'decoder_{i}') for i in range(config.layers)]
-    self.encoder_norm, self.decoder_norm = RMSNorm(), RMSNorm()
+    self.encoder_layers = [EncoderLayer(config, self.dtype, name=f'encoder_{i}') for i in range(config.layers)]
+    self.decoder_layers = [DecoderLayer(config, self.dtype, name=f'decoder_{i}') for i in range(config.layers)]
+    self.encoder_norm, self.decoder_norm = nn.RMSNorm(dtype=self.dtype), nn.RMSNorm(dtype=self.dtype)
     self.dropout = Dropout(config.dropout)
 
   def __call__(
