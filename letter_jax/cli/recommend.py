@@ -84,7 +84,7 @@ def _choose(recommender: Recommender, allow: list[str] | None, deny: list[str] |
     where = f'--allow={options.allow}' if options.allow else f'--deny={options.deny}'
     raise InputError(f'{where}: {error}') from error
   for flag, items in (('--allow', allow or ()), ('--deny', deny or ())):
-    unknown = sum(recommender.catalogue.number(item) is None for item in items)
+    unknown = sum(recommender.catalogue.index_of(item) is None for item in items)
     if unknown:
       _print(f'{unknown:,} of the {len(items):,} items of {flag} are unknown')
   return choice

@@ -1,4 +1,4 @@
-"""Every setting of the program, as frozen dataclasses with one validating constructor.
+"""Every setting of the program, as frozen dataclasses with a validating constructor.
 
 Recipes in `configs/` start from `default_config()`, a `ConfigDict` that mirrors the dataclasses, and change values.
 `from_config_dict` turns the result into a `Config`; an unknown key or an invalid type or value raises an `InputError`

@@ -4,9 +4,10 @@ import dataclasses
 import datetime
 import difflib
 import math
+import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
@@ -15,6 +16,14 @@ from letter_jax.configuration import checks
 from letter_jax.configuration.schema import Config
 from letter_jax.system.errors import InputError
 
+# Limits of a setting, with the comparison of a value with the limit, and its words.
+_BOUNDS: tuple[tuple[str, Callable[[Any, Any], bool], str], ...] = (
+  ('minimum', operator.ge, 'at least'),
+  ('above', operator.gt, 'more than'),
+  ('maximum', operator.le, 'at most'),
+  ('below', operator.lt, 'less than'),
+)
+
 
 def default_config() -> ml_collections.ConfigDict:
   """The defaults of `Config` as a ConfigDict that a recipe can change."""
@@ -22,81 +31,88 @@ def default_config() -> ml_collections.ConfigDict:
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Values by dotted key: {'a': {'b': 1}} as {'a.b': 1}."""
+  """The values of a nested mapping by dotted key, such as {'a.b': 1} for {'a': {'b': 1}}."""
   flat = {}
   for key, value in tree.items():
     flat.update(flattened(value, f'{prefix}{key}.') if isinstance(value, Mapping) else {f'{prefix}{key}': value})
   return flat
 
 
-def from_config_dict(config) -> Config:
-  """A validated `Config`; raises InputError naming the key that is wrong."""
-  values = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
-  built = _build(Config, values, '')
+def from_config_dict(config: ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
+  """The validated `Config` of a ConfigDict or nested dict; keys that are missing have their defaults.
+
+  Raises:
+    InputError: a key is unknown, a value has the wrong type or is out of range, or two settings contradict each other.
+      The message names the key.
+  """
+  values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+  built: Config = _build_section(Config, values, '')
   checks.check(built)
   return built
 
 
-def _build(kind, values, prefix: str):
-  if not isinstance(values, dict):
-    raise InputError(
-      f'config.{prefix[:-1]} is {values!r}; expected a section with keys '
-      f'{", ".join(f.name for f in dataclasses.fields(kind))}'
-    )
+def _build_section(kind: Any, values: Any, prefix: str) -> Any:
+  """An instance of the dataclass `kind`, whose keys start with `prefix` ('' or 'generator.')."""
   fields = {field.name: field for field in dataclasses.fields(kind)}
-  hints = typing.get_type_hints(kind)
-  for key in values:
-    if key not in fields:
-      close = difflib.get_close_matches(str(key), fields, n=1)
+  if not isinstance(values, dict):
+    raise InputError(f'config.{prefix[:-1]} is {values!r}; expected a section with keys {", ".join(fields)}')
+  for name in values:
+    if name not in fields:
+      similar = difflib.get_close_matches(str(name), fields, n=1)
       raise InputError(
-        f'config.{prefix}{key} does not exist; '
-        + (f'did you mean config.{prefix}{close[0]}?' if close else f'expected one of {sorted(fields)}')
+        f'config.{prefix}{name} does not exist; '
+        + (f'did you mean config.{prefix}{similar[0]}?' if similar else f'expected one of {sorted(fields)}')
       )
+  hints = typing.get_type_hints(kind)
   built = {}
   for name, field in fields.items():
     if name not in values:
       continue
-    where = f'{prefix}{name}'
     if dataclasses.is_dataclass(hints[name]):
-      built[name] = _build(hints[name], values[name], f'{where}.')
+      built[name] = _build_section(hints[name], values[name], f'{prefix}{name}.')
     else:
-      built[name] = _checked(values[name], hints[name], field.metadata, where)
+      built[name] = _checked(values[name], hints[name], field.metadata, f'{prefix}{name}')
   return kind(**built)
 
 
-def _checked(value: Any, hint, limits, where: str):
-  if isinstance(hint, types.GenericAlias):  # tuple[int, ...], or tuple[str, X]: a pair
-    *of_entries, last = hint.__args__
-    if not isinstance(value, (tuple, list)) or (last is not Ellipsis and len(value) != len(hint.__args__)):
-      said = 'a pair' if last is not Ellipsis else f'a tuple of {getattr(of_entries[0], "__name__", of_entries[0])}'
-      raise InputError(f'config.{where} is {value!r}; expected {said}')
-    hints = of_entries * len(value) if last is Ellipsis else hint.__args__
-    return tuple(
-      _checked(entry, of_entry, limits, f'{where}[{i}]') for i, (entry, of_entry) in enumerate(zip(value, hints))
-    )
+def _checked(value: Any, hint: Any, limits: Mapping[str, Any], key: str) -> Any:
+  """The value of a setting, or of an entry of one, as the type `hint`; raises InputError where it is invalid."""
+  if isinstance(hint, types.GenericAlias):
+    return _checked_tuple(value, hint, limits, key)
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-    raise InputError(
-      f'config.{where} is {value!r} ({type(value).__name__}); expected {getattr(hint, "__name__", hint)}'
-    )
-  if hint is float and not math.isfinite(value):
-    raise InputError(f'config.{where} is {value}; expected a finite number')
-  rules = (
-    ('minimum', lambda v, m: v >= m, 'at least'),
-    ('above', lambda v, m: v > m, 'more than'),
-    ('maximum', lambda v, m: v <= m, 'at most'),
-    ('below', lambda v, m: v < m, 'less than'),
-  )
-  for rule, holds, words in rules:
-    bound = limits[rule]
+    raise InputError(f'config.{key} is {value!r} ({type(value).__name__}); expected {_name(hint)}')
+  _check_limits(value, limits, key)
+  return value
+
+
+def _checked_tuple(value: Any, hint: types.GenericAlias, limits: Mapping[str, Any], key: str) -> tuple[Any, ...]:
+  """A value for `tuple[X, ...]`, or for `tuple[X, Y]`, a pair; limits apply to each entry."""
+  first, second = typing.get_args(hint)
+  any_length = second is Ellipsis
+  if not isinstance(value, (tuple, list)) or (not any_length and len(value) != 2):
+    expected = f'a tuple of {_name(first)}' if any_length else 'a pair'
+    raise InputError(f'config.{key} is {value!r}; expected {expected}')
+  hints = [first] * len(value) if any_length else [first, second]
+  return tuple(_checked(entry, hints[i], limits, f'{key}[{i}]') for i, entry in enumerate(value))
+
+
+def _check_limits(value: Any, limits: Mapping[str, Any], key: str) -> None:
+  if isinstance(value, float) and not math.isfinite(value):
+    raise InputError(f'config.{key} is {value}; expected a finite number')
+  for name, holds, words in _BOUNDS:
+    bound = limits[name]
     if bound is not None and not holds(value, bound):
-      raise InputError(f'config.{where} is {value}; expected {words} {bound}')
+      raise InputError(f'config.{key} is {value}; expected {words} {bound}')
   if limits['date'] and value:
     try:
       datetime.date.fromisoformat(value)
     except ValueError:
-      raise InputError(f'config.{where} is {value!r}; expected a day as YYYY-MM-DD') from None
+      raise InputError(f'config.{key} is {value!r}; expected a day as YYYY-MM-DD') from None
   if limits['choices'] is not None and value not in limits['choices']:
-    raise InputError(f'config.{where} is {value!r}; expected one of {", ".join(map(repr, limits["choices"]))}')
-  return value
+    raise InputError(f'config.{key} is {value!r}; expected one of {", ".join(map(repr, limits["choices"]))}')
+
+
+def _name(hint: Any) -> str:
+  return getattr(hint, '__name__', str(hint))

@@ -7,7 +7,7 @@ from letter_jax.system.errors import InputError
 
 
 def check(config: Config) -> None:
-  """Raises InputError for settings that do not fit each other."""
+  """Raises InputError for settings that contradict each other; the message names them."""
   dates = config.data.preparation
   if dates.since and dates.until and dates.since >= dates.until:
     raise InputError(
@@ -16,12 +16,12 @@ def check(config: Config) -> None:
     )
   if config.text_embeddings.path and config.text_embeddings.model:
     raise InputError(
-      f'config.text_embeddings.model is {config.text_embeddings.model!r} beside '
-      f'config.text_embeddings.path, {config.text_embeddings.path!r}; expected one of the two'
+      f'config.text_embeddings.model is {config.text_embeddings.model!r} and '
+      f'config.text_embeddings.path is {config.text_embeddings.path!r}; expected only one of the two'
     )
   _check_generator(config)
   if config.mesh.data == 0:
-    raise InputError('config.mesh.data is 0; expected at least 1, or -1 for as many as devices are left')
+    raise InputError('config.mesh.data is 0; expected at least 1, or -1 for as many as the devices allow')
   for section_name in ('generator', 'tokenizer', 'collaborative'):
     for pattern, axes in getattr(config, section_name).partition:
       where = f'config.{section_name}.partition has the rule {pattern!r}'
@@ -29,9 +29,9 @@ def check(config: Config) -> None:
         re.compile(pattern)
       except re.error as error:
         raise InputError(f'{where}; expected a regular expression ({error})') from error
-      split = [axis for axis in axes if axis]
-      if not set(split) <= {'data', 'model'} or len(set(split)) < len(split):
-        raise InputError(f"{where} with the axes {axes}; expected 'data' and 'model', each once at most, and ''")
+      named = [axis for axis in axes if axis]
+      if not set(named) <= {'data', 'model'} or len(set(named)) < len(named):
+        raise InputError(f"{where} with the axes {axes}; expected 'data' and 'model', each at most once, and ''")
   sasrec, history = config.collaborative.model, config.data.history_length
   if sasrec.dim % sasrec.heads:
     raise InputError(
@@ -52,7 +52,7 @@ def check(config: Config) -> None:
   if config.collaborative.path and config.collaborative.method != 'sasrec':
     raise InputError(
       f'config.collaborative.method is {config.collaborative.method!r}, but config.collaborative.path '
-      'gives the rows; expected one of the two'
+      'gives the rows; expected only one of the two'
     )
   lightgcn = config.collaborative.lightgcn.training
   if lightgcn.accumulation_steps != 1:
@@ -89,7 +89,7 @@ def _check_generator(config: Config) -> None:
   if not generator.base and generator.lora.rank:
     raise InputError(
       "config.generator.base is ''; expected the folder of a Hugging Face model to adapt, or "
-      'config.generator.lora.rank=0 to train one from nothing'
+      'config.generator.lora.rank=0 to train one from scratch'
     )
   if generator.base_dtype != 'auto' and not (generator.base and generator.lora.rank):
     raise InputError(

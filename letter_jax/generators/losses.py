@@ -12,7 +12,7 @@ from letter_jax.semantic_ids.item_trie import ItemTrie
 def ranking_guided_loss(
   logits: jax.Array, targets: jax.Array, weights: jax.Array, temperature: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Cross-entropy of logits / tau: tau < 1 weighs hard negatives, 1 is TIGER's loss.
+  """Cross-entropy of logits / tau: tau < 1 emphasises hard negatives, 1 is TIGER's loss.
 
   Args:
     logits: float [..., V].
@@ -24,7 +24,7 @@ def ranking_guided_loss(
     (sum over tokens, number of tokens), float32 scalars.
   """
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature, axis=-1)
-  # A comparison instead of a gather: its gradient is element-wise too, and no scatter.
+  # A comparison instead of a gather: its gradient is element-wise too, not a scatter.
   chosen = jnp.arange(logits.shape[-1]) == targets[..., None]
   return -jnp.sum(jnp.where(chosen, log_probs, 0).sum(-1) * weights), jnp.sum(weights)
 
@@ -37,17 +37,19 @@ def catalogue_loss(
   trie: ItemTrie,
   temperature: float,
 ) -> tuple[jax.Array, jax.Array]:
-  """`ranking_guided_loss` with the softmax of a token taken over the codes that continue some item's semantic ID.
+  """`ranking_guided_loss` with each token's softmax over only the codes that continue some item's semantic ID.
 
-  The product of an ID's conditional probabilities is then a distribution over the catalogue's IDs: nothing has to be
-  learned about which of them exist, only which comes next. The search has to normalise over the same codes (without
-  tau, as the paper's does).
+  The product of an ID's conditional probabilities is then a distribution over the catalogue's IDs: the model need not
+  learn which IDs exist, only which comes next. The search has to normalise over the same codes (without tau, as in the
+  paper).
 
   Args:
-    logits: for each level, of its K codes, float [B, S, K], teacher-forced.
+    logits: teacher-forced logits of the K codes of each level, float [B, S, K] each.
     items_BxS: int32, items to predict, negative where there is none.
     codes_NxL: int32, the semantic IDs that the trie was built from.
     nodes_NxL: int32, `item_trie.nodes_of_items(trie)`.
+    trie: of `codes_NxL`.
+    temperature: tau.
 
   Returns:
     (sum over tokens, number of tokens), float32 scalars.
@@ -62,8 +64,8 @@ def catalogue_loss(
     log_prob_BxSxC = jax.nn.log_softmax(jnp.where(valid_BxSxC, legal_BxSxC, -jnp.inf), axis=-1)
     chosen_BxSxC = valid_BxSxC & (code_BxSxC == codes_NxL[item_BxS, level][..., None])
     total_BxS -= jnp.sum(jnp.where(chosen_BxSxC, log_prob_BxSxC, 0), axis=-1)
-  there_BxS = (items_BxS >= 0).astype(jnp.float32)
-  return jnp.sum(total_BxS * there_BxS), jnp.sum(there_BxS) * trie.levels
+  target_BxS = (items_BxS >= 0).astype(jnp.float32)
+  return jnp.sum(total_BxS * target_BxS), jnp.sum(target_BxS) * trie.levels
 
 
 def renormalises(softmax: str) -> bool:

@@ -1,8 +1,8 @@
-"""What a compiled program costs on one chip: memory, flops, bytes moved, bytes of each kind of collective.
+"""The cost of a compiled program on one chip: memory, flops, bytes moved, and bytes of each kind of collective.
 
-Memory, flops and bytes are the compiler's own. It counts the body of a loop once; so flops are multiplied by what the
-loops of the traced program add to its matrix products, and bytes by what those of the compiled one add to the results
-of its instructions.
+Memory, flops and bytes are those that the compiler reports, which counts the body of a loop once. Flops are therefore
+multiplied by the factor that loops add to the matrix products of the traced program, and bytes by the factor that they
+add to the results of the compiled program's instructions. Collectives are parsed from the compiled program's text.
 """
 
 import collections
@@ -11,8 +11,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+  import jax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +25,10 @@ class Chip:
 
   Attributes:
     memory: bytes of HBM.
-    flops: bfloat16, a second.
-    bandwidth: bytes of HBM a second.
-    network: bytes a second between chips, all links together, in one direction.
-    axes: of its topologies: a plane or a torus of three.
+    flops: bfloat16 operations per second.
+    bandwidth: bytes per second to and from HBM.
+    network: bytes per second to other chips, over all links, in one direction.
+    axes: dimensions of its topologies, 2 or 3.
   """
 
   memory: float
@@ -40,7 +44,8 @@ CHIPS = {
   'v5p': Chip(95 * 2**30, 459e12, 2.765e12, 4.8e12 / 16, 3),
   'v6e': Chip(32 * 2**30, 918e12, 1.64e12, 3.584e12 / 16, 2),
 }
-# Of the size of its result (of the operand, for reduce-scatter), what a ring of n chips sends: 2 (n-1)/n and (n-1)/n.
+# Bytes that each chip of a large ring sends, relative to the size of the result (for reduce-scatter, the operand): of n
+# chips 2 (n-1)/n for all-reduce and (n-1)/n for the others.
 COLLECTIVES = {
   'all-reduce': 2.0,
   'all-gather': 1.0,
@@ -52,11 +57,13 @@ COLLECTIVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Of one call on one chip.
+  """The cost of one call of a program on one chip.
 
   Attributes:
-    arguments, temporaries, memory: bytes; `memory` is all that it occupies, the results included.
-    flops, bytes: done, and moved between the chip and its memory.
+    arguments, temporaries: bytes of memory.
+    memory: bytes of memory in all, including results and code.
+    flops: floating-point operations.
+    bytes: bytes moved between the chip and its memory.
     collectives: kind -> bytes of the results.
   """
 
@@ -68,17 +75,19 @@ class Cost:
   collectives: dict[str, float]
 
   def seconds(self, chip: Chip) -> float:
+    """A roofline: the longer of compute and memory traffic, followed by the network without overlap."""
     network = sum(size * COLLECTIVES[kind] for kind, size in self.collectives.items()) / chip.network
     return max(self.flops / chip.flops, self.bytes / chip.bandwidth) + network
 
 
-def cost_of(traced) -> Cost:
-  """Cost on one chip of a program (`jax.stages.Traced`) that is compiled for the devices of its arguments."""
+def cost_of(traced: 'jax.stages.Traced') -> Cost:
+  """The cost on one chip of a traced program, which is compiled for the devices of its arguments."""
   with _uncached():
     compiled = traced.lower().compile()
-  memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
+  memory: Any = compiled.memory_analysis()
+  analysis: Any = compiled.cost_analysis()
   program = _Program(compiled.as_text())
-  in_all, once = matrix_flops(traced.jaxpr.jaxpr)
+  total, once = matrix_flops(traced.jaxpr.jaxpr)
   occupied = (
     memory.argument_size_in_bytes
     + memory.output_size_in_bytes
@@ -90,7 +99,7 @@ def cost_of(traced) -> Cost:
     memory.argument_size_in_bytes,
     memory.temp_size_in_bytes,
     occupied,
-    analysis['flops'] * (in_all / once if once else 1.0),
+    analysis['flops'] * (total / once if once else 1.0),
     analysis['bytes accessed'] * program.loop_factor,
     program.collectives,
   )
@@ -98,23 +107,24 @@ def cost_of(traced) -> Cost:
 
 @contextlib.contextmanager
 def _uncached() -> Iterator[None]:
-  """Without the compilation cache: what is not for this machine cannot be read back from it."""
+  """Disables the compilation cache, which cannot load programs compiled for devices that this machine lacks."""
   import jax
   from jax.experimental.compilation_cache import compilation_cache
 
-  before = jax.config.jax_enable_compilation_cache
+  config: Any = jax.config  # whose options have no types
+  previous = config.jax_enable_compilation_cache
   try:
-    jax.config.update('jax_enable_compilation_cache', False)
-    compilation_cache.reset_cache()  # it remembers whether it is used
+    config.update('jax_enable_compilation_cache', False)
+    compilation_cache.reset_cache()  # otherwise it does not notice the change
     yield
   finally:
-    jax.config.update('jax_enable_compilation_cache', before)
+    config.update('jax_enable_compilation_cache', previous)
     compilation_cache.reset_cache()
 
 
-def matrix_flops(jaxpr) -> tuple[float, float]:
-  """Of the matrix products of a jaxpr: with its scans as often as they run, and with each once."""
-  in_all = once = 0.0
+def matrix_flops(jaxpr: Any) -> tuple[float, float]:
+  """The flops of a jaxpr's matrix products: with every iteration of its scans, and with one iteration of each scan."""
+  total = once = 0.0
   for equation in jaxpr.eqns:
     if equation.primitive.name == 'dot_general':
       (contracted, _), _ = equation.params['dimension_numbers']
@@ -126,15 +136,17 @@ def matrix_flops(jaxpr) -> tuple[float, float]:
       inner = [matrix_flops(getattr(value, 'jaxpr', value)) for value in _jaxprs(equation.params)]
       parts = [(times * flops, flops_once) for flops, flops_once in inner]
     for part in parts:
-      in_all, once = in_all + part[0], once + part[1]
-  return in_all, once
+      total, once = total + part[0], once + part[1]
+  return total, once
 
 
-def _jaxprs(params: dict) -> list:
-  values = [each for value in params.values() for each in (value if isinstance(value, (tuple, list)) else (value,))]
-  return [value for value in values if hasattr(getattr(value, 'jaxpr', value), 'eqns')]
+def _jaxprs(params: dict[str, Any]) -> list[Any]:
+  """The jaxprs among the parameters of an equation."""
+  lists = [value if isinstance(value, (tuple, list)) else [value] for value in params.values()]
+  return [value for values in lists for value in values if hasattr(getattr(value, 'jaxpr', value), 'eqns')]
 
 
+# Bytes of an element.
 _SIZES = {
   'pred': 1,
   's8': 1,
@@ -150,28 +162,32 @@ _SIZES = {
   's64': 8,
   'u64': 8,
 }
-_INSTRUCTION = re.compile(r'\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*)$')
+_INSTRUCTION = re.compile(r'\s+(ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*)$')
 
 
 class _Program:
-  """The text of a compiled program.
+  """A compiled program, parsed from its text.
 
   Attributes:
-    collectives: kind -> bytes of its results in one call, loops counted as often as they run.
-    loop_factor: what all instructions move, over what they would if every loop ran once.
+    collectives: kind -> bytes of the results in one call, including every iteration of loops.
+    loop_factor: bytes of the results of all instructions, relative to those if every loop ran once.
   """
 
-  def __init__(self, text: str):
-    self._bodies: dict[str, list[tuple[str, str, str]]] = {}
-    name = entry = None
+  def __init__(self, text: str) -> None:
+    # Instructions of each computation, name -> (shape, kind, text after the opening parenthesis), and its root.
+    self._bodies: dict[str, dict[str, tuple[str, str, str]]] = {}
+    self._roots: dict[str, str] = {}
+    name = entry = ''
     for line in text.splitlines():
-      opened = re.match(r'(ENTRY )?%?([\w.-]+) .*\{$', line)
-      if opened:
-        name = opened[2]
-        entry = name if opened[1] else entry
-        self._bodies[name] = []
-      elif name and (found := _INSTRUCTION.match(line)):
-        self._bodies[name].append((found[2], found[3], found[4]))
+      header = re.match(r'(ENTRY )?%?([\w.-]+) .*\{$', line)
+      if header:
+        name = header[2]
+        entry = name if header[1] else entry
+        self._bodies[name] = {}
+      elif name and (instruction := _INSTRUCTION.match(line)):
+        self._bodies[name][instruction[2]] = (instruction[3], instruction[4], instruction[5])
+        if instruction[1]:
+          self._roots[name] = instruction[2]
     self.collectives: dict[str, float] = collections.defaultdict(float)
     self._channels: set[str] = set()
     moved, once = self._walk(entry, 1)
@@ -179,8 +195,9 @@ class _Program:
     self.loop_factor = moved / once if once else 1.0
 
   def _walk(self, name: str, times: int) -> tuple[float, float]:
+    """Bytes of the results of a computation that runs `times` times, and of one run with every loop run once."""
     moved = once = 0.0
-    for shape, kind, rest in self._bodies.get(name, ()):
+    for shape, kind, rest in self._bodies.get(name, {}).values():
       size = _bytes(shape)
       called = re.findall(r'(?:body|to_apply|true_computation|false_computation)=%?([\w.-]+)', rest)
       if kind == 'while':
@@ -200,36 +217,70 @@ class _Program:
     return moved, once
 
   def _sent(self, shape: str, kind: str, rest: str) -> list[tuple[str, float]]:
-    """(collective, bytes) of an instruction; a TPU has them in fusions, too."""
+    """(collective, bytes) of an instruction; on a TPU fusions contain collectives, too."""
     family = kind.removesuffix('-start')
     if family in COLLECTIVES:
       channel = re.search(r'channel_id=(\d+)', rest)
       if channel and channel[1] in self._channels:
-        return []  # its asynchronous parts stand in several fusions
+        return []  # its asynchronous parts are spread over several fusions
       self._channels.update(channel.groups() if channel else ())
-      # What starts a gather or a permutation has its operand before its result.
+      # The instruction that starts a gather or a permutation lists its operand before its result.
       pair = re.findall(r'\w+\[[\d,]*\]', shape) if kind.endswith('-start') and family != 'all-reduce' else []
       size = _bytes(pair[1] if len(pair) > 1 else shape)
       return [(family, size * (_group_size(rest) if family == 'reduce-scatter' else 1))]
     called = re.search(r'calls=%?([\w.-]+)', rest)
     if not called:
       return []
-    inner = [found for instruction in self._bodies.get(called[1], ()) for found in self._sent(*instruction)]
+    inner = [sent for instruction in self._bodies.get(called[1], {}).values() for sent in self._sent(*instruction)]
     return [('reduce-scatter', size) for _, size in inner] if called[1].startswith('all-reduce-scatter') else inner
 
   def _trips(self, rest: str) -> int:
-    """How often a loop runs: what its condition compares the counter with, or 1 where only the data know."""
-    condition = re.search(r'condition=%?([\w.-]+)', rest)
-    bounds = [
-      int(found[1])
-      for shape, kind, of in self._bodies.get(condition[1], ())
-      if kind == 'constant' and shape.startswith('s32[]') and (found := re.match(r'(\d+)\)', of))
+    """How often a loop runs: the bound of its counter, also where it may end before; 1 where only the data know.
+
+    A counter that the body advances by anything but a constant (as the loop around another one that counts for both)
+    says nothing of the number of rounds.
+    """
+    condition, body = (re.search(rf'{role}=%?([\w.-]+)', rest)[1] for role in ('condition', 'body'))
+    scalars = [
+      (kind, inside) for shape, kind, inside in self._bodies.get(condition, {}).values() if shape.startswith('s32[]')
     ]
-    return bounds[0] if len(bounds) == 1 else 1
+    bounds = [
+      int(number[1]) for kind, inside in scalars if kind == 'constant' and (number := re.match(r'(\d+)\)', inside))
+    ]
+    counters = {_index(inside) for kind, inside in scalars if kind == 'get-tuple-element'}
+    is_known = len(bounds) == 1 and all(self._advances_by_itself(body, counter) for counter in counters)
+    return bounds[0] if is_known else 1
+
+  def _advances_by_itself(self, body: str, counter: int) -> bool:
+    """Whether this entry of a loop's state follows from constants and its own last value."""
+    instructions = self._bodies.get(body, {})
+    _, kind, rest = instructions.get(self._roots.get(body, ''), ('', '', ''))
+    if kind != 'tuple':
+      return True
+    pending = [_operands(rest)[counter]]
+    while pending:
+      _, kind, rest = instructions[pending.pop()]
+      operands = _operands(rest)
+      if kind == 'get-tuple-element' and instructions[operands[0]][1] == 'parameter':
+        if _index(rest) != counter:
+          return False
+      elif kind != 'constant':
+        pending += operands
+    return True
+
+
+def _operands(rest: str) -> list[str]:
+  """Names of an instruction's operands."""
+  return re.findall(r'%([\w.-]+)', rest.partition(')')[0])
+
+
+def _index(rest: str) -> int:
+  """Which entry a get-tuple-element takes."""
+  return int(re.search(r'\), index=(\d+)', rest)[1])
 
 
 def _group_size(rest: str) -> int:
-  """Devices of a group of a collective, in each of the forms that XLA writes."""
+  """The number of devices in a group of a collective, in any of the three notations of XLA."""
   if listed := re.search(r'replica_groups=\{\{([\d,]+)\}', rest):
     return len(listed[1].split(','))
   if counted := re.search(r'replica_groups=\[\d+,(\d+)\]<=', rest):
@@ -241,7 +292,7 @@ def _group_size(rest: str) -> int:
 
 
 def _bytes(shape: str) -> int:
-  """Of a shape such as 'bf16[8,128]{1,0:T(8,128)}', or of all of a tuple's."""
+  """The size of a shape such as 'bf16[8,128]{1,0:T(8,128)}', or of all shapes of a tuple."""
   return sum(
     _SIZES.get(kind, 4) * int(np.prod([int(size) for size in sizes.split(',') if size]))
     for kind, sizes in re.findall(r'(\w+)\[([\d,]*)\]', shape)

@@ -1,7 +1,7 @@
-"""What a config would need on a TPU that is not here: its jitted steps, compiled for the topology by libtpu.
+"""The memory and time that a config would need on a TPU: its jitted steps, compiled for a topology by libtpu.
 
-Times are a roofline of the chip's published rates: matrix unit or memory, whichever is longer, and then the network, as
-if nothing of it were hidden.
+No TPU is needed. Times are a roofline of the chip's published rates: the longer of compute and memory traffic, followed
+by the network without overlap.
 """
 
 import dataclasses
@@ -24,6 +24,8 @@ from letter_jax.system.errors import InputError
 from letter_jax.workdir import EMBEDDINGS, Workdir
 
 if TYPE_CHECKING:
+  import jax
+
   from letter_jax.training import loop
 
 
@@ -31,10 +33,12 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
   """Prints the plan and writes WORKDIR/plan.json.
 
   Args:
-    topology: such as 'v5e:2x4'.
+    config: the config.
+    workdir: a workdir with the stage dataset; results of later stages are used where they exist.
+    topology: the chip and its arrangement, such as 'v5e:2x4'.
 
   Raises:
-    InputError: no such topology, a mesh that does not fit it, or no libtpu.
+    InputError: the topology does not exist, the config's mesh does not fit it, or libtpu is not installed.
   """
   import jax
 
@@ -66,17 +70,21 @@ def plan(config: Config, workdir: pathlib.Path, topology: str) -> None:
   print(table(rows, topology, chip, mesh, config))
 
 
-def topology_devices(topology: str) -> list:
-  """The devices of a topology; InputError where there is none, or no libtpu."""
+def topology_devices(topology: str) -> list['jax.Device']:
+  """The devices of a topology such as 'v5e:2x4', for which programs can be compiled but not run.
+
+  Raises:
+    InputError: the topology does not exist, or libtpu is not installed.
+  """
   kind, _, shape = topology.partition(':')
-  # A shape of other axes than the chip has is not refused by libtpu: it ends the process.
+  # A shape with the wrong number of axes makes libtpu abort the process.
   axes = re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', shape) and shape.count('x') + 1
   if kind not in CHIPS or axes != CHIPS[kind].axes:
     raise InputError(
       f'--topology={topology}; expected {", ".join(CHIPS)}, a colon and a shape, such as v5e:2x4 '
       '(v4 and v5p have three axes, such as v5p:2x2x1)'
     )
-  # Any other process with libtpu installed holds its lock, and there is no metadata server to ask.
+  # Other processes with libtpu installed hold its lock, and there is no metadata server.
   for name, value in (
     ('TPU_SKIP_MDS_QUERY', '1'),
     ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
@@ -89,32 +97,34 @@ def topology_devices(topology: str) -> list:
   from jax.experimental import topologies
 
   try:
-    # Two cores of a v4 are one device, as JAX uses it.
+    # JAX uses the two cores of a v4 chip as one device.
     options: dict[str, Any] = {'chip_config_name': 'megacore'} if kind == 'v4' else {}
     if not set(shape) - set('1x'):
       options['chips_per_host_bounds'] = [1, 1, 1]
     return list(topologies.get_topology_desc(platform='tpu', topology_name=topology, **options).devices)
-  except Exception as error:  # no libtpu, or a shape that it does not know
-    said = ' '.join(str(error).split())[:200]
+  except Exception as error:  # libtpu is not installed, or does not support the shape
+    message = ' '.join(str(error).split())[:200]
     raise InputError(
-      f'--topology={topology} cannot be compiled for ({said}); expected libtpu (pip install '
+      f'--topology={topology} cannot be compiled for ({message}); expected libtpu (pip install '
       f'"jax[tpu]") and a shape of {kind}'
     ) from error
 
 
-def plan_mesh(config: Config, topology: str):
-  """The mesh of the config on the topology; InputError where there is none, or it does not fit."""
+def plan_mesh(config: Config, topology: str) -> 'jax.sharding.Mesh':
+  """The config's mesh on a topology; raises InputError as `topology_devices`, or where the mesh does not fit."""
   devices = topology_devices(topology)
   from letter_jax import sharding
 
   return sharding.make_mesh(config.mesh, devices)
 
 
-def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
-  """(name, examples of a call, calls of an epoch, epochs, `jax.stages.Traced`) of each jitted step.
+def steps(
+  config: Config, workdir: pathlib.Path, mesh: 'jax.sharding.Mesh'
+) -> list[tuple[str, float, int, int, 'jax.stages.Traced']]:
+  """(name, examples per call, calls per epoch, epochs, traced program) of each jitted step.
 
-  The data set of the workdir gives the shapes; semantic IDs and text embeddings those of the workdir, or else of the
-  config.
+  Shapes are those of the workdir's data set, and of its semantic IDs and text embeddings; where the workdir lacks the
+  latter, those of the config.
   """
   from letter_jax.evaluation.evaluator import GeneratorEvaluator
   from letter_jax.generators.generator import generator_program, kind, user_search
@@ -146,13 +156,13 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
     model, data, history_length=config.data.history_length, seed=config.seed, batch_size=batch_size
   )
   programs.append(('generator', config.generator.training, generator))
-  found = []
+  planned = []
   for name, training, program in programs:
     state = loop.abstract_state(program)
     batch = program.batches[0] if program.batches is not None else 0
     calls = program.steps_per_epoch // program.steps_per_call
     unit = 'epoch' if program.steps_per_call > 1 else 'step'
-    found.append(
+    planned.append(
       (
         f'{name} {unit}',
         program.examples_per_epoch / calls,
@@ -162,14 +172,14 @@ def steps(config: Config, workdir: pathlib.Path, mesh) -> list[tuple]:
       )
     )
   evaluator = GeneratorEvaluator(user_search(model, config.evaluation.beam, batch_size))
-  # As a validation: from the parameters as the training has them.
+  # As in a validation: from the parameters as the training holds them.
   params = model.whole_params(loop.abstract_state(generator).params)
   users, traced = evaluator.trace_compiled(params, config.data.history_length)
-  found.append(('decoding', users, ceil_div(len(splits.test_examples(data, 1)), users), 1, traced))
-  return found
+  planned.append(('decoding', users, ceil_div(len(splits.test_examples(data, 1)), users), 1, traced))
+  return planned
 
 
-def _sasrec(config: Config, data: Windows, mesh) -> 'loop.Program':
+def _sasrec(config: Config, data: Windows, mesh: 'jax.sharding.Mesh') -> 'loop.Program':
   from letter_jax.collaborative.sasrec_training import sasrec_program, sasrec_ranking
 
   settings, length = config.collaborative, config.data.history_length
@@ -198,8 +208,8 @@ def _text_dim(config: Config, workdir: Workdir) -> int:
   return config.text_embeddings.dim
 
 
-def table(rows: list[dict], topology: str, chip: Chip, mesh, config: Config) -> str:
-  """The plan as text."""
+def table(rows: list[dict[str, Any]], topology: str, chip: Chip, mesh: 'jax.sharding.Mesh', config: Config) -> str:
+  """The plan as text, one line per step (see `plan` for the rows) and one for its collectives."""
   lines = [
     f'plan for {topology}: {mesh.size} chips of {chip.memory / 2**30:.0f} GB, mesh data {mesh.shape["data"]} x model '
     f'{mesh.shape["model"]}' + (', fully sharded' if config.mesh.fully_sharded else ''),
@@ -218,8 +228,8 @@ def table(rows: list[dict], topology: str, chip: Chip, mesh, config: Config) -> 
     if row['collectives']:
       lines.append(' ' * 16 + ', '.join(f'{kind} {_size(size)}' for kind, size in sorted(row['collectives'].items())))
   lines += [
-    'Per call and chip, as compiled; times from published rates (bfloat16), nothing of the network hidden.',
-    'Decoding is without the optimizer state that lies beside it in a validation.',
+    'Per call and chip, as compiled; times from published rates (bfloat16), without overlap of the network.',
+    'Decoding excludes the optimizer state that a validation keeps in memory.',
   ]
   return '\n'.join(lines)
 

@@ -78,8 +78,8 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
   for model, ranks_3xU in test_ranks.items():
     if ranks_3xU.shape[1] != len(examples):
       raise InputError(
-        f'{workdir}/evaluation has the ranks of {ranks_3xU.shape[1]} users ({model}) where the data set '
-        f'has {len(examples)}; {REDO_EVALUATION}'
+        f'{workdir}/evaluation has ranks of {ranks_3xU.shape[1]} users ({model}), but the data set has '
+        f'{len(examples)}; {REDO_EVALUATION}'
       )
   return Finished(
     config,

@@ -1,4 +1,4 @@
-"""The items that can be recommended: what they are called, and which of them are meant."""
+"""The catalogue: raw ids, titles and semantic IDs, and lookup of items by id or index."""
 
 import dataclasses
 import functools
@@ -12,18 +12,18 @@ from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 
-# An item as a user names it: its number, 0 .. N - 1, or its id in the source of the data.
+# An item as users of the program refer to it: its index, 0 .. N - 1, or its raw id in the source of the data.
 Item = int | str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Catalogue:
-  """N items; those from `trained` on are newer than the training (cold items).
+  """N items; those with an index of at least `trained` are newer than the training (cold items).
 
   Attributes:
-    raw_ids: the items' ids in the source; their row numbers as text where the source has none.
-    titles: '' where an item has none.
-    ids: their semantic IDs.
+    raw_ids: ids of the items in the source of the data; '0', '1', ... where the source has none.
+    titles: '' for an item without a title.
+    ids: semantic IDs of the items.
     trained: number of items that the generator was trained with.
   """
 
@@ -34,7 +34,12 @@ class Catalogue:
 
   @classmethod
   def of_workdir(cls, workdir: Workdir, ids: SemanticIds) -> 'Catalogue':
-    """The items of a workdir's data set."""
+    """The items of a workdir's data set, all of them trained with.
+
+    Args:
+      workdir: a workdir whose dataset stage is complete.
+      ids: semantic IDs of the items, in the order of the data set.
+    """
     texts = workdir.read_items()[1]
     titles = tuple(text['title'] for text in texts) if texts else ('',) * len(ids)
     return cls(workdir.read_raw_ids(), titles, ids, len(ids))
@@ -43,54 +48,72 @@ class Catalogue:
     return len(self.raw_ids)
 
   @functools.cached_property
-  def _number_of(self) -> dict[str, int]:
-    return {raw_id: number for number, raw_id in enumerate(self.raw_ids)}
+  def _index_by_raw_id(self) -> dict[str, int]:
+    return {raw_id: index for index, raw_id in enumerate(self.raw_ids)}
 
-  def number(self, item: Item) -> int | None:
-    """Of an item that is known, else None; TypeError for what is neither a number nor a raw id."""
+  def index_of(self, item: Item) -> int | None:
+    """The index of an item, None for an unknown item.
+
+    Raises:
+      TypeError: `item` is neither an integer nor a string.
+    """
     if isinstance(item, str):
-      return self._number_of.get(item)
+      return self._index_by_raw_id.get(item)
     if isinstance(item, bool | np.bool_):
-      raise TypeError('a truth value is no item')
-    number = operator.index(item)
-    return number if 0 <= number < len(self) else None
+      raise TypeError('a bool is not an item')
+    index = operator.index(item)
+    return index if 0 <= index < len(self) else None
 
-  def semantic_id(self, item: int) -> str:
-    """Such as '<a_12><b_3><c_41>'."""
-    return ''.join(tokens_of(self.ids.codes_NxL[item].tolist()))
+  def semantic_id(self, index: int) -> str:
+    """The semantic ID of an item as text, such as '<a_12><b_3><c_41>'."""
+    return ''.join(tokens_of(self.ids.codes_NxL[index].tolist()))
 
-  def having(self, raw_ids: Sequence[str], titles: Sequence[str], codes_MxL: np.ndarray) -> 'Catalogue':
-    """The catalogue with M cold items after the others."""
+  def extended(self, raw_ids: Sequence[str], titles: Sequence[str], codes_MxL: np.ndarray) -> 'Catalogue':
+    """A catalogue with M cold items after the items of this one.
+
+    Args:
+      raw_ids: M raw ids that this catalogue does not have.
+      titles: M titles.
+      codes_MxL: int32, semantic IDs with the levels and the codebook size of this catalogue.
+    """
     ids = SemanticIds(np.concatenate([self.ids.codes_NxL, codes_MxL]), self.ids.codebook_size)
     return Catalogue((*self.raw_ids, *raw_ids), (*self.titles, *titles), ids, self.trained)
 
   def allowed(self, allow: Iterable[Item] | None, deny: Iterable[Item], skip_unknown: bool) -> np.ndarray:
-    """bool [N]: those of `allow` (all, where it is None) that are not in `deny`, which may have unknown items.
+    """The items of `allow` that are not in `deny`, as a mask.
+
+    Args:
+      allow: None for all items.
+      deny: unknown items are ignored.
+      skip_unknown: ignore unknown items of `allow`.
+
+    Returns:
+      bool [N].
 
     Raises:
-      InputError: `allow` has an unknown item, and those are not skipped; no item is left.
+      InputError: `allow` has an unknown item that is not to be skipped, or no item is left.
     """
     allowed_N = np.ones(len(self), bool)
     if allow is not None:
       allowed_N, unknown = self._mask(allow)
       if unknown and not skip_unknown:
         raise InputError(
-          f'{len(unknown)} of the items that are allowed are unknown, the first {unknown[0]!r}; '
-          f'expected numbers below {len(self)} or raw ids such as {self.raw_ids[0]!r}, or that unknown '
-          'ones are to be passed over (skip_unknown)'
+          f'{len(unknown)} of the allowed items are unknown, the first is {unknown[0]!r}; expected an index below '
+          f'{len(self)} or a raw id such as {self.raw_ids[0]!r}, or skip_unknown to ignore unknown items'
         )
     allowed_N &= ~self._mask(deny)[0]
     if not allowed_N.any():
-      raise InputError('no item is allowed; expected one at least to recommend')
+      raise InputError('no item is allowed; expected at least one item to recommend')
     return allowed_N
 
   def _mask(self, items: Iterable[Item]) -> tuple[np.ndarray, list[Item]]:
-    """bool [N], and the items that are unknown."""
-    mask_N, unknown = np.zeros(len(self), bool), []
+    """bool [N], True for the given items, and those of them that are unknown."""
+    mask_N = np.zeros(len(self), bool)
+    unknown = []
     for item in items:
-      number = self.number(item)
-      if number is None:
+      index = self.index_of(item)
+      if index is None:
         unknown.append(item)
       else:
-        mask_N[number] = True
+        mask_N[index] = True
     return mask_N, unknown

@@ -1,4 +1,4 @@
-"""Items that came after the training: the trained tokenizer gives them semantic IDs, from their text alone."""
+"""Cold items: items newer than the training, which the trained tokenizer gives semantic IDs from their text alone."""
 
 import codecs
 import json
@@ -16,83 +16,94 @@ from letter_jax.serving.catalogue import Catalogue
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import PROJECTION, Workdir
 
+# Parsed JSON, or what a caller of `Recommender.from_workdir` passes: checked here, before it is used.
+ColdItem = Mapping[str, Any]
 
-def read_cold_items(path: pathlib.Path) -> list[dict[str, Any]]:
-  """One JSON object a line, as `with_cold_items` wants them.
+
+def read_cold_items(path: pathlib.Path) -> list[ColdItem]:
+  """Reads a file with one cold item, a JSON object, per line; blank lines are ignored.
+
+  Returns:
+    The parsed lines, as `with_cold_items` takes them.
 
   Raises:
-    InputError: no file, or a line that is none.
+    InputError: the file cannot be read or is empty, or a line is not valid JSON.
   """
   try:
     lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b'\n')
   except OSError as error:
-    raise InputError(f'{path} cannot be read ({error}); expected cold items, one JSON object a line') from error
-  found = []
+    raise InputError(f'{path} cannot be read ({error}); expected cold items, one JSON object per line') from error
+  items = []
   for number, line in enumerate(lines, 1):
     if not line.strip():
       continue
     try:
-      found.append(json.loads(line.decode('utf-8')))
+      items.append(json.loads(line.decode('utf-8')))
     except (ValueError, RecursionError) as error:
       raise InputError(
-        f'{path}:{number} is no JSON ({" ".join(str(error).split())[:100]}); expected an object such as '
+        f'{path}:{number} is not valid JSON ({" ".join(str(error).split())[:100]}); expected an object such as '
         '{"id": "B00X", "title": "..."}'
       ) from error
-  if not found:
-    raise InputError(f'{path} is empty; expected cold items, one JSON object a line')
-  return found
+  if not items:
+    raise InputError(f'{path} is empty; expected cold items, one JSON object per line')
+  return items
 
 
-def with_cold_items(
-  catalogue: Catalogue, items: Sequence[Mapping[str, Any]], config: Config, workdir: Workdir
-) -> Catalogue:
-  """The catalogue with `items` behind the others, each with a semantic ID of its own.
+def with_cold_items(catalogue: Catalogue, items: Sequence[ColdItem], config: Config, workdir: Workdir) -> Catalogue:
+  """The catalogue with cold items after its own, each with a semantic ID that no other item has.
 
   Args:
     items: as in `Recommender.from_workdir`.
-    config: of the workdir's run.
+    config: the configuration of the workdir's run.
+    workdir: a run that trained a tokenizer.
 
   Raises:
-    InputError: an item that is not as it should be; a workdir without what tokenises it.
+    InputError: an item is malformed or has a raw id that exists already, or the workdir has no tokenizer.
   """
   from letter_jax.tokenizer.assignment import assign_later_items
   from letter_jax.tokenizer.training import encode_items
 
   if config.semantic_ids.path:
     raise InputError(
-      f'{workdir} was given its semantic IDs (config.semantic_ids.path) and has no tokenizer; expected '
-      'one that was trained, to tokenise cold items'
+      f'{workdir} was given its semantic IDs (config.semantic_ids.path) and has no tokenizer; expected a workdir with '
+      'a trained tokenizer, to tokenise cold items'
     )
-  ids = [_id_of(item, place) for place, item in enumerate(items, 1)]
-  seen = set()
-  for place, raw_id in enumerate(ids, 1):
-    if catalogue.number(raw_id) is not None or raw_id in seen:
-      raise InputError(f'cold item {place}: "id" {raw_id!r} is that of another item; expected a new one')
-    seen.add(raw_id)
-  text_MxT = _embeddings(items, config, workdir)
+  raw_ids = _raw_ids(items, catalogue)
+  text_MxT = _text_embeddings(items, config, workdir)
   latent_Mxd, codebooks_LxKxd = encode_items(
     config.tokenizer, text_MxT, workdir.tokenizer, mesh=config.mesh, checkpoints=config.checkpoints
   )
   codes_MxL = assign_later_items(latent_Mxd, codebooks_LxKxd, catalogue.ids.codes_NxL)
   titles = [field_text(f'cold item {place}', 'title', item.get('title')) for place, item in enumerate(items, 1)]
-  return catalogue.having(ids, titles, codes_MxL)
+  return catalogue.extended(raw_ids, titles, codes_MxL)
 
 
-def _id_of(item: Mapping[str, Any], place: int) -> str:
+def _raw_ids(items: Sequence[ColdItem], catalogue: Catalogue) -> list[str]:
+  """The raw ids of the items; InputError for one that is invalid or not new."""
+  raw_ids = [_raw_id(item, place) for place, item in enumerate(items, 1)]
+  seen = set()
+  for place, raw_id in enumerate(raw_ids, 1):
+    if catalogue.index_of(raw_id) is not None or raw_id in seen:
+      raise InputError(f'cold item {place}: "id" {raw_id!r} is the id of a different item; expected a new one')
+    seen.add(raw_id)
+  return raw_ids
+
+
+def _raw_id(item: ColdItem, place: int) -> str:
   if not isinstance(item, Mapping):
     raise InputError(
       f'cold item {place} is {str(item)[:40]!r}; expected an object such as {{"id": "B00X", "title": "..."}}'
     )
   if not is_raw_id(item.get('id')):
-    raise InputError(f'cold item {place}: "id" is {item.get("id")!r}; expected the raw id, a text')
+    raise InputError(f'cold item {place}: "id" is {item.get("id")!r}; expected the raw id, a non-empty string')
   return item['id']
 
 
-def _embeddings(items: Sequence[Mapping[str, Any]], config: Config, workdir: Workdir) -> np.ndarray:
-  """float32 [M, T], in the space of the workdir's text embeddings."""
+def _text_embeddings(items: Sequence[ColdItem], config: Config, workdir: Workdir) -> np.ndarray:
+  """float32 [M, T], made in the same way as the workdir's text embeddings."""
   if config.text_embeddings.path:
     return _given_rows(items, workdir.read_rows(workdir.text_embeddings, mmap=True).shape[1])
-  texts = [_texts_of(item, place) for place, item in enumerate(items, 1)]
+  texts = [_texts(item, place) for place, item in enumerate(items, 1)]
   if config.text_embeddings.model:
     from letter_jax.text_embeddings.language_models import embed_items
 
@@ -102,7 +113,8 @@ def _embeddings(items: Sequence[Mapping[str, Any]], config: Config, workdir: Wor
   return TextProjection.read(workdir.text_embeddings / PROJECTION).rows(texts)
 
 
-def _given_rows(items: Sequence[Mapping[str, Any]], dim: int) -> np.ndarray:
+def _given_rows(items: Sequence[ColdItem], dim: int) -> np.ndarray:
+  """float32 [M, dim], the items' "embedding" values."""
   rows_MxT = np.empty((len(items), dim), np.float32)
   for row, item in enumerate(items):
     try:
@@ -111,16 +123,19 @@ def _given_rows(items: Sequence[Mapping[str, Any]], dim: int) -> np.ndarray:
         raise ValueError
     except (KeyError, TypeError, ValueError):
       raise InputError(
-        f'cold item {row + 1} ({item["id"]!r}) has no "embedding" of {dim} finite numbers; expected its '
-        'row, made as those of config.text_embeddings.path'
+        f'cold item {row + 1} ({item["id"]!r}) has no "embedding" of {dim} finite numbers; expected a row made in the '
+        'same way as those of config.text_embeddings.path'
       ) from None
     rows_MxT[row] = values
   return rows_MxT
 
 
-def _texts_of(item: Mapping[str, Any], place: int) -> dict[str, str]:
+def _texts(item: ColdItem, place: int) -> dict[str, str]:
+  """Text field -> text; InputError for an item without any text."""
   where = f'cold item {place} ({item["id"]!r})'
   texts = {field: field_text(where, field, item.get(field)) for field in TEXT_FIELDS}
   if not any(texts.values()):
-    raise InputError(f'{where} has no text; expected "title", "brand", "categories" or "description" to tokenise it by')
+    raise InputError(
+      f'{where} has no text; expected "title", "brand", "categories" or "description", to tokenise it from'
+    )
   return texts

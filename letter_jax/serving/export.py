@@ -1,9 +1,9 @@
-"""A trained generator as files that need nothing of this program: to serve, or to go on with elsewhere.
+"""The export: a trained generator as files that can be used without this program.
 
 FOLDER/search_PLATFORM.stablehlo   the whole search, by `jax.export`, for any number of users
-FOLDER/arrays.safetensors          weights, semantic IDs and trie, which are its first argument
-FOLDER/items.json                  raw ids, titles, semantic IDs; `beam`, `history_length`
-FOLDER/recommend.py                reads them (`exported_recommend.py`)
+FOLDER/arrays.safetensors          its first argument: weights, semantic IDs and trie
+FOLDER/items.json                  raw ids, titles and semantic IDs; `beam`, `history_length`
+FOLDER/recommend.py                a script that recommends with these files (`exported_recommend.py`)
 FOLDER/semantic_ids.csv            raw ids and codes; index.json has the codes in LETTER's format
 FOLDER/hugging_face/               the generator for transformers
 """
@@ -24,7 +24,7 @@ from safetensors.flax import save_file
 
 from letter_jax.data.index_format import tokens_of
 from letter_jax.decoding.candidates import Candidates, Paths
-from letter_jax.decoding.user_search import search_candidates
+from letter_jax.decoding.user_search import Search, search_candidates
 from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.serving import exported_recommend
 from letter_jax.serving.catalogue import Catalogue
@@ -34,9 +34,12 @@ from letter_jax.system.errors import InputError
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
+# (arrays, items_BxC, had_BxH, allowed_N) -> (items int32, scores float32 [B, beam])
+ExportedSearch = Callable[[dict[str, jax.Array], jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
 
 def require_platforms(platforms: Sequence[str]) -> None:
-  """Raises InputError for one that nothing can be exported for."""
+  """Raises InputError unless `platforms` are some of PLATFORMS."""
   if not platforms or not set(platforms) <= set(PLATFORMS):
     raise InputError(f'--platforms={",".join(platforms)}; expected some of {",".join(PLATFORMS)}')
 
@@ -44,26 +47,24 @@ def require_platforms(platforms: Sequence[str]) -> None:
 def export_search(
   folder: pathlib.Path, loaded: LoadedGenerator, catalogue: Catalogue, beam: int, platforms: Sequence[str]
 ) -> None:
-  """Writes the search, its arrays, the items, and the script that reads them; `beam`: items of a list."""
+  """Writes the search, its arrays, the items, and the script that reads them.
+
+  Args:
+    folder: it is created; files of an earlier export are replaced.
+    loaded: the generator, over the IDs of `catalogue`.
+    catalogue: the items.
+    beam: items that the search returns for each user.
+    platforms: some of PLATFORMS.
+  """
   generator, trie = loaded.generator, catalogue.ids.trie
   paths = Paths.of(trie)
-  ranks = {} if paths.rank_N is None else {'rank': paths.rank_N}
-  arrays = traverse_util.flatten_dict(
-    {
-      'params': loaded.params,
-      'codes': catalogue.ids.codes_NxL,
-      'nodes': paths.nodes_NxL,
-      **ranks,
-      'trie': _arrays_of(trie),
-    },
-    sep='/',
-  )
+  arrays = _arrays(loaded.params, catalogue.ids.codes_NxL, trie, paths)
   history_length, longest = loaded.config.data.history_length, generator.longest_history
   if longest is not None:
     history_length = min(history_length, longest)
   folder.mkdir(parents=True, exist_ok=True)
-  artifacts.remove(sorted(folder.glob('search_*.stablehlo')))  # they belong to other arrays
-  artifacts.write(folder / 'arrays.safetensors', lambda path: _save(path, arrays))
+  artifacts.remove(sorted(folder.glob('search_*.stablehlo')))  # they belong to the arrays of an earlier export
+  artifacts.write(folder / 'arrays.safetensors', lambda path: _write_arrays(path, arrays))
   for platform in platforms:
     dtype = _compute_dtype(generator.config.compute_dtype, platform)
     for_platform = dataclasses.replace(
@@ -95,30 +96,39 @@ def _copy_script(path: pathlib.Path) -> None:
   shutil.copyfile(exported_recommend.__file__, path)
 
 
-def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
+def _write_arrays(path: pathlib.Path, arrays: dict[str, Any]) -> None:
   save_file({name: jnp.asarray(leaf) for name, leaf in arrays.items()}, path)
-  path.chmod(0o644)  # it makes files that nobody else can read
+  path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def export_hugging_face(folder: pathlib.Path, loaded: LoadedGenerator) -> None:
-  """Writes the generator for transformers, and `letter.json` for a server.
+  """Writes the generator for transformers, and `letter.json`, from which a server can build its own search.
 
-  `letter.json` has what a server needs in addition: the tokens of each item, which codes compete, how a prompt is
-  written.
+  `letter.json` has the tokens of each item, the softmax that the model was trained with, and entries of the generator,
+  such as the wording of a prompt.
   """
-  own = loaded.generator.write_hugging_face(folder, loaded.trained)
+  entries = loaded.generator.write_hugging_face(folder, loaded.trained)
   items = {str(item): tokens_of(codes) for item, codes in enumerate(loaded.ids.codes_NxL.tolist())}
-  artifacts.write_json(folder / 'letter.json', {'softmax': loaded.config.generator.softmax, 'items': items, **own})
+  artifacts.write_json(folder / 'letter.json', {'softmax': loaded.config.generator.softmax, 'items': items, **entries})
 
 
 def _compute_dtype(name: str, platform: str) -> str:
+  """`config.generator.compute_dtype` on a platform, with 'auto' resolved as `sharding.compute_dtype` does."""
   return ('float32' if platform == 'cpu' else 'bfloat16') if name == 'auto' else name
 
 
-def _self_contained(search, trie: ItemTrie, paths: Paths, beam: int) -> Callable:
-  """(arrays, items_BxC, had_BxH, allowed_N) -> (items, scores), of arrays alone: no type of this program."""
+def _self_contained(search: Search, trie: ItemTrie, paths: Paths, beam: int) -> ExportedSearch:
+  """The search as a function of plain arrays: a program that calls it needs none of the types of this one.
 
-  def run(arrays: dict[str, jax.Array], items_BxC, had_BxH, allowed_N):
+  Args:
+    search: the model's part.
+    trie, paths: of the catalogue; only their static fields are used, the arrays are arguments of the result.
+    beam: items for each user.
+  """
+
+  def run(
+    arrays: dict[str, jax.Array], items_BxC: jax.Array, had_BxH: jax.Array, allowed_N: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
     tree = traverse_util.unflatten_dict(arrays, sep='/')
     read_trie = _trie_of(tree['trie'], trie)
     read_paths = dataclasses.replace(paths, nodes_NxL=tree['nodes'], rank_N=tree.get('rank'))
@@ -137,18 +147,29 @@ def _self_contained(search, trie: ItemTrie, paths: Paths, beam: int) -> Callable
   return run
 
 
-def _export(run: Callable, arrays: dict[str, Any], items: int, history_length: int, platform: str):
+def _export(
+  run: ExportedSearch, arrays: dict[str, Any], num_items: int, history_length: int, platform: str
+) -> jax_export.Exported:
+  """`run` for one platform, with any number of users and of items that a user has had."""
   users, had = jax_export.symbolic_shape('users, had')
-  of_shape = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype)
   return jax_export.export(jax.jit(run), platforms=[platform])(
-    jax.tree.map(lambda leaf: of_shape(leaf.shape, leaf.dtype), arrays),
-    of_shape((users, history_length), np.int32),
-    of_shape((users, had), np.int32),
-    of_shape((items,), np.bool_),
+    jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arrays),
+    jax.ShapeDtypeStruct((users, history_length), np.int32),
+    jax.ShapeDtypeStruct((users, had), np.int32),
+    jax.ShapeDtypeStruct((num_items,), np.bool_),
   )
 
 
+def _arrays(params: Any, codes_NxL: np.ndarray, trie: ItemTrie, paths: Paths) -> dict[str, Any]:
+  """All arrays of a search by name, such as 'params/embedding' and 'trie/item'."""
+  tree = {'params': params, 'codes': codes_NxL, 'nodes': paths.nodes_NxL, 'trie': _arrays_of(trie)}
+  if paths.rank_N is not None:
+    tree['rank'] = paths.rank_N
+  return traverse_util.flatten_dict(tree, sep='/')
+
+
 def _arrays_of(trie: ItemTrie) -> dict[str, Any]:
+  """The arrays of a trie by name; `_trie_of` is the inverse."""
   levels = {
     f'{name}_{level}': array
     for name in ('code', 'first_edge')
@@ -159,6 +180,7 @@ def _arrays_of(trie: ItemTrie) -> dict[str, Any]:
 
 
 def _trie_of(arrays: dict[str, jax.Array], like: ItemTrie) -> ItemTrie:
+  """The trie with these arrays and the static fields of `like`."""
   return dataclasses.replace(
     like,
     item=arrays['item'],

@@ -1,78 +1,154 @@
-"""Recommends from the files beside it: python recommend.py [K] < users.jsonl > recs.jsonl
+"""Recommends items with the files next to this script.
 
-pip install jax flatbuffers safetensors"""
+    pip install jax flatbuffers safetensors
+    python recommend.py [K] < users.jsonl > recommendations.jsonl
+
+Each input line is {"user": ..., "history": [items]}, items by raw id (string) or index (integer), the oldest first.
+K is the number of items for each user, 10 by default. From Python: `Recommender()(histories)`.
+"""
 
 import itertools
 import json
 import pathlib
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax import export
 from safetensors.flax import load_file
 
-FOLDER, ROWS = pathlib.Path(__file__).parent, 64  # users at once; every number of them is compiled for itself
+FOLDER = pathlib.Path(__file__).parent
+USERS_PER_BATCH = 64  # the search is compiled for each batch size, so all batches have the same
+BATCHES_PER_CHUNK = 16  # batches that are read before the first answers are written
 
 
 class Recommender:
-  def __init__(self):
-    platform = {'gpu': 'cuda'}.get(jax.default_backend(), jax.default_backend())
-    self.search = jax.jit(export.deserialize((FOLDER / f'search_{platform}.stablehlo').read_bytes()).call)
-    self.arrays, table = load_file(FOLDER / 'arrays.safetensors'), json.loads((FOLDER / 'items.json').read_text())
-    self.items, self.length, self.beam = table['items'], table['history_length'], table['beam']
-    self.number = {item['id']: number for number, item in enumerate(self.items)}
+  """The exported search, for the platform of the default JAX device.
 
-  def __call__(self, histories, k=10, exclude_history=True, allowed=None):
-    """Lists of items (numbers or ids) -> (items, scores) [users, k]; `allowed`: bool [items]. -1: there are fewer."""
+  Attributes:
+    items: for each item a dict with 'id', 'title' and 'semantic_id'; the position is the item's index.
+    history_length: the latest items of a history that the model sees.
+    beam: the largest number of items for each user.
+  """
+
+  def __init__(self) -> None:
+    backend = jax.default_backend()
+    platform = 'cuda' if backend == 'gpu' else backend
+    exported = export.deserialize(bytearray((FOLDER / f'search_{platform}.stablehlo').read_bytes()))
+    self._search = jax.jit(exported.call)
+    self._arrays = load_file(FOLDER / 'arrays.safetensors')
+    description = json.loads((FOLDER / 'items.json').read_text(encoding='utf-8'))
+    self.items = description['items']
+    self.history_length = description['history_length']
+    self.beam = description['beam']
+    self._index_by_raw_id = {item['id']: index for index, item in enumerate(self.items)}
+
+  def __call__(
+    self,
+    histories: Iterable[Sequence[int | str]],
+    k: int = 10,
+    exclude_history: bool = True,
+    allowed: np.ndarray | None = None,
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """The k best next items for each of U histories.
+
+    Args:
+      histories: sequences of items, raw ids or indices, the oldest first. Unknown items are ignored.
+      k: at most `beam`.
+      exclude_history: whether the items of a history are excluded from its recommendations.
+      allowed: bool [items], the items that may be recommended; None for all.
+
+    Returns:
+      items int32 [U, k], indices, the best first, and scores float32 [U, k], log-likelihoods; -1 and -inf where there
+      are fewer items.
+    """
     if not 1 <= k <= self.beam:
       raise ValueError(f'k is {k}; expected 1 to {self.beam}')
-    allowed = np.ones(len(self.items), bool) if allowed is None else np.asarray(allowed, bool)
-    known = [[n for n in map(self.known, history) if n >= 0] for history in histories]
-    pad = lambda rows, width: np.array([r + [-1] * (width - len(r)) for r in rows], np.int32)
-    found = [np.zeros((0, k), np.int32)], [np.zeros((0, k), np.float32)]
-    for first in range(0, len(known), ROWS):
-      rows = (known[first : first + ROWS] + [[]] * ROWS)[:ROWS]
-      had = [sorted(set(h)) if exclude_history else [] for h in rows]
-      widest = max(self.length, 1 << max(max(map(len, had)) - 1, 0).bit_length())
-      batch = self.search(self.arrays, pad([h[-self.length :] for h in rows], self.length), pad(had, widest), allowed)
-      for parts, part in zip(found, batch):
-        parts.append(np.asarray(part)[: len(known) - first, :k])
-    return tuple(map(np.concatenate, found))
+    if allowed is None:
+      allowed = np.ones(len(self.items), bool)
+    known_histories = []
+    for history in histories:
+      indices = [self.index_of(item) for item in history]
+      known_histories.append([index for index in indices if index >= 0])
+    items = np.full((len(known_histories), k), -1, np.int32)
+    scores = np.full((len(known_histories), k), -np.inf, np.float32)
+    for first in range(0, len(known_histories), USERS_PER_BATCH):
+      batch = known_histories[first : first + USERS_PER_BATCH]
+      batch_items, batch_scores = self._search_batch(batch, exclude_history, np.asarray(allowed, bool))
+      items[first : first + len(batch)] = batch_items[: len(batch), :k]
+      scores[first : first + len(batch)] = batch_scores[: len(batch), :k]
+    return items, scores
 
-  def known(self, item):
-    """The number of an item, -1 of one that is unknown."""
-    number = self.number.get(item, -1) if isinstance(item, str) else item
-    return number if 0 <= number < len(self.items) else -1
+  def _search_batch(
+    self, histories: list[list[int]], exclude_history: bool, allowed: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Items and scores [USERS_PER_BATCH, beam] for at most that many histories of indices."""
+    latest = [history[-self.history_length :] for history in histories]
+    excluded = [sorted(set(history)) if exclude_history else [] for history in histories]
+    # Few different widths, as the search is compiled for each: the history length, then powers of two.
+    widest = max(len(indices) for indices in excluded)
+    width = max(self.history_length, _next_power_of_two(widest))
+    items, scores = self._search(self._arrays, _padded(latest, self.history_length), _padded(excluded, width), allowed)
+    return np.asarray(items), np.asarray(scores)
 
-  def answers(self, lines, k):
-    """An answer for each line; one with "error" where it cannot be used."""
-    users = list(map(self.read, lines))
-    for user, items, scores in zip(users, *map(np.ndarray.tolist, self([user['history'] for user in users], k))):
-      yield (
-        {'error': user['error']}
-        if 'error' in user
-        else {
-          'user': user.get('user'),
-          'skipped': sum(self.known(item) < 0 for item in user['history']),
-          'recommendations': [
-            {'item': i, **self.items[i], 'score': round(score, 6)} for i, score in zip(items, scores) if i >= 0
-          ],
-        }
-      )
+  def index_of(self, item: int | str) -> int:
+    """The index of an item, given by raw id or index; -1 for an unknown item."""
+    index = self._index_by_raw_id.get(item, -1) if isinstance(item, str) else item
+    return index if 0 <= index < len(self.items) else -1
 
-  def read(self, line):
+  def answers(self, lines: Iterable[bytes], k: int) -> Iterator[dict[str, Any]]:
+    """Yields an answer for each JSON line; for an invalid line it has the key 'error'."""
+    requests = [self._parse(line) for line in lines]
+    items, scores = self([request['history'] for request in requests], k)
+    for request, item_row, score_row in zip(requests, items.tolist(), scores.tolist()):
+      if 'error' in request:
+        yield {'error': request['error']}
+        continue
+      yield {
+        'user': request.get('user'),
+        'skipped': sum(self.index_of(item) < 0 for item in request['history']),
+        'recommendations': [
+          {'item': index, **self.items[index], 'score': round(score, 6)}
+          for index, score in zip(item_row, score_row)
+          if index >= 0
+        ],
+      }
+
+  def _parse(self, line: bytes) -> dict[str, Any]:
+    """The request of a line; for an invalid line an empty history and the key 'error'."""
     try:
-      user = json.loads(line)
-      list(map(self.known, user['history']))
-      return user
+      request = json.loads(line)
+      for item in request['history']:
+        self.index_of(item)  # raises TypeError for a wrong type
+      return request
     except (ValueError, KeyError, TypeError) as error:
-      return {'history': [], 'error': f'{type(error).__name__}: {error}; expected {{"user": ..., "history": [items]}}'}
+      expected = 'expected {"user": ..., "history": [items]}'
+      return {'history': [], 'error': f'{type(error).__name__}: {error}; {expected}'}
+
+
+def _padded(rows: list[list[int]], width: int) -> np.ndarray:
+  """int32 [USERS_PER_BATCH, width] with the given rows, -1 after the last entry of each and in missing rows."""
+  padded = np.full((USERS_PER_BATCH, width), -1, np.int32)
+  for row, indices in enumerate(rows):
+    padded[row, : len(indices)] = indices
+  return padded
+
+
+def _next_power_of_two(number: int) -> int:
+  return 1 << max(number - 1, 0).bit_length()
+
+
+def main() -> None:
+  """Answers the lines of stdin on stdout."""
+  k = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+  recommender = Recommender()
+  lines = (line for line in sys.stdin.buffer if line.strip())
+  while chunk := list(itertools.islice(lines, BATCHES_PER_CHUNK * USERS_PER_BATCH)):
+    for answer in recommender.answers(chunk, k):
+      print(json.dumps(answer), flush=True)
 
 
 if __name__ == '__main__':
-  recommender, k = Recommender(), int(sys.argv[1]) if sys.argv[1:] else 10
-  lines = (line for line in sys.stdin.buffer if line.strip())
-  while chunk := list(itertools.islice(lines, 16 * ROWS)):
-    for answer in recommender.answers(chunk, k):
-      print(json.dumps(answer), flush=True)
+  main()

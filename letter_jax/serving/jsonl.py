@@ -1,11 +1,11 @@
-"""Users as JSON lines in, recommendations as JSON lines out, in constant memory and in the same order.
+"""JSON lines: users in, recommendations out, in constant memory and in the same order.
 
-    {"user": "A3SGXH7AUHU8GW", "history": ["B00004TJ09", 17, ...]}     items by raw id or number, the oldest first
+    {"user": "A3SGXH7AUHU8GW", "history": ["B00004TJ09", 17, ...]}     items by raw id or index, the oldest first
     {"user": "A3SGXH7AUHU8GW", "skipped": 0, "recommendations":
         [{"item": 41, "id": "B000068PBJ", "title": "...", "score": -3.21, "semantic_id": "<a_7><b_3><c_0>"}, ...]}
 
-An item that came after the training has "cold": true. A line that cannot be used becomes {"line": 7, "error": "..."},
-with its "user" where that can be read.
+A cold item (newer than the training) has "cold": true. An invalid line is answered with {"line": 7, "error": "..."},
+and with its "user" where that can be read.
 """
 
 import codecs
@@ -20,24 +20,42 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from letter_jax.serving.catalogue import Catalogue
 from letter_jax.serving.recommender import Choice, Recommender
 
-USERS_AT_ONCE = 1024  # read, sorted by length and searched together
+USERS_AT_ONCE = 1024  # users that are read, sorted by history length and searched together
+
+NumberedLine = tuple[int, bytes]  # line number, from 1, and content
+Batch = tuple[np.ndarray, tuple[jax.Array, jax.Array]]  # as `Recommender.searches` yields it
 
 
 @dataclasses.dataclass
 class Request:
-  """One line: known items and how many were skipped, or what is wrong with it."""
+  """One line of the input.
+
+  Attributes:
+    line: its number, from 1.
+    user: the name of the user, a string, an integer or None.
+    known: indices of the items of the history, without unknown items.
+    skipped: number of unknown items.
+    error: what is wrong with the line, '' for a valid one.
+  """
 
   line: int
-  user: Any = None
+  user: str | int | None = None
   known: list[int] = dataclasses.field(default_factory=list)
   skipped: int = 0
   error: str = ''
 
 
 class Answer(NamedTuple):
-  """To one line: JSON, whether it could be used, and how many items of its history are unknown."""
+  """The answer to one line.
+
+  Attributes:
+    line: the answer, JSON without a newline.
+    good: whether the line of the input was valid.
+    skipped: number of unknown items of the history.
+  """
 
   line: str
   good: bool
@@ -46,74 +64,84 @@ class Answer(NamedTuple):
 
 def recommend_lines(
   recommender: Recommender,
-  chunks: Iterable[list[tuple[int, bytes]]],
+  chunks: Iterable[list[NumberedLine]],
   k: int,
   exclude_history: bool = True,
   among: Choice | None = None,
 ) -> Iterator[list[Answer]]:
-  """The answers to the lines of each chunk, in order.
+  """Answers the lines of each chunk, in order.
+
+  The devices search for a chunk while the answers to the previous one are being written.
 
   Args:
-    chunks: (number, line) pairs, of `whole_chunks` or `ready_chunks`. An empty one asks for what is under way; else a
-      chunk is on the devices while the one before is written.
+    recommender: a recommender with a beam of at least `k`.
+    chunks: of `whole_chunks` or `ready_chunks`. After an empty chunk the answers so far are yielded at once.
+    k: items for each user.
+    exclude_history: as in `Recommender.recommend`.
+    among: as in `Recommender.recommend`.
   """
-  before = None
+  pending = None
   for chunk in chunks:
     requests = [parse(recommender, number, line) for number, line in chunk]
-    good = [request for request in requests if not request.error]
+    valid = [request for request in requests if not request.error]
     searches = list(
-      recommender.searches([request.known for request in good], exclude_history, among, recommender.batch)
+      recommender.searches([request.known for request in valid], exclude_history, among, recommender.batch)
     )
-    if before:
-      yield list(_answers(recommender, *before, k))
-    before = (requests, good, searches) if chunk else None
-  if before:
-    yield list(_answers(recommender, *before, k))
+    if pending:
+      yield list(_answers(recommender, *pending, k))
+    pending = (requests, valid, searches) if chunk else None
+  if pending:
+    yield list(_answers(recommender, *pending, k))
 
 
-def whole_chunks(lines: Iterable[bytes]) -> Iterator[list[tuple[int, bytes]]]:
-  """USERS_AT_ONCE lines at a time, numbered from 1, without the blank ones: for what can be read at once."""
+def whole_chunks(lines: Iterable[bytes]) -> Iterator[list[NumberedLine]]:
+  """Chunks of USERS_AT_ONCE lines, without blank ones, for an input that never waits, such as a file."""
   numbered = _numbered(lines)
   while chunk := list(itertools.islice(numbered, USERS_AT_ONCE)):
     yield chunk
 
 
-def ready_chunks(lines: Iterable[bytes]) -> Iterator[list[tuple[int, bytes]]]:
-  """The same, but never more than what is there; empty before it waits: who asks line by line is answered so."""
+def ready_chunks(lines: Iterable[bytes]) -> Iterator[list[NumberedLine]]:
+  """Chunks of at most USERS_AT_ONCE lines, as many as are ready, for an input such as a pipe.
+
+  An empty chunk is yielded before waiting for the next line. A program that writes one line and waits for its answer
+  therefore gets it.
+  """
   waiting: queue.Queue = queue.Queue(2 * USERS_AT_ONCE)
   end = object()
 
   def read() -> None:
     try:
-      for pair in _numbered(lines):
-        waiting.put(pair)
+      for numbered_line in _numbered(lines):
+        waiting.put(numbered_line)
       waiting.put(end)
-    except BaseException as error:  # raised where it is waited for
+    except BaseException as error:  # raised again in the thread that reads the queue
       waiting.put(error)
 
   threading.Thread(target=read, daemon=True).start()
-  chunk: list = []
+  chunk: list[NumberedLine] = []
   while True:
     try:
-      pair = waiting.get(block=False)
+      entry = waiting.get(block=False)
     except queue.Empty:
       yield chunk
       if chunk:
         yield []
       chunk = []
-      pair = waiting.get()
-    if isinstance(pair, BaseException):
-      raise pair
-    if pair is end:
+      entry = waiting.get()
+    if isinstance(entry, BaseException):
+      raise entry
+    if entry is end:
       yield chunk
       return
-    chunk.append(pair)
+    chunk.append(entry)
     if len(chunk) == USERS_AT_ONCE:
       yield chunk
       chunk = []
 
 
-def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+def _numbered(lines: Iterable[bytes]) -> Iterator[NumberedLine]:
+  """The lines that are not blank, with their numbers, without a byte order mark."""
   for number, line in enumerate(lines, 1):
     if number == 1:
       line = line.removeprefix(codecs.BOM_UTF8)
@@ -122,58 +150,74 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def parse(recommender: Recommender, number: int, line: bytes) -> Request:
+  """The request of a line; an invalid line gives a request with an error.
+
+  Args:
+    recommender: with the catalogue that items are looked up in.
+    number: of the line, from 1.
+    line: UTF-8.
+  """
   request = Request(number)
   try:
     record = json.loads(line.decode('utf-8'))
   except (ValueError, RecursionError) as error:
-    request.error = f'no JSON ({" ".join(str(error).split())[:100]})'
+    request.error = f'not valid JSON ({" ".join(str(error).split())[:100]})'
   else:
-    request.error = _read(recommender, request, record)
+    request.error = _fill(request, record, recommender)
   if request.error:
     request.error += '; expected {"user": ..., "history": [items]}'
   return request
 
 
-def _read(recommender: Recommender, request: Request, record) -> str:
-  """Fills the request; what is wrong, or ''."""
+def _fill(request: Request, record: Any, recommender: Recommender) -> str:
+  """Sets the request's fields from parsed JSON; returns what is wrong with it, or ''."""
   if not isinstance(record, dict):
-    return f'{_shown(record)} is no object'
+    return f'{_shown(record)} is not a JSON object'
   user, history = record.get('user'), record.get('history')
   if not isinstance(user, str | int | None):
-    return f'"user" is {_shown(user)}, no text and no whole number'
+    return f'"user" is {_shown(user)}, which is neither a string nor an integer'
   request.user = user
   if not isinstance(history, list):
     return '"history" is missing' if history is None else f'"history" is {_shown(history)}'
   for place, item in enumerate(history):
     if isinstance(item, bool) or not isinstance(item, str | int):
-      return f'"history"[{place}] is {_shown(item)}, no raw id and no number of an item'
-    found = recommender.catalogue.number(item)
-    if found is None:
+      return f'"history"[{place}] is {_shown(item)}, which is neither a raw id nor an index'
+    index = recommender.catalogue.index_of(item)
+    if index is None:
       request.skipped += 1
     else:
-      request.known.append(found)
+      request.known.append(index)
   return ''
 
 
 def _answers(
-  recommender: Recommender, requests: list[Request], good: list[Request], searches: list, k: int
+  recommender: Recommender, requests: list[Request], valid: list[Request], searches: list[Batch], k: int
 ) -> Iterator[Answer]:
-  items_UxK = np.empty((len(good), k), np.int32)
-  scores_UxK = np.empty((len(good), k), np.float32)
-  for users, found in searches:
-    items_UxK[users], scores_UxK[users] = (part[: len(users), :k] for part in jax.device_get(found))
+  """The answers to all requests, in order.
+
+  Args:
+    valid: those without an error.
+    searches: batches of `valid`, under way on the devices.
+  """
+  items_UxK = np.empty((len(valid), k), np.int32)
+  scores_UxK = np.empty((len(valid), k), np.float32)
+  for users, batch in searches:
+    items_UxK[users], scores_UxK[users] = (part[: len(users), :k] for part in jax.device_get(batch))
   rows = iter(zip(items_UxK.tolist(), scores_UxK.tolist()))
   for request in requests:
     if request.error:
       user = {} if request.user is None else {'user': request.user}
       yield Answer(json.dumps({'line': request.line, **user, 'error': request.error}, ensure_ascii=False), False)
       continue
-    found = [_recommendation(recommender.catalogue, item, score) for item, score in zip(*next(rows)) if item >= 0]
-    answer = {'user': request.user, 'skipped': request.skipped, 'recommendations': found}
+    recommendations = [
+      _recommendation(recommender.catalogue, item, score) for item, score in zip(*next(rows)) if item >= 0
+    ]
+    answer = {'user': request.user, 'skipped': request.skipped, 'recommendations': recommendations}
     yield Answer(json.dumps(answer, ensure_ascii=False), True, request.skipped)
 
 
-def _recommendation(catalogue, item: int, score: float) -> dict[str, Any]:
+def _recommendation(catalogue: Catalogue, item: int, score: float) -> dict[str, Any]:
+  """One entry of "recommendations"."""
   cold = {'cold': True} if item >= catalogue.trained else {}
   return {
     'item': item,
@@ -185,6 +229,7 @@ def _recommendation(catalogue, item: int, score: float) -> dict[str, Any]:
   }
 
 
-def _shown(value) -> str:
-  said = json.dumps(value, ensure_ascii=False)
-  return said if len(said) <= 40 else f'{said[:37]}...'
+def _shown(value: Any) -> str:
+  """A value as JSON, cut to 40 characters."""
+  text = json.dumps(value, ensure_ascii=False)
+  return text if len(text) <= 40 else f'{text[:37]}...'

@@ -1,4 +1,4 @@
-"""The trained generator of a workdir, with its parameters, to be used and not to be trained."""
+"""The trained generator of a workdir, with its parameters, ready for searching and exporting."""
 
 import dataclasses
 import functools
@@ -19,9 +19,9 @@ class LoadedGenerator:
   """A trained generator on the devices of this process.
 
   Attributes:
-    config: of its run, with the mesh that it uses now.
-    generator: over the semantic IDs of its run, or over more (`over`).
-    trained: its best parameters, as they were trained.
+    config: the configuration of its run, with the mesh of this process.
+    generator: over the semantic IDs of its run, or over those of a larger catalogue (`over`).
+    trained: the best trained parameters; without the frozen base of a language model.
     step: optimizer step of the parameters.
   """
 
@@ -32,12 +32,20 @@ class LoadedGenerator:
 
   @classmethod
   def of_workdir(cls, workdir: Workdir, config: Config) -> 'LoadedGenerator':
-    """The generator of a workdir on the mesh of `config`; InputError where none can be read."""
+    """The generator of a workdir on the mesh of `config`, which may span several processes.
+
+    Raises:
+      InputError: the workdir has no generator that can be read.
+    """
     return cls._restore(workdir, config, sharding.make_mesh(config.mesh))
 
   @classmethod
   def for_serving(cls, workdir: Workdir, mesh_config: MeshConfig) -> 'LoadedGenerator':
-    """The generator of a workdir, with its own configuration, on the devices of this process alone."""
+    """The generator of a workdir, with the configuration of its run, on the devices of this process alone.
+
+    Raises:
+      InputError: the workdir has no generator that can be read.
+    """
     config = dataclasses.replace(workdir.read_generator_config(), mesh=mesh_config)
     return cls._restore(workdir, config, sharding.make_mesh(mesh_config, jax.local_devices()))
 
@@ -55,15 +63,19 @@ class LoadedGenerator:
 
   @functools.cached_property
   def params(self) -> dict:
-    """All parameters."""
+    """All parameters, on the devices: the trained ones and, of a language model, the frozen base."""
     return self.generator.whole_params(self.trained)
 
   def over(self, ids: SemanticIds) -> 'LoadedGenerator':
-    """The same model over a different catalogue with the same levels and codebook size."""
+    """The same model over a different catalogue.
+
+    Args:
+      ids: with the levels and the codebook size of the run.
+    """
     placed = ids.place(self.generator.ids.mesh)
     return dataclasses.replace(self, generator=dataclasses.replace(self.generator, ids=placed))  # type: ignore[type-var]
 
   def require_beam(self, beam: int) -> None:
-    """Raises InputError for a beam that is wider than the catalogue."""
+    """Raises InputError unless `beam` is from 1 to the number of items."""
     if not 1 <= beam <= len(self.ids):
       raise InputError(f'beam is {beam}; expected 1 to {len(self.ids)}, the number of items')

@@ -3,12 +3,14 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from letter_jax.configuration import MeshConfig
 from letter_jax.decoding.candidates import Candidates
+from letter_jax.decoding.user_search import UserSearch
 from letter_jax.generators.generator import user_search
 from letter_jax.ops.rounding import next_power_of_two
 from letter_jax.serving.catalogue import Catalogue, Item
@@ -20,12 +22,12 @@ from letter_jax.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class Recommendations:
-  """For U histories, best first.
+  """The recommendations for U histories, best first.
 
   Attributes:
-    items_UxK: int32, numbers of items; -1 where fewer than K may come out.
-    scores_UxK: float32, log-likelihoods of their semantic IDs; -inf there.
-    skipped_U: int32, items of each history that are unknown.
+    items_UxK: int32, indices of items; -1 where fewer than K items are allowed.
+    scores_UxK: float32, log-likelihoods of their semantic IDs; -inf where there is no item.
+    skipped_U: int32, number of unknown items of each history.
   """
 
   items_UxK: np.ndarray
@@ -35,7 +37,12 @@ class Recommendations:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """Which items may come out; of `Recommender.among`, and for that recommender alone."""
+  """The items that may be recommended, as `Recommender.among` makes it; valid for that recommender only.
+
+  Attributes:
+    recommender: the recommender that made it.
+    candidates: the items, on its devices.
+  """
 
   recommender: 'Recommender' = dataclasses.field(repr=False)
   candidates: Candidates = dataclasses.field(repr=False)
@@ -46,12 +53,19 @@ class Recommender:
 
   Attributes:
     catalogue: the items, with their raw ids, titles and semantic IDs.
-    beam: beams of the search; the most items that can be asked for.
+    beam: beams of the search, the largest number of items for each user.
     batch: users that are searched at once.
   """
 
-  def __init__(self, search, params, catalogue: Catalogue, history_length: int):
-    """`search`: a `decoding.user_search.UserSearch` over the catalogue's semantic IDs; `params`: the generator's."""
+  def __init__(self, search: UserSearch, params: Any, catalogue: Catalogue, history_length: int):
+    """Places the set of all items on the devices; compiles nothing yet.
+
+    Args:
+      search: the generator's search over the semantic IDs of `catalogue`.
+      params: all parameters of the generator.
+      catalogue: the items.
+      history_length: latest items of a history that the generator was trained with.
+    """
     self._search, self._params, self.catalogue = search, params, catalogue
     self.beam, self.batch = search.beam, search.batch
     self._widths = search.widths(history_length)
@@ -59,19 +73,24 @@ class Recommender:
 
   @classmethod
   def from_workdir(
-    cls, workdir: str | os.PathLike, beam: int = 20, cold_items: Sequence[Mapping] = (), mesh: MeshConfig | None = None
+    cls,
+    workdir: str | os.PathLike,
+    beam: int = 20,
+    cold_items: Sequence[Mapping[str, Any]] = (),
+    mesh: MeshConfig | None = None,
   ) -> 'Recommender':
-    """The recommender of a `--workdir` whose generator stage has run; a T5 or a language model.
+    """The recommender of a run whose generator stage is complete, with either kind of generator.
 
     Args:
-      beam: a wider search finds better items in more time.
-      cold_items: items that came after the training, each a mapping with 'id' (a new raw id) and its texts 'title',
-        'brand', 'categories', 'description', or, where the training was given text embeddings, its row 'embedding'. The
-        trained tokenizer gives them semantic IDs that no other item has.
+      workdir: the run's --workdir.
+      beam: beams of the search; a wider search finds better items and takes longer.
+      cold_items: items newer than the training, each a mapping with 'id' (a new raw id) and its texts 'title', 'brand',
+        'categories', 'description', or, where the training was given text embeddings, its row 'embedding'. The trained
+        tokenizer gives them semantic IDs that no other item has.
       mesh: how the devices are arranged; by default each has the whole generator and a share of the users.
 
     Raises:
-      InputError: no generator there, or one that cannot be read; a cold item that cannot be tokenised.
+      InputError: the workdir has no generator that can be read, or a cold item cannot be tokenised.
     """
     folder = Workdir(workdir)
     loaded = LoadedGenerator.for_serving(folder, mesh or MeshConfig())
@@ -84,15 +103,17 @@ class Recommender:
     return cls(search, loaded.params, catalogue, loaded.config.data.history_length)
 
   def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = (), skip_unknown: bool = False) -> Choice:
-    """What `recommend` is to choose from: all items, or those of `allow`, without those of `deny`.
+    """The items that `recommend` chooses from: all items, or those of `allow`, without those of `deny`.
 
-    Takes milliseconds and compiles nothing: stock, region or age may be another for every call.
+    Takes milliseconds and compiles nothing, so stock, region or age limits can change with every call.
 
     Args:
-      skip_unknown: passes over items of `allow` that are unknown; those of `deny` do not matter.
+      allow: raw ids or indices; None for all items.
+      deny: raw ids or indices; unknown items are ignored.
+      skip_unknown: ignore unknown items of `allow`.
 
     Raises:
-      InputError: `allow` has an item that is unknown; no item is left.
+      InputError: `allow` has an unknown item that is not to be skipped, or no item is left.
     """
     return Choice(self, self._search.candidates(self.catalogue.allowed(allow, deny, skip_unknown)))
 
@@ -102,45 +123,50 @@ class Recommender:
     """The `k` best next items for each of U histories.
 
     Args:
-      histories: numbers or raw ids of items, the oldest first; the latest count, as many as in the training
-        (`config.data.history_length`). Those that are unknown are skipped and counted. One may be empty.
+      histories: raw ids or indices of items, the oldest first. The generator sees the latest items, as many as in the
+        training (`config.data.history_length`). Unknown items are skipped and counted. A history may be empty.
       k: at most `beam`.
-      exclude_history: whether items of the history (all of it) are ruled out.
-      among: of `Recommender.among`.
+      exclude_history: whether items of the history, however long it is, are excluded.
+      among: the items to choose from, made by `among` of this recommender; by default all.
 
     Raises:
-      InputError: `k` is out of range; an item that is neither a number nor a text; `among` is of another recommender.
+      InputError: `k` is out of range, an item is neither a string nor an integer, or `among` was made by a different
+        recommender.
     """
-    self.require(k)
+    if not 1 <= k <= self.beam:
+      raise InputError(f'k is {k}; expected 1 to {self.beam}, the beams of the search')
     known, skipped_U = self._known(histories)
     items_UxK = np.full((len(known), k), -1, np.int32)
     scores_UxK = np.full((len(known), k), -np.inf, np.float32)
-    for users, found in self.searches(known, exclude_history, among):
-      items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users), :k] for part in found)
+    for users, batch in self.searches(known, exclude_history, among):
+      items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users), :k] for part in batch)
     return Recommendations(items_UxK, scores_UxK, skipped_U)
-
-  def require(self, k: int) -> None:
-    if not 1 <= k <= self.beam:
-      raise InputError(f'k is {k}; expected 1 to {self.beam}, the beams of the search')
 
   def searches(
     self, known: Sequence[Sequence[int]], exclude_history: bool = True, among: Choice | None = None, rows: int = 0
   ) -> Iterator[tuple[np.ndarray, tuple[jax.Array, jax.Array]]]:
-    """Histories in batches of like lengths, each begun before the one before is given back.
+    """Searches for histories in batches of similar lengths; a batch is yielded when the next one has been started.
 
     Args:
-      rows: of a batch; 0: few rows for few histories, which is quicker but compiled for itself.
+      known: indices of items, the oldest first.
+      exclude_history: as in `recommend`.
+      among: as in `recommend`.
+      rows: rows of a batch; 0 for as few as the histories need, which is faster, but compiled for that number.
 
     Yields:
-      indices of the batch's users, and its (items int32, scores float32 [rows, beam]) on the devices, of which rows
-      behind the users' do not count.
+      int64, indices into `known` of the batch's users, and (items int32, scores float32 [rows, beam]) on the devices;
+      rows after those of the users are padding.
+
+    Raises:
+      InputError: `among` was made by a different recommender.
     """
     among = among or self._all
     if among.recommender is not self:
-      raise InputError('among is of another recommender; expected one of Recommender.among of this one')
+      raise InputError('`among` was made by a different Recommender; expected the result of among() of this one')
     lengths_U = np.array([len(history) for history in known], np.int64)
     rows = rows or self._search.batch_rows(len(known))
-    order_U, begun = np.argsort(lengths_U, kind='stable'), None
+    order_U = np.argsort(lengths_U, kind='stable')
+    started: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
     for first in range(0, len(known), rows):
       users = order_U[first : first + rows]
       longest = int(lengths_U[users[-1]])
@@ -151,28 +177,29 @@ class Recommender:
         had = [list(set(known[user])) for user in users.tolist()]
         most = max(map(len, had))
         had_BxH = _padded(had, rows, width if most <= width else next_power_of_two(most))
-      before, begun = begun, (users, self._search.search(self._params, latest_BxC, had_BxH, among.candidates))
-      if before:
-        yield before
-    if begun:
-      yield begun
+      previous, started = started, (users, self._search.search(self._params, latest_BxC, had_BxH, among.candidates))
+      if previous:
+        yield previous
+    if started:
+      yield started
 
   def _known(self, histories: Sequence[Sequence[Item]]) -> tuple[list[list[int]], np.ndarray]:
+    """The indices of the known items of each history, and int32 [U], the number of unknown ones."""
     known = []
     for user, history in enumerate(histories):
       if isinstance(history, str) or not hasattr(history, '__len__'):
         raise InputError(f'history {user} is {history!r}; expected a sequence of items')
       try:
-        numbers = [self.catalogue.number(item) for item in history]
+        indices = [self.catalogue.index_of(item) for item in history]
       except TypeError as error:
-        raise InputError(f'history {user} has an item that is neither a number nor a raw id ({error})') from error
-      known.append([number for number in numbers if number is not None])
-    skipped_U = np.array([len(history) - len(found) for history, found in zip(histories, known)], np.int32)
+        raise InputError(f'history {user} has an item that is neither an index nor a raw id ({error})') from error
+      known.append([index for index in indices if index is not None])
+    skipped_U = np.array([len(history) - len(indices) for history, indices in zip(histories, known)], np.int32)
     return known, skipped_U
 
 
 def _padded(histories: Sequence[Sequence[int]], rows: int, width: int) -> np.ndarray:
-  """int32 [rows, width], -1 behind each history."""
+  """int32 [rows, width], -1 after the last item of each history."""
   padded = np.full((rows, width), -1, np.int32)
   for row, history in enumerate(histories):
     padded[row, : len(history)] = history

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from letter_jax.configuration import RQVAEConfig
+from letter_jax.tokenizer.clustering import cluster_codes
 from letter_jax.tokenizer.rqvae import RQVAEOutput
 
 NO_POSITIVE = -1
@@ -85,6 +86,17 @@ class CodeClusters(NamedTuple):
       return cls(sorted_K, place_K, (jnp.cumsum(size_C) - size_C)[labels_K], size_C[labels_K])
 
     return jax.vmap(of_level)(labels_LxK)
+
+
+def clusters_of_codes(key: jax.Array, codebooks_LxKxd: jax.Array, clusters: int) -> CodeClusters:
+  """Clusters the codes of every codebook, for `sample_positives`; training does it at the start of each epoch.
+
+  Args:
+    key: PRNG key; the same key gives the same clusters.
+    codebooks_LxKxd: float32.
+    clusters: per codebook; more than K are as many as there are codes (then no code has a positive).
+  """
+  return CodeClusters.of(cluster_codes(key, codebooks_LxKxd, clusters))
 
 
 def sample_positives(key, codes_NxL, clusters: CodeClusters):

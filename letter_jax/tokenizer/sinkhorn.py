@@ -114,7 +114,7 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
   largest = _PLAIN_RANGE / (rows * columns)
 
   def kernel_round(potentials):
-    done, row_B, column_K, _ = potentials
+    done, row_B, column_K = potentials
     kernel_BxK = jnp.exp(logits_BxK + row_B[:, None] + column_K)
 
     def within_range(scales):
@@ -129,13 +129,9 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
       return done + 1, u_B, v_K
 
     done, u_B, v_K = jax.lax.while_loop(within_range, iterate, (done, jnp.ones(rows), jnp.ones(columns)))
-    return done, row_B + jnp.log(u_B), column_K + jnp.log(v_K), done < iterations - 1
+    return done, row_B + jnp.log(u_B), column_K + jnp.log(v_K)
 
-  # Whether a round is left is carried and not compared in the condition, from which a plan would read as many rounds as
-  # iterations (`planning/costs.py`).
-  _, row_B, *_ = jax.lax.while_loop(
-    lambda potentials: potentials[-1],
-    kernel_round,
-    (jnp.zeros((), jnp.int32), row_B, column_K, jnp.asarray(iterations > 1)),
+  _, row_B, _ = jax.lax.while_loop(
+    lambda potentials: potentials[0] < iterations - 1, kernel_round, (jnp.zeros((), jnp.int32), row_B, column_K)
   )
   return logits_BxK + row_B[:, None]

@@ -115,9 +115,7 @@ def tokenizer_program(
     shuffle_key, cluster_key = jax.random.split(epoch_key)
     order = jnp.pad(jax.random.permutation(shuffle_key, items), (0, steps_per_epoch * batch - items))
     weight = (jnp.arange(steps_per_epoch * batch) < items).astype(jnp.float32)
-    clusters = losses.CodeClusters.of(
-      clustering.cluster_codes(cluster_key, state.params['codebooks'], settings.clusters)
-    )
+    clusters = losses.clusters_of_codes(cluster_key, state.params['codebooks'], settings.clusters)
 
     def loss_sum(params, index_and_weight, key):
       index_B, weight_B = over_data(index_and_weight)

@@ -1,6 +1,6 @@
-"""Checkpoints: the only module that knows Orbax.
+"""Checkpoints: the only module that uses Orbax.
 
-A training keeps its latest states (to resume) and the parameters of its best validation (to use), both written
+A training keeps its latest states (to resume) and the parameters of its best validation (to use). Both are written
 asynchronously and renamed into place when complete.
 """
 
@@ -27,12 +27,17 @@ BEST_KEPT = 2  # the best, and one to fall back to
 
 @dataclasses.dataclass
 class Progress:
-  """Where a training stands; saved with the state, so that a resumed run decides as the uninterrupted one.
+  """The progress of a training, saved with its state so that a resumed run decides as the uninterrupted one.
 
   Attributes:
-    validation_is_due: the run was ended before the validation of this step.
+    step: optimizer steps done.
     data: state of the Grain iterator that the batches come from; the same on every process.
-    steps_per_epoch, data_parts: of this training; what `step` and `data` mean depends on them.
+    steps_per_epoch, data_parts: as in `loop.Program`; the meaning of `step` and `data` depends on them.
+    best_value: the selecting metric of the best validation; None before the first.
+    best_step: step of the best validation.
+    validations_since_best: the number of validations after the best one.
+    validation_is_due: whether the run ended before the validation of this step.
+    best_metrics: all metrics of the best validation.
   """
 
   step: int = 0
@@ -47,28 +52,43 @@ class Progress:
 
 
 def folder(root: str, directory: pathlib.Path, label: str) -> epath.Path:
-  """Where the checkpoints of the training `label` lie.
+  """The folder with the checkpoints of one training.
 
   Args:
-    root: as `config.checkpoints`.
-    directory: of the training's other results.
+    root: `config.checkpoints`: a folder for all checkpoints of the run, or ''.
+    directory: folder of the training's other results, which holds the checkpoints if `root` is ''.
+    label: name of the training.
   """
   return epath.Path(root) / label if root else epath.Path(directory.absolute()) / 'checkpoints'
 
 
 class Checkpoints:
-  """Checkpoints of one training under `directory`: `latest/STEP` (state) and `best/STEP` (parameters)."""
+  """The checkpoints of one training: states in `latest/STEP` and the best parameters in `best/STEP`."""
 
-  def __init__(self, directory: epath.PathLike, keep: int = 1, read_only: bool = False):
+  def __init__(self, directory: epath.PathLike, keep: int = 1, read_only: bool = False) -> None:
+    """Opens the checkpoints under `directory`.
+
+    Args:
+      directory: local or remote folder, created if it does not exist.
+      keep: the number of latest states that are kept.
+      read_only: create and write nothing.
+
+    Raises:
+      InputError: the folder cannot be created.
+    """
     directory = epath.Path(directory)
     self._latest = _manager(directory / 'latest', 'state', keep, read_only)
     self._best = _manager(directory / 'best', 'params', BEST_KEPT, read_only)
     self._directory = directory
 
-  def save_latest(self, state, progress: Progress) -> None:
-    """Starts writing the state; returns before it is on disk."""
+  def save_latest(self, state: Any, progress: Progress) -> None:
+    """Starts writing a state (pytree of arrays); returns before it is on disk.
+
+    Raises:
+      InputError: this state, or one begun before, could not be written.
+    """
     with self._writing():
-      # A state must not be on disk before the best parameters that its progress speaks of.
+      # A state must not be on disk before the best parameters that its progress refers to.
       self._best.wait_until_finished()
       if progress.step not in self._latest.all_steps():
         self._latest.save(
@@ -78,8 +98,8 @@ class Checkpoints:
           ),
         )
 
-  def save_best(self, params, progress: Progress) -> None:
-    """Starts writing the parameters of the best validation so far."""
+  def save_best(self, params: Any, progress: Progress) -> None:
+    """Starts writing the parameters of the best validation so far; returns and raises as `save_latest`."""
     with self._writing():
       # With several processes, two managers that write at once mix up their barriers.
       self._latest.wait_until_finished()
@@ -91,16 +111,16 @@ class Checkpoints:
           ),
         )
 
-  def restore_latest(self, abstract_state) -> tuple[Any, Progress] | None:
-    """The newest readable state and its progress, or None where nothing was saved yet.
+  def restore_latest(self, abstract_state: Any) -> tuple[Any, Progress] | None:
+    """The newest readable state and its progress, or None if nothing was saved yet.
 
-    Checkpoints that cannot be read are passed over, with a message, and moved aside.
+    Unreadable checkpoints are skipped with a message and moved aside.
 
     Args:
       abstract_state: pytree of `jax.ShapeDtypeStruct` with the shardings to restore to.
 
     Raises:
-      InputError: there were checkpoints and none can be read.
+      InputError: there are checkpoints and none can be read.
     """
     steps = processes.on_first_process(lambda: sorted(self._latest.all_steps(), reverse=True))
     for step in steps:
@@ -110,29 +130,30 @@ class Checkpoints:
           step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), progress=ocp.args.JsonRestore())
         )
         progress = Progress(**restored['progress'])
-      except Exception as error:  # Orbax raises many kinds; whatever is unreadable is passed over
+      except Exception as error:  # Orbax raises many kinds of exceptions for damaged files
         reason = _short(error)
       reasons = list(filter(None, processes.exchange(reason)))
-      if reasons:  # on any process: all go back to the same step
-        processes.on_first_process(functools.partial(self._pass_over, 'latest', step, reasons[0]))
+      if reasons:  # unreadable on some process: all go back to the same step
+        processes.on_first_process(functools.partial(self._set_aside, 'latest', step, reasons[0]))
         self._latest.reload()
         continue
-      # What a lost trajectory found best would stand in the way of what this one finds: Orbax saves upwards only.
-      for later in [later for later in self._best.all_steps() if later > progress.step]:
-        self._best.delete(later)
+      # Later best parameters belong to a trajectory that is lost, and Orbax would refuse to save an earlier step.
+      for best_step in list(self._best.all_steps()):
+        if best_step > progress.step:
+          self._best.delete(best_step)
       return restored['state'], progress
     if steps:
       raise InputError(
         f'{self._directory / "latest"}: none of {len(steps)} checkpoints can be read; expected one to '
-        'resume from. They were moved aside: the same command starts this training anew'
+        'resume from. They were moved aside: the same command starts this training from the beginning'
       )
     return None
 
   def restore_best(self, layout: Layout) -> tuple[Any, Progress]:
-    """Parameters, laid out so, and progress of the newest readable best validation.
+    """The parameters, laid out as `layout`, and the progress of the newest readable best validation.
 
     Raises:
-      InputError: there is none that can be read.
+      InputError: none can be read.
     """
     reasons = []
     for step in processes.on_first_process(lambda: sorted(self._best.all_steps(), reverse=True)):
@@ -150,46 +171,47 @@ class Checkpoints:
         progress = Progress(**restored['progress'])
       except Exception as error:
         reason = _short(error)
-      of_step = list(filter(None, processes.exchange(reason)))
-      if not of_step:
+      reasons_of_step = list(filter(None, processes.exchange(reason)))
+      if not reasons_of_step:
         return restored['params'], progress
-      reasons.append(of_step[0])
-      tqdm.write(f'checkpoint {self._directory / "best" / str(step)} is unreadable and passed over ({reasons[-1]})')
+      reasons.append(reasons_of_step[0])
+      tqdm.write(f'checkpoint {self._directory / "best" / str(step)} is unreadable and skipped ({reasons[-1]})')
     if reasons:
       raise InputError(
         f'{self._directory / "best"}: no checkpoint can be read ({reasons[0]}); '
-        f'expected one to use: remove {self._directory.parent} to train anew'
+        f'expected one to use: remove {self._directory.parent} to train again'
       )
     raise InputError(f'{self._directory / "best"} holds no finished checkpoint; expected one, written by the stage')
 
   def wait(self) -> None:
-    """Blocks until everything that was begun is on disk."""
+    """Blocks until every checkpoint that was begun is on disk; raises InputError if one could not be written."""
     with self._writing():
       self._latest.wait_until_finished()
       self._best.wait_until_finished()
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
-    """Whatever comes of what is written, now or since the last time; writing is asynchronous."""
+    """Turns a failure to write, now or asynchronously since the last call, into an InputError."""
     try:
       yield
-    except Exception as error:  # Orbax and its store raise many kinds, for a full disk among them
+    except Exception as error:  # Orbax and its store raise many kinds of exceptions, for example for a full disk
       raise InputError(
-        f'{self._directory}: a checkpoint could not be written ({_short(error)}); expected a disk with '
-        'room that can be written; what is complete is kept, and the same command resumes'
+        f'{self._directory}: a checkpoint could not be written ({_short(error)}); expected a writable disk with '
+        'free space; what is complete is kept, and the same command resumes'
       ) from error
 
   def close(self) -> None:
+    """Waits as `wait` and releases Orbax's resources."""
     self.wait()
     self._latest.close()
     self._best.close()
 
-  def _pass_over(self, kind: str, step: int, reason: str) -> None:
-    place, aside = self._directory / kind / str(step), self._directory / f'unreadable_{kind}_{step}'
-    tqdm.write(f'checkpoint {place} is unreadable and passed over ({reason}); it is now {aside}')
+  def _set_aside(self, kind: str, step: int, reason: str) -> None:
+    checkpoint, aside = self._directory / kind / str(step), self._directory / f'unreadable_{kind}_{step}'
+    tqdm.write(f'checkpoint {checkpoint} is unreadable and skipped ({reason}); it is now {aside}')
     if aside.exists():
       aside.rmtree()
-    place.rename(aside)
+    checkpoint.rename(aside)
 
 
 def _short(error: Exception) -> str:
@@ -208,18 +230,22 @@ def _manager(directory: epath.Path, arrays: str, keep: int, read_only: bool) -> 
       directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
       raise InputError(
-        f'{directory} cannot be made ({error}); expected a folder for checkpoints that can be written'
+        f'{directory} cannot be created ({error}); expected a writable folder for checkpoints'
       ) from error
   directory = directory if '://' in str(directory) else epath.Path(os.path.abspath(directory))
   return ocp.CheckpointManager(directory, item_handlers=handlers, options=options)
 
 
 def read_best(directory: epath.PathLike, layout: Layout) -> tuple[Any, Progress]:
-  """`Checkpoints.restore_best` of a training that is not going on here; writes nothing."""
+  """`Checkpoints.restore_best` of a training that this process does not run; writes nothing.
+
+  Raises:
+    InputError: `directory` has no checkpoint, or none that can be read.
+  """
   if not (epath.Path(directory) / 'best').is_dir():
     raise InputError(f'{directory} holds no checkpoint; expected those of a stage that has run')
   before = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)  # Orbax warns that what is only to be read is read only
+  logging.set_verbosity(logging.ERROR)  # Orbax warns that a read-only manager is read-only
   try:
     checkpoints = Checkpoints(directory, read_only=True)
     try:

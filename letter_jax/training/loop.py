@@ -1,4 +1,4 @@
-"""The one training loop: SASRec, the tokenizer and the generators run in it."""
+"""The training loop that SASRec, LightGCN, the tokenizer and the generators share."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from letter_jax.training.metric_writer import MetricWriter
 from letter_jax.training.preemption import PreemptionWatch
 from letter_jax.training.state import Metrics, TrainState
 
-# One thread assembles batches much faster than any model trains on them; a few in advance cover an epoch's shuffle.
+# One thread assembles batches much faster than any model trains on them; a few in advance hide an epoch's shuffle.
 PREFETCH = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
 
 
@@ -30,30 +30,30 @@ class TrainingDiverged(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """What a stage gives to the loop.
+  """A training as the loop runs it.
 
   Attributes:
-    init: makes the first state from `init_arguments`; pure, so that it is born sharded.
-    layout: where the state lives.
-    step: (state, *arguments) -> (state, metrics): one jitted call, which donates the state. What it does depends on the
-      state and the batch alone, so that a resumed training is the uninterrupted one. Metrics are (sum, count) pairs,
-      of arrays [steps_per_call] where a call takes several steps.
+    init: returns the initial state, given `init_arguments`; pure, so that jit creates the state sharded.
+    layout: how the state is laid out on the devices.
+    step: (state, *arguments) -> (state, metrics): a jitted function that donates the state. Its result depends only on
+      the state and the batch, so that a resumed training equals the uninterrupted one. Metrics are (sum, count) pairs
+      of scalars, or of arrays [steps_per_call] where a call takes several steps.
     arguments: batch -> the other arguments of `step`, on the devices.
-    steps_per_call: optimizer steps of such a call: 1, or a whole epoch where data and loop are on the device.
-    steps_per_epoch: optimizer steps.
-    examples_per_epoch: for the throughput.
-    evaluate: params -> validation metrics.
-    data_parts: that different processes read; what `batches` are depends on it.
-    batches: the batch of each call, prefetched while the device works; a pure function of its index. None where the
-      data is on the device: the batch is then the number of the first step of the call.
-    init_arguments: arrays, passed and not captured: captured ones would be constants of the program.
-    selection: name of the metric that selects the best parameters.
-    larger_is_better: its direction.
+    steps_per_call: optimizer steps of one call: 1, or those of a whole epoch if data and loop are on the device.
+    steps_per_epoch: optimizer steps of one epoch.
+    examples_per_epoch: training examples of one epoch, for the throughput.
+    evaluate: params -> validation metrics by name.
+    batches: the batch of each call, a pure function of its index, prefetched while the device works. None if the data
+      is on the device: the batch is then the number of the call's first step.
+    data_parts: the number of different parts of the data that the processes read; `batches` depend on it.
+    init_arguments: arrays for `init`; arrays that it captured would become constants of the compiled program.
+    selection: name of the validation metric that selects the best parameters.
+    larger_is_better: direction of that metric.
   """
 
   init: Callable[..., TrainState]
   layout: Layout
-  step: Callable[..., tuple[TrainState, Metrics]]
+  step: jax.stages.Wrapped
   arguments: Callable[[Any], tuple]
   steps_per_call: int
   steps_per_epoch: int
@@ -67,18 +67,23 @@ class Program:
 
 
 def train(
-  program: Program, config: TrainingConfig, directory: pathlib.Path, label: str, checkpoints: str = ''
+  program: Program, config: TrainingConfig, directory: pathlib.Path, label: str, checkpoint_root: str = ''
 ) -> tuple[Any, Progress]:
-  """Trains, or resumes, under `directory` and returns the best parameters and where the training ended.
+  """Trains, or resumes, and returns the best parameters and the progress at the end of the training.
 
   Args:
-    checkpoints: as `config.checkpoints`.
+    program: what to train.
+    config: for how long, and how often to validate, log and save.
+    directory: folder for metrics and, unless `checkpoint_root` is given, checkpoints.
+    label: name of the training in messages and in `checkpoint_root`.
+    checkpoint_root: as `config.checkpoints`.
 
   Raises:
-    TrainingDiverged: a metric is no longer finite; checkpoints hold the states before.
-    Preempted: the process was terminated; a checkpoint holds the last state.
+    TrainingDiverged: a metric is no longer finite; checkpoints hold earlier states.
+    Preempted: the process received SIGTERM; a checkpoint holds the last state.
+    InputError: checkpoints cannot be read or written, or belong to a training with other data.
   """
-  checkpoints = Checkpoints(folder(checkpoints, directory, label), config.keep_checkpoints)
+  checkpoints = Checkpoints(folder(checkpoint_root, directory, label), config.keep_checkpoints)
   try:
     progress = _run(program, config, checkpoints, directory, label)
     checkpoints.wait()
@@ -91,13 +96,15 @@ def train(
   return params, progress
 
 
-def _run(program, config, checkpoints, directory, label) -> Progress:
+def _run(
+  program: Program, config: TrainingConfig, checkpoints: Checkpoints, directory: pathlib.Path, label: str
+) -> Progress:
   total_steps = config.epochs * program.steps_per_epoch
   abstract = abstract_state(program)
   restored = checkpoints.restore_latest(abstract)
   if restored is None:
-    born = jax.jit(program.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))
-    state, progress = born(*program.init_arguments), Progress()
+    init = jax.jit(program.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))
+    state, progress = init(*program.init_arguments), Progress()
   else:
     state, progress = restored
     tqdm.write(f'{label}: resumed at step {progress.step} of {total_steps}')
@@ -105,11 +112,11 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
     (program.batches or grain.MapDataset.range(0, total_steps, program.steps_per_call)).to_iter_dataset(PREFETCH)
   )
   if progress.step:
-    then, now = [(each.steps_per_epoch, each.data_parts) for each in (progress, program)]
-    if not progress.data or then != now:
+    saved, current = (progress.steps_per_epoch, progress.data_parts), (program.steps_per_epoch, program.data_parts)
+    if not progress.data or saved != current:
       raise InputError(
-        f'{directory}: its checkpoints are of {then[0]} steps an epoch and {then[1]} parts of streamed '
-        f'data, here are {now[0]} and {now[1]}; expected the same data and as many processes as it was '
+        f'{directory}: its checkpoints are of {saved[0]} steps an epoch and {saved[1]} parts of streamed '
+        f'data, this run has {current[0]} and {current[1]}; expected the same data and as many processes as it was '
         'begun with, or --overwrite'
       )
     batches.set_state(progress.data)
@@ -123,8 +130,8 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
   writer = MetricWriter(directory, label, progress.step, bar)
   log = _IntervalLog(writer, program, progress.step)
   with contextlib.ExitStack() as exits:
-    for closing in (batches, bar, writer):
-      exits.callback(closing.close)
+    for resource in (batches, bar, writer):
+      exits.callback(resource.close)
     watch = exits.enter_context(PreemptionWatch())
     if progress.validation_is_due:
       _validate(program, state, progress, checkpoints, writer)
@@ -144,9 +151,9 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
       preempted = watch.requested()
       saves = validates or preempted or _crossed(before, progress.step, config.checkpoint_every_steps)
       if saves or _crossed(before, progress.step, config.log_every_steps):
-        # What is saved or selected must have been seen to be finite; a mere log line waits for the next step.
+        # Metrics have to be finite before anything is saved or selected; a mere log line waits for the next step.
         log.emit(block=saves)
-      progress.validation_is_due = validates and preempted  # there may be no time left for it
+      progress.validation_is_due = validates and preempted  # there may be no time for it now
       if validates and not preempted:
         _validate(program, state, progress, checkpoints, writer)
         log.restart_clock()
@@ -159,7 +166,10 @@ def _run(program, config, checkpoints, directory, label) -> Progress:
   return progress
 
 
-def _validate(program: Program, state, progress: Progress, checkpoints: Checkpoints, writer: MetricWriter) -> None:
+def _validate(
+  program: Program, state: TrainState, progress: Progress, checkpoints: Checkpoints, writer: MetricWriter
+) -> None:
+  """Validates the parameters, updates `progress`, and saves them if they are the best so far."""
   metrics = program.evaluate(state.params)
   writer.write(progress.step, progress.step / program.steps_per_epoch, 'validation', metrics)
   value = metrics[program.selection]
@@ -180,8 +190,12 @@ def _crossed(before: int, after: int, every: int) -> bool:
   return before // every != after // every
 
 
-def abstract_state(program: Program):
-  """Shapes, dtypes and shardings of the state, without making it; InputError where a partition rule fits nothing."""
+def abstract_state(program: Program) -> TrainState:
+  """Shapes, dtypes and shardings of the state, as `jax.ShapeDtypeStruct`s; the state is not created.
+
+  Raises:
+    InputError: a partition rule matches no parameter.
+  """
   state = jax.eval_shape(program.init, *program.init_arguments)
   program.layout.require_matches(state.params)
   return jax.tree.map(
@@ -198,19 +212,19 @@ def _require_finite(totals: dict[str, np.ndarray], first_step: int) -> None:
     return
   step = bad_steps[0]
   names = [name for name in sorted(bad) if bad[name][step]]
-  # The sum and its gradient follow from the terms; they are named only where no term explains them.
+  # The loss and its gradient follow from the terms, so they are named only if all terms are finite.
   terms = [name for name in names if name not in ('loss', 'gradient_norm')] or names
-  said = ', '.join(f'{name} is {totals[name][step]}' for name in terms)
+  values = ', '.join(f'{name} is {totals[name][step]}' for name in terms)
   raise TrainingDiverged(
-    f'{said} at step {first_step + step + 1}; the last finite state is kept. '
+    f'{values} at step {first_step + step + 1}; the last finite state is kept. '
     'Try a smaller learning rate or gradient clipping'
   )
 
 
 class _IntervalLog:
-  """Collects metrics on the device and fetches an interval's at once, after the next step is on its way."""
+  """Collects metrics on the device and fetches those of an interval together, after the next step was dispatched."""
 
-  def __init__(self, writer: MetricWriter, program: Program, step: int):
+  def __init__(self, writer: MetricWriter, program: Program, step: int) -> None:
     self._writer, self._program = writer, program
     self._collected: list[Metrics] = []
     self._due: tuple[int, int, list[Metrics]] | None = None
@@ -238,7 +252,7 @@ class _IntervalLog:
     first, last, collected = self._due
     self._due = None
     fetched = jax.device_get(collected)
-    # By step, also where a call was a scan over many: a NaN is to be traced to the term and step where it began.
+    # One value per step, even if a call scans over many, to trace a NaN to the term and step where it began.
     by_step = {
       name: [
         np.concatenate([np.atleast_1d(metrics[name][part]) for metrics in fetched]).astype(np.float64)

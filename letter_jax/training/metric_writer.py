@@ -1,4 +1,4 @@
-"""Metrics of a training, three ways: on the terminal, in JSON lines, for TensorBoard."""
+"""Metrics of a training, written to the terminal, to a file of JSON lines and for TensorBoard."""
 
 import json
 import pathlib
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from letter_jax.system import processes
 
-# What is worth a place on the terminal; the files have everything.
+# The metrics shown on the terminal, with their titles; the files have all metrics.
 SHOWN = {
   'loss': 'loss',
   'reconstruction': 'reconstruction',
@@ -19,36 +19,49 @@ SHOWN = {
 
 
 class MetricWriter:
-  """Writes `metrics.jsonl` and TensorBoard files under `directory`; in process 0 alone.
+  """Writes `metrics.jsonl` and TensorBoard files under a folder, in process 0 only.
 
-  On a terminal the training's state stands on its progress bar, and a line is written for each validation; elsewhere
-  each is a line.
-
-  A resumed training starts at `resume_step`; what an interrupted one had logged past it is dropped, so that each step
-  stands in the files once.
+  On a terminal, training metrics are shown on the progress bar and only validations print a line; otherwise both print
+  lines.
   """
 
-  def __init__(self, directory: pathlib.Path, label: str, resume_step: int, bar: tqdm):
+  def __init__(self, directory: pathlib.Path, label: str, resume_step: int, bar: tqdm) -> None:
+    """Opens the files.
+
+    Args:
+      directory: folder of the files, created if it does not exist.
+      label: name of the training, at the beginning of each line on the terminal.
+      resume_step: the last step that is done already; anything that an interrupted run logged after it is dropped, so
+        that each step is in the files once.
+      bar: the progress bar of the training.
+    """
     self._writes = processes.is_first()
     if not self._writes:
       return
     directory.mkdir(parents=True, exist_ok=True)
     self._path = directory / 'metrics.jsonl'
     self._label, self._bar = label, bar
-    kept = []
+    kept: list[str] = []
     if self._path.exists():
       for line in self._path.read_text(encoding='utf-8').splitlines():
         try:
           if json.loads(line)['step'] <= resume_step:
             kept.append(line)
-        except (ValueError, KeyError):  # the line that a kill cut short
+        except (ValueError, KeyError):  # a line cut short by a kill
           continue
     self._path.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')
     self._lines = self._path.open('a', encoding='utf-8')
     self._board = tensorboardX.SummaryWriter(str(directory / 'tensorboard'), purge_step=resume_step + 1)
 
   def write(self, step: int, epoch: float, kind: str, values: dict[str, float]) -> None:
-    """One line; `kind` is 'train' or 'validation', values are scalars by name."""
+    """Writes the metrics of one step.
+
+    Args:
+      step: optimizer steps done.
+      epoch: the same in epochs.
+      kind: 'train' or 'validation'.
+      values: scalars by name.
+    """
     if not self._writes:
       return
     self._lines.write(json.dumps({'step': step, 'epoch': epoch, 'kind': kind, **values}) + '\n')
@@ -63,6 +76,7 @@ class MetricWriter:
     tqdm.write(f'{self._label} {kind:10} epoch {epoch:6.2f}  step {step:6}  {shown}{rate}')
 
   def close(self) -> None:
+    """Closes the files."""
     if self._writes:
       self._lines.close()
       self._board.close()

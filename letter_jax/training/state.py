@@ -1,4 +1,4 @@
-"""The state of a training and the one step that all trainings share."""
+"""The state of a training, and the optimizer step that all trainings share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,19 +11,26 @@ import optax
 from letter_jax.sharding import Layout, replicated
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count), divided once on the host
-# (params, batch, key) -> (sum of the loss over the batch, what to divide it by, metrics)
+# (params, batch, key) -> (sum of the loss over the batch, count to divide it by, metrics)
 LossSum = Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array, Metrics]]
 
 
 class TrainState(flax.struct.PyTreeNode):
-  """Attributes: step int32 [], params and opt_state pytrees of float32 arrays."""
+  """The state of a training, a pytree.
+
+  Attributes:
+    step: int32 [], optimizer steps done.
+    params: pytree of float32 arrays.
+    opt_state: the optimizer's state, a pytree of float32 arrays and counters.
+  """
 
   step: jax.Array
   params: Any
   opt_state: Any
 
   @classmethod
-  def create(cls, params, optimizer: optax.GradientTransformation) -> 'TrainState':
+  def create(cls, params: Any, optimizer: optax.GradientTransformation) -> 'TrainState':
+    """The state before the first step."""
     return cls(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
@@ -34,29 +41,34 @@ def make_step(
   layout: Layout,
   accumulation_steps: int = 1,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
-  """A pure `(state, batch) -> (state, metrics)`; randomness comes from `seed_key` and the step alone.
+  """Returns the optimizer step, a pure function `(state, batch) -> (state, metrics)`.
 
-  The new state lies as `layout` says, and so do gradients: each device keeps what it updates.
+  Gradients and the new state have the shardings of `layout`: each device keeps what it updates. Sums over micro-batches
+  are added up before the division, so the result is that of the whole batch at once.
 
-  With accumulation the leaves of the batch have a leading axis of `accumulation_steps` micro-batches; sums are added
-  up before the division, so the result is that of the whole batch at once.
+  Args:
+    loss_sum: the loss.
+    optimizer: applied to the gradient of the mean loss.
+    seed_key: randomness depends only on this key and the step.
+    layout: shardings of parameters and state.
+    accumulation_steps: with more than 1, the leaves of a batch have a leading axis of that many micro-batches.
   """
 
-  def gradients(params, batch, key):
-    def summed(params):
+  def gradients(params: Any, batch: Any, key: jax.Array) -> tuple[Any, jax.Array, Metrics]:
+    def summed(params: Any) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
       loss, count, metrics = loss_sum(layout.gathered(params), batch, key)
       return loss, (count, metrics)
 
     (loss, (count, metrics)), gradient = jax.value_and_grad(summed, has_aux=True)(params)
     return layout.constrain(gradient), count, {'loss': (loss, count), **metrics}
 
-  def step(state: TrainState, batch) -> tuple[TrainState, Metrics]:
+  def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(seed_key, state.step)
     if accumulation_steps == 1:
       gradient, count, metrics = gradients(state.params, batch, key)
     else:
 
-      def accumulate(total, index_and_batch):
+      def accumulate(total: Any, index_and_batch: tuple[jax.Array, Any]) -> tuple[Any, None]:
         index, micro_batch = index_and_batch
         part = gradients(state.params, micro_batch, jax.random.fold_in(key, index))
         return jax.tree.map(jnp.add, total, part), None

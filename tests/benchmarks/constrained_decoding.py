@@ -8,6 +8,7 @@ Fails where an item of the lists, or a score by more than 1e-4, is another in fl
 """
 
 import argparse
+import pathlib
 import time
 
 import jax
@@ -17,13 +18,12 @@ from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig
 from letter_jax.data import splits
 from letter_jax.data.splits import Examples
-from letter_jax.generators.generator import generator_evaluator
 from letter_jax.generators.tiger import weights as t5_weights
-from letter_jax.generators.tiger.training import t5_model
 from letter_jax.semantic_ids.vocabulary import Vocabulary
-from letter_jax.system import malloc as malloc
+from letter_jax.system import malloc
 from tests.benchmarks import inputs, table
-from tests.benchmarks.in_subprocess import Apart
+from tests.benchmarks.in_subprocess import InSubprocess
+from tests.generators import building
 
 BEAM, PEER_BATCH, TOLERANCE = 20, 32, 1e-4
 
@@ -63,12 +63,12 @@ def main() -> None:
   codes_NxL = inputs.semantic_ids(arguments, data.num_items)
   config, mesh = Config(), sharding.make_mesh(MeshConfig())
   vocabulary = Vocabulary(codes_NxL.shape[1], inputs.CODES)
-  model = t5_model(config, vocabulary, mesh)
+  generator = building.to_search(config, building.placed(codes_NxL, inputs.CODES, mesh), pathlib.Path())
   tokens = np.zeros((1, vocabulary.levels), np.int32)
   params = sharding.put(
-    model.init(jax.random.key(0), tokens, tokens, tokens[:, None])['params'], sharding.replicated(mesh)
+    generator.model.init(jax.random.key(0), tokens, tokens, tokens[:, None])['params'], sharding.replicated(mesh)
   )
-  evaluator = generator_evaluator(config, codes_NxL, inputs.CODES, BEAM, mesh)
+  evaluator = building.evaluator(config, generator, BEAM)
   examples = splits.test_examples(data, config.data.history_length)
   order = np.random.default_rng(0).permutation(len(examples))
   ours_examples, peer_examples = examples.take(order[: arguments.users]), examples.take(order[: arguments.peer_users])
@@ -84,7 +84,7 @@ def main() -> None:
   else:
     rows = []
     for kind, bfloat16 in (('float32', False), ('bfloat16 autocast', True)):
-      peer = Apart(Peer, config, t5_weights.to_hugging_face(params, config.generator.model), codes_NxL, bfloat16)
+      peer = InSubprocess(Peer, config, t5_weights.to_hugging_face(params, config.generator.model), codes_NxL, bfloat16)
       _, sequences, scores = peer.call('rate', peer_examples)
       if not bfloat16:
         item_tokens_NxL = np.asarray(vocabulary.tokens(codes_NxL))

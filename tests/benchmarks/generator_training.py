@@ -9,6 +9,7 @@ in float32 and with bfloat16 autocast.
 
 import argparse
 import itertools
+import pathlib
 import time
 
 import jax
@@ -18,13 +19,13 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig, default_config, from_config_dict
 from letter_jax.data import splits
-from letter_jax.generators.generator import generator_program
 from letter_jax.planning.costs import matrix_flops
 from letter_jax.semantic_ids.vocabulary import Vocabulary
-from letter_jax.system import malloc as malloc
+from letter_jax.system import malloc
 from letter_jax.training.loop import PREFETCH
 from tests.benchmarks import inputs, table
-from tests.benchmarks.in_subprocess import Apart
+from tests.benchmarks.in_subprocess import InSubprocess
+from tests.generators import building
 
 
 def matmul_rate(size: int = 3072) -> float:
@@ -53,7 +54,8 @@ class Ours:
   """The program's own training."""
 
   def __init__(self, config: Config, data, codes_NxL: np.ndarray):
-    self.program = generator_program(config, data, codes_NxL, inputs.CODES, sharding.make_mesh(MeshConfig()))
+    ids = building.placed(codes_NxL, inputs.CODES, sharding.make_mesh(MeshConfig()))
+    self.program = building.program(config, building.to_train(config, ids, pathlib.Path()), data)
     self._batches = iter(self.program.batches.to_iter_dataset(PREFETCH))
     self._state = jax.jit(self.program.init)(*self.program.init_arguments)
     self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self._state.params))
@@ -126,7 +128,7 @@ def main() -> None:
     rows.append(table.compare('T5 training', 'examples/s', measure, None, arguments.repeats))
   else:
     for kind, bfloat16 in (('float32', False), ('bfloat16 autocast', True)):
-      peer = Apart(Peer, config, data, codes_NxL, examples, bfloat16)
+      peer = InSubprocess(Peer, config, data, codes_NxL, examples, bfloat16)
       if peer.call('parameters') != ours.parameters:
         raise SystemExit(f'the peer has {peer.call("parameters"):,} parameters, ours {ours.parameters:,}')
       rows.append(

@@ -7,7 +7,7 @@ from typing import Any
 _object: Any = None
 
 
-class Apart:
+class InSubprocess:
   """An object that another process makes and keeps; `call` waits for one of its methods."""
 
   def __init__(self, factory, *arguments):

@@ -8,6 +8,7 @@ the compiled program: its temporaries, and its arguments, the state and the cata
 
 import argparse
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -17,12 +18,12 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.data.dataset import Interactions
-from letter_jax.generators.generator import generator_program
-from letter_jax.pipeline import run as pipeline
+from letter_jax.pipeline.graph import STAGES
 from letter_jax.planning.costs import cost_of
 from letter_jax.training import loop
 from tests.benchmarks import inputs, table
 from tests.benchmarks.generator_training import recipe
+from tests.generators import building
 from tests.paths import ROOT
 
 
@@ -35,7 +36,7 @@ def stage_rows(arguments: argparse.Namespace, workdir: str) -> list[dict]:
   settings += [f'--config.{section}.training.epochs=1' for section in ('collaborative', 'tokenizer', 'generator')]
   settings += ['--config.generator.training.accumulation_steps=4']
   rows = []
-  for stage in pipeline.STAGES:
+  for stage in STAGES:
     process = subprocess.Popen(
       [
         sys.executable,
@@ -66,7 +67,8 @@ def step_rows(items: int) -> list[dict]:
     tuple(map(str, range(2000))),
   )
   codes_NxL = random.integers(inputs.CODES, size=(items, inputs.LEVELS), dtype=np.int32)
-  program = generator_program(recipe(256), data, codes_NxL, inputs.CODES, sharding.make_mesh(MeshConfig()))
+  ids = building.placed(codes_NxL, inputs.CODES, sharding.make_mesh(MeshConfig()))
+  program = building.program(recipe(256), building.to_train(recipe(256), ids, pathlib.Path()), data)
   cost = cost_of(program.step.trace(loop.abstract_state(program), *program.arguments(program.batches[0])))
   return [
     {'name': f'temporaries of a step, {items:,} items', 'unit': 'MB', 'ours': cost.temporaries / 1e6},

@@ -16,11 +16,11 @@ import numpy as np
 
 from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig, RQVAEConfig
-from letter_jax.system import malloc as malloc
+from letter_jax.system import malloc
 from letter_jax.tokenizer import clustering
 from letter_jax.tokenizer.training import InputScale, tokenizer_program
 from tests.benchmarks import inputs, table
-from tests.benchmarks.in_subprocess import Apart
+from tests.benchmarks.in_subprocess import InSubprocess
 
 BATCH = 1024
 
@@ -134,7 +134,7 @@ def start_rows(latent_Nxd: np.ndarray, settings: RQVAEConfig, repeats: int, with
     return rows
   centers_Kxd, labels_N = (np.asarray(part) for part in clustering.balanced_kmeans(key, latent_Nxd, codes))
   inertia = float(((latent_Nxd - centers_Kxd[labels_N]) ** 2).sum())
-  peer, found = Apart(PeerStart, latent_Nxd, codes), []
+  peer, found = InSubprocess(PeerStart, latent_Nxd, codes), []
 
   def peer_seconds() -> float:
     found.append(peer.call('seconds'))
@@ -160,7 +160,7 @@ def main() -> None:
   config, rows = Config(), []
   for text_NxT, collaborative_Nxd, name in inputs.embeddings(arguments):
     scaled_NxT = InputScale.of(text_NxT).apply(text_NxT)
-    ours = Apart(Ours, config, scaled_NxT, collaborative_Nxd)
+    ours = InSubprocess(Ours, config, scaled_NxT, collaborative_Nxd)
     # Here and not in a process of its own: Cornac's k-means hangs in one that is not the first.
     peer = (
       None if arguments.ours else Peer(config.tokenizer.model, scaled_NxT, collaborative_Nxd, ours.call('codebooks'))

@@ -22,7 +22,7 @@ def _changed(key: str, value):
 
 
 @pytest.mark.parametrize(
-  'key, value, said',
+  'key, value, message',
   [
     (
       'generator.tempreature',
@@ -57,17 +57,26 @@ def _changed(key: str, value):
       {'since': '2019-05-01', 'until': '2019-01-01'},
       'config.data.preparation.since is 2019-05-01; expected a day before config.data.preparation.until, 2019-01-01',
     ),
+    ('data.preparation.since', 'May', "config.data.preparation.since is 'May'; expected a day as YYYY-MM-DD"),
+    ('generator.partition', (('out', 'data'),), "config.generator.partition[0][1] is 'data'; expected a tuple of str"),
+    ('generator.partition', (('out',),), "config.generator.partition[0] is ('out',); expected a pair"),
+    ('mesh.model', float('inf'), 'config.mesh.model is inf (float); expected int'),
+    (
+      'generator.lora.targets',
+      ('query', 'keys'),
+      "config.generator.lora.targets[1] is 'keys'; expected one of 'query'",
+    ),
     ('tokenizer', 3, 'config.tokenizer is 3; expected a section with keys model, partition, training'),
   ],
 )
-def test_a_wrong_value_names_its_key(key, value, said):
+def test_a_wrong_value_names_its_key(key, value, message):
   with pytest.raises(InputError) as caught:
     from_config_dict(_changed(key, value))
-  assert said in str(caught.value)
+  assert message in str(caught.value)
   assert '\n' not in str(caught.value)
 
 
-def test_an_integer_will_do_for_a_number():
+def test_an_integer_is_accepted_for_a_float():
   assert from_config_dict(_changed('generator.temperature', 2)).generator.temperature == 2.0
 
 
@@ -97,7 +106,7 @@ def test_recipes_are_valid(name, argument):
     assert config.generator == GeneratorConfig(temperature=0.7)
 
 
-def test_a_language_model_wants_a_base_or_to_start_from_nothing():
+def test_a_language_model_needs_a_base_or_training_from_scratch():
   recipe = runpy.run_path(str(CONFIGS / 'letter_lcrec.py'))['get_config']
   config = recipe('beauty')
   with pytest.raises(InputError, match="config.generator.base is ''; expected the folder of a Hugging Face model"):

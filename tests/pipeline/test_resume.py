@@ -160,7 +160,7 @@ def test_killed_twice_equals_uninterrupted(recipe, finished, tmp_path):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:10])
   output = _finish(_start(recipe, whole))
-  assert 'is unreadable and passed over' in output
+  assert 'is unreadable and skipped' in output
   assert f'generator: resumed at step {steps[-2]} of' in output
   for artifact in ('evaluation/metrics.json', 'evaluation/predictions.jsonl'):
     assert (killed / artifact).read_bytes() == (whole / artifact).read_bytes()

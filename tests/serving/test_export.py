@@ -1,5 +1,6 @@
-"""The exported folder, used where nothing of this program is, gives what the recommender gives."""
+"""The exported folder, used without this program, gives the recommender's results."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -53,9 +54,15 @@ def test_the_folder_recommends_without_this_program(exported, finished, predicti
     assert user['recommendations'][0]['title'] == recommender.catalogue.titles[items[0]]
 
 
-def test_the_loader_has_no_import_of_this_program(exported):
+def test_the_script_imports_three_packages_besides_the_standard_library(exported):
   source = (exported / 'recommend.py').read_text()
-  assert 'letter_jax' not in source and len(source.splitlines()) < 80
+  imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+  modules = {
+    node.module if isinstance(node, ast.ImportFrom) else alias.name for node in imports for alias in node.names
+  }
+  packages = {module.partition('.')[0] for module in modules}
+  assert packages - set(sys.stdlib_module_names) == {'jax', 'numpy', 'safetensors'}
+  assert 'letter_jax' not in source and len(source.splitlines()) < 200
 
 
 @pytest.mark.parametrize('platform', ['cpu', 'cuda', 'tpu'])
@@ -95,7 +102,7 @@ def test_the_folder_as_a_module(exported, monkeypatch):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   recommender = module.Recommender()
-  monkeypatch.setattr(module, 'ROWS', 3)
+  monkeypatch.setattr(module, 'USERS_PER_BATCH', 3)
   histories = [[1, 2], [3], [], ['4', '5'], [6], [7, 7, 7], [8]]
   items, scores = recommender(histories, k=4, allowed=np.arange(60) % 2 == 0)
   assert items.shape == scores.shape == (7, 4) and (items % 2 == 0).all()

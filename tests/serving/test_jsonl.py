@@ -1,4 +1,4 @@
-"""JSON lines: in order, whatever their number; bad ones are answered with what is wrong."""
+"""JSON lines: answered in order, any number of them; invalid lines are answered with an error."""
 
 import itertools
 import json
@@ -7,7 +7,7 @@ import queue
 import pytest
 
 import letter_jax
-from letter_jax.serving import jsonl as lines
+from letter_jax.serving import jsonl
 
 
 @pytest.fixture(scope='module')
@@ -17,12 +17,12 @@ def recommender(finished):
 
 def answers(recommender, requests, **settings):
   given = [request if isinstance(request, bytes) else json.dumps(request).encode() for request in requests]
-  chunks = lines.recommend_lines(recommender, lines.whole_chunks(given), **{'k': 3, **settings})
+  chunks = jsonl.recommend_lines(recommender, jsonl.whole_chunks(given), **{'k': 3, **settings})
   return [(answer.good, json.loads(answer.line)) for chunk in chunks for answer in chunk]
 
 
 def test_each_line_gets_its_answer_in_order(recommender, predictions, monkeypatch):
-  monkeypatch.setattr(lines, 'USERS_AT_ONCE', 7)
+  monkeypatch.setattr(jsonl, 'USERS_AT_ONCE', 7)
   users = [{'user': user['user'], 'history': user['history']} for user in predictions[:20]]
   found = answers(recommender, [*users[:9], b'\n', *users[9:]])
   assert [answer['user'] for _, answer in found] == [user['user'] for user in users]
@@ -41,23 +41,23 @@ def test_each_line_gets_its_answer_in_order(recommender, predictions, monkeypatc
 
 
 @pytest.mark.parametrize(
-  'line, said',
+  'line, message',
   [
-    (b'{', 'no JSON'),
-    (b'\xff', 'no JSON'),
-    (b'[1]', 'is no object'),
+    (b'{', 'not valid JSON'),
+    (b'\xff', 'not valid JSON'),
+    (b'[1]', 'is not a JSON object'),
     (b'{"user": "a"}', '"history" is missing'),
     (b'{"history": 3}', '"history" is 3'),
     (b'{"history": [true]}', '"history"[0] is true'),
     (b'{"history": [1, 2.5]}', '"history"[1] is 2.5'),
     (b'{"user": [], "history": []}', '"user" is []'),
-    (b'[' * 100_000, 'no JSON'),
+    (b'[' * 100_000, 'not valid JSON'),
   ],
 )
-def test_a_bad_line_is_answered_and_the_rest_goes_on(recommender, line, said):
+def test_an_invalid_line_is_answered_and_the_rest_goes_on(recommender, line, message):
   found = answers(recommender, [{'history': [1]}, line, {'history': [2]}])
   assert [good for good, _ in found] == [True, False, True]
-  assert found[1][1]['line'] == 2 and said in found[1][1]['error'] and 'expected' in found[1][1]['error']
+  assert found[1][1]['line'] == 2 and message in found[1][1]['error'] and 'expected' in found[1][1]['error']
 
 
 def test_unknown_items_are_skipped_and_counted(recommender):
@@ -66,12 +66,12 @@ def test_unknown_items_are_skipped_and_counted(recommender):
   assert found['recommendations'] == same['recommendations']
 
 
-@pytest.mark.parametrize('chunks_of', [lines.whole_chunks, lines.ready_chunks])
+@pytest.mark.parametrize('chunks_of', [jsonl.whole_chunks, jsonl.ready_chunks])
 def test_a_stream_without_end_is_answered(recommender, monkeypatch, chunks_of):
-  monkeypatch.setattr(lines, 'USERS_AT_ONCE', 4)
+  monkeypatch.setattr(jsonl, 'USERS_AT_ONCE', 4)
   read = itertools.count()
   endless = (json.dumps({'user': number, 'history': [number % 60]}).encode() for number in read)
-  found = lines.recommend_lines(recommender, chunks_of(endless), 3)
+  found = jsonl.recommend_lines(recommender, chunks_of(endless), 3)
   users = []
   while len(users) < 10:
     users += [json.loads(answer.line)['user'] for answer in next(found)]
@@ -79,9 +79,9 @@ def test_a_stream_without_end_is_answered(recommender, monkeypatch, chunks_of):
   assert next(read) <= len(users) + 20  # a few chunks ahead at most
 
 
-def test_who_asks_line_by_line_is_answered_so(recommender):
+def test_a_program_that_waits_for_each_answer_gets_it(recommender):
   questions, answers = queue.Queue(), []
-  found = lines.recommend_lines(recommender, lines.ready_chunks(iter(questions.get, None)), 3)
+  found = jsonl.recommend_lines(recommender, jsonl.ready_chunks(iter(questions.get, None)), 3)
   for number in range(3):
     questions.put(json.dumps({'user': number, 'history': [number]}).encode())
     answers.append(next(found))
@@ -90,16 +90,16 @@ def test_who_asks_line_by_line_is_answered_so(recommender):
   assert list(found) == []
 
 
-def test_a_fault_of_the_input_is_raised_where_it_is_answered(recommender):
+def test_an_error_while_reading_is_raised_to_the_caller(recommender):
   def broken():
     yield b'{"history": [1]}'
     raise OSError('gone')
 
   with pytest.raises(OSError, match='gone'):
-    list(lines.recommend_lines(recommender, lines.ready_chunks(broken()), 3))
+    list(jsonl.recommend_lines(recommender, jsonl.ready_chunks(broken()), 3))
 
 
-def test_a_byte_order_mark_is_passed_over(recommender):
+def test_a_byte_order_mark_is_ignored(recommender):
   ((good, _),) = answers(recommender, [b'\xef\xbb\xbf{"history": [1]}'])
   assert good
 

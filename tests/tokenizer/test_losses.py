@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from letter_jax.configuration import RQVAEConfig
-from letter_jax.tokenizer.losses import NO_POSITIVE, CodeClusters, TokenizerLosses, sample_positives, tokenizer_losses
+from letter_jax.tokenizer.losses import (
+  NO_POSITIVE,
+  CodeClusters,
+  TokenizerLosses,
+  clusters_of_codes,
+  sample_positives,
+  tokenizer_losses,
+)
 from letter_jax.tokenizer.rqvae import RQVAE
 
 CONFIG = RQVAEConfig(hidden=(10,), latent_dim=4, levels=3, codebook_size=6, commitment=0.25, alpha=0.3, beta=0.2)
@@ -140,3 +147,12 @@ def test_positives_are_uniform_over_the_other_codes_of_the_cluster():
   assert np.all(positives_NxL[2::3, 0] == NO_POSITIVE)
   np.testing.assert_allclose(shares(0, 1), [0.2, 0.2, 0.2, 0, 0.2, 0.2], atol=0.04)
   np.testing.assert_allclose(shares(2, 1), [0.2, 0.2, 0.2, 0.2, 0.2, 0], atol=0.04)
+
+
+def test_positives_come_from_the_clusters_of_the_codebooks():
+  clumps_Kxd = np.repeat(30 * np.random.default_rng(0).normal(size=(4, 5)), 3, axis=0)
+  codebooks_LxKxd = np.stack([clumps_Kxd, clumps_Kxd[::-1]]).astype(np.float32)
+  clusters = clusters_of_codes(jax.random.key(0), codebooks_LxKxd, 4)
+  codes_NxL = np.tile(np.arange(12, dtype=np.int32)[:, None], (20, 2))
+  positives_NxL = np.asarray(sample_positives(jax.random.key(1), codes_NxL, clusters))
+  assert np.all(positives_NxL // 3 == codes_NxL // 3) and np.all(positives_NxL != codes_NxL)

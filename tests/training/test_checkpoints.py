@@ -124,13 +124,13 @@ DAMAGES = (empty, halve, lose_the_state, lose_the_progress, lose_the_arrays)
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copy, capsys, damage):
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(copy, capsys, damage):
   damage(copy / 'latest' / '7')
   restored, where = restore_latest(copy)
   assert_equal(restored, state(4))
   assert where == progress(4)
-  said = capsys.readouterr().out.splitlines()
-  assert len(said) == 1 and str(copy / 'latest' / '7') in said[0] and 'unreadable and passed over' in said[0]
+  (message,) = capsys.readouterr().out.splitlines()
+  assert str(copy / 'latest' / '7') in message and 'unreadable and skipped' in message
 
 
 def test_after_damage_the_training_saves_the_lost_step_again(copy):
@@ -143,14 +143,14 @@ def test_after_damage_the_training_saves_the_lost_step_again(copy):
   assert_equal(restored, state(7))
 
 
-def test_all_damaged_is_said_and_moved_aside(copy, capsys):
+def test_if_all_are_damaged_they_are_moved_aside(copy, capsys):
   for step in (4, 7):
     halve(copy / 'latest' / str(step))
   with pytest.raises(InputError) as caught:
     restore_latest(copy)
   assert str(copy / 'latest') in one_line(caught)
-  said = capsys.readouterr().out.splitlines()
-  assert [str(copy / 'latest' / step) in line for step, line in zip('74', said, strict=True)] == [True, True]
+  messages = capsys.readouterr().out.splitlines()
+  assert [str(copy / 'latest' / step) in line for step, line in zip('74', messages, strict=True)] == [True, True]
   assert (copy / 'unreadable_latest_4').is_dir() and (copy / 'unreadable_latest_7').is_dir()
   assert restore_latest(copy) is None
 
@@ -168,7 +168,7 @@ def test_a_lost_trajectory_does_not_keep_its_best(copy):
   assert_equal(params, state(5)['params'])
 
 
-def test_a_half_written_folder_of_a_kill_is_no_checkpoint(copy):
+def test_a_half_written_folder_of_a_kill_is_ignored(copy):
   shutil.copytree(copy / 'latest' / '7', copy / 'latest' / '9.orbax-checkpoint-tmp')
   restored, where = restore_latest(copy)
   assert where.step == 7
@@ -193,7 +193,7 @@ def test_no_best_checkpoint_is_an_input_error(tmp_path):
 
 
 @pytest.mark.parametrize('damage', [empty, halve])
-def test_a_damaged_best_checkpoint_is_passed_over_for_the_one_before(copy, capsys, damage):
+def test_a_damaged_best_checkpoint_is_skipped_for_the_one_before(copy, capsys, damage):
   damage(copy / 'best' / '7')
   params, where = read_best(copy, LAYOUT)
   assert where == progress(4)

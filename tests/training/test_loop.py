@@ -1,4 +1,4 @@
-"""The loop with programs of a few numbers: what it decides, what it keeps, and that a resumed run is the same run."""
+"""The loop with tiny programs: its decisions, its checkpoints, and that a resumed run equals the uninterrupted one."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ class Interrupted(Exception):
 
 
 def interrupted(program, step):
-  """The same program, which is killed when it is to do the step after `step`."""
+  """The program, interrupted before the step after `step`."""
 
   def arguments(index):
     if index >= step:
@@ -120,7 +120,7 @@ def uninterrupted(program, tmp_path_factory):
   return params, progress, latest(program, directory), lines_of(directory)
 
 
-def test_training_goes_where_it_should(uninterrupted):
+def test_training_converges_and_logs_every_step(uninterrupted):
   params, progress, (state, saved), lines = uninterrupted
   assert progress.step == 8 and int(state.step) == 8 and saved == progress
   assert [(line['step'], line['kind']) for line in lines] == [
@@ -156,8 +156,8 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
   with pytest.raises(Interrupted):
     train(interrupted(program, interruption), config, tmp_path, 'test')
   params, progress = train(program, config, tmp_path, 'test')
-  said = capsys.readouterr().out
-  assert (f'test: resumed at step {resumed_at} of 8' in said) == (resumed_at > 0)
+  output = capsys.readouterr().out
+  assert (f'test: resumed at step {resumed_at} of 8' in output) == (resumed_at > 0)
   expected_params, expected_progress, expected_latest, expected_lines = uninterrupted
   assert_equal(params, expected_params)
   assert progress == expected_progress
@@ -183,8 +183,8 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(program, uninterrupted
     if path.is_file():
       path.write_bytes(b'')
   params, progress = train(program, CONFIG, tmp_path, 'test')
-  said = capsys.readouterr().out
-  assert 'latest/6 is unreadable' in said and 'resumed at step 4' in said
+  output = capsys.readouterr().out
+  assert 'latest/6 is unreadable' in output and 'resumed at step 4' in output
   assert_equal(params, uninterrupted[0])
   assert progress == uninterrupted[1] and lines_of(tmp_path) == uninterrupted[3]
 
@@ -206,7 +206,7 @@ def test_a_training_that_is_terminated_saves_and_is_resumed_bit_for_bit(program,
   assert progress == uninterrupted[1] and lines_of(tmp_path) == uninterrupted[3]
 
 
-def test_a_checkpoint_that_cannot_be_written_is_said_in_one_line(program, tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_is_an_input_error(program, tmp_path, monkeypatch):
   def full(*arguments, **named):
     raise ValueError('OUT_OF_RANGE: Failed writing: No space left on device')
 
@@ -217,7 +217,7 @@ def test_a_checkpoint_that_cannot_be_written_is_said_in_one_line(program, tmp_pa
   assert train(program, CONFIG, tmp_path, 'test')[1].step == 8
 
 
-def test_checkpoints_may_lie_elsewhere(program, uninterrupted, tmp_path):
+def test_checkpoints_may_be_in_a_different_folder(program, uninterrupted, tmp_path):
   with pytest.raises(Interrupted):
     train(interrupted(program, 5), CONFIG, tmp_path / 'results', 'test', str(tmp_path / 'elsewhere'))
   params, _ = train(program, CONFIG, tmp_path / 'results', 'test', str(tmp_path / 'elsewhere'))
@@ -226,7 +226,7 @@ def test_checkpoints_may_lie_elsewhere(program, uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize('changes', [{'steps_per_epoch': 3}, {'data_parts': 2}])
-def test_steps_of_another_meaning_are_not_resumed(program, tmp_path, changes):
+def test_checkpoints_of_other_data_are_not_resumed(program, tmp_path, changes):
   with pytest.raises(Interrupted):
     train(interrupted(program, 5), CONFIG, tmp_path, 'test')
   with pytest.raises(InputError, match='of 2 steps an epoch and 1 parts .*as many processes'):
@@ -234,12 +234,12 @@ def test_steps_of_another_meaning_are_not_resumed(program, tmp_path, changes):
   assert train(program, CONFIG, tmp_path, 'test')[1].step == 8
 
 
-def test_where_no_checkpoint_can_be_read_the_next_run_starts_anew(program, uninterrupted, tmp_path):
+def test_where_no_checkpoint_can_be_read_the_next_run_starts_from_the_beginning(program, uninterrupted, tmp_path):
   train(program, CONFIG, tmp_path, 'test')
   for path in (tmp_path / 'checkpoints' / 'latest').rglob('*'):
     if path.is_file():
       path.write_bytes(b'')
-  with pytest.raises(InputError, match='starts this training anew'):
+  with pytest.raises(InputError, match='starts this training from the beginning'):
     train(program, CONFIG, tmp_path, 'test')
   params, progress = train(program, CONFIG, tmp_path, 'test')
   assert_equal(params, uninterrupted[0])
@@ -340,7 +340,7 @@ def test_a_validation_that_is_not_finite_stops_the_training(tmp_path):
   assert latest(program, tmp_path)[1].step == 1
 
 
-def test_the_state_is_born_where_the_program_says(program):
+def test_the_state_has_the_shardings_of_the_program(program):
   abstract = loop.abstract_state(program)
   assert all(leaf.sharding == replicated(LAYOUT.mesh) for leaf in jax.tree.leaves(abstract))
   assert abstract.params['x'].shape == (5,) and abstract.step.dtype == jnp.int32

@@ -173,7 +173,8 @@ class InstructionPool:
       ids: np.arange(len(self._items) + 1) * (data.semantic_ids.shape[1] + self._table.separator_K[ids]),
       titles: ragged.offsets(title_I + self._table.separator_K[titles]),
     }
-    self.tasks, parts = [], []
+    self.tasks = []
+    parts: list[Instructions] = []
     for task, weight in weights.items():
       of_task = np.array([index for index, template in enumerate(templates) if template.task == task])
       slot = 'intention' if task == 'search' else 'preference'

@@ -1,13 +1,14 @@
-"""Low-rank adapters (Hu et al. 2021): which parameters are trained, how they start, and how they become kernels.
+"""Low-rank adapters (Hu et al. 2021): which parameters are trained, their initial values, and merging into kernels.
 
-Parameters are nested dicts, as `llama` names them; a linear layer's have the number of layers in front: 'kernel'
-[layers, I, O], 'lora_a' [layers, I, rank], 'lora_b' [layers, rank, O].
+Parameters are nested dicts with the names of `llama`; those of a linear layer have the layers as their first axis:
+'kernel' [layers, I, O], 'lora_a' [layers, I, rank], 'lora_b' [layers, rank, O].
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from letter_jax.configuration import LoRAConfig
 
@@ -18,29 +19,21 @@ def split(params: dict, full: bool) -> tuple[dict, dict]:
   """(trainable, frozen): adapters and the new tokens' rows, and the rest. With `full` everything is trainable."""
   if full:
     return params, {}
-  trainable, frozen = {}, {}
-  for name, value in params.items():
-    if isinstance(value, dict):
-      for part, inner in zip((trainable, frozen), split(value, False)):
-        if inner:
-          part[name] = inner
-    else:
-      (trainable if name in TRAINED else frozen)[name] = value
-  return trainable, frozen
+  flat = flatten_dict(params)
+  trainable = {path: leaf for path, leaf in flat.items() if path[-1] in TRAINED}
+  frozen = {path: leaf for path, leaf in flat.items() if path not in trainable}
+  return unflatten_dict(trainable), unflatten_dict(frozen)
 
 
 def join(trainable: dict, frozen: dict) -> dict:
   """The inverse of `split`."""
-  joined = dict(frozen)
-  for name, value in trainable.items():
-    joined[name] = join(value, frozen.get(name, {})) if isinstance(value, dict) else value
-  return joined
+  return unflatten_dict({**flatten_dict(frozen), **flatten_dict(trainable)})
 
 
 def merge(params: dict, lora: LoRAConfig) -> dict:
-  """The model without adapters that computes the same: kernel + alpha / rank * a @ b, added up in float32.
+  """The equivalent model without adapters: kernel + alpha / rank * a @ b, added in float32.
 
-  Kernels keep their dtype; those of int8 (see `quantize_int8`) get the embedding's, and lose their scale.
+  Kernels keep their dtype; int8 kernels (see `quantize_int8`) get the embedding's dtype and lose their scale.
   """
   dtype = params['embedding'].dtype
 
@@ -53,21 +46,21 @@ def merge(params: dict, lora: LoRAConfig) -> dict:
       return total.astype(dtype if 'scale' in of_layer else of_layer['kernel'].dtype)
 
     kept = {name: linear[name] for name in ('bias',) if name in linear}
-    # One layer after the other: the float32 copy is small.
+    # One layer at a time: the float32 copy is small.
     return {'kernel': jax.lax.map(one_layer, linear), **kept}
 
   return _over_linears(params, merged)
 
 
 def quantize_int8(frozen: dict) -> dict:
-  """The base with int8 kernels, symmetric per output channel, and a float32 'scale' [layers, O] beside each.
+  """The base with int8 kernels, symmetric per output channel, each with a float32 'scale' [layers, O].
 
-  An entry is off by at most half a scale. Embeddings, head, norms and biases stay. These are weights alone, rounded
-  once and never trained: qwix does more (activations, calibration, training) but keeps arrays of its own kind in the
-  tree of parameters, which names, partition rules, checkpoints and `merge` would all have to know.
+  An entry is off by at most half a scale. Embeddings, head, norms and biases are unchanged. Only weights are quantised,
+  once, and never trained: qwix does more (activations, calibration, training) but puts its own array type into the
+  parameter tree, which names, partition rules, checkpoints and `merge` would all have to support.
   """
 
-  def one_layer(kernel):
+  def one_layer(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
     kernel = kernel.astype(jnp.float32)
     largest = jnp.max(jnp.abs(kernel), axis=0)
     scale = jnp.where(largest > 0, largest, 1) / 127
@@ -81,6 +74,7 @@ def quantize_int8(frozen: dict) -> dict:
 
 
 def _over_linears(params: dict, change: Callable[[dict], dict]) -> dict:
+  """`params` with `change` applied to the parameters of every linear layer."""
   if 'kernel' in params:
     return change(params)
   return {name: _over_linears(value, change) if isinstance(value, dict) else value for name, value in params.items()}
@@ -89,7 +83,7 @@ def _over_linears(params: dict, change: Callable[[dict], dict]) -> dict:
 def new_rows(rows_VxD: jax.Array, count: int, key: jax.Array) -> jax.Array:
   """float32 [count, D], drawn from a normal distribution with each column's mean and standard deviation.
 
-  New tokens then look like old ones. For a head [D, V] give its transposition.
+  New tokens are then distributed like the existing ones. For a head [D, V] pass its transpose.
   """
   wide = rows_VxD.astype(jnp.float32)
   noise = jax.random.normal(key, (count, rows_VxD.shape[1]), jnp.float32)
@@ -97,11 +91,12 @@ def new_rows(rows_VxD: jax.Array, count: int, key: jax.Array) -> jax.Array:
 
 
 def initial(shapes: dict, frozen: dict, key: jax.Array) -> dict:
-  """Where training starts: adapters that are nothing yet, and new tokens like the old ones. Pure; for jit.
+  """Initial trainable parameters: adapters that add nothing yet, and new tokens like the existing ones. Pure; for jit.
 
   Args:
-    shapes: the parameters of the model as `jax.eval_shape` of its `init` gives them; of these the trainable ones count.
+    shapes: the parameters of the model, from `jax.eval_shape` of its `init`; only the trainable ones are used.
     frozen: the base.
+    key: of all random values.
 
   Returns:
     The trainable part, float32.

@@ -1,4 +1,4 @@
-"""Words to tokens and back, of a language model's own tokenizer; an item's codes become tokens behind its vocabulary.
+"""A language model's own tokenizer: text to tokens and back. The codes of items become tokens after its vocabulary.
 
 Shapes: V text vocabulary, L levels, K codes of a level.
 """
@@ -20,21 +20,21 @@ from letter_jax.system.errors import InputError
 
 BOS, EOS, PAD = '<bos>', '<eos>', '<pad>'
 SMALLEST = 256 + 3  # a trained vocabulary has all bytes and the special tokens
-# Where a Hugging Face folder may say which tokens begin and end a text: the first that says so is right. A null means
-# that there is none; Qwen's config.json names a beginning that its tokenizer does not put.
+# The files of a Hugging Face folder that may name the tokens that begin and end a text: the first that does is used. A
+# null means that there is none; Qwen's config.json names a beginning that its tokenizer does not add.
 SPECIAL_TOKEN_FILES = ('tokenizer_config.json', 'special_tokens_map.json', 'config.json', 'generation_config.json')
 
 
 @dataclasses.dataclass(frozen=True)
 class TextTokenizer:
-  """A tokenizer of the library `tokenizers`, with the little that the generators need to know of it.
+  """A tokenizer of the library `tokenizers`, with the properties that the generators need.
 
   Attributes:
-    size: V, all tokens of the text vocabulary, special and added ones too; code c of level l is V + l * K + c.
+    size: V, all tokens of the text vocabulary, special and added ones included; code c of level l is V + l * K + c.
     bos: token that every text begins with; None if the model has none.
     eos: token that every text ends with.
-    prefixes_space: a space is put before every text, as SentencePiece does.
-    backend: the library's own.
+    prefixes_space: whether a space is added before every text, as SentencePiece does.
+    backend: the tokenizer object of the library.
   """
 
   size: int
@@ -45,11 +45,11 @@ class TextTokenizer:
 
   @classmethod
   def read(cls, folder: pathlib.Path) -> 'TextTokenizer':
-    """The tokenizer of a Hugging Face folder: `tokenizer.json`, and SPECIAL_TOKEN_FILES as far as they are there.
+    """The tokenizer of a Hugging Face folder: `tokenizer.json`, and those of SPECIAL_TOKEN_FILES that exist.
 
     Raises:
-      InputError: a file that is missing or cannot be read; a text has no end, or its token is not in the vocabulary;
-        numbers that no token has.
+      InputError: a file is missing or cannot be read; no token ends a text, or a special token is not in the
+        vocabulary; the numbers of the tokens have gaps.
     """
     folder = pathlib.Path(folder)
     path = folder / 'tokenizer.json'
@@ -57,11 +57,11 @@ class TextTokenizer:
       raise InputError(f"{path} does not exist; expected a Hugging Face folder with a fast tokenizer's tokenizer.json")
     try:
       backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more particular
+    except Exception as error:  # the library raises no specific type
       raise InputError(
         f'{path} cannot be read ({" ".join(str(error).split())[:120]}); expected the tokenizer.json of a fast tokenizer'
       ) from error
-    # Of several ends, as chat models have, the first is the text's.
+    # Chat models have several ends; the first is the end of a text.
     bos, eos = (_special_token(folder, backend, which) for which in ('bos', 'eos'))
     if eos is None:
       raise InputError(
@@ -72,10 +72,11 @@ class TextTokenizer:
 
   @classmethod
   def train(cls, texts: Iterable[str], size: int) -> 'TextTokenizer':
-    """Byte-level BPE of these texts with <bos>, <eos> and <pad>; the same texts give the same tokenizer.
+    """Trains byte-level BPE with <bos>, <eos> and <pad>; deterministic.
 
     Args:
-      size: V at most; fewer where the texts have no more pairs that come twice.
+      texts: to train on.
+      size: maximal V; smaller if the texts have no more pairs that occur twice.
 
     Raises:
       InputError: `size` is below SMALLEST.
@@ -95,8 +96,9 @@ class TextTokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
       ),
     )
-    bos, eos = map(backend.token_to_id, (BOS, EOS))
-    # Only others that read the written folder go by it: they begin a text as training does.
+    bos, eos = backend.token_to_id(BOS), backend.token_to_id(EOS)
+    assert bos is not None and eos is not None  # special tokens are always part of the vocabulary
+    # Only used by other programs that read the written folder: they begin a text as training does.
     backend.post_processor = processors.TemplateProcessing(single=f'{BOS} $A', special_tokens=[(BOS, bos)])
     return cls._of(backend, bos, eos, 'the trained tokenizer')
 
@@ -104,28 +106,28 @@ class TextTokenizer:
   def _of(cls, backend: tokenizers.Tokenizer, bos: int | None, eos: int, where: str) -> 'TextTokenizer':
     backend.no_truncation()
     backend.no_padding()
-    # Whatever stands in an item's title is text.
+    # A special token that is spelled out in an item's title is plain text.
     backend.encode_special_tokens = True
     size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
     if size != backend.get_vocab_size(with_added_tokens=True):
       raise InputError(
         f'{where}: {backend.get_vocab_size(with_added_tokens=True)} tokens have numbers up to '
-        f'{size - 1}; expected 0 .. N - 1 without gaps, for the codes to stand behind them'
+        f'{size - 1}; expected 0 .. N - 1 without gaps, so that the codes can follow them'
       )
     first = backend.encode('a', add_special_tokens=False).tokens
     return cls(size, bos, eos, bool(first) and first[0].startswith('▁'), backend)
 
   def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of texts, each by itself, without special tokens.
+    """Tokens of each text, without special tokens.
 
-    With `prefixes_space` a text that begins with a space is not given another.
+    With `prefixes_space` no second space is added to a text that begins with one.
 
     Returns:
-      int32 [tokens of all texts], and int64 [texts + 1]: text i has those from offsets[i] to offsets[i + 1].
+      int32 [tokens of all texts], and offsets, int64 [texts + 1]: text i has the tokens [offsets[i], offsets[i + 1]).
     """
     if self.prefixes_space:
       texts = [text.removeprefix(' ') for text in texts]
-    tokens = [found.ids for found in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+    tokens = [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
     offsets = ragged.offsets(np.fromiter(map(len, tokens), np.int64, len(tokens)))
     return np.fromiter(itertools.chain.from_iterable(tokens), np.int32, offsets[-1]), offsets
 
@@ -134,7 +136,7 @@ class TextTokenizer:
     return self.backend.decode([int(token) for token in tokens], skip_special_tokens=True)
 
   def with_codes(self, levels: int, codebook_size: int) -> 'TextTokenizer':
-    """Another one, which knows the codes as LETTER's index.json writes them: <a_0>, <a_1>, ..., <b_0>, ...
+    """A copy that also has the codes as tokens, written as in LETTER's index.json: <a_0>, <a_1>, ..., <b_0>, ...
 
     `size` remains V: the number of the first code.
 
@@ -142,9 +144,9 @@ class TextTokenizer:
       InputError: the tokenizer has one of these tokens already.
     """
     names = [f'<{level_letter(level)}_{code}>' for level in range(levels) for code in range(codebook_size)]
-    there = next((name for name in names if self.backend.token_to_id(name) is not None), None)
-    if there is not None:
-      raise InputError(f'the tokenizer has the token {there} already; expected one without codes of items')
+    existing = next((name for name in names if self.backend.token_to_id(name) is not None), None)
+    if existing is not None:
+      raise InputError(f'the tokenizer has the token {existing} already; expected one without codes of items')
     backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
     backend.add_tokens([tokenizers.AddedToken(name, normalized=False, special=False) for name in names])
     backend.encode_special_tokens = True
@@ -153,7 +155,7 @@ class TextTokenizer:
     return dataclasses.replace(self, backend=backend)
 
   def beginning_as_trained(self) -> 'TextTokenizer':
-    """Another one, for those who read it elsewhere: a text begins with bos exactly if training's texts do."""
+    """A copy for use by other programs: it begins a text with bos exactly if training does."""
     backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
     backend.encode_special_tokens = True
     if isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace) and backend.pre_tokenizer.prepend_scheme == 'first':
@@ -169,7 +171,7 @@ class TextTokenizer:
     return dataclasses.replace(self, backend=backend)
 
   def write(self, folder: pathlib.Path) -> None:
-    """tokenizer.json and tokenizer_config.json, which `read` and transformers' AutoTokenizer read."""
+    """Writes tokenizer.json and tokenizer_config.json, for `read` and transformers' AutoTokenizer."""
     folder = pathlib.Path(folder)
     artifacts.write(folder / 'tokenizer.json', lambda path: self.backend.save(str(path)))
     bos, eos = (None if token is None else self.backend.id_to_token(token) for token in (self.bos, self.eos))

@@ -93,7 +93,10 @@ def gather_pieces(
     **{slot: (*tokenised(of_slot), USER_TEXT_TOKENS, nothing) for slot, of_slot in user_texts.items()},
     'fragment': (np.concatenate(fragments), ragged.offsets(fragment_lengths), int(fragment_lengths.max()), nothing),
   }
-  pool, starts, lengths, first = [], [], [], {}
+  pool: list[np.ndarray] = []
+  starts: list[np.ndarray] = []
+  lengths: list[np.ndarray] = []
+  first: dict[str, int] = {}
   for name, (tokens, offsets, limit, separator) in families.items():
     first[name] = sum(map(len, lengths))
     length = np.minimum(np.diff(offsets), limit)

@@ -1,7 +1,7 @@
-"""Folders of Hugging Face (config.json and safetensors) in and out, for models of the LLaMA family.
+"""Reads and writes Hugging Face folders (config.json and safetensors) of models of the LLaMA family.
 
-A model is read straight onto the mesh: each device's part of each array is cut out of the files, so that no host ever
-holds the whole; it is written file by file, of at most 5 GB.
+A model is read directly onto the mesh: each device's part of each array is cut out of the files, so that no host ever
+holds the whole model; it is written in files of at most 5 GB.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from letter_jax.system.errors import InputError
 INDEX = 'model.safetensors.index.json'
 FILE_BYTES = 5 * 10**9
 
-# What transformers takes where config.json says nothing.
+# The defaults of transformers for keys that config.json lacks.
 _LLAMA = dict(
   vocab_size=32000,
   hidden_size=4096,
@@ -54,10 +54,11 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
   Args:
     folder: of a Hugging Face model.
     new_tokens: N.
-    text_vocabulary: V, the tokenizer's size; some models have rows beyond it, which are left out. None: as config.json.
+    text_vocabulary: V, the tokenizer's size; rows beyond it, which some models have, are ignored. None: as in
+      config.json.
 
   Raises:
-    InputError: not a model, or one that cannot be computed here.
+    InputError: not a model, or one that is not supported.
   """
   path = folder / 'config.json'
   given = _read_json(path, 'the folder of a Hugging Face model')
@@ -66,7 +67,7 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
   if not isinstance(kind, str) or kind not in DEFAULTS:
     raise InputError(f'{path}: architecture {kind}; expected one of {", ".join(DEFAULTS)}')
   config = {**DEFAULTS[kind], **{name: value for name, value in given.items() if value is not None}}
-  # The models of these kinds that are in use have none of it.
+  # Features of the architecture that no widely used model has.
   for name, expected in (
     ('hidden_act', 'silu'),
     ('attention_bias', False),
@@ -126,7 +127,7 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
 
 
 def _rope(path: pathlib.Path, config: dict) -> tuple[float, RopeScaling | None]:
-  """(theta, scaling): in 'rope_parameters' since transformers 5, before in 'rope_theta' and 'rope_scaling'."""
+  """(theta, scaling): from 'rope_parameters' (transformers 5), or 'rope_theta' and 'rope_scaling' (before)."""
   rope = config.get('rope_parameters') or config.get('rope_scaling') or {}
   try:
     theta = float(rope.get('rope_theta', config['rope_theta']))
@@ -151,7 +152,7 @@ def _rope(path: pathlib.Path, config: dict) -> tuple[float, RopeScaling | None]:
 
 
 def names(architecture: Architecture) -> dict[str, tuple[str, bool]]:
-  """Name of a parameter here -> (its Hugging Face name, {} for the layer's number; whether it is [out, in])."""
+  """Name of a parameter of `Llama` -> (Hugging Face name, {} for the layer; whether that tensor is [out, in])."""
   table = {'embedding': ('model.embed_tokens.weight', False), 'norm/scale': ('model.norm.weight', False)}
   if not architecture.tied:
     table['head'] = ('lm_head.weight', True)
@@ -169,24 +170,24 @@ def names(architecture: Architecture) -> dict[str, tuple[str, bool]]:
   return table
 
 
-def shapes(architecture: Architecture, dtype) -> dict:
-  """Shapes of what `read` gives, for `Layout.of`: the model without adapters and without the new tokens' rows."""
+def shapes(architecture: Architecture, dtype: jax.typing.DTypeLike) -> dict:
+  """Shapes of the result of `read`, for `Layout.of`: the model without adapters and without the new tokens' rows."""
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   params = jax.eval_shape(Llama(architecture).init, jax.random.key(0), tokens, tokens, tokens)['params']
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), lora.split(params, False)[1])
 
 
-def read(folder: pathlib.Path, architecture: Architecture, shardings: dict, dtype) -> dict:
-  """The base's parameters, each array as its sharding says.
+def read(folder: pathlib.Path, architecture: Architecture, shardings: dict, dtype: jax.typing.DTypeLike) -> dict:
+  """The base's parameters, each array with its sharding.
 
   Args:
     folder: of a Hugging Face model, one file or several.
     architecture: of `read_architecture`.
     shardings: a tree like `shapes(architecture, dtype)`, for instance `Layout.of` of it.
-    dtype: of all parameters; the files may have another.
+    dtype: of all parameters; the files may have a different one.
 
   Raises:
-    InputError: a file or tensor is missing, unreadable or of another shape.
+    InputError: a file or tensor is missing, unreadable or has a different shape.
   """
   table = names(architecture)
   with contextlib.ExitStack() as stack:
@@ -199,7 +200,7 @@ def read(folder: pathlib.Path, architecture: Architecture, shardings: dict, dtyp
       def part(index) -> np.ndarray:
         layers = range(leaf.shape[0])[index[0]] if '{}' in name else (None,)
         within = index[1:] if '{}' in name else index
-        # Rows of the vocabulary beyond V are never asked for.
+        # Rows of the vocabulary beyond V are never read.
         bounds = [slice(*one.indices(size)[:2]) for one, size in zip(within, leaf.shape[-len(within) :])]
         if transposed:
           bounds.reverse()
@@ -216,13 +217,13 @@ def read(folder: pathlib.Path, architecture: Architecture, shardings: dict, dtyp
 
 
 def check(folder: pathlib.Path, architecture: Architecture) -> None:
-  """Raises InputError where `read` would, for want of a file or a tensor; reads no weights."""
+  """Raises the InputError of `read` for a missing file or tensor; reads no weights."""
   with contextlib.ExitStack() as stack:
     _require(folder, architecture, _open(folder, stack))
 
 
 def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The safetensors files of a model; InputError where its index is none."""
+  """The safetensors files of a model; InputError if its index is invalid."""
   index = folder / INDEX
   if not index.exists() or (folder / 'model.safetensors').exists():
     return [folder / 'model.safetensors']
@@ -246,13 +247,14 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict[str, Any]:
       opened = stack.enter_context(safetensors.safe_open(str(file), framework='np'))
     except (OSError, safetensors.SafetensorError) as error:
       raise InputError(f'{file} cannot be read ({error}); expected a .safetensors file') from error
-    tensors.update({name: opened.get_slice(name) for name in opened.keys()})  # noqa: SIM118, it is no dict
+    tensors.update({name: opened.get_slice(name) for name in opened.keys()})  # noqa: SIM118, it is not a dict
   return tensors
 
 
 def _require(folder: pathlib.Path, architecture: Architecture, tensors: dict[str, Any]) -> None:
-  table, wanted = names(architecture), shapes(architecture, jnp.float32)
-  for path, leaf in jax.tree_util.tree_leaves_with_path(wanted):
+  """Raises InputError for a tensor that is missing, or has a different shape or an integer dtype."""
+  table, expected = names(architecture), shapes(architecture, jnp.float32)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
     ours = sharding.name_of(path)
     name, transposed = table[ours]
     stacked = '{}' in name
@@ -265,11 +267,11 @@ def _require(folder: pathlib.Path, architecture: Architecture, tensors: dict[str
         raise InputError(f'{folder}: tensor {full} is missing; expected one of shape {shape}')
       if tensors[full].get_dtype() not in ('F64', 'F32', 'F16', 'BF16'):
         raise InputError(f'{folder}: tensor {full} is of {tensors[full].get_dtype()}; expected floating-point weights')
-      found = list(tensors[full].get_shape())
+      actual = list(tensors[full].get_shape())
       # The vocabulary may have more rows than the tokenizer has tokens.
-      fits = found[1:] == shape[1:] and found[0] >= shape[0] if ours in ('embedding', 'head') else found == shape
+      fits = actual[1:] == shape[1:] and actual[0] >= shape[0] if ours in ('embedding', 'head') else actual == shape
       if not fits:
-        raise InputError(f'{folder}: tensor {full} is of shape {found}; expected {shape}')
+        raise InputError(f'{folder}: tensor {full} is of shape {actual}; expected {shape}')
   beyond = f'model.layers.{architecture.layers}.'
   extra = next((name for name in tensors if name.startswith(beyond)), None)
   if extra is not None:
@@ -277,7 +279,7 @@ def _require(folder: pathlib.Path, architecture: Architecture, tensors: dict[str
 
 
 def to_hugging_face(params: dict, architecture: Architecture) -> dict[str, np.ndarray]:
-  """All tensors by Hugging Face name; new tokens' rows are behind the text's.
+  """All tensors by Hugging Face name; new tokens' rows follow the text's.
 
   Args:
     params: without adapters and int8, see `lora.merge`; or gradients.
@@ -286,13 +288,17 @@ def to_hugging_face(params: dict, architecture: Architecture) -> dict[str, np.nd
 
 
 def _tensors(params: dict, architecture: Architecture) -> list[tuple[str, int, Callable[[], np.ndarray]]]:
-  """(name, bytes, what fetches it) of each tensor."""
-  table, found = names(architecture), []
+  """(Hugging Face name, bytes, function that fetches it) of each tensor."""
+  table = names(architecture)
+  entries: list[tuple[str, int, Callable[[], np.ndarray]]] = []
 
   def fetched(array: jax.Array, transposed: bool, *new_rows: jax.Array) -> np.ndarray:
     value = sharding.fetch(array)
     rows = [value.T if transposed else value, *(sharding.fetch(new).astype(value.dtype) for new in new_rows)]
     return np.ascontiguousarray(np.concatenate(rows))
+
+  def fetched_layer(array: jax.Array, layer: int, transposed: bool) -> np.ndarray:
+    return fetched(array[layer], transposed)
 
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     ours = sharding.name_of(path)
@@ -300,40 +306,38 @@ def _tensors(params: dict, architecture: Architecture) -> list[tuple[str, int, C
       continue
     name, transposed = table[ours]
     if '{}' in name:
-      found += [
-        (
-          name.format(layer),
-          leaf.nbytes // len(leaf),
-          lambda leaf=leaf, layer=layer, transposed=transposed: fetched(leaf[layer], transposed),
-        )
+      entries += [
+        (name.format(layer), leaf.nbytes // len(leaf), functools.partial(fetched_layer, leaf, layer, transposed))
         for layer in range(architecture.layers)
       ]
     else:
       new_rows = [params[f'new_{ours}']] if ours in ('embedding', 'head') else []
       size = leaf.nbytes + sum(rows.size * leaf.dtype.itemsize for rows in new_rows)
-      found.append((name, size, functools.partial(fetched, leaf, transposed, *new_rows)))
-  return found
+      entries.append((name, size, functools.partial(fetched, leaf, transposed, *new_rows)))
+  return entries
 
 
 def write(folder: pathlib.Path, params: dict, architecture: Architecture, source_config: dict | None) -> None:
-  """A folder that transformers loads, with V + N tokens. Of several processes all call it and the first writes.
+  """Writes a folder that transformers loads, with V + N tokens. All processes call it; the first one writes.
 
   Args:
     params: merged, see `lora.merge`; arrays of JAX.
-    source_config: config.json of the model that this one comes from, for what the architecture does not say (special
-      tokens), or None.
+    source_config: config.json of the model that this one was trained from, for keys that are not part of the
+      architecture (special tokens), or None.
 
   Raises:
     InputError: the disk is full or cannot be written.
   """
-  files, used = [], 0
+  files: list[list[tuple[str, int, Callable[[], np.ndarray]]]] = []
+  used = 0
   for tensor in _tensors(params, architecture):
     if not files or used + tensor[1] > FILE_BYTES:
       files.append([])
       used = 0
     files[-1].append(tensor)
     used += tensor[1]
-  weight_map, total = {}, 0
+  weight_map: dict[str, str] = {}
+  total = 0
   for number, tensors in enumerate(files, 1):
     file = f'model-{number:05}-of-{len(files):05}.safetensors' if len(files) > 1 else 'model.safetensors'
     content = {name: tensor() for name, _, tensor in tensors}
@@ -342,7 +346,7 @@ def write(folder: pathlib.Path, params: dict, architecture: Architecture, source
     total += sum(size for _, size, _ in tensors)
   if len(files) > 1:
     artifacts.write_json(folder / INDEX, {'metadata': {'total_size': total}, 'weight_map': weight_map})
-  if processes.is_first():  # what an earlier model left must not be taken for a part of this one
+  if processes.is_first():  # files of an earlier model must not be taken for parts of this one
     kept = {*weight_map.values(), *([INDEX] if len(files) > 1 else [])}
     for path in (path for path in folder.glob('model*.safetensors*') if path.name not in kept):
       path.unlink()
@@ -352,16 +356,16 @@ def write(folder: pathlib.Path, params: dict, architecture: Architecture, source
 def _save(content: dict[str, np.ndarray], path: pathlib.Path) -> None:
   try:
     safetensors.numpy.save_file(content, str(path), metadata={'format': 'pt'})
-  except safetensors.SafetensorError as error:  # a full disk, for one
+  except safetensors.SafetensorError as error:  # such as a full disk
     raise OSError(str(error)) from error
-  path.chmod(0o644)  # like the other files; safetensors leaves it to the owner alone
+  path.chmod(0o644)  # like the other files; safetensors makes it readable by the owner only
 
 
 def _config(architecture: Architecture, dtype: str, source_config: dict | None) -> dict:
   kind = 'Qwen3' if architecture.qk_norm else 'Qwen2' if architecture.qkv_bias else 'Llama'
   scaling = architecture.rope_scaling
-  rope = None if scaling is None else {'rope_type': scaling.kind, 'factor': scaling.factor}
-  if scaling is not None and scaling.kind == 'llama3':
+  rope: dict[str, Any] | None = None if scaling is None else {'rope_type': scaling.kind, 'factor': scaling.factor}
+  if rope is not None and scaling is not None and scaling.kind == 'llama3':
     rope |= {
       'low_freq_factor': scaling.low_frequency_factor,
       'high_freq_factor': scaling.high_frequency_factor,
@@ -395,5 +399,5 @@ def _read_json(path: pathlib.Path, expected: str) -> dict:
   except (OSError, ValueError) as error:
     raise InputError(f'{path} cannot be read ({error}); expected {expected}') from error
   if not isinstance(content, dict):
-    raise InputError(f'{path} is no JSON object; expected {expected}')
+    raise InputError(f'{path} is not a JSON object; expected {expected}')
   return content

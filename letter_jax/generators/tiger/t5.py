@@ -4,7 +4,7 @@ RMSNorm without mean, no biases, no 1/sqrt(d) in attention, relative position bi
 feed-forward, tied embedding scaled by d_model ** -0.5 on the output (Raffel et al. 2020).
 
 Shapes: B rows, R encoder tokens of a row, S target slots of a row, T tokens of a target, W beams, D d_model, H heads,
-F d_kv, V vocabulary. A row holds several users' examples side by side; segment ids keep them apart.
+F d_kv, V vocabulary. A row holds several users' examples; segment ids keep them apart.
 """
 
 import math
@@ -17,18 +17,19 @@ import numpy as np
 from jax.nn.initializers import normal
 
 from letter_jax.configuration import T5Config
-from letter_jax.generators.norms import RMSNorm
 from letter_jax.ops.dense import dense
 from letter_jax.ops.dropout import Dropout
 from letter_jax.semantic_ids.vocabulary import PAD
 
-MASKED = -1e9  # finite, so that a row of padding gives numbers and not NaN
+KeysValues = tuple[jax.Array, jax.Array]
+
+MASKED = -1e9  # finite, so that a row of padding does not give NaN
 
 
 def relative_buckets(queries: int, keys: int, bidirectional: bool, buckets: int, distance: int) -> np.ndarray:
   """int32 [queries, keys], T5's bucket of key position - query position (both counted from 0)."""
   relative = np.arange(keys)[None, :] - np.arange(queries)[:, None]
-  first = 0
+  first: int | np.ndarray = 0
   if bidirectional:
     buckets //= 2
     first = np.where(relative > 0, buckets, 0)
@@ -44,11 +45,11 @@ def relative_buckets(queries: int, keys: int, bidirectional: bool, buckets: int,
 
 
 class Attention(nn.Module):
-  """Multi-head attention over keys and values that the caller projects (once, where they are shared)."""
+  """Multi-head attention over keys and values that the caller projects (once, if they are shared)."""
 
   config: T5Config
 
-  def setup(self):
+  def setup(self) -> None:
     config, inner = self.config, self.config.heads * self.config.d_kv
     self.query = self.param('query', normal((config.d_model * config.d_kv) ** -0.5), (config.d_model, inner))
     self.key = self.param('key', normal(config.d_model**-0.5), (config.d_model, inner))
@@ -56,7 +57,7 @@ class Attention(nn.Module):
     self.out = self.param('out', normal(inner**-0.5), (inner, config.d_model))
     self.dropout = Dropout(config.dropout)
 
-  def _heads(self, x, *kernels):
+  def _heads(self, x: jax.Array, *kernels: jax.Array) -> list[jax.Array]:
     """x [..., D] through the kernels [D, H*F] -> [..., H, F] each, in one matrix product."""
     projected = dense(x, jnp.concatenate(kernels, axis=1).astype(x.dtype))
     return [
@@ -64,32 +65,39 @@ class Attention(nn.Module):
       for part in jnp.split(projected, len(kernels), axis=-1)
     ]
 
-  def queries_keys_values(self, x):
-    return self._heads(x, self.query, self.key, self.value)
+  def queries_keys_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """[..., D] -> queries, keys and values, [..., H, F] each."""
+    queries, keys, values = self._heads(x, self.query, self.key, self.value)
+    return queries, keys, values
 
-  def keys_values(self, x):
-    return tuple(self._heads(x, self.key, self.value))
+  def keys_values(self, x: jax.Array) -> KeysValues:
+    """[..., D] -> keys and values, [..., H, F] each."""
+    keys, values = self._heads(x, self.key, self.value)
+    return keys, values
 
-  def queries(self, x):
+  def queries(self, x: jax.Array) -> jax.Array:
+    """[..., D] -> [..., H, F]."""
     return self._heads(x, self.query)[0]
 
-  def attend(self, queries, keys, values, bias, deterministic: bool):
+  def attend(
+    self, queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array, deterministic: bool
+  ) -> jax.Array:
     """queries [..., Q, H, F], keys and values [..., K, H, F], bias broadcastable to [..., H, Q, K] -> [..., Q, D]."""
-    # Heads in front of positions, so that both products are plain batched matrix products.
+    # Heads before positions, so that both products are plain batched matrix products.
     queries, keys, values = (jnp.swapaxes(part, -3, -2) for part in (queries, keys, values))
     scores = jnp.einsum('...hqf,...hkf->...hqk', queries, keys, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores + bias, axis=-1).astype(values.dtype)
     mixed = jnp.swapaxes(self.dropout(weights, deterministic) @ values, -3, -2)
     return dense(mixed.reshape(*mixed.shape[:-2], -1), self.out.astype(mixed.dtype))
 
-  def attend_newest(self, query, cache, bias_HxP):
+  def attend_newest(self, query: jax.Array, cache: Sequence[KeysValues], bias_HxP: jax.Array) -> jax.Array:
     """One position's queries [B, W, H, F] over the P positions of `cache` -> [B, W, D].
 
     Args:
       cache: (keys, values) of each position, [B, W, H, F] each.
 
-    No two queries share a key, so there is no matrix product in it. Products by element, summed by a matrix-vector
-    product, take a third of the time that batches of [1, F] x [F, P] take on CPU, and no copies.
+    No two queries share a key, so this is not a matrix product. Element-wise products, summed by a matrix-vector
+    product, take a third of the time of batched [1, F] x [F, P] products on CPU, and make no copies.
     """
     F = self.config.d_kv
     scores_BxWxHxP = jnp.stack(
@@ -102,15 +110,18 @@ class Attention(nn.Module):
       axis=-1,
     )
     weights = jax.nn.softmax(scores_BxWxHxP + bias_HxP, axis=-1).astype(query.dtype)
-    mixed = sum(weights[..., position, None] * value for position, (_, value) in enumerate(cache))
+    mixed = jnp.asarray(sum(weights[..., position, None] * value for position, (_, value) in enumerate(cache)))
     return dense(mixed.reshape(*mixed.shape[:-2], -1), self.out.astype(mixed.dtype))
 
 
 class FeedForward(nn.Module):
+  """ReLU feed-forward with dropout in between."""
+
   config: T5Config
 
   @nn.compact
-  def __call__(self, x, deterministic: bool):
+  def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+    """[..., D] -> [..., D]."""
     config = self.config
     wi = self.param('wi', normal(config.d_model**-0.5), (config.d_model, config.d_ff))
     wo = self.param('wo', normal(config.d_ff**-0.5), (config.d_ff, config.d_model))
@@ -119,54 +130,65 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-  config: T5Config
+  """Self-attention and feed-forward; `dtype` is that of the activations."""
 
-  def setup(self):
-    self.attention_norm, self.attention = RMSNorm(), Attention(self.config)
-    self.feed_forward_norm, self.feed_forward = RMSNorm(), FeedForward(self.config)
+  config: T5Config
+  dtype: jnp.dtype
+
+  def setup(self) -> None:
+    self.attention_norm, self.attention = nn.RMSNorm(dtype=self.dtype), Attention(self.config)
+    self.feed_forward_norm, self.feed_forward = nn.RMSNorm(dtype=self.dtype), FeedForward(self.config)
     self.dropout = Dropout(self.config.dropout)
 
-  def __call__(self, x, bias, deterministic: bool):
+  def __call__(self, x: jax.Array, bias: jax.Array, deterministic: bool) -> jax.Array:
+    """[B, R, D] -> [B, R, D]; bias is broadcastable to [B, H, R, R]."""
     attended = self.attention.attend(*self.attention.queries_keys_values(self.attention_norm(x)), bias, deterministic)
     x = x + self.dropout(attended, deterministic)
     return x + self.dropout(self.feed_forward(self.feed_forward_norm(x), deterministic), deterministic)
 
 
 class DecoderLayer(nn.Module):
-  config: T5Config
+  """Self-attention, cross-attention and feed-forward; `dtype` is that of the activations."""
 
-  def setup(self):
-    self.self_norm, self.self_attention = RMSNorm(), Attention(self.config)
-    self.cross_norm, self.cross_attention = RMSNorm(), Attention(self.config)
-    self.feed_forward_norm, self.feed_forward = RMSNorm(), FeedForward(self.config)
+  config: T5Config
+  dtype: jnp.dtype
+
+  def setup(self) -> None:
+    self.self_norm, self.self_attention = nn.RMSNorm(dtype=self.dtype), Attention(self.config)
+    self.cross_norm, self.cross_attention = nn.RMSNorm(dtype=self.dtype), Attention(self.config)
+    self.feed_forward_norm, self.feed_forward = nn.RMSNorm(dtype=self.dtype), FeedForward(self.config)
     self.dropout = Dropout(self.config.dropout)
 
-  def __call__(self, x_BxSxTxD, self_bias, cross, cross_bias, deterministic: bool):
+  def __call__(
+    self, x_BxSxTxD: jax.Array, self_bias: jax.Array, cross: KeysValues, cross_bias: jax.Array, deterministic: bool
+  ) -> jax.Array:
     """All target tokens at once; `cross` has the encoder's keys and values for this layer, [B, R, H, F] each."""
     query, key, value = self.self_attention.queries_keys_values(self.self_norm(x_BxSxTxD))
     x = x_BxSxTxD + self.dropout(self.self_attention.attend(query, key, value, self_bias, deterministic), deterministic)
     B, S, T, D = x.shape
-    # Queries of all slots side by side: the row's keys and values are read once, not once per slot.
+    # Queries of all slots in one product: the row's keys and values are read once, not once per slot.
     query = self.cross_attention.queries(self.cross_norm(x).reshape(B, S * T, D))
     attended = self.cross_attention.attend(query, *cross, cross_bias, deterministic).reshape(B, S, T, D)
     return self._fed_forward(x + self.dropout(attended, deterministic), deterministic)
 
-  def newest(self, x_BxWxD, bias_HxP, cross, cross_bias, cache):
-    """The newest token of every beam: x, and the cache with its keys and values appended.
+  def newest(
+    self, x_BxWxD: jax.Array, bias_HxP: jax.Array, cross: KeysValues, cross_bias: jax.Array, cache: tuple
+  ) -> tuple[jax.Array, tuple]:
+    """The newest token of every beam: x, and the cache with the token's keys and values appended.
 
     Args:
       cross: the encoder's keys and values for this layer, [B, R, H, F] each.
-      cache: (keys, values) of each position before, [B, W, H, F] each.
+      cache: (keys, values) of each earlier position, [B, W, H, F] each.
     """
     query, *key_value = self.self_attention.queries_keys_values(self.self_norm(x_BxWxD))
     cache = (*cache, tuple(key_value))
     x = x_BxWxD + self.self_attention.attend_newest(query, cache, bias_HxP)
-    # Queries of all beams side by side: a user's keys and values are read once, not once per beam.
+    # Queries of all beams in one product: a user's keys and values are read once, not once per beam.
     query = self.cross_attention.queries(self.cross_norm(x))
     x = x + self.cross_attention.attend(query, *cross, cross_bias, True)
     return self._fed_forward(x, True), cache
 
-  def _fed_forward(self, x, deterministic: bool):
+  def _fed_forward(self, x: jax.Array, deterministic: bool) -> jax.Array:
     return x + self.dropout(self.feed_forward(self.feed_forward_norm(x), deterministic), deterministic)
 
 
@@ -183,35 +205,44 @@ class T5(nn.Module):
   vocabulary_size: int
   dtype: jnp.dtype = jnp.float32
 
-  def setup(self):
+  def setup(self) -> None:
     config = self.config
     bias_shape = (config.relative_buckets, config.heads)
     self.embedding = self.param('embedding', normal(1.0), (self.vocabulary_size, config.d_model))
     self.encoder_bias = self.param('encoder_bias', normal(config.d_model**-0.5), bias_shape)
     self.decoder_bias = self.param('decoder_bias', normal(config.d_model**-0.5), bias_shape)
-    self.encoder_layers = [EncoderLayer(config, name=f'encoder_{i}') for i in range(config.layers)]
-    self.decoder_layers = [DecoderLayer(config, name=f'decoder_{i}') for i in range(config.layers)]
-    self.encoder_norm, self.decoder_norm = RMSNorm(), RMSNorm()
+    self.encoder_layers = [EncoderLayer(config, self.dtype, name=f'encoder_{i}') for i in range(config.layers)]
+    self.decoder_layers = [DecoderLayer(config, self.dtype, name=f'decoder_{i}') for i in range(config.layers)]
+    self.encoder_norm, self.decoder_norm = nn.RMSNorm(dtype=self.dtype), nn.RMSNorm(dtype=self.dtype)
     self.dropout = Dropout(config.dropout)
 
-  def __call__(self, tokens_BxR, segments_BxR, targets_BxSxT, deterministic: bool = True) -> jax.Array:
+  def __call__(
+    self, tokens_BxR: jax.Array, segments_BxR: jax.Array, targets_BxSxT: jax.Array, deterministic: bool = True
+  ) -> jax.Array:
     """Teacher-forced logits, float32 [B, S, T, V].
 
     Args:
-      tokens_BxR: int32, histories of the row's examples one after the other.
+      tokens_BxR: int32, the histories of the row's examples, concatenated.
       segments_BxR: int32, 1 + slot of the example that a token belongs to; 0 on padding.
       targets_BxSxT: int32, tokens to predict, slot by slot (PAD in unused slots).
     """
     return self._logits(self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic))
 
   def logits_by_position(
-    self, tokens_BxR, segments_BxR, targets_BxSxT, columns: Sequence[slice], deterministic: bool = True
+    self,
+    tokens_BxR: jax.Array,
+    segments_BxR: jax.Array,
+    targets_BxSxT: jax.Array,
+    columns: Sequence[slice],
+    deterministic: bool = True,
   ) -> list[jax.Array]:
-    """The same for each of the T positions apart, and of columns[t] of the vocabulary alone: float32 [B, S, ...]."""
+    """Teacher-forced logits of columns[t] of the vocabulary at each of the T positions t: float32 [B, S, ...] each."""
     x_BxSxTxD = self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic)
     return [self._logits(x_BxSxTxD[:, :, position], columns[position]) for position in range(len(columns))]
 
-  def _teacher_forced(self, tokens_BxR, segments_BxR, targets_BxSxT, deterministic: bool):
+  def _teacher_forced(
+    self, tokens_BxR: jax.Array, segments_BxR: jax.Array, targets_BxSxT: jax.Array, deterministic: bool
+  ) -> jax.Array:
     encoded = self.encode(tokens_BxR, segments_BxR, deterministic)
     B, S, T = targets_BxSxT.shape
     inputs = jnp.pad(targets_BxSxT[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=PAD)
@@ -225,10 +256,10 @@ class T5(nn.Module):
       x = layer(x, bias, cross, cross_bias, deterministic)
     return self._decoded(x, deterministic)
 
-  def encode(self, tokens_BxR, segments_BxR, deterministic: bool = True) -> jax.Array:
-    """[B, R, D]; tokens see their own segment only."""
+  def encode(self, tokens_BxR: jax.Array, segments_BxR: jax.Array, deterministic: bool = True) -> jax.Array:
+    """Encoder states [B, R, D]; a token attends to its own segment only."""
     R = tokens_BxR.shape[1]
-    # Within a segment, row positions differ as the positions in the history do: one bias serves every row.
+    # Within a segment, row positions differ as positions in the history do, so all rows share one bias.
     bias = self._position_bias(self.encoder_bias, np.arange(R), R, bidirectional=True)
     bias = bias + _mask(segments_BxR[:, None, :, None] == segments_BxR[:, None, None, :])
     x = self.dropout(self._embed(tokens_BxR), deterministic)
@@ -236,19 +267,28 @@ class T5(nn.Module):
       x = layer(x, bias, deterministic)
     return self.dropout(self.encoder_norm(x), deterministic)
 
-  def cross_keys_values(self, encoded_BxRxD):
-    """Per decoder layer the encoder's (keys, values), [B, R, H, F] each; computed once, shared by all beams."""
+  def cross_keys_values(self, encoded_BxRxD: jax.Array) -> list[KeysValues]:
+    """The encoder's (keys, values) for each decoder layer, [B, R, H, F] each; computed once, shared by all beams."""
     return [layer.cross_attention.keys_values(encoded_BxRxD) for layer in self.decoder_layers]
 
-  def decode_step(self, tokens_BxW, position: int, cache, cross, tokens_valid_BxR, columns: slice = slice(None)):
-    """Logits float32 [B, W, columns] of the token after `tokens_BxW`, and the cache grown by one position.
+  def decode_step(
+    self,
+    tokens_BxW: jax.Array,
+    position: int,
+    cache: Sequence[tuple],
+    cross: Sequence[KeysValues],
+    tokens_valid_BxR: jax.Array,
+    columns: slice = slice(None),
+  ) -> tuple[jax.Array, list[tuple]]:
+    """Logits float32 [B, W, columns] of the token after `tokens_BxW`, and the cache with one more position.
 
     Args:
-      position: static; tokens before this one.
-      cache: per layer a tuple of (keys, values) of each position before, [B, W, H, F] each.
-      cross: of `cross_keys_values`.
+      tokens_BxW: int32, the newest token of each beam.
+      position: static; number of earlier tokens.
+      cache: for each layer a tuple of (keys, values) of each earlier position, [B, W, H, F] each.
+      cross: from `cross_keys_values`.
       tokens_valid_BxR: bool, encoder tokens that are not padding.
-      columns: static, the part of the vocabulary that is wanted.
+      columns: static, the part of the vocabulary to compute.
     """
     cross_bias = _mask(tokens_valid_BxR[:, None, None, :])
     bias_HxP = self._position_bias(self.decoder_bias, np.array([position]), position + 1, bidirectional=False)[0, :, 0]
@@ -259,16 +299,16 @@ class T5(nn.Module):
       grown.append(layer_cache)
     return self._logits(self._decoded(x, True), columns), grown
 
-  def _decoded(self, x, deterministic: bool):
+  def _decoded(self, x: jax.Array, deterministic: bool) -> jax.Array:
     return self.dropout(self.decoder_norm(x), deterministic) * self.config.d_model**-0.5
 
-  def _logits(self, x, columns: slice = slice(None)):
+  def _logits(self, x: jax.Array, columns: slice = slice(None)) -> jax.Array:
     return jnp.einsum('...d,vd->...v', x, self.embedding[columns].astype(x.dtype), preferred_element_type=jnp.float32)
 
-  def _embed(self, tokens):
+  def _embed(self, tokens: jax.Array) -> jax.Array:
     return self.embedding.astype(self.dtype)[tokens]
 
-  def _position_bias(self, table, query_positions: np.ndarray, keys: int, bidirectional: bool):
+  def _position_bias(self, table: jax.Array, query_positions: np.ndarray, keys: int, bidirectional: bool) -> jax.Array:
     """float32 [1, H, queries, keys]."""
     buckets = relative_buckets(
       int(query_positions[-1]) + 1, keys, bidirectional, self.config.relative_buckets, self.config.relative_distance
@@ -276,5 +316,6 @@ class T5(nn.Module):
     return jnp.transpose(table[buckets], (2, 0, 1))[None]
 
 
-def _mask(allowed) -> jax.Array:
+def _mask(allowed: jax.Array | np.ndarray) -> jax.Array:
+  """The bias of a mask, float32: 0 where attention is allowed, else MASKED."""
   return jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)

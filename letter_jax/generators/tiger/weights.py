@@ -1,7 +1,5 @@
-"""Hugging Face T5 weights (safetensors) in and out."""
+"""Reads and writes the weights of Hugging Face T5 models (safetensors)."""
 
-import functools
-import operator
 import pathlib
 
 import jax
@@ -9,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from letter_jax.configuration import T5Config
 from letter_jax.generators.tiger.t5 import T5
@@ -17,8 +16,8 @@ from letter_jax.system.errors import InputError
 
 
 def names(config: T5Config) -> dict[tuple[str, ...], tuple[str, bool]]:
-  """Path of a parameter here -> (its Hugging Face name, whether that one is [out, in])."""
-  table = {('embedding',): ('shared.weight', False)}
+  """Path of a parameter of `T5` -> (its Hugging Face name, whether the Hugging Face tensor is [out, in])."""
+  table: dict[tuple[str, ...], tuple[str, bool]] = {('embedding',): ('shared.weight', False)}
   parts = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
   for stack in ('encoder', 'decoder'):
     attentions = (
@@ -43,8 +42,12 @@ def names(config: T5Config) -> dict[tuple[str, ...], tuple[str, bool]]:
 
 
 def from_hugging_face(tensors: dict[str, np.ndarray], config: T5Config, source: str) -> dict:
-  """Parameters of `T5` from tensors by Hugging Face name; `source` is named in errors."""
-  params: dict = {}
+  """Parameters of `T5`, float32, from tensors by Hugging Face name.
+
+  Raises:
+    InputError: a tensor is missing; the message names `source`.
+  """
+  params = {}
   for path, (name, transposed) in names(config).items():
     if name not in tensors:
       raise InputError(
@@ -52,27 +55,25 @@ def from_hugging_face(tensors: dict[str, np.ndarray], config: T5Config, source: 
         f'{config.layers} + {config.layers} layers'
       )
     value = np.asarray(tensors[name], np.float32)
-    inner = params
-    for key in path[:-1]:
-      inner = inner.setdefault(key, {})
-    inner[path[-1]] = jnp.asarray(value.T if transposed else value)
-  return params
+    params[path] = jnp.asarray(value.T if transposed else value)
+  return unflatten_dict(params)
 
 
 def to_hugging_face(params: dict, config: T5Config) -> dict[str, np.ndarray]:
   """Tensors by Hugging Face name, float32."""
-  tensors = {}
+  flat, tensors = flatten_dict(params), {}
   for path, (name, transposed) in names(config).items():
-    value = params
-    for key in path:
-      value = value[key]
-    value = np.asarray(value, np.float32)
+    value = np.asarray(flat[path], np.float32)
     tensors[name] = np.ascontiguousarray(value.T if transposed else value)
   return tensors
 
 
 def read(path: pathlib.Path, config: T5Config, vocabulary_size: int) -> dict:
-  """Parameters from a .safetensors file; InputError where tensors are missing or of another size."""
+  """Parameters of `T5`, float32, from a .safetensors file.
+
+  Raises:
+    InputError: the file cannot be read; tensors are missing, have a different shape, or belong to a larger model.
+  """
   try:
     tensors = safetensors.numpy.load_file(str(path))
   except (OSError, safetensors.SafetensorError) as error:
@@ -93,9 +94,9 @@ def _shapes(config: T5Config, vocabulary_size: int) -> dict[str, tuple[int, ...]
   tokens, targets = jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((1, 1, 1), jnp.int32)
   init = T5(config, vocabulary_size).init
   params = jax.eval_shape(init, jax.random.key(0), tokens, tokens, targets)['params']
-  shapes = {}
+  flat, shapes = flatten_dict(params), {}
   for path, (name, transposed) in names(config).items():
-    shape = functools.reduce(operator.getitem, path, params).shape
+    shape = flat[path].shape
     shapes[name] = shape[::-1] if transposed else shape
   return shapes
 
