@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from letter_jax.semantic_ids import item_trie
 from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.semantic_ids.vocabulary import Vocabulary
 
 
 def ranking_guided_loss(
@@ -27,6 +28,26 @@ def ranking_guided_loss(
   # A comparison instead of a gather: its gradient is element-wise too, not a scatter.
   chosen = jnp.arange(logits.shape[-1]) == targets[..., None]
   return -jnp.sum(jnp.where(chosen, log_probs, 0).sum(-1) * weights), jnp.sum(weights)
+
+
+def vocabulary_loss(
+  logits: jax.Array, items_BxS: jax.Array, codes_NxL: jax.Array, vocabulary: Vocabulary, temperature: float
+) -> tuple[jax.Array, jax.Array]:
+  """`ranking_guided_loss` of the tokens of items: the softmax is taken over the whole vocabulary.
+
+  Args:
+    logits: float [B, S, L, V], teacher-forced.
+    items_BxS: int32, items to predict, negative where there is none.
+    codes_NxL: int32, the semantic IDs of the catalogue.
+    vocabulary: the tokens of the codes.
+    temperature: tau.
+
+  Returns:
+    (sum over tokens, number of tokens), float32 scalars.
+  """
+  tokens_BxSxL = vocabulary.item_tokens(items_BxS[..., None], codes_NxL)
+  weights_BxSxL = jnp.broadcast_to((items_BxS >= 0)[..., None], tokens_BxSxL.shape).astype(jnp.float32)
+  return ranking_guided_loss(logits, tokens_BxSxL, weights_BxSxL, temperature)
 
 
 def catalogue_loss(
@@ -64,15 +85,15 @@ def catalogue_loss(
     log_prob_BxSxC = jax.nn.log_softmax(jnp.where(valid_BxSxC, legal_BxSxC, -jnp.inf), axis=-1)
     chosen_BxSxC = valid_BxSxC & (code_BxSxC == codes_NxL[item_BxS, level][..., None])
     total_BxS -= jnp.sum(jnp.where(chosen_BxSxC, log_prob_BxSxC, 0), axis=-1)
-  target_BxS = (items_BxS >= 0).astype(jnp.float32)
-  return jnp.sum(total_BxS * target_BxS), jnp.sum(target_BxS) * trie.levels
+  weights_BxS = (items_BxS >= 0).astype(jnp.float32)
+  return jnp.sum(total_BxS * weights_BxS), jnp.sum(weights_BxS) * trie.levels
 
 
 def renormalises(softmax: str) -> bool:
   """Whether the search of a model has to normalise over the codes that continue a real item's semantic ID.
 
   Args:
-    softmax: of the training, 'vocabulary' (`ranking_guided_loss`) or 'catalogue' (`catalogue_loss`).
+    softmax: of the training, 'vocabulary' (`vocabulary_loss`) or 'catalogue' (`catalogue_loss`).
 
   Raises:
     ValueError: any other value.

@@ -1,4 +1,4 @@
-"""A finished run, as the pages need it."""
+"""A finished run: everything that the report and comparison pages show, read from a workdir."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,11 +21,14 @@ class Finished:
   """A run whose evaluation is complete.
 
   Attributes:
+    config: the configuration of the run.
+    workdir: its folder.
     summary: `dataset/summary.json`.
-    item_names, texts: of all items, each None where the source has none.
+    item_names: raw ids of all items; None if the source has none.
+    texts: texts of all items, field -> text; None if the source has none.
     examples: the test example of every user.
-    lengths_U: int64, number of items before it, as far as they are kept (`config.data.window_users`).
-    counts_N: int64 [items], training interactions of each item.
+    lengths_U: int64, the number of items before each user's target; with `config.data.window_users`, of those kept.
+    counts_N: int64, training interactions of each item.
     metrics: `evaluation/metrics.json`.
     ranks: model -> int32 [3, users] (`evaluation/ranks.py`).
     codes_NxL: int32, the semantic IDs.
@@ -47,29 +50,41 @@ class Finished:
 
   @property
   def generator_name(self) -> str:
-    """Such as 'LETTER-TIGER'."""
+    """The name of the generator on the page, such as 'LETTER-TIGER'."""
     return GENERATOR_NAMES[self.config.generator.architecture]
 
   def model_names(self) -> dict[str, str]:
-    """Key in `ranks` -> name on the page, of the models with results, the generator first."""
+    """Key in `ranks` -> name on the page, for each model with results; the generator is first."""
     return {
       ranks.GENERATOR: self.generator_name,
       **{key: name for key, name in BASELINE_NAMES.items() if key in self.metrics['baselines']},
     }
 
   def test_metrics(self, model: str) -> dict[str, float]:
-    """Metric -> value on the test users, of a key of `model_names`."""
+    """Metric -> value on the test users.
+
+    Args:
+      model: a key of `model_names`.
+    """
     return self.metrics['test'] if model == ranks.GENERATOR else self.metrics['baselines'][model]['test']
 
   def title(self, item: int) -> str:
-    """The name that a reader knows an item by: title, else raw id, else row number."""
+    """The name of an item on the page: its title, else its raw id, else its row number."""
     title = self.texts[item]['title'] if self.texts else ''
     name = self.item_names[item] if self.item_names else ''
     return title or name or f'item {item}'
 
 
 def read_finished(config: Config, workdir: Workdir) -> Finished:
-  """Reads all of it; InputError where the evaluation is not complete or a file is damaged."""
+  """Reads a finished run.
+
+  Args:
+    config: the configuration of the run.
+    workdir: its folder.
+
+  Raises:
+    InputError: the evaluation is not complete, or a file is damaged or does not match the data set.
+  """
   metrics = workdir.read_metrics()
   data = workdir.read_interactions(config.data)
   counts_N, recent = popularity.training_counts(data), data.recent()
@@ -97,7 +112,7 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
 
 
 def duration(seconds: float | None) -> str:
-  """In words: '4 s', '2 min 05 s', '1 h 10 min'."""
+  """A duration as text: '4.0 s', '2 min 05 s', '1 h 10 min'; a dash for None."""
   if seconds is None:
     return '–'
   if seconds < 60:
@@ -106,8 +121,8 @@ def duration(seconds: float | None) -> str:
   return f'{minutes} min {rest:02} s' if minutes < 60 else f'{minutes // 60} h {minutes % 60:02} min'
 
 
-def settings(config: Mapping) -> dict[str, Any]:
-  """A config's values by dotted key, lists as tuples."""
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The values of a nested config by dotted key, with lists as tuples."""
   return {key: _frozen(value) for key, value in flattened(config).items()}
 
 

@@ -17,7 +17,7 @@ _PACKAGES = ('letter_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 
 
 def section(run: Finished) -> page.Section:
-  """Everything needed to reproduce the run."""
+  """The section with everything that is needed to reproduce the run."""
   values, defaults = settings(dataclasses.asdict(run.config)), settings(dataclasses.asdict(Config()))
   changed = [(key, str(value), str(defaults[key])) for key, value in values.items() if value != defaults[key]]
   return page.Section(
@@ -41,6 +41,7 @@ def section(run: Finished) -> page.Section:
 
 
 def _times(run: Finished) -> Markup:
+  """The table of stages: time, training speed, machine."""
   records = run.workdir.read_records()
   if not records:
     return page.note('Not shown: this workdir has no stage.json.')
@@ -56,7 +57,7 @@ def _times(run: Finished) -> Markup:
 
 
 def _speed(run: Finished, stage: str) -> str:
-  """Median training speed of a stage, empty for a stage without training."""
+  """The median training speed of a stage, '' for a stage without training."""
   log = read_training_log(run.workdir.root / stage)
   if log is None or 'examples_per_second' not in log['train']:
     return ''
@@ -65,7 +66,7 @@ def _speed(run: Finished, stage: str) -> str:
 
 
 def versions() -> str:
-  """Python's version and those of the installed packages that determine the results."""
+  """The versions of Python and of the installed packages that determine the results."""
   parts = [f'Python {platform.python_version()}']
   for name in _PACKAGES:
     try:
@@ -76,6 +77,7 @@ def versions() -> str:
 
 
 def _data_rows(run: Finished) -> list[tuple[str, str]]:
+  """The entries of `dataset/summary.json` as rows of a table."""
   summary = {key: value for key, value in run.summary.items() if value is not None and key != 'content'}
   return [
     (key.replace('_', ' '), f'{value:,}' if isinstance(value, int) else str(value))

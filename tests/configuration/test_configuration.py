@@ -115,7 +115,7 @@ def test_a_language_model_needs_a_base_or_training_from_scratch():
   assert from_config_dict(config).generator.lora.rank == 8
   config.generator.lora.rank = 0
   config.generator.base_dtype = 'int8'
-  with pytest.raises(InputError, match="config.generator.base_dtype is 'int8' and nothing is frozen"):
+  with pytest.raises(InputError, match="config.generator.base_dtype is 'int8', but no parameters are frozen"):
     from_config_dict(config)
   for name in ('nowhere', 'beauty_', 'beauty_small'):
     with pytest.raises(InputError, match=f'letter_lcrec:{name} is not valid'):

@@ -209,7 +209,7 @@ def test_importing_the_module_imports_no_torch_and_no_jax():
 
 
 def test_a_path_and_a_model_together_are_refused():
-  with pytest.raises(InputError, match="config.text_embeddings.model is 'a' beside .*path, 'b.npy'; expected one"):
+  with pytest.raises(InputError, match="config.text_embeddings.model is 'a' and .*path is 'b.npy'; expected one"):
     config_with({'text_embeddings.model': 'a', 'text_embeddings.path': 'b.npy'})
 
 

@@ -24,11 +24,11 @@ class BaseModel:
   """The language model that training starts from.
 
   Attributes:
-    folder: of the weights; None where the model starts from nothing.
-    architecture: with as many new tokens as there are codes.
-    tokenizer: of the text, without codes.
-    texts: of the items; None where a trained model is only used.
-    user_texts: what users look for and like, for the tasks that need it.
+    folder: a Hugging Face folder with the weights; None for a model with random initial weights.
+    architecture: its sizes, with a new token for each code.
+    tokenizer: the text tokenizer, without the codes.
+    texts: texts of the items; None if the model is only searched.
+    user_texts: queries and preferences of users, for the tasks that need them.
   """
 
   folder: pathlib.Path | None
@@ -41,13 +41,16 @@ class BaseModel:
   def for_training(
     cls, config: GeneratorConfig, texts: Texts | None, codes: int, directory: pathlib.Path
   ) -> 'BaseModel':
-    """What training needs; a tokenizer made from the texts is written under `directory`, once.
+    """The base with the texts for training. Without `config.base` a text tokenizer is made under `directory`, once.
 
     Args:
-      codes: L * K.
+      config: `base`, `user_texts` and the sizes of a model without a base.
+      texts: texts of the items.
+      codes: L * K, the number of codes.
+      directory: the folder of the training.
 
     Raises:
-      InputError: a folder that does not hold a supported model, or malformed files.
+      InputError: `config.base` is not a folder with a supported model, or a file is malformed.
     """
     if not config.base:
       processes.on_first_process(functools.partial(_make_tokenizer, config, texts, directory / TOKENIZER))
@@ -56,12 +59,17 @@ class BaseModel:
 
   @classmethod
   def for_search(cls, config: GeneratorConfig, codes: int, directory: pathlib.Path) -> 'BaseModel':
-    """What a search needs with a model that was trained under `directory`."""
+    """The base without texts, for a model that was trained under `directory`.
+
+    Raises:
+      InputError: as for `for_training`.
+    """
     folder = pathlib.Path(config.base) if config.base else directory / TOKENIZER
-    return _of(config, TextTokenizer.read(folder), codes)
+    return _with_tokenizer(config, TextTokenizer.read(folder), codes)
 
 
 def _make_tokenizer(config: GeneratorConfig, texts: Texts | None, folder: pathlib.Path) -> None:
+  """Trains a tokenizer on the texts and the wording of the prompts, and writes it, unless there is one."""
   # The tokenizer of an interrupted training belongs to its checkpoints.
   if (folder / 'tokenizer_config.json').exists():
     return
@@ -73,18 +81,23 @@ def _make_tokenizer(config: GeneratorConfig, texts: Texts | None, folder: pathli
 
 
 def longest_history(base: BaseModel, levels: int) -> int:
-  """Items that a prompt of the search has room for; InputError where it has none."""
+  """The number of items that a prompt of the search has room for.
+
+  Raises:
+    InputError: there is room for none.
+  """
   prompt, context = prompts.decoding_prompt(base.tokenizer), base.architecture.context
   longest = llama_search.longest_history(prompt, levels, context)
   if longest < 1:
     raise InputError(
-      f'the context of the model is {context} tokens; expected room for a prompt, of '
-      f'{len(prompt.prefix) + len(prompt.suffix) + 2 * levels} tokens at least'
+      f'the context of the model is {context} tokens; expected room for a prompt of at least '
+      f'{len(prompt.prefix) + len(prompt.suffix) + 2 * levels} tokens'
     )
   return longest
 
 
-def _of(config: GeneratorConfig, tokenizer: TextTokenizer, codes: int) -> BaseModel:
+def _with_tokenizer(config: GeneratorConfig, tokenizer: TextTokenizer, codes: int) -> BaseModel:
+  """The base with the architecture of `config.base`, or of `config.llama` without one."""
   folder = pathlib.Path(config.base) if config.base else None
   if folder:
     architecture = llama_weights.read_architecture(folder, codes, tokenizer.size)
@@ -102,36 +115,42 @@ def _require_context(config: GeneratorConfig, context: int) -> None:
     )
 
 
-def check(config: GeneratorConfig, texts: bool, levels: int, codebook_size: int) -> None:
-  """Raises InputError for what can be known to be wrong before anything is trained.
+def check(config: GeneratorConfig, has_texts: bool, levels: int, codebook_size: int) -> None:
+  """Checks everything that is known before training.
 
   Args:
-    texts: whether the data set has texts of its items.
+    config: the generator.
+    has_texts: whether the data set has texts of its items.
+    levels: L, codes of a semantic ID.
+    codebook_size: K, codes of a level.
+
+  Raises:
+    InputError: a task lacks its texts, the base is not supported or lacks files, or its context is too short.
   """
   user_texts = read_user_texts(pathlib.Path(config.user_texts)) if config.user_texts else None
   weights = {task: weight for task, weight in dataclasses.asdict(config.mixture).items() if weight}
-  check_texts(weights, texts or None, user_texts)
+  check_texts(weights, has_texts or None, user_texts)
   if not config.base:
     _require_context(config, Architecture.context)
   else:
     folder = pathlib.Path(config.base)
     tokenizer = TextTokenizer.read(folder)
     tokenizer.with_codes(levels, codebook_size)
-    base = _of(config, tokenizer, levels * codebook_size)
+    base = _with_tokenizer(config, tokenizer, levels * codebook_size)
     longest_history(base, levels)
     llama_weights.check(folder, base.architecture)
 
 
 def input_files(config: GeneratorConfig) -> dict[str, pathlib.Path]:
-  """What the generator depends on, by config key."""
-  found = {'generator.user_texts': pathlib.Path(config.user_texts)} if config.user_texts else {}
+  """The files that the generator depends on, by config key."""
+  files = {'generator.user_texts': pathlib.Path(config.user_texts)} if config.user_texts else {}
   if config.base:
     folder = pathlib.Path(config.base)
-    found['generator.base'] = folder
+    files['generator.base'] = folder
     paths = [
       folder / 'tokenizer.json',
       *(folder / name for name in SPECIAL_TOKEN_FILES),
       *llama_weights.weight_files(folder),
     ]
-    found.update({f'generator.base/{path.name}': path for path in paths if path.exists()})
-  return found
+    files.update({f'generator.base/{path.name}': path for path in paths if path.exists()})
+  return files

@@ -1,6 +1,6 @@
-"""Training of LETTER-LC-Rec: instructions in packed rows, loss on the responses alone, adapters or the whole model.
+"""Training of LETTER-LC-Rec: instructions in packed rows, loss on the responses only, adapters or the whole model.
 
-Shapes: B rows, T tokens of a row, S item responses, Q text response tokens, L levels, K codes, D d_model.
+Shapes: B rows, T tokens of a row, S item responses, Q text response tokens, L levels, K codes, D d_model, V tokens.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig, LoRAConfig
@@ -20,11 +21,13 @@ from letter_jax.generators.lc_rec.base_model import BaseModel
 from letter_jax.generators.lc_rec.batches import InstructionEpochs
 from letter_jax.generators.lc_rec.llama import Llama
 from letter_jax.generators.lc_rec.token_pool import InstructionData
-from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
+from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss, vocabulary_loss
 from letter_jax.ops.top_k import take
 from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.training import loop, optimizers
-from letter_jax.training.state import TrainState, make_step
+from letter_jax.training.state import Metrics, TrainState, make_step
+
+Batch = dict[str, jax.Array]
 
 
 def llama_program(
@@ -42,11 +45,18 @@ def llama_program(
   """The training program of a language model.
 
   Args:
-    base: with the texts.
-    layout: of the whole model.
-    validate: whole parameters -> validation metrics.
+    settings: tasks, rows, loss, adapters and training.
+    model: the Linen module.
+    base: the model that training starts from, with the texts.
+    ids: the semantic IDs, on the devices of the mesh.
+    layout: how the parameters of the whole model lie on the mesh.
+    data: all interactions, in memory.
+    validate: all parameters -> validation metrics.
     history_length: latest items that a prompt has.
     seed: of parameters, batches and dropout.
+
+  Raises:
+    InputError: the base cannot be read, a rule of the layout matches no parameter, or there is no training example.
   """
   training, mesh = settings.training, layout.mesh
   vocabulary = ids.host.vocabulary(base.architecture.text_vocabulary)
@@ -58,26 +68,28 @@ def llama_program(
   )
   if batches.shortened:
     print(
-      f'generator: {batches.shortened:,} of {batches.examples:,} examples lose their oldest items: prompts of more '
-      f'than config.generator.row_tokens, {settings.row_tokens}',
+      f'generator: {batches.shortened:,} of {batches.examples:,} examples lose their oldest items: their prompts have '
+      f'more tokens than config.generator.row_tokens, {settings.row_tokens}',
       flush=True,
     )
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   catalogue = ids.loss_arrays(settings.softmax)
   key = jax.random.key(seed)
   frozen = frozen_params(settings, base, layout)
-  given = {} if settings.lora.rank else _base_params(base, layout, jnp.float32)
+  initial = {} if settings.lora.rank else _base_params(base, layout, jnp.float32)
 
-  def init(frozen, given) -> TrainState:
+  def init(frozen: dict, initial: dict) -> TrainState:
     tokens = jnp.zeros((1, 1), jnp.int32)
     params = jax.eval_shape(model.init, key, tokens, tokens, tokens)['params']
     if base.folder is None:
       params = model.init(key, tokens, tokens, tokens)['params']
     else:
-      params = lora.join(lora.initial(params, given or frozen, key), given)
+      params = lora.join(lora.initial(params, initial or frozen, key), initial)
     return TrainState.create(params, optimizer)
 
-  def loss_sum(catalogue, frozen, params, batch, key):
+  def loss_sum(
+    catalogue: tuple, frozen: dict, params: dict, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, jax.Array, Metrics]:
     params = lora.join(params, frozen)
     hidden_BxTxD = model.apply(
       {'params': params},
@@ -91,20 +103,22 @@ def llama_program(
     items, words = _item_loss(catalogue, hidden_BxTxD, logits, batch), _text_loss(hidden_BxTxD, logits, batch)
     return items[0] + words[0], items[1] + words[1], {'items': items, 'words': words}
 
-  def _item_loss(catalogue, hidden_BxTxD, logits, batch):
+  def _item_loss(
+    catalogue: tuple, hidden_BxTxD: jax.Array, logits: Callable[..., jax.Array], batch: Batch
+  ) -> tuple[jax.Array, jax.Array]:
     targets_BxS = batch['items_BxS']
     places_BxSxL = batch['item_places_BxS'][..., None] + jnp.arange(vocabulary.levels)
     hidden_BxSxLxD = take(hidden_BxTxD, places_BxSxL)
     if settings.softmax == 'catalogue':
-      by_level = [
+      logits_by_level = [
         logits(hidden_BxSxLxD[:, :, level], vocabulary.tokens_of_level(level)) for level in range(vocabulary.levels)
       ]
-      return catalogue_loss(by_level, targets_BxS, *catalogue, settings.temperature)
-    tokens_BxSxL = vocabulary.item_tokens(targets_BxS[..., None], catalogue[0])
-    weights_BxSxL = jnp.broadcast_to((targets_BxS >= 0)[..., None], tokens_BxSxL.shape).astype(jnp.float32)
-    return ranking_guided_loss(logits(hidden_BxSxLxD), tokens_BxSxL, weights_BxSxL, settings.temperature)
+      return catalogue_loss(logits_by_level, targets_BxS, *catalogue, settings.temperature)
+    return vocabulary_loss(logits(hidden_BxSxLxD), targets_BxS, catalogue[0], vocabulary, settings.temperature)
 
-  def _text_loss(hidden_BxTxD, logits, batch):
+  def _text_loss(
+    hidden_BxTxD: jax.Array, logits: Callable[..., jax.Array], batch: Batch
+  ) -> tuple[jax.Array, jax.Array]:
     targets_BxQ = batch['text_targets_BxQ']
     if not targets_BxQ.shape[1]:
       return jnp.zeros(()), jnp.zeros(())
@@ -112,13 +126,13 @@ def llama_program(
     return ranking_guided_loss(logits(hidden_BxQxD), targets_BxQ, (targets_BxQ >= 0).astype(jnp.float32), 1.0)
 
   layout.require_matches(_all_parameters(base))
-  # Adapters are small. Of a whole model's stacked layers the scan takes one after the other: not all at once.
+  # Adapters are small and are gathered at once; a whole model's layers are gathered one by one, by the scan over them.
   layout = dataclasses.replace(
-    layout.limited_to(jax.eval_shape(init, frozen, given).params), gathers=bool(settings.lora.rank)
+    layout.limited_to(jax.eval_shape(init, frozen, initial).params), gathers=bool(settings.lora.rank)
   )
 
   @functools.partial(jax.jit, donate_argnums=0)
-  def step(state, batch, catalogue, frozen):
+  def step(state: TrainState, batch: Batch, catalogue: tuple, frozen: dict) -> tuple[TrainState, Metrics]:
     return make_step(
       functools.partial(loss_sum, catalogue, frozen),
       optimizer,
@@ -127,12 +141,12 @@ def llama_program(
       training.accumulation_steps,
     )(state, batch)
 
-  def arguments(batch):
+  def arguments(batch: dict[str, np.ndarray]) -> tuple:
     return sharding.put_batch(batch, mesh, training.accumulation_steps), catalogue, frozen
 
   return loop.Program(
     init=init,
-    init_arguments=(frozen, given),
+    init_arguments=(frozen, initial),
     layout=layout,
     step=step,
     arguments=arguments,
@@ -146,14 +160,18 @@ def llama_program(
 
 
 def _all_parameters(base: BaseModel) -> dict:
-  """Shapes of a model that has whatever one of these may have: a rule that fits none of it is a mistake."""
+  """Shapes of a model with every optional parameter, so that a rule that matches none of them is a mistake."""
   whole = dataclasses.replace(base.architecture, tied=False, qkv_bias=True, qk_norm=True)
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   return jax.eval_shape(Llama(whole, LoRAConfig()).init, jax.random.key(0), tokens, tokens, tokens)['params']
 
 
 def frozen_params(settings: GeneratorConfig, base: BaseModel, layout: sharding.Layout) -> dict:
-  """The weights of the base where adapters are trained; only their shapes on a mesh that is planned for."""
+  """The weights of the base if adapters are trained, {} otherwise.
+
+  Returns:
+    arrays in `settings.base_dtype`, or only shapes with shardings on a mesh that is planned for.
+  """
   if base.folder is None or not settings.lora.rank:
     return {}
   dtype = settings.base_dtype if settings.base_dtype != 'auto' else settings.compute_dtype
@@ -166,7 +184,8 @@ def frozen_params(settings: GeneratorConfig, base: BaseModel, layout: sharding.L
   return jax.jit(lora.quantize_int8, out_shardings=layout.of(shapes))(whole)
 
 
-def _base_params(base: BaseModel, layout: sharding.Layout, dtype) -> dict:
+def _base_params(base: BaseModel, layout: sharding.Layout, dtype: jax.typing.DTypeLike) -> dict:
+  """The weights of the base's folder, {} without one; only shapes on a mesh that is planned for."""
   if base.folder is None:
     return {}
   shapes = weights.shapes(base.architecture, dtype)
@@ -175,7 +194,10 @@ def _base_params(base: BaseModel, layout: sharding.Layout, dtype) -> dict:
   return weights.read(base.folder, base.architecture, layout.of(shapes), dtype)
 
 
-def _laid_out(shapes, layout: sharding.Layout):
+def _laid_out(shapes: dict, layout: sharding.Layout) -> dict:
+  """The shapes with their shardings."""
   return jax.tree.map(
-    lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, layout.of(shapes)
+    lambda leaf, leaf_sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf_sharding),
+    shapes,
+    layout.of(shapes),
   )

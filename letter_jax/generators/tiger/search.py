@@ -1,11 +1,15 @@
-"""T5 as the model of a constrained beam search."""
+"""T5 as the model of a constrained beam search.
+
+Shapes: B users, C items of a history, R = C * L encoder tokens, L levels, K codes, W beams, V tokens.
+"""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from letter_jax.decoding.beam_search import Allowed, Beams, beam_search
+from letter_jax.decoding.beam_search import Allowed, Beams, Step, beam_search
 from letter_jax.generators.losses import renormalises
 from letter_jax.generators.tiger.t5 import T5
 from letter_jax.semantic_ids.item_trie import ItemTrie
@@ -15,7 +19,7 @@ from letter_jax.semantic_ids.vocabulary import PAD, Vocabulary
 def search_items(
   model: T5,
   vocabulary: Vocabulary,
-  params,
+  params: Any,
   items_BxC: jax.Array,
   codes_NxL: jax.Array,
   trie: ItemTrie,
@@ -23,11 +27,16 @@ def search_items(
   softmax: str,
   allowed: Allowed | None = None,
 ) -> Beams:
-  """The `beam` best next items for each history; pure. `functools.partial` of model and vocabulary is a `Search`.
+  """The `beam` best next items for each history. Pure; with model and vocabulary bound it is a `Search`.
 
   Args:
+    model: the Linen module.
+    vocabulary: its tokens.
+    params: its parameters.
     items_BxC: int32, one history a row, negative where there is no item.
     codes_NxL: int32, the semantic IDs that the trie was built from.
+    trie: the catalogue.
+    beam: W, items for each user.
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
     allowed: as in `beam_search`.
   """
@@ -38,25 +47,33 @@ def search_items(
 
 
 def t5_step(
-  model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, valid_BxR: jax.Array, softmax: str = 'vocabulary'
-):
-  """The `step` and the first `cache` that `beam_search` wants, for B users' histories.
+  model: T5,
+  params: Any,
+  vocabulary: Vocabulary,
+  tokens_BxR: jax.Array,
+  valid_BxR: jax.Array,
+  softmax: str = 'vocabulary',
+) -> tuple[Step, list]:
+  """The `step` and the first `cache` of `beam_search`, for the histories of B users.
 
-  The encoder runs here, once per user; its keys and values stay in the closure, shared by the beams, and only the
-  self-attention's keys and values travel with them.
+  The encoder runs here, once per user; its keys and values stay in the closure, shared by the beams, and only the keys
+  and values of the self-attention are reordered with the beams.
 
   Args:
-    tokens_BxR: int32, one history a row, PAD behind it.
+    model: the Linen module.
+    params: its parameters.
+    vocabulary: its tokens.
+    tokens_BxR: int32, one history a row, PAD after it.
     valid_BxR: bool, False on padding.
-    softmax: 'vocabulary' gives log-probabilities over all tokens; 'catalogue' the logits of the level's codes, for a
-      search that renormalises.
+    softmax: with 'vocabulary' the step gives log-probabilities among all tokens; with 'catalogue' the logits of the
+      level's codes, for a search that renormalises.
   """
   variables = {'params': params}
   encoded = model.apply(variables, tokens_BxR, valid_BxR.astype(jnp.int32), method=T5.encode)
   cross = model.apply(variables, encoded, method=T5.cross_keys_values)
 
-  def step(level: int, codes_BxW, cache):
-    if level == 0:
+  def step(level: int, codes_BxW: jax.Array | None, cache: list) -> tuple[jax.Array, list]:
+    if codes_BxW is None:
       tokens_BxW = jnp.full((tokens_BxR.shape[0], 1), PAD, jnp.int32)
     else:
       tokens_BxW = codes_BxW + vocabulary.tokens_of_level(level - 1).start

@@ -1,4 +1,7 @@
-"""Training of LETTER-TIGER: packed rows of histories, ranking-guided loss."""
+"""Training of LETTER-TIGER: packed rows of histories, ranking-guided loss.
+
+Shapes: B rows, C items of a row, R = C * L encoder tokens, S items to predict, L levels, K codes, V tokens.
+"""
 
 import functools
 import pathlib
@@ -7,19 +10,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Windows
 from letter_jax.data.input_pipeline import Batching, PackedEpochs
-from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
+from letter_jax.generators.losses import catalogue_loss, vocabulary_loss
 from letter_jax.generators.tiger import weights as t5_weights
 from letter_jax.generators.tiger.t5 import T5
 from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.semantic_ids.vocabulary import Vocabulary
 from letter_jax.training import loop, optimizers
-from letter_jax.training.state import TrainState, make_step
+from letter_jax.training.state import Metrics, TrainState, make_step
 
 
 def t5_program(
@@ -37,9 +41,18 @@ def t5_program(
   """The training program of a T5.
 
   Args:
+    settings: rows, loss, initial weights and training.
+    model: the Linen module.
+    vocabulary: its tokens.
+    ids: the semantic IDs, on the devices of the mesh.
+    layout: how parameters and optimizer state lie on the mesh.
+    data: all interactions.
     validate: parameters -> validation metrics.
     history_length: latest items that the model sees.
     seed: of parameters, batches and dropout.
+
+  Raises:
+    InputError: `settings.initial_weights` cannot be read, or no user has a training example.
   """
   training, mesh = settings.training, layout.mesh
   make_examples = functools.partial(splits.training_examples, history_length=history_length)
@@ -48,29 +61,27 @@ def t5_program(
   catalogue = ids.loss_arrays(settings.softmax)
   key = jax.random.key(seed)
 
-  def loss_sum(catalogue, params, batch, key):
-    codes_NxL = catalogue[0]
+  def loss_sum(
+    catalogue: tuple, params: Any, batch: dict[str, jax.Array], key: jax.Array
+  ) -> tuple[jax.Array, jax.Array, Metrics]:
+    codes_NxL, targets_BxS = catalogue[0], batch['targets_BxS']
     tokens_BxR = vocabulary.item_tokens(batch['items_BxC'], codes_NxL)
     segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
-    targets_BxS = batch['targets_BxS']
-    targets_BxSxT = vocabulary.item_tokens(targets_BxS[..., None], codes_NxL)
     apply = functools.partial(
       model.apply,
       {'params': params},
       tokens_BxR,
       segments_BxR,
-      targets_BxSxT,
+      vocabulary.item_tokens(targets_BxS[..., None], codes_NxL),
       deterministic=False,
       rngs={'dropout': key},
     )
     if settings.softmax == 'catalogue':
-      logits = apply(
-        columns=[vocabulary.tokens_of_level(level) for level in range(vocabulary.levels)], method=T5.logits_by_position
-      )
-      total, count = catalogue_loss(logits, targets_BxS, *catalogue, settings.temperature)
+      columns = [vocabulary.tokens_of_level(level) for level in range(vocabulary.levels)]
+      logits_by_level = apply(columns=columns, method=T5.logits_by_position)
+      total, count = catalogue_loss(logits_by_level, targets_BxS, *catalogue, settings.temperature)
     else:
-      weights = jnp.broadcast_to((targets_BxS >= 0)[..., None], targets_BxSxT.shape).astype(jnp.float32)
-      total, count = ranking_guided_loss(apply(), targets_BxSxT, weights, settings.temperature)
+      total, count = vocabulary_loss(apply(), targets_BxS, codes_NxL, vocabulary, settings.temperature)
     return total, count, {}
 
   initial = (
@@ -79,21 +90,21 @@ def t5_program(
     else None
   )
 
-  def init(params) -> TrainState:
+  def init(params: dict | None) -> TrainState:
     if params is None:
       tokens = jnp.zeros((1, vocabulary.levels), jnp.int32)
       params = model.init(key, tokens, tokens, tokens[:, None])['params']
     return TrainState.create(params, optimizer)
 
   @functools.partial(jax.jit, donate_argnums=0)
-  def step(state, batch, catalogue):
+  def step(state: TrainState, batch: dict[str, jax.Array], catalogue: tuple) -> tuple[TrainState, Metrics]:
     return make_step(
       functools.partial(loss_sum, catalogue), optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps
     )(state, batch)
 
-  def arguments(batch):
-    wanted = {name: batch[name] for name in ('items_BxC', 'segments_BxC', 'targets_BxS')}
-    return sharding.put_batch(wanted, mesh, training.accumulation_steps), catalogue
+  def arguments(batch: dict[str, np.ndarray]) -> tuple:
+    inputs = {name: batch[name] for name in ('items_BxC', 'segments_BxC', 'targets_BxS')}
+    return sharding.put_batch(inputs, mesh, training.accumulation_steps), catalogue
 
   return loop.Program(
     init=init,
