@@ -34,7 +34,8 @@ class Options:
 def define() -> None:
   """Defines an absl flag for each option."""
   for field in dataclasses.fields(Options):
-    meaning, default = field.metadata['meaning'], field.default
+    meaning: str = field.metadata['meaning']
+    default: Any = field.default
     if isinstance(default, bool):
       flags.DEFINE_bool(field.name, default, meaning)
     elif isinstance(default, int):
@@ -47,5 +48,8 @@ def define() -> None:
 
 def read() -> Options:
   """The options as they were given."""
-  values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Options)}
-  return Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+  values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Options)}
+  arguments: dict[str, Any] = {
+    name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+  }
+  return Options(**arguments)

@@ -12,7 +12,7 @@ from typing import Any
 from letter_jax import workdir as files
 from letter_jax.configuration import Config, flattened
 from letter_jax.data import sources
-from letter_jax.pipeline import stages
+from letter_jax.pipeline import inputs, stages
 
 # Settings that do not change results: how often something is logged or saved, how many users are decoded at once, how
 # arrays lie on the devices.
@@ -124,7 +124,7 @@ def _stages(config: Config) -> list[Stage]:
       ('seed', 'text_embeddings'),
       (files.EMBEDDINGS, files.EMBEDDING_IDS),
       stages.text_embeddings,
-      stages.text_embeddings_files,
+      inputs.text_embeddings_files,
       alone=True,
     ),
     Stage(
@@ -133,7 +133,7 @@ def _stages(config: Config) -> list[Stage]:
       ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim'),
       (files.EMBEDDINGS, files.EMBEDDING_IDS, files.METRICS, files.RANKS),
       stages.collaborative,
-      lambda config: stages.given_rows_files('collaborative.path', config.collaborative.path),
+      lambda config: inputs.given_rows_files('collaborative.path', config.collaborative.path),
       trainings=('sasrec', 'lightgcn'),
     ),
     Stage(
@@ -150,7 +150,7 @@ def _stages(config: Config) -> list[Stage]:
       ('seed', 'semantic_ids'),
       (files.CODES, files.CODES_TABLE, files.INDEX, files.IDS_REPORT),
       stages.semantic_ids,
-      stages.semantic_ids_files,
+      inputs.semantic_ids_files,
     ),
     Stage(
       'generator',
@@ -158,7 +158,7 @@ def _stages(config: Config) -> list[Stage]:
       ('seed', 'data.history_length', 'data.window_users', 'generator'),
       (files.DESCRIPTION,),
       stages.generator,
-      stages.generator_files,
+      inputs.generator_files,
       trainings=('generator',),
     ),
     Stage(

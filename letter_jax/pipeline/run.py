@@ -13,8 +13,8 @@ import time
 from etils import epath
 
 from letter_jax.configuration import Config
+from letter_jax.pipeline import inputs, stages
 from letter_jax.pipeline import record as records
-from letter_jax.pipeline import stages
 from letter_jax.pipeline.graph import Graph, Stage
 from letter_jax.pipeline.record import Record
 from letter_jax.system import artifacts, machine, processes
@@ -72,7 +72,7 @@ class Run:
         processes.on_first_process(functools.partial(self._require_complete, stage, name))
       if stage.name == 'dataset' and name != 'dataset':
         # Everything that can be known to be wrong is reported before anything is trained.
-        processes.on_first_process(lambda: stages.check_inputs(config, self.workdir))
+        processes.on_first_process(lambda: inputs.check_inputs(config, self.workdir))
     if name in ('all', 'evaluate', 'report'):
       processes.on_first_process(lambda: stages.print_results(config, self.workdir))
 
@@ -225,12 +225,12 @@ class Run:
     """What the stage's record must hold to be the result of this config."""
     files = stage.files(self.config)
     settings = {key: value for key, value in stage.settings_of(self.config).items() if key not in files}
-    inputs = {}
+    results = {}
     for name in stage.inputs:
       outputs = (records.read(self.graph[name].directory(self.workdir)) or {}).get('outputs')
-      inputs[name] = outputs and {output: outputs[output] for output in self.graph[name].identity or outputs}
+      results[name] = outputs and {output: outputs[output] for output in self.graph[name].identity or outputs}
     contents = {key: artifacts.fingerprint(path) if path.is_file() else None for key, path in files.items()}
-    return {'settings': settings, 'inputs': inputs, 'files': contents}
+    return {'settings': settings, 'inputs': results, 'files': contents}
 
   def _checkpoint_folders(self, stage: Stage) -> list[epath.Path]:
     """Where the checkpoints of a stage are, if not in its folder."""

@@ -240,7 +240,7 @@ class _Program:
     A counter that the body advances by anything but a constant (as the loop around another one that counts for both)
     says nothing of the number of rounds.
     """
-    condition, body = (re.search(rf'{role}=%?([\w.-]+)', rest)[1] for role in ('condition', 'body'))
+    condition, body = (re.findall(rf'{role}=%?([\w.-]+)', rest)[0] for role in ('condition', 'body'))
     scalars = [
       (kind, inside) for shape, kind, inside in self._bodies.get(condition, {}).values() if shape.startswith('s32[]')
     ]
@@ -276,7 +276,7 @@ def _operands(rest: str) -> list[str]:
 
 def _index(rest: str) -> int:
   """Which entry a get-tuple-element takes."""
-  return int(re.search(r'\), index=(\d+)', rest)[1])
+  return int(re.findall(r'\), index=(\d+)', rest)[0])
 
 
 def _group_size(rest: str) -> int:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -95,7 +96,7 @@ class PlacedIds:
     """int32 [N, L], nodes of levels 0 .. L - 1 that lead to each item, for `catalogue_loss`; placed on first use."""
     return sharding.put(item_trie.nodes_of_items(self.host.trie), sharding.replicated(self.mesh))
 
-  def loss_arrays(self, softmax: str) -> tuple:
+  def loss_arrays(self, softmax: str) -> tuple[Any, ...]:
     """What a loss reads: codes alone, or with the softmax over the catalogue (codes, nodes, trie)."""
     return (self.codes_NxL, self.nodes_NxL, self.trie) if softmax == 'catalogue' else (self.codes_NxL,)
 

@@ -8,6 +8,7 @@ Shapes: N items, L levels, B users, W beams, C_l children of a node of level l a
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,8 +72,8 @@ class ItemTrie:
     start = np.zeros(1, np.int64)
     is_start_N = np.arange(num_items) == 0
     nodes, branching = [1], []
-    first_edges: list[jax.Array | None] = []
-    codes: list[jax.Array] = []
+    first_edges: list[Any] = []
+    codes: list[Any] = []
     for level in range(levels):
       code_N = codes_NxL[item_N, level].astype(dtype)
       is_start_N[1:] |= code_N[1:] != code_N[:-1]
@@ -86,11 +87,12 @@ class ItemTrie:
       start = child_start
 
     shared = len(start) < num_items
-    first_item = np.append(start, num_items).astype(np.int32) if shared else None
+    first_item: Any = np.append(start, num_items).astype(np.int32) if shared else None
+    item: Any = item_N.astype(np.int32)
     return cls(
       first_edge=tuple(first_edges),
       code=tuple(codes),
-      item=item_N.astype(np.int32),
+      item=item,
       first_item=first_item,
       nodes=tuple(nodes),
       branching=tuple(branching),

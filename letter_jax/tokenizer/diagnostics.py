@@ -3,6 +3,8 @@
 Shapes: N items, L levels, K codes per level. Everything here is numpy on the host.
 """
 
+from typing import Any
+
 import numpy as np
 
 

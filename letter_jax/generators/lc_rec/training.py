@@ -113,7 +113,8 @@ def llama_program(
       logits_by_level = [
         logits(hidden_BxSxLxD[:, :, level], vocabulary.tokens_of_level(level)) for level in range(vocabulary.levels)
       ]
-      return catalogue_loss(logits_by_level, targets_BxS, *catalogue, settings.temperature)
+      codes_NxL, nodes_NxL, trie = catalogue
+      return catalogue_loss(logits_by_level, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
     return vocabulary_loss(logits(hidden_BxSxLxD), targets_BxS, catalogue[0], vocabulary, settings.temperature)
 
   def _text_loss(

@@ -79,7 +79,8 @@ def t5_program(
     if settings.softmax == 'catalogue':
       columns = [vocabulary.tokens_of_level(level) for level in range(vocabulary.levels)]
       logits_by_level = apply(columns=columns, method=T5.logits_by_position)
-      total, count = catalogue_loss(logits_by_level, targets_BxS, *catalogue, settings.temperature)
+      _, nodes_NxL, trie = catalogue
+      total, count = catalogue_loss(logits_by_level, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
     else:
       total, count = vocabulary_loss(apply(), targets_BxS, codes_NxL, vocabulary, settings.temperature)
     return total, count, {}
