@@ -1,14 +1,19 @@
-"""The collaborative rows that the tokenizer aligns with, whichever model's item embeddings they come from."""
+"""Collaborative rows for the tokenizer, from the item embeddings of any model."""
 
 import numpy as np
 
 
 def collaborative_rows(item_embeddings_NxE: np.ndarray, dim: int) -> np.ndarray:
-  """Float32 [N, dim]: the item embeddings turned to `dim` dimensions and the scale that the contrastive term expects.
+  """Float32 [N, dim]: item embeddings with the width and scale that the contrastive term expects.
 
-  Fewer dimensions than trained: the leading singular directions, which keep the dot products best (Eckart-Young); more:
-  zeros. Rows are divided by one scalar, so that they are of length 0.3 in the root mean square, as the rows that
-  LETTER's authors trained for Beauty (BCE): alpha means the same whatever loss and width made the rows.
+  Wider embeddings are projected on their leading singular directions, which keep the dot products best (Eckart-Young);
+  narrower ones are padded with zeros. All rows are multiplied by one scalar, so that the root mean square of their
+  lengths is 0.3, that of the rows that LETTER's authors trained for Beauty (BCE): alpha then means the same whatever
+  loss and width the rows come from.
+
+  Args:
+    item_embeddings_NxE: floats, of any scale; rows of zeros only stay zeros.
+    dim: `latent_dim` of the tokenizer.
   """
   rows = np.asarray(item_embeddings_NxE, np.float64)
   if rows.shape[1] > dim:

@@ -1,4 +1,4 @@
-"""Full-ranking evaluation of the models that score the whole catalogue, every user once, data parallel."""
+"""Full-ranking evaluation of models that score the whole catalogue: every user once, data parallel."""
 
 import functools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Ranking = Callable[[Any, Examples, int], tuple[dict[str, float], np.ndarray]]
 def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> Ranking:
   """A function (params, examples, width) -> ({'recall@10': ...}, ranks int32 [3, U] as in `evaluation/ranks.py`).
 
-  `width`: latest items of a history that are passed.
+  `width` is the number of latest items of a history that `scores` gets.
 
   Args:
     scores: (params, user_B int32, history_BxT int32 with T = width, target_B int32) -> float32 [B, N]; -inf takes an
@@ -29,19 +29,21 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> R
   """
 
   @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
-  def evaluate(params, user_B, history_BxT, target_B, weight_B):
+  def evaluate(
+    params: Any, user_B: jax.Array, history_BxT: jax.Array, target_B: jax.Array, weight_B: jax.Array
+  ) -> tuple[dict[str, Any], jax.Array]:
     rank = metrics.rank_in_scores(scores(params, user_B, history_BxT, target_B), target_B)
     return metrics.expected_metrics(*rank, weight_B), jnp.stack([part.astype(jnp.int32) for part in rank])
 
-  def evaluate_all(params, examples: Examples, width: int) -> tuple[dict[str, float], np.ndarray]:
+  def evaluate_all(params: Any, examples: Examples, width: int) -> tuple[dict[str, float], np.ndarray]:
     size = sharding.round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
-    found = []
+    results = []
     for first in range(0, len(examples), size):
       indices, weights = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
-      chosen = examples.take(indices)
-      rows = (chosen.user, chosen.histories(width), chosen.targets, weights)
-      found.append(evaluate(params, *sharding.put(rows, sharding.split_over_data(mesh))))
-    sums, ranks = zip(*found)
+      batch = examples.take(indices)
+      rows = (batch.user, batch.histories(width), batch.targets, weights)
+      results.append(evaluate(params, *sharding.put(rows, sharding.split_over_data(mesh))))
+    sums, ranks = zip(*results)
     ranks_3xU = np.concatenate(jax.device_get(ranks), axis=1)[:, : len(examples)]
     return metrics.summarize(metrics.merge(sums)), ranks_3xU
 

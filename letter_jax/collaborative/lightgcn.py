@@ -4,6 +4,7 @@ Equation numbers are the paper's. Shapes: U users, N items, D width, E edges, B 
 """
 
 import functools
+from typing import Any
 
 import flax.struct
 import jax
@@ -14,6 +15,8 @@ from letter_jax.configuration import LightGCNConfig
 from letter_jax.data.dataset import Interactions
 from letter_jax.data.splits import is_training
 
+Array = jax.Array | np.ndarray  # on the host where a graph is built, on the devices where it is used
+
 
 class Edges(flax.struct.PyTreeNode):
   """Edges in one direction, sorted by destination, then source.
@@ -21,29 +24,29 @@ class Edges(flax.struct.PyTreeNode):
   Attributes: destination_E, source_E, int32.
   """
 
-  destination_E: jax.Array
-  source_E: jax.Array
+  destination_E: Array
+  source_E: Array
 
 
 class Graph(flax.struct.PyTreeNode):
-  """Who trained on what: distinct (user, item) pairs, R of equation 6, once in each direction.
+  """The training interactions as distinct (user, item) pairs, R of equation 6, once in each direction.
 
   Attributes:
     to_users, to_items: the same edges, towards users and towards items.
-    user_scale_U, item_scale_N: float32, 1 / sqrt(number of neighbours), D^-1/2 of equation 7; 0 where there is none.
+    user_scale_U, item_scale_N: float32, 1 / sqrt(number of neighbours), D^-1/2 of equation 7; 0 without neighbours.
     first_U, degree_U: int32; the items of user u are to_users.source_E[first_U[u]:first_U[u] + degree_U[u]], ascending.
   """
 
   to_users: Edges
   to_items: Edges
-  user_scale_U: jax.Array
-  item_scale_N: jax.Array
-  first_U: jax.Array
-  degree_U: jax.Array
+  user_scale_U: Array
+  item_scale_N: Array
+  first_U: Array
+  degree_U: Array
 
 
 def build_graph(data: Interactions) -> Graph:
-  """The graph of the training interactions, on the host: neither the last item of a user nor the last but one."""
+  """The graph of the training interactions, as numpy arrays; the last two items of each user are held out."""
   user_I = np.repeat(np.arange(len(data.lengths)), data.lengths)
   pair_I = user_I * data.num_items + data.items  # int64: sorts by user, then item
   user_E, item_E = (part.astype(np.int32) for part in np.divmod(np.unique(pair_I[is_training(data)]), data.num_items))
@@ -62,7 +65,7 @@ def build_graph(data: Interactions) -> Graph:
 
 
 def initial_parameters(config: LightGCNConfig, graph: Graph, key: jax.Array) -> dict[str, jax.Array]:
-  """E^(0), all that is trained: float32 normal of deviation 0.1, as in the authors' code (the paper has Xavier's)."""
+  """E^(0), the only parameters: float32 normal with deviation 0.1, as in the authors' code (the paper has Xavier)."""
   user_key, item_key = jax.random.split(key)
   draw = lambda key, count: 0.1 * jax.random.normal(key, (count, config.dim), jnp.float32)
   return {
@@ -71,16 +74,16 @@ def initial_parameters(config: LightGCNConfig, graph: Graph, key: jax.Array) -> 
   }
 
 
-def embeddings(config: LightGCNConfig, params, graph: Graph) -> tuple[jax.Array, jax.Array]:
+def embeddings(config: LightGCNConfig, params: Any, graph: Graph) -> tuple[jax.Array, jax.Array]:
   """The final embeddings of equation 4, float32 [U, D] and [N, D]: the mean over the layers 0 .. K.
 
-  A user or item without edges keeps its own embedding, over K + 1.
+  A user or item without edges keeps its own embedding, divided by K + 1.
   """
   return _mean_of_layers(config.layers, (params['user_embeddings'], params['item_embeddings']), graph)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mean_of_layers(layers: int, nodes, graph: Graph):
+def _mean_of_layers(layers: int, nodes: tuple[jax.Array, jax.Array], graph: Graph) -> tuple[jax.Array, jax.Array]:
   totals = nodes
   for _ in range(layers):
     nodes = _propagate(nodes, graph)
@@ -88,11 +91,11 @@ def _mean_of_layers(layers: int, nodes, graph: Graph):
   return jax.tree.map(lambda total: total / (layers + 1), totals)
 
 
-def _propagate(nodes, graph: Graph):
+def _propagate(nodes: tuple[jax.Array, jax.Array], graph: Graph) -> tuple[jax.Array, jax.Array]:
   """One layer, equations 3 and 7: every node becomes the normalised sum of its neighbours."""
   users_UxD, items_NxD = nodes
   user_scale_Ux1, item_scale_Nx1 = graph.user_scale_U[:, None], graph.item_scale_N[:, None]
-  # Rows are scaled before and after the sum and not edges within it: there are fewer of them.
+  # Rows are scaled before and after the sum, not edges within it: there are fewer rows.
   gathered = lambda rows, edges, count: jax.ops.segment_sum(
     rows[edges.source_E], edges.destination_E, count, indices_are_sorted=True
   )
@@ -102,8 +105,8 @@ def _propagate(nodes, graph: Graph):
   )
 
 
-# The mean is a polynomial in a symmetric matrix (equation 8), so it is its own transpose: gradients take the same
-# sorted sums backwards, where those that JAX derives would scatter in no order.
+# The mean is a polynomial in a symmetric matrix (equation 8), so it is its own transpose: gradients are the
+# same sorted sums, where those that JAX derives would be unordered scatters.
 _mean_of_layers.defvjp(
   lambda layers, nodes, graph: (_mean_of_layers(layers, nodes, graph), graph),
   lambda layers, graph, gradients: (_mean_of_layers(layers, gradients, graph), None),
@@ -111,16 +114,16 @@ _mean_of_layers.defvjp(
 
 
 def draw_unseen(key: jax.Array, graph: Graph, user_B: jax.Array) -> jax.Array:
-  """Int32 [B]: for each user an item that it did not train on, all equally likely (any, where there is none).
+  """Int32 [B]: for each user an item that it did not train on, uniformly drawn (any item if it trained on all).
 
-  The r-th unseen item has r unseen ones and some seen ones before it; how many, a binary search in the user's sorted
-  items tells. Nothing is drawn twice, and the work is the same for all.
+  The r-th unseen item has r unseen and some seen ones before it; a binary search in the user's sorted items finds how
+  many. Nothing is drawn twice, and the work is the same for all users.
   """
   items, edges_E = len(graph.item_scale_N), graph.to_users.source_E
   first_B, degree_B = graph.first_U[user_B], graph.degree_U[user_B]
   rank_B = jax.random.randint(key, user_B.shape, 0, jnp.maximum(items - degree_B, 1))
 
-  def halve(_, bounds):
+  def halve(_: jax.Array, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     low_B, high_B = bounds
     middle_B = (low_B + high_B) // 2
     item_B = edges_E[jnp.minimum(first_B + middle_B, len(edges_E) - 1)]
@@ -131,11 +134,13 @@ def draw_unseen(key: jax.Array, graph: Graph, user_B: jax.Array) -> jax.Array:
   return jnp.minimum(rank_B + before_B, items - 1)
 
 
-def scores(final, user_B: jax.Array, history_BxT: jax.Array, target_B: jax.Array) -> jax.Array:
-  """Float32 [B, N]: equation 5 for all items, -inf for those that the user already had, as in the authors' evaluation.
+def scores(
+  final: tuple[jax.Array, jax.Array], user_B: jax.Array, history_BxT: jax.Array, target_B: jax.Array
+) -> jax.Array:
+  """Float32 [B, N]: equation 5 for all items, -inf for those in the user's history, as in the authors' code.
 
-  Here a user can have an item again. A target that is in the history stays in the ranking: a rank of its own, instead
-  of a user that no ranking could satisfy.
+  Unlike in the authors' data, a user can have an item again. A target that is also in the history stays in the ranking,
+  because no ranking could satisfy that user otherwise.
 
   Args:
     final: users [U, D] and items [N, D] of `embeddings`.

@@ -1,6 +1,7 @@
-"""Training of LightGCN, the graph on the device and an epoch one jitted scan, and its metrics."""
+"""Training of LightGCN: the graph on the device, an epoch one jitted scan."""
 
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from letter_jax.configuration import LightGCNConfig, MeshConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
 from letter_jax.training import loop, optimizers
-from letter_jax.training.state import TrainState, make_step
+from letter_jax.training.state import LossSum, Metrics, TrainState, make_step
 
 
 def train_lightgcn(
@@ -48,10 +49,10 @@ def train_lightgcn(
   optimizer = optimizers.adamw(training, training.epochs * steps_per_epoch)
   key = jax.random.key(seed)
 
-  def init(graph) -> TrainState:
+  def init(graph: lightgcn.Graph) -> TrainState:
     return TrainState.create(lightgcn.initial_parameters(config, graph, key), optimizer)
 
-  def epoch(state: TrainState, graph):
+  def epoch(state: TrainState, graph: lightgcn.Graph) -> tuple[TrainState, Metrics]:
     shuffle_key = jax.random.fold_in(jax.random.fold_in(key, 1), state.step // steps_per_epoch)
     order = jnp.pad(jax.random.permutation(shuffle_key, edges), (0, steps_per_epoch * batch - edges))
     weight = (jnp.arange(steps_per_epoch * batch) < edges).astype(jnp.float32)
@@ -61,7 +62,7 @@ def train_lightgcn(
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
   final = jax.jit(lambda params, graph: lightgcn.embeddings(config, params, graph))
   rank = full_ranking(lightgcn.scores, device_mesh)
-  # All that came before the target is taken out of its ranking, so histories are whole here.
+  # All items before the target are taken out of its ranking, so histories are whole here.
   longest = int(data.lengths.max())
   validation, test = (of_split(data, longest) for of_split in (splits.validation_examples, splits.test_examples))
   program = loop.Program(
@@ -81,17 +82,19 @@ def train_lightgcn(
   return best, {'validation': rank(best, validation, longest)[0], 'test': test_metrics}, ranks_3xU
 
 
-def bpr_sum(config: LightGCNConfig, graph: lightgcn.Graph):
-  """Equation 15: each training interaction against an item drawn from those that its user did not train on.
+def bpr_sum(config: LightGCNConfig, graph: lightgcn.Graph) -> LossSum:
+  """The loss of equation 15: each training interaction against an item drawn from those its user did not train on.
 
-  The decay is half the squared E^(0) of the three embeddings of a triple, as in the authors' code, not of all.
+  The decay is half the squares of the triple's three embeddings in E^(0), as in the authors' code, not of all.
   """
 
-  def loss_sum(params, edge_and_weight, key):
+  def loss_sum(
+    params: Any, edge_and_weight: tuple[jax.Array, jax.Array], key: jax.Array
+  ) -> tuple[jax.Array, jax.Array, Metrics]:
     edge_B, weight_B = edge_and_weight
     user_B, positive_B = graph.to_users.destination_E[edge_B], graph.to_users.source_E[edge_B]
     negative_B = lightgcn.draw_unseen(key, graph, user_B)
-    # Who trained on every item has no negative.
+    # A user who trained on every item has no negative.
     weight_B = weight_B * (graph.degree_U[user_B] < len(graph.item_scale_N))
     users_UxD, items_NxD = lightgcn.embeddings(config, params, graph)
     margin_B = jnp.sum(users_UxD[user_B] * (items_NxD[positive_B] - items_NxD[negative_B]), axis=1)

@@ -12,10 +12,12 @@ from letter_jax.ops.dropout import Dropout
 
 
 class Block(nn.Module):
+  """A transformer block with the normalisation before attention and feed-forward."""
+
   config: SASRecConfig
 
   @nn.compact
-  def __call__(self, x_BxTxD, mask_Bx1xTxT, deterministic: bool):
+  def __call__(self, x_BxTxD: jax.Array, mask_Bx1xTxT: jax.Array, deterministic: bool) -> jax.Array:
     config = self.config
     head = config.dim // config.heads
     B, T, _ = x_BxTxD.shape
@@ -33,13 +35,19 @@ class Block(nn.Module):
 
 
 class SASRec(nn.Module):
-  """Attributes: config; num_items N; positions, items of the longest sequence."""
+  """The model: item and position embeddings, causal blocks, scores by the item embeddings.
+
+  Attributes:
+    config: sizes and dropout.
+    num_items: N.
+    positions: number of items of the longest sequence.
+  """
 
   config: SASRecConfig
   num_items: int
   positions: int
 
-  def setup(self):
+  def setup(self) -> None:
     small = nn.initializers.normal(0.02)
     self.item_embeddings = self.param('item_embeddings', small, (self.num_items, self.config.dim))
     self.position_embeddings = self.param('position_embeddings', small, (self.positions, self.config.dim))
@@ -48,11 +56,11 @@ class SASRec(nn.Module):
     self.dropout = Dropout(self.config.dropout)
 
   def __call__(self, items_BxT: jax.Array, segments_BxT: jax.Array, deterministic: bool = True) -> jax.Array:
-    """Float32 [B, T, D]: what follows each position, from its segment's items up to it.
+    """Float32 [B, T, D]: prediction of the item after each position, from the items of its segment up to it.
 
     Args:
-      items_BxT: int32, several sequences side by side, each in time order; negative on padding.
-      segments_BxT: int32, which sequence a cell belongs to (neighbours differ), 0 on padding.
+      items_BxT: int32, several sequences in a row, each in time order; negative on padding.
+      segments_BxT: int32, number of the sequence that a cell belongs to (neighbours differ), 0 on padding.
     """
     same_BxTxT = segments_BxT[:, :, None] == segments_BxT[:, None, :]
     causal_TxT = jnp.tril(jnp.ones(same_BxTxT.shape[1:], bool))
@@ -65,7 +73,7 @@ class SASRec(nn.Module):
     return self.norm(x)
 
   def scores(self, items_BxT: jax.Array) -> jax.Array:
-    """Float32 [B, N]: scores of all items as the next one; histories flush left, negative behind the last item."""
+    """Float32 [B, N]: scores of all items as the next one; histories are flush left, negative after the last item."""
     valid_BxT = items_BxT >= 0
     last_B = jnp.maximum(valid_BxT.sum(axis=1) - 1, 0)
     x_BxTxD = self(items_BxT, valid_BxT.astype(jnp.int32))

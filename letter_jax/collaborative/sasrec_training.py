@@ -1,8 +1,8 @@
-"""Training of SASRec and its metrics."""
+"""Training of SASRec, the collaborative model and the baseline."""
 
 import functools
 import pathlib
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.input_pipeline import PackedEpochs
 from letter_jax.training import loop, optimizers
-from letter_jax.training.state import TrainState, make_step
+from letter_jax.training.state import LossSum, Metrics, TrainState, make_step
 
 
 def train_sasrec(
@@ -35,7 +35,7 @@ def train_sasrec(
     config: `model`, `partition` and `training` are those of SASRec.
     data: the interactions of all users; the last two of each user are held out.
     directory: folder of the metrics and, unless `checkpoints` is given, the checkpoints.
-    history_length: latest items that the model sees.
+    history_length: number of latest items that the model sees.
     seed: of the parameters, the order of the examples, dropout and the negatives.
     mesh: how the devices are arranged.
     checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
@@ -62,7 +62,7 @@ def sasrec_ranking(config: SASRecConfig, num_items: int, history_length: int, me
   model = SASRec(config, num_items, history_length)
 
   def scores(params: Any, user_B: jax.Array, history_BxT: jax.Array, target_B: jax.Array) -> jax.Array:
-    return model.apply({'params': params}, history_BxT, method=SASRec.scores)
+    return cast(jax.Array, model.apply({'params': params}, history_BxT, method=SASRec.scores))
 
   return full_ranking(scores, mesh)
 
@@ -114,7 +114,7 @@ def sasrec_program(
     make_step(loss_sum, optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps), donate_argnums=0
   )
 
-  def arguments(batch):
+  def arguments(batch: Any) -> tuple[dict[str, jax.Array]]:
     cells = {name: batch[name] for name in ('items_BxC', 'next_BxC', 'segments_BxC')}
     return (sharding.put_batch(cells, mesh, training.accumulation_steps),)
 
@@ -133,10 +133,10 @@ def sasrec_program(
   )
 
 
-def cross_entropy_sum(model: SASRec):
+def cross_entropy_sum(model: SASRec) -> LossSum:
   """Loss over all items at every position (full softmax)."""
 
-  def loss_sum(params, batch, key):
+  def loss_sum(params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Metrics]:
     x_BxTxD, weights_BxT = _hidden(model, params, batch, key)
     logits_BxTxN = x_BxTxD @ params['item_embeddings'].T
     target = jnp.take_along_axis(logits_BxTxN, jnp.maximum(batch['next_BxC'], 0)[..., None], axis=-1)[..., 0]
@@ -146,10 +146,10 @@ def cross_entropy_sum(model: SASRec):
   return loss_sum
 
 
-def bce_sum(model: SASRec):
+def bce_sum(model: SASRec) -> LossSum:
   """The paper's loss: the next item against one drawn uniformly (Kang and McAuley 2018, equation 7)."""
 
-  def loss_sum(params, batch, key):
+  def loss_sum(params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Metrics]:
     x_BxTxD, weights_BxT = _hidden(model, params, batch, key)
     negatives = jax.random.randint(jax.random.fold_in(key, 1), weights_BxT.shape, 0, model.num_items)
     table = params['item_embeddings']
@@ -160,8 +160,8 @@ def bce_sum(model: SASRec):
   return loss_sum
 
 
-def _hidden(model, params, batch, key):
+def _hidden(model: SASRec, params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
   x_BxTxD = model.apply(
     {'params': params}, batch['items_BxC'], batch['segments_BxC'], deterministic=False, rngs={'dropout': key}
   )
-  return x_BxTxD, (batch['segments_BxC'] > 0).astype(jnp.float32)
+  return cast(jax.Array, x_BxTxD), (batch['segments_BxC'] > 0).astype(jnp.float32)

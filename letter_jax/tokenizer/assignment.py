@@ -1,16 +1,19 @@
-"""From latents to the semantic IDs of a whole catalogue, and what is done about items that share one.
+"""Semantic IDs of a whole catalogue from its latents, and two ways to treat items that share one.
 
 'reference': LETTER's RQ-VAE/generate_indices.py. Items that share an ID choose their last code again, by Sinkhorn
 among themselves, in up to 20 rounds; what still collides is kept.
 
-'resolve': no two items alike, whatever the catalogue. An ID is a leaf of a tree with K children to a node, and a node
-l levels above the leaves has room for K**l items. Level by level from the root, items choose their nearest code; where
-a child gets more items than it has leaves, those that lose most by moving stay and the others take the nearest sibling
-with room. Room is then enough at every node below, so at the leaves every item has its own ID. Only where a whole
-prefix is full does an item leave it: at any other level the choice is that of plain nearest codes.
+'resolve': no two items have the same ID, whatever the catalogue. An ID is a leaf of a tree in which every node has K
+children, and a node l levels above the leaves has room for K**l items. Level by level from the root, items choose their
+nearest code; where a child gets more items than it has leaves, those that lose most by moving stay and the others take
+the nearest sibling with room. Every node below then has enough room, so at the leaves every item has its own ID. Only
+where a whole prefix is full does an item leave it: otherwise the choice is the nearest code.
 
 Shapes: N items, L levels, K codes per level, d latent width, U items that must move.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +29,13 @@ from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
 
 _REFERENCE_ROUNDS = 20
 _BATCH_ROWS = 8192
-_PLAN_ENTRIES = 2**23  # of the Sinkhorn plans that are computed at once
+_PLAN_ENTRIES = 2**23  # in all Sinkhorn plans that are computed at once
 
 
-def assign_semantic_ids(latent_Nxd, codebooks_LxKxd, config: RQVAEConfig, collisions: str):
-  """Codes of all items, with collisions treated as `collisions` says.
+def assign_semantic_ids(
+  latent_Nxd: np.ndarray, codebooks_LxKxd: np.ndarray, config: RQVAEConfig, collisions: str
+) -> tuple[np.ndarray, dict[str, Any]]:
+  """Codes of all items, with shared IDs treated as `collisions` says.
 
   Args:
     latent_Nxd: float32, encoder outputs of the whole catalogue.
@@ -41,12 +46,12 @@ def assign_semantic_ids(latent_Nxd, codebooks_LxKxd, config: RQVAEConfig, collis
   Returns:
     codes_NxL: int32.
     report: `items`; `collided`, items that shared their nearest ID with others; `moved`, items whose ID is not the
-      nearest; `moved_at_level` [L], by the first level at which their codes differ; `error_increase_mean` and
-      `error_increase_max`, over the moved items, of the squared quantisation error |latent - z|^2 (below 0 where
-      another ID happens to be nearer than the greedy one); `colliding_after`, items that still share their ID.
+      nearest; `moved_at_level` [L], moved items by the first level at which the codes differ; `error_increase_mean`
+      and `error_increase_max`, over the moved items, of the squared quantisation error |latent - z|^2 (below 0 where
+      a different ID happens to be nearer than the greedy one); `colliding_after`, items that still share their ID.
 
   Raises:
-    InputError: `collisions` has another value; an array is not what it should be (`checks.latents_and_codebooks`);
+    InputError: `collisions` has a different value; an array is not what it should be (`checks.latents_and_codebooks`);
       there are more items than IDs and `collisions` is 'resolve'.
   """
   checks.collision_rule(collisions)
@@ -81,8 +86,8 @@ def assign_semantic_ids(latent_Nxd, codebooks_LxKxd, config: RQVAEConfig, collis
   return assigned_NxL, report
 
 
-def assign_later_items(latent_Mxd, codebooks_LxKxd, taken_NxL) -> np.ndarray:
-  """Semantic IDs, int32 [M, L], of items that come to a catalogue: as 'resolve' gives them, and none of `taken_NxL`.
+def assign_later_items(latent_Mxd: np.ndarray, codebooks_LxKxd: np.ndarray, taken_NxL: np.ndarray) -> np.ndarray:
+  """Semantic IDs, int32 [M, L], of items added to a catalogue: as 'resolve' gives them, and none of `taken_NxL`.
 
   Args:
     latent_Mxd: float32, encoder outputs of the new items.
@@ -103,19 +108,20 @@ def assign_later_items(latent_Mxd, codebooks_LxKxd, taken_NxL) -> np.ndarray:
   return _resolve(latent_Mxd, codebooks_LxKxd, taken_NxL)
 
 
-def nearest_codes(latent_Nxd, codebooks_LxKxd):
-  """Codes [N, L] int32 (numpy) of all items, the nearest at every level, computed batch by batch."""
-  codebooks_LxKxd = jnp.asarray(codebooks_LxKxd)
-  return _in_batches(lambda batch_Bxd: _nearest_of_batch(batch_Bxd, codebooks_LxKxd), latent_Nxd)
+def nearest_codes(latent_Nxd: np.ndarray, codebooks_LxKxd: np.ndarray) -> np.ndarray:
+  """Nearest codes of all items at every level, int32 [N, L], computed batch by batch."""
+  on_device_LxKxd = jnp.asarray(codebooks_LxKxd)
+  return _in_batches(lambda batch_Bxd: _nearest_of_batch(batch_Bxd, on_device_LxKxd), latent_Nxd)
 
 
-def _resolve(latent_Nxd, codebooks_LxKxd, taken_TxL=None):
+def _resolve(latent_Nxd: np.ndarray, codebooks_LxKxd: np.ndarray, taken_TxL: np.ndarray | None = None) -> np.ndarray:
+  """Different IDs for all items, int32 [N, L], and none of those that are taken."""
   levels, codes, _ = codebooks_LxKxd.shape
   items = len(latent_Nxd)
   residual_Nxd = latent_Nxd
-  node_N = np.zeros(items, np.int64)  # number of the item's prefix among the prefixes in use
+  node_N = np.zeros(items, np.int64)  # number of the item's prefix among all prefixes in use
   taken_TxL = np.zeros((0, levels), np.int32) if taken_TxL is None else taken_TxL
-  taken_node_T = np.zeros(len(taken_TxL), np.int64)  # of those IDs that begin with such a prefix
+  taken_node_T = np.zeros(len(taken_TxL), np.int64)  # of the taken IDs that begin with such a prefix
   moved_N = np.zeros(items, bool)
   assigned_NxL = np.empty((items, levels), np.int32)
   for level, codebook_Kxd in enumerate(codebooks_LxKxd):
@@ -137,13 +143,15 @@ def _resolve(latent_Nxd, codebooks_LxKxd, taken_TxL=None):
   return assigned_NxL
 
 
-def _spread(residual_Nxd, codebook_Kxd, node_N, room_C, moved_N):
-  """A code for every item, near its residual, with at most room_C[node * K + code] items on one; and who moved."""
+def _spread(
+  residual_Nxd: np.ndarray, codebook_Kxd: jax.Array, node_N: np.ndarray, room_C: np.ndarray, moved_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """A code near the residual of every item, at most room_C[node * K + code] items on one; and which items moved."""
   codes = codebook_Kxd.shape[0]
   best_Nx2 = _in_batches(lambda batch_Bxd: _nearest_and_margin(batch_Bxd, codebook_Kxd), residual_Nxd)
   code_N, margin_N = best_Nx2[:, 0].astype(np.int64), best_Nx2[:, 1]
   child_N = node_N * codes + code_N
-  # Those with the most to lose stay, among equals the first item; who came from a full prefix goes after all others.
+  # Items with the most to lose stay, among equals the first; those that left a full prefix come after all others.
   moves_N = _rank(child_N, np.where(moved_N, 1 / (1 + margin_N), -margin_N)) >= room_C[child_N]
   movers_U = np.flatnonzero(moves_N)
   if not movers_U.size:
@@ -153,8 +161,8 @@ def _spread(residual_Nxd, codebook_Kxd, node_N, room_C, moved_N):
   choices_UxK = np.argsort(distances_UxK, axis=1, kind='stable').astype(np.int32)
 
   # Every item goes through its own list of codes, nearest first. A code with room takes the items that are nearest to
-  # it; whoever is refused asks for the next on the list. Codes only get fuller, so none has to be asked twice, and
-  # after K rounds everyone has a code.
+  # it; the others ask for the next code on their lists. Codes only get fuller, so none has to be asked twice, and after
+  # K rounds every item has a code.
   waiting_W = np.arange(len(movers_U))
   first_child_U = node_N[movers_U] * codes
   for choice in range(codes):
@@ -170,18 +178,21 @@ def _spread(residual_Nxd, codebook_Kxd, node_N, room_C, moved_N):
   return code_N, moves_N
 
 
-def _reference(latent_Nxd, codebooks_LxKxd, nearest_NxL, config: RQVAEConfig):
+def _reference(
+  latent_Nxd: np.ndarray, codebooks_LxKxd: np.ndarray, nearest_NxL: np.ndarray, config: RQVAEConfig
+) -> np.ndarray:
   """Rounds of Sinkhorn on the last level, group by group of items that share an ID."""
   codes_NxL = nearest_NxL.copy()
   prefix_Nxd = np.take_along_axis(codebooks_LxKxd[:-1], nearest_NxL.T[:-1, :, None], axis=1).sum(axis=0)
   residual_Nxd = (latent_Nxd - prefix_Nxd).astype(np.float32)
-  before_N, size_before_G = None, None
+  before_N: np.ndarray | None = None
+  size_before_G = np.zeros(0, np.int64)
   for _ in range(_REFERENCE_ROUNDS):
     group_N = id_groups(codes_NxL)
     size_G = np.bincount(group_N)
     due_G = size_G > 1
     if before_N is not None:
-      # A group that went through the last round as it is would get the same codes again, for ever.
+      # A group that is unchanged since the last round would get the same codes again, for ever.
       lowest_G = np.full(len(size_G), len(group_N))
       np.minimum.at(lowest_G, group_N, before_N)
       mixed_G = np.bincount(group_N[before_N != lowest_G[group_N]], minlength=len(size_G)) > 0
@@ -193,8 +204,15 @@ def _reference(latent_Nxd, codebooks_LxKxd, nearest_NxL, config: RQVAEConfig):
   return codes_NxL
 
 
-def _choose_again(residual_Nxd, codebook_Kxd, code_N, group_N, due_G, config: RQVAEConfig):
-  """Last codes of all items after one round; groups of like size are padded to one width and go through together."""
+def _choose_again(
+  residual_Nxd: np.ndarray,
+  codebook_Kxd: np.ndarray,
+  code_N: np.ndarray,
+  group_N: np.ndarray,
+  due_G: np.ndarray,
+  config: RQVAEConfig,
+) -> np.ndarray:
+  """Last codes of all items after one round; groups of similar size are padded to one width and computed together."""
   code_N = code_N.copy()
   size_G = np.bincount(group_N)
   order_N = np.argsort(group_N, kind='stable')
@@ -221,21 +239,22 @@ def _choose_again(residual_Nxd, codebook_Kxd, code_N, group_N, due_G, config: RQ
   return code_N
 
 
-def _squared_errors(latent_Nxd, codebooks_LxKxd, codes_NxL):
+def _squared_errors(latent_Nxd: np.ndarray, codebooks_LxKxd: np.ndarray, codes_NxL: np.ndarray) -> np.ndarray:
+  """|latent - z|^2 of every item, z the sum of its codes' vectors: float32 [N]."""
   z_Nxd = np.zeros_like(latent_Nxd)
   for level, codebook_Kxd in enumerate(codebooks_LxKxd):
     z_Nxd += codebook_Kxd[codes_NxL[:, level]]
   return np.sum((latent_Nxd - z_Nxd) ** 2, axis=1)
 
 
-def _colliding(codes_NxL):
-  """Indices of the items that share their ID with another."""
+def _colliding(codes_NxL: np.ndarray) -> np.ndarray:
+  """Indices of the items that share their ID with other items."""
   group_N = id_groups(codes_NxL)
   return np.flatnonzero(np.bincount(group_N)[group_N] > 1)
 
 
-def _rank(group_N, key_N):
-  """Place of every item by ascending key within its group; the first item first among equals."""
+def _rank(group_N: np.ndarray, key_N: np.ndarray) -> np.ndarray:
+  """Position of every item by ascending key within its group, equal keys in the order of the items."""
   order_N = np.lexsort((key_N, group_N))
   sorted_N = group_N[order_N]
   place_N = np.arange(len(group_N))
@@ -245,7 +264,7 @@ def _rank(group_N, key_N):
   return rank_N
 
 
-def _in_batches(compute, rows_Nxd):
+def _in_batches(compute: Callable[[np.ndarray], jax.Array], rows_Nxd: np.ndarray) -> np.ndarray:
   """`compute` over rows in batches of one shape (the last is padded), so that it is compiled once."""
   batch = min(_BATCH_ROWS, 1 << max(len(rows_Nxd) - 1, 0).bit_length())
   results = []
@@ -257,13 +276,13 @@ def _in_batches(compute, rows_Nxd):
 
 
 @jax.jit
-def _nearest_of_batch(latent_Bxd, codebooks_LxKxd):
+def _nearest_of_batch(latent_Bxd: jax.Array, codebooks_LxKxd: jax.Array) -> jax.Array:
   return quantize(latent_Bxd, codebooks_LxKxd).codes_NxL
 
 
 @jax.jit
-def _nearest_and_margin(residual_Bxd, codebook_Kxd):
-  """Nearest code and how much farther the second nearest is, side by side as float32 (exact for codes < 2**24)."""
+def _nearest_and_margin(residual_Bxd: jax.Array, codebook_Kxd: jax.Array) -> jax.Array:
+  """Nearest code and how much farther the second nearest is: float32 [B, 2] (exact for codes < 2**24)."""
   distances_BxK = squared_distances(residual_Bxd, codebook_Kxd)
   nearest_B = argmin(distances_BxK, axis=1)
   others_BxK = jnp.where(nearest_B[:, None] == jnp.arange(codebook_Kxd.shape[0]), jnp.inf, distances_BxK)
@@ -273,7 +292,9 @@ def _nearest_and_margin(residual_Bxd, codebook_Kxd):
 _distances = jax.jit(squared_distances)
 
 
-def _sinkhorn_codes_of_group(residual_Sxd, codebook_Kxd, weight_S, epsilon, iterations):
+def _sinkhorn_codes_of_group(
+  residual_Sxd: jax.Array, codebook_Kxd: jax.Array, weight_S: jax.Array, epsilon: float, iterations: int
+) -> jax.Array:
   centered_SxK = center_distances(squared_distances(residual_Sxd, codebook_Kxd), weight_S)
   return sinkhorn_codes(centered_SxK, epsilon, iterations, weight_S)
 

@@ -1,6 +1,6 @@
-"""Balanced k-means on the device: the start of the codebooks, and the clusters of codes for the diversity loss.
+"""Balanced k-means on the device: initial codebooks, and the clusters of codes for the diversity loss.
 
-The reference calls k-means-constrained (a minimum-cost flow on the host) for both, with bounds that do not exist for
+The reference calls k-means-constrained (a minimum-cost flow on the host) for both, with bounds that cannot be met for
 many sizes. Here every cluster holds between `size_bounds` points, whatever the sizes, and everything runs in one
 compiled function:
 
@@ -26,34 +26,34 @@ _PRICED_ITERATIONS = 14
 _BOUNDED_ITERATIONS = 8
 _SEED_TRIALS = 8
 # Small problems, the clusters of codes among them, are run from several seeds: the fewer the points, the more the
-# result hangs on them, and the less a run costs.
+# result depends on them, and the less a run costs.
 _SMALL, _SMALL_STARTS = 2**17, 4
-# So many points are ranked by comparing all pairs, which is quicker than sorting them (of a codebook's 256 codes, a
-# whole clustering takes 6 instead of 15 ms on two CPU cores).
+# Up to this many points are ranked by comparing all pairs, which is faster than sorting (for the 256 codes of a
+# codebook, a whole clustering takes 6 instead of 15 ms on two CPU cores).
 _COMPARED = 1024
-# Against the points' root mean square. Equal points would else all make the same choice, round after round.
+# Relative to the points' root mean square; without it equal points would all make the same choice, round after round.
 _JITTER = 1e-4
 
 
 def size_bounds(points: int, clusters: int) -> tuple[int, int]:
-  """Smallest and largest number of points of a cluster: half and twice the mean, as far as they exist.
+  """Smallest and largest number of points of a cluster: half and twice the mean, as far as that can be met.
 
   The reference's bounds (23 to 92 for 12,101 items in 256 clusters, 10 to 60 for 256 codes in 10) are these or close
-  to them. Where there are points for it, no cluster is a singleton: a code alone in its cluster has no positive.
+  to them. Where there are enough points, no cluster is a singleton: a code alone in its cluster has no positive.
   """
   return max(points // (2 * clusters), min(2, points // clusters)), -(-2 * points // clusters)
 
 
-def start_codebooks(key, latent_Nxd, levels: int, codebook_size: int):
+def start_codebooks(key: jax.Array, latent_Nxd: jax.Array, levels: int, codebook_size: int) -> jax.Array:
   """Codebooks [L, K, d] to start training from: balanced k-means of the residuals, level by level.
 
   Args:
     key: PRNG key.
     latent_Nxd: float32, the latents of all items.
-    levels, codebook_size: L and K; K may be larger than N (the codes left over equal others).
+    levels, codebook_size: L and K; K may be larger than N (the surplus codes equal others).
   """
 
-  def level(residual_Nxd, key):
+  def level(residual_Nxd: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     centers_Kxd, _ = balanced_kmeans(key, residual_Nxd, codebook_size)
     # The nearest center and not the balanced label: it is what the quantizer will choose.
     nearest_N = argmin(squared_distances(residual_Nxd, centers_Kxd), axis=1)
@@ -62,10 +62,10 @@ def start_codebooks(key, latent_Nxd, levels: int, codebook_size: int):
   return jax.lax.scan(level, latent_Nxd, jax.random.split(key, levels))[1]
 
 
-def cluster_codes(key, codebooks_LxKxd, clusters: int):
+def cluster_codes(key: jax.Array, codebooks_LxKxd: jax.Array, clusters: int) -> jax.Array:
   """Cluster labels [L, K] int32 (0..clusters-1) of every codebook's codes, for the diversity loss.
 
-  More clusters than codes are as many as there are codes (then no code has a positive).
+  If `clusters` is more than K, every code is a cluster (then no code has a positive).
   """
   levels, codes, _ = codebooks_LxKxd.shape
   cluster = functools.partial(balanced_kmeans, clusters=min(clusters, codes))
@@ -73,13 +73,13 @@ def cluster_codes(key, codebooks_LxKxd, clusters: int):
 
 
 @functools.partial(jax.jit, static_argnames='clusters')
-def balanced_kmeans(key, points_Nxd, clusters: int):
+def balanced_kmeans(key: jax.Array, points_Nxd: jax.Array, clusters: int) -> tuple[jax.Array, jax.Array]:
   """k-means whose cluster sizes lie within `size_bounds`.
 
   Args:
     key: PRNG key; the same key gives the same clusters.
     points_Nxd: float32, finite; N >= 1, repeated points allowed.
-    clusters: K >= 1, also larger than N: a cluster without a point then has one of the points for its center.
+    clusters: K >= 1, even larger than N: a cluster without a point then has one of the points as its center.
 
   Returns:
     centers_Kxd float32, the means of the clusters; labels_N int32.
@@ -92,19 +92,19 @@ def balanced_kmeans(key, points_Nxd, clusters: int):
   x_Nxd = x_Nxd / jnp.where(spread > 0, spread, 1.0) + _JITTER * jax.random.normal(jitter_key, points_Nxd.shape)
   starts = _SMALL_STARTS if points * clusters <= _SMALL else 1
   run = functools.partial(_one_start, x_Nxd=x_Nxd, clusters=clusters)
-  # Greedy seeds find every clump, plain ones put more of them into the large clumps: which is better depends.
+  # Greedy seeds find every clump, plain ones put more seeds into large clumps: neither is always better.
   inertia_S, labels_SxN = jax.vmap(run)(jax.random.split(start_key, starts), jnp.arange(starts) % 2 == 1)
   labels_N = labels_SxN[jnp.argmin(inertia_S)]
-  # Of the points as they were given: no jitter, no scaling.
+  # From the original points, without jitter and scaling.
   return _centers(points_Nxd, labels_N, points_Nxd[jnp.arange(clusters) % points]), labels_N
 
 
-def _one_start(key, greedy, x_Nxd, clusters: int):
-  """Inertia and labels_N of the steps 1 to 4 above."""
+def _one_start(key: jax.Array, greedy: jax.Array, x_Nxd: jax.Array, clusters: int) -> tuple[jax.Array, jax.Array]:
+  """Inertia and labels_N after the steps 1 to 4 above."""
   points = x_Nxd.shape[0]
   smallest, largest = size_bounds(points, clusters)
 
-  def priced(_, state):
+  def priced(_: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
     centers_Kxd, price_K, _ = state
     cost_NxK = squared_distances(x_Nxd, centers_Kxd) + price_K
     labels_N = argmin(cost_NxK, axis=1)
@@ -115,7 +115,7 @@ def _one_start(key, greedy, x_Nxd, clusters: int):
     price_K = jnp.where(excess_K == 0, 0.8 * price_K, price_K + 0.2 * unit * jnp.clip(excess_K, -1, 1))
     return _centers(x_Nxd, labels_N, centers_Kxd), price_K, labels_N
 
-  def bounded(_, state):
+  def bounded(_: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     centers_Kxd, labels_N = state
     count_K = jnp.bincount(labels_N, length=clusters)
     labels_N = _move(
@@ -135,7 +135,7 @@ def _one_start(key, greedy, x_Nxd, clusters: int):
   return jnp.sum((x_Nxd - centers_Kxd[labels_N]) ** 2), labels_N
 
 
-def _centers(x_Nxd, labels_N, fallback_Kxd):
+def _centers(x_Nxd: jax.Array, labels_N: jax.Array, fallback_Kxd: jax.Array) -> jax.Array:
   """Means of the clusters; `fallback_Kxd` where a cluster has no point.
 
   A product and not a scatter: the order of its sums, and so the result, is fixed on a GPU too.
@@ -146,13 +146,15 @@ def _centers(x_Nxd, labels_N, fallback_Kxd):
   return jnp.where(count_K[:, None] > 0, sums_Kxd / jnp.maximum(count_K, 1)[:, None], fallback_Kxd)
 
 
-def _seeds(key, greedy, x_Nxd, clusters: int):
-  """k-means++: a point drawn in proportion to its squared distance from the seeds before becomes the next seed.
-  Greedy: several are drawn, and the one that brings the points nearest to a seed is taken."""
+def _seeds(key: jax.Array, greedy: jax.Array, x_Nxd: jax.Array, clusters: int) -> jax.Array:
+  """k-means++: the next seed is a point drawn in proportion to its squared distance from the previous seeds.
+
+  Greedy: several are drawn, and the one that brings the points nearest to a seed is taken.
+  """
   points, width = x_Nxd.shape
   uniform_KxT = jax.random.uniform(key, (clusters, _SEED_TRIALS))
 
-  def draw(k, state):
+  def draw(k: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     seeds_Kxd, distance_N = state
     sum_N = jnp.cumsum(distance_N)
     drawn_T = jnp.minimum(jnp.searchsorted(sum_N, uniform_KxT[k] * sum_N[-1], side='right'), points - 1)
@@ -164,31 +166,33 @@ def _seeds(key, greedy, x_Nxd, clusters: int):
   return jax.lax.fori_loop(0, clusters, draw, (jnp.zeros((clusters, width)), jnp.ones(points)))[0]
 
 
-def _repair(cost_NxK, labels_N, clusters: int, smallest: int, largest: int):
-  """Labels within the bounds: full clusters shed what is too much, then empty ones are filled, cheapest moves first.
+def _repair(cost_NxK: jax.Array, labels_N: jax.Array, clusters: int, smallest: int, largest: int) -> jax.Array:
+  """Labels within the bounds: overfull clusters shed points, then underfull ones are filled, cheapest moves first.
 
   Each round moves at least one point for good, because K * smallest <= N <= K * largest: while one cluster has too
-  many points another has room, and while one has too few another can spare some.
+  many points a different one has room, and while one has too few a different one can spare some.
   """
 
-  def count(labels_N):
+  def count(labels_N: jax.Array) -> jax.Array:
     return jnp.bincount(labels_N, length=clusters)
 
-  def shed(labels_N):
+  def shed(labels_N: jax.Array) -> jax.Array:
     count_K = count(labels_N)
     return _move(cost_NxK, labels_N, jnp.maximum(count_K - largest, 0), jnp.maximum(largest - count_K, 0))
 
-  def fill(labels_N):
+  def fill(labels_N: jax.Array) -> jax.Array:
     count_K = count(labels_N)
     return _move(cost_NxK, labels_N, jnp.maximum(count_K - smallest, 0), jnp.maximum(smallest - count_K, 0))
 
-  # NaN costs move nothing: a training that diverged must get to the point where it says so.
+  # NaN costs move nothing: a training that diverged must get to where it is reported.
   finite = jnp.all(jnp.isfinite(cost_NxK))
   labels_N = jax.lax.while_loop(lambda labels_N: finite & jnp.any(count(labels_N) > largest), shed, labels_N)
   return jax.lax.while_loop(lambda labels_N: finite & jnp.any(count(labels_N) < smallest), fill, labels_N)
 
 
-def _move(cost_NxK, labels_N, spare_K, room_K, only_gains: bool = False):
+def _move(
+  cost_NxK: jax.Array, labels_N: jax.Array, spare_K: jax.Array, room_K: jax.Array, only_gains: bool = False
+) -> jax.Array:
   """Moves points to their cheapest other cluster with room: at most spare_K out of a cluster, room_K into one."""
   clusters = cost_NxK.shape[1]
   open_NxK = (room_K > 0) & (labels_N[:, None] != jnp.arange(clusters))
@@ -202,8 +206,8 @@ def _move(cost_NxK, labels_N, spare_K, room_K, only_gains: bool = False):
   return jnp.where(moves_N, target_N, labels_N)
 
 
-def _rank(group_N, key_N, counts_N, groups: int):
-  """Place of every point by ascending key among the points of its group that count (others: of no meaning)."""
+def _rank(group_N: jax.Array, key_N: jax.Array, counts_N: jax.Array, groups: int) -> jax.Array:
+  """Position of every point by ascending key among the points of its group that count (undefined for the others)."""
   points = group_N.shape[0]
   if points <= _COMPARED:
     place_N = jnp.arange(points)

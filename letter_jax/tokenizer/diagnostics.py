@@ -1,13 +1,15 @@
-"""What a set of semantic IDs looks like: how many codes it uses, how evenly, and how many items collide.
+"""Statistics of a set of semantic IDs: how many codes it uses, how evenly, and how many items collide.
 
 Shapes: N items, L levels, K codes per level. Everything here is numpy on the host.
 """
 
+from typing import Any
+
 import numpy as np
 
 
-def diagnose(codes_NxL, codebook_size: int) -> dict:
-  """Use of the codes by level, and collisions.
+def diagnose(codes_NxL: np.ndarray, codebook_size: int) -> dict[str, Any]:
+  """Use of the codes at each level, and collisions.
 
   Args:
     codes_NxL: integers in 0..K-1, N >= 1.
@@ -15,7 +17,7 @@ def diagnose(codes_NxL, codebook_size: int) -> dict:
 
   Returns:
     `codes_used`: codes used by at least one item, by level; `perplexity`: exp of the entropy of the codes, by level
-    (K when all are used alike); `collision_rate`: 1 - distinct IDs / items, which is the share of items that are not
+    (K when all are used equally); `collision_rate`: 1 - distinct IDs / items, which is the share of items that are not
     the first with their ID; `largest_group`: items of the most frequent ID.
   """
   codes_NxL = np.asarray(codes_NxL)
@@ -31,8 +33,8 @@ def diagnose(codes_NxL, codebook_size: int) -> dict:
   }
 
 
-def id_groups(codes_NxL):
-  """Number of every item's group, int64 [N]: two items share a number exactly when they share all codes.
+def id_groups(codes_NxL: np.ndarray) -> np.ndarray:
+  """Group number of every item, int64 [N]: two items have the same number exactly when they share all codes.
 
   Level by level, so that numbers stay below N * K where K**L would overflow.
   """

@@ -127,7 +127,8 @@ class LetterTokenizer:
       codes int32 [N, L] and the report of `assignment.assign_semantic_ids`.
 
     Raises:
-      InputError: `collisions` has another value, the text is not what it should be, or there are more items than IDs.
+      InputError: `collisions` has a different value, the text is not what it should be, or there are fewer IDs than
+        items.
     """
     latent_Nxd = self.latents_Nxd if text_MxT is None else self.encode(text_MxT)
     return assign_semantic_ids(latent_Nxd, self.codebooks_LxKxd, self.config.model, collisions)

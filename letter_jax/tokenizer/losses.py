@@ -1,4 +1,4 @@
-"""The losses of LETTER's tokenizer (DESIGN section 4; LETTER's RQ-VAE/models/vq.py and rqvae.py).
+"""The losses of LETTER's tokenizer (docs/design.md; LETTER's RQ-VAE/models/vq.py and rqvae.py).
 
 Which parameters each term reaches follows from the stop-gradients here and in `quantizer.quantize`:
 reconstruction -> encoder and decoder; codebook -> codebooks; commitment -> encoder (first level only);
@@ -17,12 +17,12 @@ from letter_jax.tokenizer.clustering import cluster_codes
 from letter_jax.tokenizer.rqvae import RQVAEOutput
 
 NO_POSITIVE = -1
-_EXCLUDED = -1e30  # logit of what a softmax must not count
+_EXCLUDED = -1e30  # logit of an entry that a softmax must not count
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class TokenizerLosses(NamedTuple):
-  """Every term, unweighted, as float32 scalars or one value per level."""
+  """All loss terms of a batch, unweighted: float32 scalars, or one value per level."""
 
   total: jax.Array
   reconstruction: jax.Array
@@ -34,7 +34,13 @@ class TokenizerLosses(NamedTuple):
 
 
 def tokenizer_losses(
-  config: RQVAEConfig, output: RQVAEOutput, codebooks_LxKxd, x_NxT, collaborative_Nxd, positives_NxL, weight_N=None
+  config: RQVAEConfig,
+  output: RQVAEOutput,
+  codebooks_LxKxd: jax.Array,
+  x_NxT: jax.Array,
+  collaborative_Nxd: jax.Array,
+  positives_NxL: jax.Array,
+  weight_N: jax.Array | None = None,
 ) -> TokenizerLosses:
   """All loss terms of one batch; `total` is what training minimises.
 
@@ -42,7 +48,7 @@ def tokenizer_losses(
     config: gives mu (`commitment`), `alpha` and `beta`.
     output: of `RQVAE`, in training mode.
     codebooks_LxKxd: the same parameters that made `output`.
-    x_NxT: float32, the text embeddings that were to be reconstructed.
+    x_NxT: float32, the text embeddings that were the input of `output`.
     collaborative_Nxd: float32, the batch items' collaborative embeddings.
     positives_NxL: int32, from `sample_positives`; NO_POSITIVE leaves the item out of that level's diversity.
     weight_N: 0 for padded rows, which count in no term, nor as negatives of others; None: all rows count.
@@ -67,19 +73,25 @@ def tokenizer_losses(
 
 
 class CodeClusters(NamedTuple):
-  """Clusters of codes, ready to be drawn from: of each code its place among the codes sorted by cluster, where its
-  cluster begins there, and how many codes that has."""
+  """Clusters of the codes of each codebook, in the form that `sample_positives` draws from; int32.
 
-  sorted_LxK: jax.Array  # int32 codes, cluster by cluster
+  Attributes:
+    sorted_LxK: the codes, cluster by cluster.
+    place_LxK: for each code, its place in `sorted_LxK`.
+    first_LxK: for each code, the first place of its cluster in `sorted_LxK`.
+    size_LxK: for each code, the number of codes in its cluster.
+  """
+
+  sorted_LxK: jax.Array
   place_LxK: jax.Array
   first_LxK: jax.Array
   size_LxK: jax.Array
 
   @classmethod
   def of(cls, labels_LxK: jax.Array) -> 'CodeClusters':
-    """Of int32 labels in 0..K-1."""
+    """The clusters of int32 labels in 0..K-1, such as `clustering.cluster_codes` gives."""
 
-    def of_level(labels_K):
+    def of_level(labels_K: jax.Array) -> 'CodeClusters':
       sorted_K = jnp.argsort(labels_K).astype(jnp.int32)
       place_K = jnp.argsort(sorted_K).astype(jnp.int32)
       size_C = jnp.zeros(len(labels_K), jnp.int32).at[labels_K].add(1)
@@ -94,23 +106,24 @@ def clusters_of_codes(key: jax.Array, codebooks_LxKxd: jax.Array, clusters: int)
   Args:
     key: PRNG key; the same key gives the same clusters.
     codebooks_LxKxd: float32.
-    clusters: per codebook; more than K are as many as there are codes (then no code has a positive).
+    clusters: per codebook; if it is more than K, every code is a cluster (then no code has a positive).
   """
   return CodeClusters.of(cluster_codes(key, codebooks_LxKxd, clusters))
 
 
-def sample_positives(key, codes_NxL, clusters: CodeClusters):
+def sample_positives(key: jax.Array, codes_NxL: jax.Array, clusters: CodeClusters) -> jax.Array:
   """For every item and level, a code drawn uniformly from the other codes of its code's cluster.
 
   Args:
     key: PRNG key.
     codes_NxL: int32 codes of the batch.
+    clusters: from `clusters_of_codes`.
 
   Returns:
     positives_NxL, int32; NO_POSITIVE where the cluster holds no other code.
   """
 
-  def of_level(key, codes_N, clusters):
+  def of_level(key: jax.Array, codes_N: jax.Array, clusters: CodeClusters) -> jax.Array:
     size_N, first_N = clusters.size_LxK[codes_N], clusters.first_LxK[codes_N]
     offset_N = jax.random.randint(key, codes_N.shape, 0, jnp.maximum(size_N - 1, 1))
     offset_N += offset_N >= clusters.place_LxK[codes_N] - first_N  # step over the item's own code
@@ -121,24 +134,24 @@ def sample_positives(key, codes_NxL, clusters: CodeClusters):
   return jax.vmap(of_level, in_axes=(0, 1, 0), out_axes=1)(keys_L, codes_NxL, clusters)
 
 
-def _mean(values_N, weight_N):
-  """Mean over the rows that count; 0 where none does. `where` and not a product: padding may hold anything."""
+def _mean(values_N: jax.Array, weight_N: jax.Array) -> jax.Array:
+  """Mean over the rows that count, 0 if none does. `where` and not a product: padded rows may hold NaN."""
   return jnp.sum(jnp.where(weight_N > 0, values_N, 0.0)) / jnp.maximum(jnp.sum(weight_N), 1.0)
 
 
-def _contrastive(z_Nxd, collaborative_Nxd, weight_N):
+def _contrastive(z_Nxd: jax.Array, collaborative_Nxd: jax.Array, weight_N: jax.Array) -> jax.Array:
   """Cross-entropy of the diagonal of z @ cf^T: raw dot products, from text to collaborative only."""
   logits_NxN = jnp.matmul(z_Nxd, collaborative_Nxd.T, precision=_HIGHEST)
   excluded_N = jnp.where(weight_N > 0, 0.0, _EXCLUDED)
-  # The diagonal by itself: to take it from the logits, its gradient would be put back among all of theirs.
+  # The diagonal is computed apart: the gradient of taking it out of the logits would be a scatter into all of them.
   own_N = jnp.sum(z_Nxd * collaborative_Nxd, axis=1)
   return _mean(jax.nn.logsumexp(logits_NxN + excluded_N, axis=1) - own_N, weight_N)
 
 
-def _diversity(codebook_Kxd, codes_N, positives_N, weight_N):
+def _diversity(codebook_Kxd: jax.Array, codes_N: jax.Array, positives_N: jax.Array, weight_N: jax.Array) -> jax.Array:
   """Cross-entropy of the positive under the softmax of q . e_k over all codes but the item's own.
 
-  Items of one code have one softmax, and q is that code: K of them are enough, whatever the batch.
+  Items with the same code have the same softmax, and q is that code: K softmaxes are enough for any batch.
   """
   logits_KxK = jnp.matmul(codebook_Kxd, codebook_Kxd.T, precision=_HIGHEST)
   own_KxK = jnp.eye(len(codebook_Kxd), dtype=bool)

@@ -15,37 +15,39 @@ from letter_jax.tokenizer.sinkhorn import center_distances, sinkhorn_codes
 
 
 class Sinkhorn(NamedTuple):
-  """How the last level spreads a batch over its codes, in training."""
+  """Settings of the optimal transport that spreads a batch over the codes of the last level, in training."""
 
   epsilon: float
   iterations: int
 
 
 class Quantized(NamedTuple):
-  """What residual quantisation gives, with all that the losses need."""
+  """The result of residual quantisation, with everything that the losses need."""
 
   codes_NxL: jax.Array  # int32
-  residuals_LxNxd: jax.Array  # r_l, what level l had to quantise
-  vectors_LxNxd: jax.Array  # q_l, before the straight-through: gradients reach the codebooks
+  residuals_LxNxd: jax.Array  # r_l, the input of level l
+  vectors_LxNxd: jax.Array  # q_l, before the straight-through estimator: gradients reach the codebooks
   z_Nxd: jax.Array  # sum of the straight-through vectors: gradients reach the encoder alone
 
 
-def squared_distances(residual_Nxd, codebook_Kxd):
+def squared_distances(residual_Nxd: jax.Array, codebook_Kxd: jax.Array) -> jax.Array:
   """|r - e_k|^2 as [N, K]. HIGHEST: the default precision of TPUs and GPUs can flip an argmin."""
   products_NxK = jnp.matmul(residual_Nxd, codebook_Kxd.T, precision=jax.lax.Precision.HIGHEST)
   return jnp.sum(residual_Nxd**2, axis=1, keepdims=True) + jnp.sum(codebook_Kxd**2, axis=1) - 2 * products_NxK
 
 
-def quantize(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None = None, weight_N=None) -> Quantized:
-  """Quantises latents level by level (DESIGN, residual quantisation; LETTER's RQ-VAE/models/rq.py and vq.py).
+def quantize(
+  latent_Nxd: jax.Array, codebooks_LxKxd: jax.Array, sinkhorn: Sinkhorn | None = None, weight_N: jax.Array | None = None
+) -> Quantized:
+  """Quantises latents level by level (docs/design.md, residual quantisation; LETTER's RQ-VAE/models/rq.py and vq.py).
 
   Because r_{l+1} is the residual minus its straight-through vector, whose gradient is that of the residual, no
-  gradient of levels >= 2 reaches the encoder. The reference behaves so, and it is kept.
+  gradient of levels >= 2 reaches the encoder. This is the reference's behaviour.
 
   Args:
     latent_Nxd: float32, encoder outputs.
     codebooks_LxKxd: float32.
-    sinkhorn: None takes the nearest code at every level; otherwise the last level goes by Sinkhorn (training).
+    sinkhorn: None takes the nearest code at every level; otherwise the last level is assigned by Sinkhorn (training).
     weight_N: 0 for padded rows, which must take no part in the Sinkhorn plan of the others.
 
   Returns:
@@ -63,12 +65,14 @@ def quantize(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None = None, weig
   return Quantized(codes_NxL, jnp.stack(residuals), jnp.stack(vectors), z_Nxd)
 
 
-def _straight_through(residual_Nxd, vector_Nxd):
+def _straight_through(residual_Nxd: jax.Array, vector_Nxd: jax.Array) -> jax.Array:
   """The vector, with the gradient of the residual."""
   return residual_Nxd + jax.lax.stop_gradient(vector_Nxd - residual_Nxd)
 
 
-def _choose(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None, weight_N):
+def _choose(
+  latent_Nxd: jax.Array, codebooks_LxKxd: jax.Array, sinkhorn: Sinkhorn | None, weight_N: jax.Array | None
+) -> jax.Array:
   """The codes of all levels, int32 [N, L]."""
   nearest = codebooks_LxKxd if sinkhorn is None else codebooks_LxKxd[:-1]
   of_rows = functools.partial(_nearest, nearest)
@@ -81,11 +85,11 @@ def _choose(latent_Nxd, codebooks_LxKxd, sinkhorn: Sinkhorn | None, weight_N):
   return jnp.stack(codes, axis=1)
 
 
-def _nearest(codebooks_LxKxd, latent_Nxd):
-  """Of each level the nearest codes, int32 [N], and the residual [N, d] behind them all."""
+def _nearest(codebooks_LxKxd: jax.Array, latent_Nxd: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+  """The nearest codes of each level, int32 [N], and the residual [N, d] after the last of them."""
   codes, residual_Nxd = [], latent_Nxd
   for codebook_Kxd in codebooks_LxKxd:
     codes.append(argmin(squared_distances(residual_Nxd, codebook_Kxd), axis=1))
-    # As in `quantize`, rounding included.
+    # Rounded as in `quantize`.
     residual_Nxd = residual_Nxd - _straight_through(residual_Nxd, codebook_Kxd[codes[-1]])
   return codes, residual_Nxd

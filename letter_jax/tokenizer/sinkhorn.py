@@ -14,17 +14,17 @@ import jax.numpy as jnp
 
 from letter_jax.ops.argmin import argmax
 
-# Stands for log(0) of a padded row: finite, so that a batch of padding alone gives numbers and not NaN.
+# The log(0) of a padded row: finite, so that a batch of only padding does not become NaN.
 _LOG_ZERO = -1e30
 _TINY = 1e-30
 _ROUNDING = 1e-4  # of log odds whose terms reach 1 / epsilon
-_PLAIN_RANGE = 1e29  # that entries of the kernel may grow by before it is made anew
-_MANY = 4  # items for each code
+_PLAIN_RANGE = 1e29  # how much entries of the kernel may grow before it is computed again
+_MANY = 4  # items per code
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def center_distances(distances_BxK, weight_B=None):
-  """Distances mapped to [-1, 1] by (d - middle) / (half range + 1e-5); rows of weight 0 do not count in the range.
+def center_distances(distances_BxK: jax.Array, weight_B: jax.Array | None = None) -> jax.Array:
+  """Distances mapped to [-1, 1] by (d - middle) / (half range + 1e-5); rows of weight 0 do not count for the range.
 
   Source: `center_distance_for_constraint` of LETTER's RQ-VAE/models/vq.py.
   """
@@ -39,7 +39,7 @@ def center_distances(distances_BxK, weight_B=None):
   return (distances_BxK - middle) / (high - middle + 1e-5)
 
 
-def sinkhorn(centered_BxK, epsilon: float, iterations: int, weight_B=None):
+def sinkhorn(centered_BxK: jax.Array, epsilon: float, iterations: int, weight_B: jax.Array | None = None) -> jax.Array:
   """Entropy-regularised transport plan of items to codes, scaled so that a row sums to about one.
 
   One iteration normalises every row to 1/B, then every column to 1/K; the plan times B is returned. The column comes
@@ -60,13 +60,15 @@ def sinkhorn(centered_BxK, epsilon: float, iterations: int, weight_B=None):
   return jax.nn.softmax(logits_BxK, axis=0) * (items / centered_BxK.shape[1])
 
 
-def sinkhorn_codes(centered_BxK, epsilon: float, iterations: int, weight_B=None):
+def sinkhorn_codes(
+  centered_BxK: jax.Array, epsilon: float, iterations: int, weight_B: jax.Array | None = None
+) -> jax.Array:
   """The code of every item, int32 [B]: where its row of the plan of `sinkhorn` is largest.
 
   With fewer items than codes an item has several columns nearly to itself, and in float32 their entries are equal:
   1 - 1e-9 is 1. So the entries p (as shares of their column) are compared by their log odds, log p - log(1 - p), which
-  tell them apart and have the same order. With many items for each code no share comes near to 1, and log p will do.
-  What even they leave equal, as for items alike, goes to the nearest code.
+  tell them apart and have the same order. With many items per code no share comes near 1, and log p is enough. Items
+  for which these are equal too, such as identical ones, take the nearest code.
   """
   rows, columns = centered_BxK.shape
   logits_BxK = _scaled_rows(centered_BxK, epsilon, iterations, weight_B)
@@ -77,16 +79,18 @@ def sinkhorn_codes(centered_BxK, epsilon: float, iterations: int, weight_B=None)
   return jax.lax.cond(jnp.sum(weight_B > 0) >= _MANY * columns, _largest_share, _largest_odds, logits_BxK, centered_BxK)
 
 
-def _largest_share(logits_BxK, centered_BxK):
+def _largest_share(logits_BxK: jax.Array, centered_BxK: jax.Array) -> jax.Array:
+  """int32 [B]: for every item the code with the largest log p."""
   return argmax(jax.nn.log_softmax(logits_BxK, axis=0) - _ROUNDING * centered_BxK, axis=1)
 
 
-def _largest_odds(logits_BxK, centered_BxK):
+def _largest_odds(logits_BxK: jax.Array, centered_BxK: jax.Array) -> jax.Array:
+  """int32 [B]: for every item the code with the largest log p - log(1 - p)."""
   largest_K = jnp.max(logits_BxK, axis=0)
   is_first_BxK = jnp.arange(len(logits_BxK))[:, None] == argmax(logits_BxK, axis=0)
-  # log(1 - p) loses nothing where p <= 1/2; only the largest entry of a column needs the sum of the others. (Of two
-  # that are equally large, each has the other among its others: the sum is the same for both. They are not compared
-  # by ==, because a compiler may compute the two sides apart and round them differently.)
+  # log(1 - p) is accurate where p <= 1/2; only the largest entry of a column needs the sum of the others. (If two are
+  # equally large, each is among the others of the other one: the sum is the same for both. They are not compared by
+  # ==, because a compiler may compute the two sides separately and round them differently.)
   others_K = jax.nn.logsumexp(jnp.where(is_first_BxK, -jnp.inf, logits_BxK), axis=0)
   all_K = jnp.logaddexp(others_K, largest_K)
   is_largest_BxK = logits_BxK >= largest_K - _ROUNDING
@@ -95,8 +99,8 @@ def _largest_odds(logits_BxK, centered_BxK):
   return argmax(odds_BxK - _ROUNDING * centered_BxK, axis=1)
 
 
-def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
-  """Logs of the kernel with its rows scaled, before the last normalisation of the columns (a softmax over them)."""
+def _scaled_rows(centered_BxK: jax.Array, epsilon: float, iterations: int, weight_B: jax.Array | None) -> jax.Array:
+  """Log of the kernel with scaled rows, before the last normalisation of the columns (a softmax over them)."""
   rows, columns = centered_BxK.shape
   real_B = jnp.ones(rows, bool) if weight_B is None else weight_B > 0
   count = jnp.maximum(jnp.sum(real_B), 1)
@@ -106,23 +110,23 @@ def _scaled_rows(centered_BxK, epsilon: float, iterations: int, weight_B):
   column_K = -jnp.max(logits_BxK + row_B[:, None], axis=0)
 
   # Iterations are plain products with the kernel exp(logits + row + column), far cheaper than as many exponentials,
-  # until the scales could raise what underflows in that kernel (1e-38) to where it matters: then the kernel is made
-  # anew. One iteration multiplies an entry by BK at most: all sums lie between 1/BK and 1, so that a row scaled to 1/B
-  # shrinks a column B-fold at most, and the other way round. (The first kernel's columns are not normalised yet: their
-  # largest entries are 1, and the first scales of the columns complete their first normalisation.) Each round begins
-  # with a growth of `count`, far below the largest, so that it makes an iteration and the rounds end.
+  # until the scales could raise what underflows in that kernel (1e-38) to where it matters: then the kernel is
+  # computed again. One iteration multiplies an entry by BK at most: all sums lie between 1/BK and 1, so that a row
+  # scaled to 1/B shrinks a column B-fold at most, and vice versa. (The first kernel's columns are not normalised yet:
+  # their largest entries are 1, and the first scales of the columns complete their first normalisation.) Each round
+  # begins with a growth of `count`, far below the largest, so that it makes an iteration and the rounds end.
   largest = _PLAIN_RANGE / (rows * columns)
 
-  def kernel_round(potentials):
+  def kernel_round(potentials: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
     done, row_B, column_K = potentials
     kernel_BxK = jnp.exp(logits_BxK + row_B[:, None] + column_K)
 
-    def within_range(scales):
+    def within_range(scales: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
       done, u_B, v_K = scales
       growth = jnp.sum(u_B, where=real_B) * jnp.max(v_K)
-      return (done < iterations - 1) & ~(growth > largest)  # a NaN goes through in one round
+      return (done < iterations - 1) & ~(growth > largest)  # a NaN takes one round
 
-    def iterate(scales):
+    def iterate(scales: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
       done, u_B, _ = scales
       v_K = 1 / (columns * jnp.maximum(jnp.matmul(u_B, kernel_BxK, precision=_HIGHEST), _TINY))
       u_B = 1 / (count * jnp.maximum(jnp.matmul(kernel_BxK, v_K, precision=_HIGHEST), _TINY))

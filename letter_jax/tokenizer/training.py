@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,10 @@ from letter_jax import sharding
 from letter_jax.configuration import MeshConfig, RQVAEConfig, TokenizerConfig
 from letter_jax.system import artifacts
 from letter_jax.tokenizer import checks, clustering, diagnostics, losses
-from letter_jax.tokenizer.rqvae import RQVAE
+from letter_jax.tokenizer.rqvae import RQVAE, RQVAEOutput
 from letter_jax.training import loop, optimizers
 from letter_jax.training.checkpoints import Progress, folder, read_best
-from letter_jax.training.state import TrainState, make_step
+from letter_jax.training.state import Metrics, TrainState, make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +32,13 @@ class InputScale:
 
   @classmethod
   def of(cls, text_NxT: np.ndarray) -> 'InputScale':
+    """The scale of a catalogue's text embeddings [N, T]; if all rows are equal, they are only centred."""
     mean = text_NxT.mean(axis=0, dtype=np.float64)
     deviation = float(np.sqrt(np.mean((text_NxT - mean) ** 2)))
     return cls(mean.astype(np.float32), deviation if deviation > 0 else 1.0)
 
   def apply(self, text_NxT: np.ndarray) -> np.ndarray:
+    """Float32 [N, T], centred and scaled."""
     return ((text_NxT - self.mean) / self.deviation).astype(np.float32)
 
 
@@ -84,7 +86,14 @@ def tokenizer_program(
   mesh: jax.sharding.Mesh,
   fully_sharded: bool = False,
 ) -> loop.Program:
-  """What `train_tokenizer` runs; the text embeddings are centred and scaled."""
+  """The training of `train_tokenizer` as the loop takes it.
+
+  Args:
+    scaled_NxT: float32 text embeddings, centred and scaled.
+    collaborative_Nxd, seed: as for `train_tokenizer`.
+    mesh: devices that share the batches.
+    fully_sharded: parameters and optimizer state are split over 'data', too.
+  """
   settings, training = config.model, config.training
   items, text_dim = scaled_NxT.shape
   layout = sharding.Layout(mesh, config.partition, fully_sharded)
@@ -92,23 +101,23 @@ def tokenizer_program(
   model = RQVAE(settings, text_dim)
   batch = min(training.batch_size, items)
   steps_per_epoch = -(-items // batch)
-  # Each device computes its rows of a batch; what is between items (contrastive, Sinkhorn) stays that of all of them.
+  # Each device computes its rows of a batch; the contrastive loss and Sinkhorn still see all rows.
   rows = sharding.round_up(batch, mesh.shape['data'])
   over_data = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.split_over_data(mesh))
   optimizer = optimizers.adamw(training, training.epochs * steps_per_epoch)
   key = jax.random.key(seed)
 
-  def init(scaled_NxT) -> TrainState:
+  def init(scaled_NxT: jax.Array) -> TrainState:
     params = model.init(key, scaled_NxT[:1], training=False)['params']
-    # k-means sees every rounding error: all devices compute the whole of it alike, on any mesh.
+    # k-means amplifies rounding errors: every device computes all of it, in the same way on any mesh.
     params = jax.lax.with_sharding_constraint(params, sharding.replicated(mesh))
-    latent_Nxd = model.apply({'params': params}, scaled_NxT, method=RQVAE.encode)
+    latent_Nxd = cast(jax.Array, model.apply({'params': params}, scaled_NxT, method=RQVAE.encode))
     codebooks = clustering.start_codebooks(
       jax.random.fold_in(key, 1), latent_Nxd, settings.levels, settings.codebook_size
     )
     return TrainState.create({**params, 'codebooks': codebooks}, optimizer)
 
-  def epoch(state: TrainState, data):
+  def epoch(state: TrainState, data: tuple[jax.Array, jax.Array]) -> tuple[TrainState, Metrics]:
     scaled_NxT, collaborative_Nxd = data
     epoch_key = jax.random.fold_in(jax.random.fold_in(key, 2), state.step // steps_per_epoch)
     shuffle_key, cluster_key = jax.random.split(epoch_key)
@@ -116,10 +125,12 @@ def tokenizer_program(
     weight = (jnp.arange(steps_per_epoch * batch) < items).astype(jnp.float32)
     clusters = losses.clusters_of_codes(cluster_key, state.params['codebooks'], settings.clusters)
 
-    def loss_sum(params, index_and_weight, key):
+    def loss_sum(
+      params: Any, index_and_weight: tuple[jax.Array, jax.Array], key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, Metrics]:
       index_B, weight_B = over_data(index_and_weight)
       x_BxT = scaled_NxT[index_B]
-      output = model.apply({'params': params}, x_BxT, training=True, weight_N=weight_B)
+      output = cast(RQVAEOutput, model.apply({'params': params}, x_BxT, training=True, weight_N=weight_B))
       positives = losses.sample_positives(key, output.quantized.codes_NxL, clusters)
       terms = losses.tokenizer_losses(
         settings, output, params['codebooks'], x_BxT, collaborative_Nxd[index_B], positives, weight_B
@@ -136,18 +147,18 @@ def tokenizer_program(
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
 
   @jax.jit
-  def inspect(params, data):
+  def inspect(params: Any, data: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     scaled_NxT, collaborative_Nxd = data
-    output = model.apply({'params': params}, scaled_NxT, training=False)
+    output = cast(RQVAEOutput, model.apply({'params': params}, scaled_NxT, training=False))
     return output.quantized.codes_NxL, jnp.mean((output.reconstruction_NxT - scaled_NxT) ** 2)
 
-  def evaluate(params) -> dict[str, float]:
+  def evaluate(params: Any) -> dict[str, float]:
     codes_NxL, reconstruction = inspect(params, data)
-    found = diagnostics.diagnose(codes_NxL, settings.codebook_size)
+    usage = diagnostics.diagnose(codes_NxL, settings.codebook_size)
     by_level = {
-      f'{name}_{level + 1}': value for name in ('codes_used', 'perplexity') for level, value in enumerate(found[name])
+      f'{name}_{level + 1}': value for name in ('codes_used', 'perplexity') for level, value in enumerate(usage[name])
     }
-    return {'reconstruction': float(reconstruction), 'collision_rate': found['collision_rate'], **by_level}
+    return {'reconstruction': float(reconstruction), 'collision_rate': usage['collision_rate'], **by_level}
 
   return loop.Program(
     init=init,
@@ -216,6 +227,7 @@ def encode(config: RQVAEConfig, params: Mapping[str, Any], scale: InputScale, te
 
 
 def _by_level(terms: losses.TokenizerLosses) -> dict[str, jax.Array]:
+  """The terms by name; 'codebook_1' is that of the first level."""
   named = {'reconstruction': terms.reconstruction, 'contrastive': terms.contrastive}
   for name, per_level in (
     ('codebook', terms.codebook_L),
