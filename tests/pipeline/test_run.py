@@ -134,7 +134,7 @@ def test_a_named_stage_is_redone_with_overwrite(workdir, capsys):
 def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
   expected = (workdir / output).read_bytes()
   (workdir / output).write_bytes(expected[:5])
-  with pytest.raises(InputError, match='missing or not as it was written'):
+  with pytest.raises(InputError, match='missing or changed since it was written'):
     pipeline.run(config_with(run_settings()), workdir, 'evaluate')
   pipeline.run(config_with(run_settings()), workdir)
   assert (workdir / output).read_bytes() == expected
@@ -183,7 +183,7 @@ def test_a_workdir_of_an_earlier_version_is_named_as_such(workdir):
   del written['outputs']['lengths.npy']
   record.write_text(json.dumps(written))
   for stage in ('all', 'evaluate'):
-    with pytest.raises(InputError, match=r'another version of this program \(which writes lengths.npy\).*--overwrite'):
+    with pytest.raises(InputError, match=r'different version of this program \(which writes lengths.npy\).*overwrite'):
       pipeline.run(config_with(run_settings()), workdir, stage)
   pipeline.run(config_with(run_settings()), workdir, overwrite=True)
 
@@ -192,7 +192,8 @@ def test_tables_that_are_made_again_change_nothing_for_later_stages(workdir, cap
   """TFDS writes other bytes for the same records in another process."""
   (table,) = (workdir / 'dataset/tfds').rglob('*users*.array_record*')
   script = (
-    f'import pathlib; from letter_jax import pipeline; from tests.small_data import config_with, run_settings; '
+    'import pathlib; from letter_jax.pipeline import run as pipeline; '
+    'from tests.small_data import config_with, run_settings; '
     f'pipeline.run(config_with(run_settings()), pathlib.Path({str(workdir)!r}), "dataset")'
   )
   for seed in ('1', '2', '3'):  # at least one of them orders the features otherwise
@@ -218,7 +219,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
   (tmp_path / 'dataset').mkdir()
   (tmp_path / 'dataset/mine.txt').write_text('mine')
   for overwrite in (False, True):
-    with pytest.raises(InputError, match='not of a run of this program'):
+    with pytest.raises(InputError, match='no run of this program wrote it'):
       pipeline.run(config_with(run_settings()), tmp_path, overwrite=overwrite)
   assert (tmp_path / 'dataset/mine.txt').read_text() == 'mine'
 
@@ -244,23 +245,23 @@ def test_restoring_from_a_folder_without_generator(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'settings, said',
+  'settings, message',
   [
     (dict(evaluation__beam=61), 'config.evaluation.beam is 61; expected at most the number of items, 60'),
     (dict(evaluation__beam=5), 'config.evaluation.beam is 5; expected at least 20'),
     (dict(tokenizer__model__codebook_size=3), '60 items cannot have semantic IDs of their own'),
-    (dict(semantic_ids__path='nowhere.json'), 'nowhere.json is not there; config.semantic_ids.path names it'),
-    (dict(collaborative__path='nowhere.npy'), 'nowhere.npy is not there; config.collaborative.path names it'),
+    (dict(semantic_ids__path='nowhere.json'), 'nowhere.json does not exist; config.semantic_ids.path names it'),
+    (dict(collaborative__path='nowhere.npy'), 'nowhere.npy does not exist; config.collaborative.path names it'),
   ],
 )
-def test_what_cannot_work_is_said_before_anything_is_trained_or_removed(workdir, settings, said):
+def test_invalid_inputs_are_reported_before_anything_is_trained_or_removed(workdir, settings, message):
   before = _trees(workdir)
-  with pytest.raises(InputError, match=said):
+  with pytest.raises(InputError, match=message):
     pipeline.run(config_with(run_settings(**settings)), workdir, overwrite=True)
   assert _trees(workdir) == before
 
 
-# LightGCN beside SASRec.
+# LightGCN next to SASRec.
 
 
 def _lightgcn(**changes):
@@ -394,7 +395,7 @@ def test_checkpoints_elsewhere_belong_to_one_run(tmp_path, capsys):
   pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
   assert capsys.readouterr().out.count('done before') == len(STAGES)
   # Another run does not take them for its own.
-  with pytest.raises(InputError, match='sasrec holds checkpoints of another run'):
+  with pytest.raises(InputError, match='sasrec holds checkpoints of a different run'):
     pipeline.run(_elsewhere(tmp_path, seed=5), tmp_path / 'other')
 
 

@@ -379,7 +379,7 @@ def test_eight_devices_read_what_one_reads_each_its_part(tmp_path):
   llama_weights.write(tmp_path, random_params(ON_EIGHT), ON_EIGHT, None)
   flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'
   program = (
-    'import pathlib, sys; from tests.generators import test_llama_weights as here; '
+    'import pathlib, sys; from tests.generators.lc_rec import test_weights as here; '
     'here.read_on_eight_devices(pathlib.Path(sys.argv[1]))'
   )
   done = subprocess.run(
