@@ -91,15 +91,11 @@ def llama_program(
     catalogue: tuple, frozen: dict, params: dict, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, jax.Array, Metrics]:
     params = lora.join(params, frozen)
-    hidden_BxTxD = model.apply(
-      {'params': params},
-      batch['tokens_BxT'],
-      batch['segments_BxT'],
-      batch['positions_BxT'],
-      deterministic=False,
-      rngs={'dropout': key},
+    apply: Callable[..., Any] = functools.partial(model.apply, {'params': params})
+    hidden_BxTxD = apply(
+      batch['tokens_BxT'], batch['segments_BxT'], batch['positions_BxT'], deterministic=False, rngs={'dropout': key}
     )
-    logits = functools.partial(model.apply, {'params': params}, method=Llama.logits)
+    logits = functools.partial(apply, method=Llama.logits)
     items, words = _item_loss(catalogue, hidden_BxTxD, logits, batch), _text_loss(hidden_BxTxD, logits, batch)
     return items[0] + words[0], items[1] + words[1], {'items': items, 'words': words}
 
@@ -113,7 +109,8 @@ def llama_program(
       logits_by_level = [
         logits(hidden_BxSxLxD[:, :, level], vocabulary.tokens_of_level(level)) for level in range(vocabulary.levels)
       ]
-      return catalogue_loss(logits_by_level, targets_BxS, *catalogue, settings.temperature)
+      codes_NxL, nodes_NxL, trie = catalogue
+      return catalogue_loss(logits_by_level, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
     return vocabulary_loss(logits(hidden_BxSxLxD), targets_BxS, catalogue[0], vocabulary, settings.temperature)
 
   def _text_loss(

@@ -67,7 +67,7 @@ def t5_program(
     codes_NxL, targets_BxS = catalogue[0], batch['targets_BxS']
     tokens_BxR = vocabulary.item_tokens(batch['items_BxC'], codes_NxL)
     segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
-    apply = functools.partial(
+    apply: Callable[..., Any] = functools.partial(
       model.apply,
       {'params': params},
       tokens_BxR,
@@ -79,7 +79,8 @@ def t5_program(
     if settings.softmax == 'catalogue':
       columns = [vocabulary.tokens_of_level(level) for level in range(vocabulary.levels)]
       logits_by_level = apply(columns=columns, method=T5.logits_by_position)
-      total, count = catalogue_loss(logits_by_level, targets_BxS, *catalogue, settings.temperature)
+      _, nodes_NxL, trie = catalogue
+      total, count = catalogue_loss(logits_by_level, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
     else:
       total, count = vocabulary_loss(apply(), targets_BxS, codes_NxL, vocabulary, settings.temperature)
     return total, count, {}
