@@ -122,8 +122,8 @@ def test_what_was_changed_by_hand_is_noticed(finished, tmp_path):
   shutil.copytree(finished, tmp_path / 'workdir')
   (tmp_path / 'workdir/semantic_ids/index.json').unlink()
   for stage in ('recommend', 'export'):
-    with pytest.raises(InputError, match='index.json missing or not as it was written'):
+    with pytest.raises(InputError, match='index.json missing or changed since it was written'):
       commands.run(stage, tmp_path / 'workdir', commands.Options(platforms=('cpu',)))
   (tmp_path / 'workdir/evaluation/predictions.jsonl').write_text('{}\n')
-  with pytest.raises(InputError, match='predictions.jsonl missing or not as it was written'):
+  with pytest.raises(InputError, match='predictions.jsonl missing or changed since it was written'):
     commands.run('compare', tmp_path, commands.Options(workdirs=(str(finished), str(tmp_path / 'workdir'))))

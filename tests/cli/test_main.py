@@ -78,9 +78,8 @@ def test_wrong_flags(recipe, extra, said):
 
 
 def test_a_recipe_that_refuses_its_argument(tmp_path):
-  _fails(
-    [f'--config={ROOT / "configs/ablation.py"}:nowhere', f'--workdir={tmp_path}'], 'error: configs/ablation.py:nowhere '
-  )
+  recipe = f'--config={ROOT / "configs/ablation.py"}:nowhere'
+  _fails([recipe, f'--workdir={tmp_path}'], 'error: --config=ablation:nowhere is not valid')
 
 
 def test_no_config(recipe):
@@ -91,7 +90,7 @@ def test_the_config_as_two_words(recipe, tmp_path):
   config, workdir = recipe[0].split('='), recipe[1]
   result = _command(*config, workdir, '--stage=dataset')
   assert result.returncode == 0, result.stderr
-  _fails(['--config', tmp_path / 'nowhere.py', workdir], 'nowhere.py is not there')
+  _fails(['--config', tmp_path / 'nowhere.py', workdir], 'nowhere.py does not exist')
 
 
 def test_no_workdir(recipe):

@@ -15,6 +15,7 @@ from letter_jax.collaborative.embeddings import collaborative_rows
 from letter_jax.data import index_format, synthetic
 from letter_jax.pipeline import run as pipeline
 from letter_jax.pipeline.graph import STAGES, Graph
+from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.sharding import on_one_device
 from letter_jax.system.errors import InputError
 from letter_jax.training.checkpoints import read_best
@@ -134,7 +135,7 @@ def test_a_named_stage_is_redone_with_overwrite(workdir, capsys):
 def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
   expected = (workdir / output).read_bytes()
   (workdir / output).write_bytes(expected[:5])
-  with pytest.raises(InputError, match='missing or not as it was written'):
+  with pytest.raises(InputError, match='missing or changed since it was written'):
     pipeline.run(config_with(run_settings()), workdir, 'evaluate')
   pipeline.run(config_with(run_settings()), workdir)
   assert (workdir / output).read_bytes() == expected
@@ -183,7 +184,7 @@ def test_a_workdir_of_an_earlier_version_is_named_as_such(workdir):
   del written['outputs']['lengths.npy']
   record.write_text(json.dumps(written))
   for stage in ('all', 'evaluate'):
-    with pytest.raises(InputError, match=r'another version of this program \(which writes lengths.npy\).*--overwrite'):
+    with pytest.raises(InputError, match=r'different version of this program \(which writes lengths.npy\).*overwrite'):
       pipeline.run(config_with(run_settings()), workdir, stage)
   pipeline.run(config_with(run_settings()), workdir, overwrite=True)
 
@@ -192,7 +193,8 @@ def test_tables_that_are_made_again_change_nothing_for_later_stages(workdir, cap
   """TFDS writes other bytes for the same records in another process."""
   (table,) = (workdir / 'dataset/tfds').rglob('*users*.array_record*')
   script = (
-    f'import pathlib; from letter_jax import pipeline; from tests.small_data import config_with, run_settings; '
+    'import pathlib; from letter_jax.pipeline import run as pipeline; '
+    'from tests.small_data import config_with, run_settings; '
     f'pipeline.run(config_with(run_settings()), pathlib.Path({str(workdir)!r}), "dataset")'
   )
   for seed in ('1', '2', '3'):  # at least one of them orders the features otherwise
@@ -218,7 +220,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
   (tmp_path / 'dataset').mkdir()
   (tmp_path / 'dataset/mine.txt').write_text('mine')
   for overwrite in (False, True):
-    with pytest.raises(InputError, match='not of a run of this program'):
+    with pytest.raises(InputError, match='no run of this program wrote it'):
       pipeline.run(config_with(run_settings()), tmp_path, overwrite=overwrite)
   assert (tmp_path / 'dataset/mine.txt').read_text() == 'mine'
 
@@ -244,23 +246,23 @@ def test_restoring_from_a_folder_without_generator(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'settings, said',
+  'settings, message',
   [
     (dict(evaluation__beam=61), 'config.evaluation.beam is 61; expected at most the number of items, 60'),
     (dict(evaluation__beam=5), 'config.evaluation.beam is 5; expected at least 20'),
     (dict(tokenizer__model__codebook_size=3), '60 items cannot have semantic IDs of their own'),
-    (dict(semantic_ids__path='nowhere.json'), 'nowhere.json is not there; config.semantic_ids.path names it'),
-    (dict(collaborative__path='nowhere.npy'), 'nowhere.npy is not there; config.collaborative.path names it'),
+    (dict(semantic_ids__path='nowhere.json'), 'nowhere.json does not exist; config.semantic_ids.path names it'),
+    (dict(collaborative__path='nowhere.npy'), 'nowhere.npy does not exist; config.collaborative.path names it'),
   ],
 )
-def test_what_cannot_work_is_said_before_anything_is_trained_or_removed(workdir, settings, said):
+def test_invalid_inputs_are_reported_before_anything_is_trained_or_removed(workdir, settings, message):
   before = _trees(workdir)
-  with pytest.raises(InputError, match=said):
+  with pytest.raises(InputError, match=message):
     pipeline.run(config_with(run_settings(**settings)), workdir, overwrite=True)
   assert _trees(workdir) == before
 
 
-# LightGCN beside SASRec.
+# LightGCN next to SASRec.
 
 
 def _lightgcn(**changes):
@@ -379,6 +381,87 @@ def test_wrong_rows_from_outside(tmp_path, rows, said):
     assert 'rows.npy' in str(caught.value) and '\n' not in str(caught.value)
 
 
+# Results of one run, given to a run on a different catalogue.
+
+ITEM_IDS = tuple(f'item-{item:02}' for item in range(30))
+
+
+def _write_csv(folder, item_ids=ITEM_IDS):
+  """40 users with 8 of the items each; item i has the id item_ids[i], and does not occur where that is None."""
+  folder.mkdir()
+  random = np.random.default_rng(0)
+  events = [
+    f'user-{user},{item_ids[item]},{time}'
+    for user in range(40)
+    for time, item in enumerate(random.choice(len(item_ids), 8, replace=False))
+    if item_ids[item] is not None
+  ]
+  (folder / 'interactions.csv').write_text('\n'.join(['user_id,item_id,timestamp', *events]) + '\n')
+  titles = [f'{name},thing {item % 7} of kind {item % 3}' for item, name in enumerate(item_ids) if name is not None]
+  (folder / 'items.csv').write_text('\n'.join(['item_id,title', *titles]) + '\n')
+
+
+def _csv_config(folder, **changes):
+  return config_with(run_settings(data__source='csv', data__path=str(folder), data__preparation__core=2, **changes))
+
+
+@pytest.fixture(scope='module')
+def csv_run(tmp_path_factory):
+  """The workdir of a run on CSV data, up to its semantic IDs."""
+  root = tmp_path_factory.mktemp('csv')
+  _write_csv(root / 'data')
+  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids'):
+    pipeline.run(_csv_config(root / 'data'), root / 'workdir', stage)
+  assert Workdir(root / 'workdir').read_raw_ids() == ITEM_IDS
+  return root / 'workdir'
+
+
+GIVEN = {'semantic_ids__path': 'semantic_ids/index.json', 'text_embeddings__path': 'text_embeddings/embeddings.npy'}
+
+
+def _codes_by_raw_id(root):
+  workdir = Workdir(root)
+  return dict(zip(workdir.read_raw_ids(), workdir.read_semantic_ids().codes_NxL.tolist(), strict=True))
+
+
+@pytest.mark.parametrize('key', GIVEN)
+def test_an_item_with_a_different_id_is_refused(csv_run, tmp_path, key):
+  """The number of items is the same, so positions alone would not show it."""
+  _write_csv(tmp_path / 'data', ('renamed', *ITEM_IDS[1:]))
+  config = _csv_config(tmp_path / 'data', **{key: str(csv_run / GIVEN[key])})
+  with pytest.raises(InputError, match="different catalogue: 1 of the 30 items .*'renamed'") as caught:
+    pipeline.run(config, tmp_path / 'workdir')
+  assert '\n' not in str(caught.value) and str(csv_run) in str(caught.value)
+  assert not (tmp_path / 'workdir/collaborative').exists()
+
+
+def test_each_raw_id_keeps_its_codes_and_its_embedding(csv_run, tmp_path, capsys):
+  """Without its first item the catalogue has every other item at a different position."""
+  _write_csv(tmp_path / 'data', (None, *ITEM_IDS[1:]))
+  for key, name in (('semantic_ids__path', 'semantic_ids'), ('text_embeddings__path', 'text_embeddings')):
+    config = _csv_config(tmp_path / 'data', **{key: str(csv_run / GIVEN[key])})
+    for stage in ('dataset', name):
+      pipeline.run(config, tmp_path / name, stage)
+    assert f'{GIVEN[key]}, matched by raw id' in capsys.readouterr().out
+  expected = _codes_by_raw_id(csv_run)
+  del expected[ITEM_IDS[0]]
+  assert _codes_by_raw_id(tmp_path / 'semantic_ids') == expected
+  given_NxT = np.load(csv_run / 'text_embeddings/embeddings.npy')
+  rows_MxT = np.load(tmp_path / 'text_embeddings/text_embeddings/embeddings.npy')
+  np.testing.assert_array_equal(rows_MxT, given_NxT[1:])
+
+
+@pytest.mark.parametrize('name', ['index.json', 'semantic_ids.csv'])
+def test_given_semantic_ids_may_list_the_items_in_any_order(csv_run, tmp_path, name):
+  ids, order = Workdir(csv_run).read_semantic_ids(), np.random.default_rng(1).permutation(30)
+  shuffled = SemanticIds(ids.codes_NxL[order], ids.codebook_size)
+  shuffled.write(tmp_path, [ITEM_IDS[item] for item in order])
+  config = _csv_config(csv_run.parent / 'data', semantic_ids__path=str(tmp_path / name))
+  for stage in ('dataset', 'semantic_ids'):
+    pipeline.run(config, tmp_path / 'workdir', stage)
+  assert _codes_by_raw_id(tmp_path / 'workdir') == _codes_by_raw_id(csv_run)
+
+
 # Checkpoints that lie elsewhere.
 
 
@@ -394,7 +477,7 @@ def test_checkpoints_elsewhere_belong_to_one_run(tmp_path, capsys):
   pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
   assert capsys.readouterr().out.count('done before') == len(STAGES)
   # Another run does not take them for its own.
-  with pytest.raises(InputError, match='sasrec holds checkpoints of another run'):
+  with pytest.raises(InputError, match='sasrec holds checkpoints of a different run'):
     pipeline.run(_elsewhere(tmp_path, seed=5), tmp_path / 'other')
 
 

@@ -6,6 +6,8 @@ are padded in the middle. Padding is masked and has no position, so the last pla
 Shapes: B users, C items of a history, T tokens of the prompt, L levels, K codes, W beams.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -68,20 +70,18 @@ def llama_step(
     softmax: with 'vocabulary' the step gives log-probabilities among all tokens; with 'catalogue' the logits of the
       level's codes, for a search that renormalises.
   """
-  variables = {'params': params}
+  apply: Callable[..., Any] = functools.partial(model.apply, {'params': params})
   scores = Llama.logits if softmax == 'catalogue' else Llama.code_log_probs
   length_B = jnp.sum(valid_BxT, axis=1, dtype=jnp.int32)
   positions_BxT = jnp.maximum(jnp.cumsum(valid_BxT, axis=1, dtype=jnp.int32) - 1, 0)
-  first_BxD, shared = model.apply(variables, tokens_BxT, valid_BxT, positions_BxT, method=Llama.prefill)
+  first_BxD, shared = apply(tokens_BxT, valid_BxT, positions_BxT, method=Llama.prefill)
 
   def step(level: int, codes_BxW: jax.Array | None, cache: Any) -> tuple[jax.Array, Any]:
     hidden_BxWxD = first_BxD[:, None]
     if codes_BxW is not None:
       tokens_BxW = codes_BxW + vocabulary.tokens_of_level(level - 1).start
-      hidden_BxWxD, cache = model.apply(
-        variables, tokens_BxW, length_B + level - 1, cache, shared, valid_BxT, method=Llama.decode_step
-      )
-    return model.apply(variables, hidden_BxWxD, vocabulary.tokens_of_level(level), method=scores), cache
+      hidden_BxWxD, cache = apply(tokens_BxW, length_B + level - 1, cache, shared, valid_BxT, method=Llama.decode_step)
+    return apply(hidden_BxWxD, vocabulary.tokens_of_level(level), method=scores), cache
 
   return step
 

@@ -91,15 +91,11 @@ def llama_program(
     catalogue: tuple, frozen: dict, params: dict, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, jax.Array, Metrics]:
     params = lora.join(params, frozen)
-    hidden_BxTxD = model.apply(
-      {'params': params},
-      batch['tokens_BxT'],
-      batch['segments_BxT'],
-      batch['positions_BxT'],
-      deterministic=False,
-      rngs={'dropout': key},
+    apply: Callable[..., Any] = functools.partial(model.apply, {'params': params})
+    hidden_BxTxD = apply(
+      batch['tokens_BxT'], batch['segments_BxT'], batch['positions_BxT'], deterministic=False, rngs={'dropout': key}
     )
-    logits = functools.partial(model.apply, {'params': params}, method=Llama.logits)
+    logits = functools.partial(apply, method=Llama.logits)
     items, words = _item_loss(catalogue, hidden_BxTxD, logits, batch), _text_loss(hidden_BxTxD, logits, batch)
     return items[0] + words[0], items[1] + words[1], {'items': items, 'words': words}
 

@@ -4,6 +4,7 @@ Shapes: B users, C items of a history, R = C * L encoder tokens, L levels, K cod
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -68,9 +69,9 @@ def t5_step(
     softmax: with 'vocabulary' the step gives log-probabilities among all tokens; with 'catalogue' the logits of the
       level's codes, for a search that renormalises.
   """
-  variables = {'params': params}
-  encoded = model.apply(variables, tokens_BxR, valid_BxR.astype(jnp.int32), method=T5.encode)
-  cross = model.apply(variables, encoded, method=T5.cross_keys_values)
+  apply: Callable[..., Any] = functools.partial(model.apply, {'params': params})
+  encoded = apply(tokens_BxR, valid_BxR.astype(jnp.int32), method=T5.encode)
+  cross = apply(encoded, method=T5.cross_keys_values)
 
   def step(level: int, codes_BxW: jax.Array | None, cache: list) -> tuple[jax.Array, list]:
     if codes_BxW is None:
@@ -78,9 +79,7 @@ def t5_step(
     else:
       tokens_BxW = codes_BxW + vocabulary.tokens_of_level(level - 1).start
     columns = vocabulary.tokens_of_level(level)
-    decode = functools.partial(
-      model.apply, variables, tokens_BxW, level, cache, cross, valid_BxR, method=T5.decode_step
-    )
+    decode = functools.partial(apply, tokens_BxW, level, cache, cross, valid_BxR, method=T5.decode_step)
     if softmax == 'catalogue':
       return decode(columns=columns)
     logits_BxWxV, cache = decode()

@@ -67,7 +67,7 @@ def t5_program(
     codes_NxL, targets_BxS = catalogue[0], batch['targets_BxS']
     tokens_BxR = vocabulary.item_tokens(batch['items_BxC'], codes_NxL)
     segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
-    apply = functools.partial(
+    apply: Callable[..., Any] = functools.partial(
       model.apply,
       {'params': params},
       tokens_BxR,

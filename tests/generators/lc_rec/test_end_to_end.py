@@ -17,6 +17,7 @@ from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
+from letter_jax.workdir import Workdir
 from tests import multi_process
 from tests.small_data import config_with, run_settings, write_recipe
 
@@ -200,4 +201,4 @@ def test_another_base_is_another_generator(base, tmp_path, finished):
   _change('tokenizer_config.json', bos_token='<pad>')(folder)
   with pytest.raises(InputError, match='content of config.generator.base/tokenizer_config.json'):
     pipeline.run(config, workdir, 'generator')
-  assert np.isfinite(json.loads((workdir / 'generator/generator.json').read_text())['best_metrics']['ndcg@10'])
+  assert np.isfinite(Workdir(workdir).restore_generator().validation['ndcg@10'])
