@@ -33,12 +33,18 @@ def search_items(
   """
   tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
   valid_BxR = jnp.repeat(items_BxC >= 0, vocabulary.levels, axis=1)
-  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax)
+  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax, items_BxC)
   return beam_search(step, cache, trie, beam, items_BxC.shape[0], renormalise=renormalises(softmax), allowed=allowed)
 
 
 def t5_step(
-  model: T5, params, vocabulary: Vocabulary, tokens_BxR: jax.Array, valid_BxR: jax.Array, softmax: str = 'vocabulary'
+  model: T5,
+  params,
+  vocabulary: Vocabulary,
+  tokens_BxR: jax.Array,
+  valid_BxR: jax.Array,
+  softmax: str = 'vocabulary',
+  items_BxC: jax.Array | None = None,
 ):
   """The `step` and the first `cache` that `beam_search` wants, for B users' histories.
 
@@ -50,10 +56,11 @@ def t5_step(
     valid_BxR: bool, False on padding.
     softmax: 'vocabulary' gives log-probabilities over all tokens; 'catalogue' the logits of the level's codes, for a
       search that renormalises.
+    items_BxC: as in `T5.embed_history`.
   """
   variables = {'params': params}
-  encoded = model.apply(variables, tokens_BxR, valid_BxR.astype(jnp.int32), method=T5.encode)
-  cross = model.apply(variables, encoded, method=T5.cross_keys_values)
+  encoded = model.apply(variables, tokens_BxR, valid_BxR.astype(jnp.int32), items_BxC=items_BxC, method='encode')
+  cross = model.apply(variables, encoded, method='cross_keys_values')
 
   def step(level: int, codes_BxW, cache):
     if level == 0:
@@ -61,9 +68,7 @@ def t5_step(
     else:
       tokens_BxW = codes_BxW + vocabulary.tokens_of_level(level - 1).start
     columns = vocabulary.tokens_of_level(level)
-    decode = functools.partial(
-      model.apply, variables, tokens_BxW, level, cache, cross, valid_BxR, method=T5.decode_step
-    )
+    decode = functools.partial(model.apply, variables, tokens_BxW, level, cache, cross, valid_BxR, method='decode_step')
     if softmax == 'catalogue':
       return decode(columns=columns)
     logits_BxWxV, cache = decode()

@@ -61,11 +61,12 @@ def t5_program(
       segments_BxR,
       targets_BxSxT,
       deterministic=False,
+      items_BxC=batch['items_BxC'],
       rngs={'dropout': key},
     )
     if settings.softmax == 'catalogue':
       logits = apply(
-        columns=[vocabulary.tokens_of_level(level) for level in range(vocabulary.levels)], method=T5.logits_by_position
+        columns=[vocabulary.tokens_of_level(level) for level in range(vocabulary.levels)], method='logits_by_position'
       )
       total, count = catalogue_loss(logits, targets_BxS, *catalogue, settings.temperature)
     else:
@@ -82,7 +83,7 @@ def t5_program(
   def init(params) -> TrainState:
     if params is None:
       tokens = jnp.zeros((1, vocabulary.levels), jnp.int32)
-      params = model.init(key, tokens, tokens, tokens[:, None])['params']
+      params = model.init(key, tokens, tokens, tokens[:, None], items_BxC=tokens[:, :1])['params']
     return TrainState.create(params, optimizer)
 
   @functools.partial(jax.jit, donate_argnums=0)
