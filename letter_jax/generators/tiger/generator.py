@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
+
 from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig
 from letter_jax.data.dataset import Texts, Windows
@@ -22,7 +24,15 @@ from letter_jax.training import loop
 
 @dataclasses.dataclass(frozen=True)
 class Tiger:
-  """The T5 generator (`generators.generator.Generator`)."""
+  """The T5 generator (`generators.generator.Generator`).
+
+  A subclass whose `model` is a subclass of `T5` is trained, evaluated and searched like this one.
+
+  Attributes:
+    config: sizes, loss and training.
+    ids: the semantic IDs on the devices.
+    fully_sharded: whether parameters and optimizer state are sharded over 'data' too, in training.
+  """
 
   config: GeneratorConfig
   ids: PlacedIds
@@ -57,10 +67,14 @@ class Tiger:
     return self.ids.host.vocabulary()
 
   @property
+  def dtype(self) -> np.dtype:
+    """The dtype of the activations on the devices of `ids`."""
+    return sharding.compute_dtype(self.config.compute_dtype, self.ids.mesh)
+
+  @property
   def model(self) -> T5:
-    """The Linen module."""
-    dtype = sharding.compute_dtype(self.config.compute_dtype, self.ids.mesh)
-    return T5(self.config.model, self.vocabulary.size, dtype)
+    """The Linen module, which training and search share."""
+    return T5(self.config.model, self.vocabulary.size, self.dtype)
 
   def program(
     self, data: Windows, validate: Callable[[Any], dict[str, float]], *, history_length: int, seed: int

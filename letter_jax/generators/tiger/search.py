@@ -43,7 +43,7 @@ def search_items(
   """
   tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
   valid_BxR = jnp.repeat(items_BxC >= 0, vocabulary.levels, axis=1)
-  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax)
+  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax, items_BxC)
   return beam_search(step, cache, trie, beam, items_BxC.shape[0], renormalise=renormalises(softmax), allowed=allowed)
 
 
@@ -54,6 +54,7 @@ def t5_step(
   tokens_BxR: jax.Array,
   valid_BxR: jax.Array,
   softmax: str = 'vocabulary',
+  items_BxC: jax.Array | None = None,
 ) -> tuple[Step, list]:
   """The `step` and the first `cache` of `beam_search`, for the histories of B users.
 
@@ -68,10 +69,11 @@ def t5_step(
     valid_BxR: bool, False on padding.
     softmax: with 'vocabulary' the step gives log-probabilities among all tokens; with 'catalogue' the logits of the
       level's codes, for a search that renormalises.
+    items_BxC: as in `T5.embed_history`.
   """
   apply: Callable[..., Any] = functools.partial(model.apply, {'params': params})
-  encoded = apply(tokens_BxR, valid_BxR.astype(jnp.int32), method=T5.encode)
-  cross = apply(encoded, method=T5.cross_keys_values)
+  encoded = apply(tokens_BxR, valid_BxR.astype(jnp.int32), items_BxC=items_BxC, method='encode')
+  cross = apply(encoded, method='cross_keys_values')
 
   def step(level: int, codes_BxW: jax.Array | None, cache: list) -> tuple[jax.Array, list]:
     if codes_BxW is None:
@@ -79,7 +81,7 @@ def t5_step(
     else:
       tokens_BxW = codes_BxW + vocabulary.tokens_of_level(level - 1).start
     columns = vocabulary.tokens_of_level(level)
-    decode = functools.partial(apply, tokens_BxW, level, cache, cross, valid_BxR, method=T5.decode_step)
+    decode = functools.partial(apply, tokens_BxW, level, cache, cross, valid_BxR, method='decode_step')
     if softmax == 'catalogue':
       return decode(columns=columns)
     logits_BxWxV, cache = decode()

@@ -193,7 +193,7 @@ class DecoderLayer(nn.Module):
 
 
 class T5(nn.Module):
-  """The encoder-decoder.
+  """The encoder-decoder. A subclass that overrides `embed_history` can add its own features of the items.
 
   Attributes:
     config: sizes.
@@ -217,7 +217,12 @@ class T5(nn.Module):
     self.dropout = Dropout(config.dropout)
 
   def __call__(
-    self, tokens_BxR: jax.Array, segments_BxR: jax.Array, targets_BxSxT: jax.Array, deterministic: bool = True
+    self,
+    tokens_BxR: jax.Array,
+    segments_BxR: jax.Array,
+    targets_BxSxT: jax.Array,
+    deterministic: bool = True,
+    items_BxC: jax.Array | None = None,
   ) -> jax.Array:
     """Teacher-forced logits, float32 [B, S, T, V].
 
@@ -225,8 +230,10 @@ class T5(nn.Module):
       tokens_BxR: int32, the histories of the row's examples, concatenated.
       segments_BxR: int32, 1 + slot of the example that a token belongs to; 0 on padding.
       targets_BxSxT: int32, tokens to predict, slot by slot (PAD in unused slots).
+      deterministic: False for dropout, which takes the 'dropout' random numbers.
+      items_BxC: as in `embed_history`.
     """
-    return self._logits(self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic))
+    return self._logits(self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic, items_BxC))
 
   def logits_by_position(
     self,
@@ -235,15 +242,21 @@ class T5(nn.Module):
     targets_BxSxT: jax.Array,
     columns: Sequence[slice],
     deterministic: bool = True,
+    items_BxC: jax.Array | None = None,
   ) -> list[jax.Array]:
     """Teacher-forced logits of columns[t] of the vocabulary at each of the T positions t: float32 [B, S, ...] each."""
-    x_BxSxTxD = self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic)
+    x_BxSxTxD = self._teacher_forced(tokens_BxR, segments_BxR, targets_BxSxT, deterministic, items_BxC)
     return [self._logits(x_BxSxTxD[:, :, position], columns[position]) for position in range(len(columns))]
 
   def _teacher_forced(
-    self, tokens_BxR: jax.Array, segments_BxR: jax.Array, targets_BxSxT: jax.Array, deterministic: bool
+    self,
+    tokens_BxR: jax.Array,
+    segments_BxR: jax.Array,
+    targets_BxSxT: jax.Array,
+    deterministic: bool,
+    items_BxC: jax.Array | None,
   ) -> jax.Array:
-    encoded = self.encode(tokens_BxR, segments_BxR, deterministic)
+    encoded = self.encode(tokens_BxR, segments_BxR, deterministic, items_BxC)
     B, S, T = targets_BxSxT.shape
     inputs = jnp.pad(targets_BxSxT[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=PAD)
     slot_ST = np.repeat(np.arange(1, S + 1), T)
@@ -256,13 +269,25 @@ class T5(nn.Module):
       x = layer(x, bias, cross, cross_bias, deterministic)
     return self._decoded(x, deterministic)
 
-  def encode(self, tokens_BxR: jax.Array, segments_BxR: jax.Array, deterministic: bool = True) -> jax.Array:
+  def embed_history(self, tokens_BxR: jax.Array, items_BxC: jax.Array | None) -> jax.Array:
+    """The encoder's input [B, R, D], before dropout. Training and search both come through here.
+
+    Args:
+      tokens_BxR: int32, L tokens for each item; PAD on padding.
+      items_BxC: int32, the items that the tokens belong to, C = R / L; negative on padding. This T5 reads the tokens
+        alone; a subclass may look up features of the items. None if the caller has no items.
+    """
+    return self._embed(tokens_BxR)
+
+  def encode(
+    self, tokens_BxR: jax.Array, segments_BxR: jax.Array, deterministic: bool = True, items_BxC: jax.Array | None = None
+  ) -> jax.Array:
     """Encoder states [B, R, D]; a token attends to its own segment only."""
     R = tokens_BxR.shape[1]
     # Within a segment, row positions differ as positions in the history do, so all rows share one bias.
     bias = self._position_bias(self.encoder_bias, np.arange(R), R, bidirectional=True)
     bias = bias + _mask(segments_BxR[:, None, :, None] == segments_BxR[:, None, None, :])
-    x = self.dropout(self._embed(tokens_BxR), deterministic)
+    x = self.dropout(self.embed_history(tokens_BxR, items_BxC), deterministic)
     for layer in self.encoder_layers:
       x = layer(x, bias, deterministic)
     return self.dropout(self.encoder_norm(x), deterministic)

@@ -74,11 +74,12 @@ def t5_program(
       segments_BxR,
       vocabulary.item_tokens(targets_BxS[..., None], codes_NxL),
       deterministic=False,
+      items_BxC=batch['items_BxC'],
       rngs={'dropout': key},
     )
     if settings.softmax == 'catalogue':
       columns = [vocabulary.tokens_of_level(level) for level in range(vocabulary.levels)]
-      logits_by_level = apply(columns=columns, method=T5.logits_by_position)
+      logits_by_level = apply(columns=columns, method='logits_by_position')
       _, nodes_NxL, trie = catalogue
       total, count = catalogue_loss(logits_by_level, targets_BxS, codes_NxL, nodes_NxL, trie, settings.temperature)
     else:
@@ -94,7 +95,7 @@ def t5_program(
   def init(params: dict | None) -> TrainState:
     if params is None:
       tokens = jnp.zeros((1, vocabulary.levels), jnp.int32)
-      params = model.init(key, tokens, tokens, tokens[:, None])['params']
+      params = model.init(key, tokens, tokens, tokens[:, None], items_BxC=tokens[:, :1])['params']
     return TrainState.create(params, optimizer)
 
   @functools.partial(jax.jit, donate_argnums=0)
