@@ -33,6 +33,7 @@ from letter_jax.system.errors import InputError
 
 if TYPE_CHECKING:
   from letter_jax.semantic_ids.ids import SemanticIds
+  from letter_jax.sharding import Layout
 
 EMBEDDINGS, EMBEDDING_IDS = 'embeddings.npy', 'embeddings.ids.json'
 PROJECTION = 'tf_idf.npz'
@@ -173,7 +174,7 @@ class Workdir:
         f'{self.root} has no generator to restore ({error}); expected a workdir whose generator stage has run'
       ) from error
 
-  def restore_generator(self, layout=None) -> RestoredGenerator:
+  def restore_generator(self, layout: 'Layout | None' = None) -> RestoredGenerator:
     """The parameters of the best validation so far, of a finished or a running training.
 
     Args:
@@ -260,7 +261,7 @@ def read_json(path: pathlib.Path) -> Any:
     raise InputError(f'{path} cannot be read ({error}); expected the output of the stage of that folder') from error
 
 
-def restore_generator(workdir: str | os.PathLike, layout=None) -> RestoredGenerator:
+def restore_generator(workdir: str | os.PathLike, layout: 'Layout | None' = None) -> RestoredGenerator:
   """The best generator of a finished or running `--workdir`: parameters, configuration, semantic IDs.
 
   Args:
