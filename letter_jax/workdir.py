@@ -76,27 +76,26 @@ class Workdir:
 
   Attributes:
     root: the folder.
+    dataset, text_embeddings, collaborative, tokenizer, semantic_ids, generator, evaluation: the folders of the stages.
+    report, plan: files.
+    export: a folder.
   """
 
   def __init__(self, root: str | os.PathLike):
     self.root = pathlib.Path(root)
+    self.dataset = self.root / 'dataset'
+    self.text_embeddings = self.root / 'text_embeddings'
+    self.collaborative = self.root / 'collaborative'
+    self.tokenizer = self.root / 'tokenizer'
+    self.semantic_ids = self.root / 'semantic_ids'
+    self.generator = self.root / 'generator'
+    self.evaluation = self.root / 'evaluation'
+    self.report = self.root / REPORT
+    self.plan = self.root / PLAN
+    self.export = self.root / EXPORT
 
   def __str__(self) -> str:
     return str(self.root)
-
-  def _folder(name: str) -> property:  # type: ignore[misc]
-    return property(lambda self: self.root / name, doc=f'The folder of the stage that writes {name}/.')
-
-  dataset = _folder('dataset')
-  text_embeddings = _folder('text_embeddings')
-  collaborative = _folder('collaborative')
-  tokenizer = _folder('tokenizer')
-  semantic_ids = _folder('semantic_ids')
-  generator = _folder('generator')
-  evaluation = _folder('evaluation')
-  report = _folder(REPORT)
-  plan = _folder(PLAN)
-  export = _folder(EXPORT)
 
   def read_interactions(self, config: DataConfig, part: tuple[int, int] = (0, 1)) -> Windows:
     """All interactions, in memory or as a stream of windows of users (`config.window_users`).
