@@ -54,8 +54,6 @@ if TYPE_CHECKING:
   from letter_jax.tokenizer.losses import tokenizer_losses
   from letter_jax.workdir import restore_generator
 
-__version__ = '0.2.0'
-
 
 def __getattr__(name: str) -> Any:
   if name not in _MODULES:

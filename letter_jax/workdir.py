@@ -1,4 +1,4 @@
-"""A workdir: the folder of one run. The only module that knows the names of its files, and how each is read.
+"""A workdir: the folder of one run, the names of its files, and how each is read.
 
     WORKDIR/dataset/          tables (TFDS, ArrayRecord), lengths.npy, summary.json
     WORKDIR/text_embeddings/  embeddings.npy and embeddings.ids.json; tf_idf.npz, where the rows are TF-IDF
@@ -18,7 +18,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from letter_jax.data import matching, store
 from letter_jax.data.dataset import Windows
 from letter_jax.evaluation import ranks
 from letter_jax.semantic_ids.table import TABLE
-from letter_jax.system import artifacts
+from letter_jax.system import artifacts, processes
 from letter_jax.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,13 +125,10 @@ class Workdir:
     """float32 [items, D], the rows of `text_embeddings` or `collaborative`."""
     return np.load(folder / EMBEDDINGS, mmap_mode='r' if mmap else None, allow_pickle=False)
 
-  def has_rows(self, folder: pathlib.Path) -> bool:
-    """Whether `read_rows` has something to read."""
-    return (folder / EMBEDDINGS).exists()
-
-  def write_rows(self, folder: pathlib.Path, rows: np.ndarray, raw_ids: Sequence[str]) -> None:
-    """Writes embedding rows together with the raw ids of their items, so that they can be given to another run."""
-    matching.write_rows(folder / EMBEDDINGS, rows, raw_ids)
+  def write_rows(self, folder: pathlib.Path, rows: np.ndarray) -> None:
+    """Writes embedding rows with the raw ids of their items, so that they can be given to another run."""
+    if processes.is_first():
+      matching.write_rows(folder / EMBEDDINGS, rows, self.read_items()[0])
 
   def has_semantic_ids(self) -> bool:
     """Whether semantic IDs have been written."""
@@ -146,7 +143,10 @@ class Workdir:
       codes_NxL = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
       raise InputError(f'{path} cannot be read ({error}); expected the output of the stage semantic_ids') from error
-    return SemanticIds(codes_NxL, self.read_ids_report()['codebook_size'])
+    report = self.read_ids_report()
+    if not isinstance(report, dict) or not isinstance(report.get('codebook_size'), int):
+      raise InputError(f'{self.semantic_ids / IDS_REPORT} has no codebook_size; expected the output of semantic_ids')
+    return SemanticIds(codes_NxL, report['codebook_size'])
 
   def read_ids_report(self) -> dict[str, Any]:
     """`semantic_ids/report.json`: codebook size, use of the codes, collisions and what was done about them."""
@@ -154,9 +154,10 @@ class Workdir:
 
   def write_semantic_ids(self, ids: 'SemanticIds', report: dict[str, Any]) -> None:
     """Writes the codes, their table with raw ids, LETTER's index, and the report."""
-    artifacts.write_npy(self.semantic_ids / CODES, ids.codes_NxL)
-    ids.write(self.semantic_ids, self.read_raw_ids())
-    artifacts.write_json(self.semantic_ids / IDS_REPORT, {**report, 'codebook_size': ids.codebook_size})
+    if processes.is_first():
+      artifacts.write_npy(self.semantic_ids / CODES, ids.codes_NxL)
+      ids.write(self.semantic_ids, self.read_items()[0])
+      artifacts.write_json(self.semantic_ids / IDS_REPORT, {**report, 'codebook_size': ids.codebook_size})
 
   def read_tokenizer_validation(self) -> dict[str, float]:
     """Metrics of the tokenizer's best validation; empty where no tokenizer was trained."""
@@ -168,7 +169,7 @@ class Workdir:
     path = self.generator / DESCRIPTION
     try:
       return from_config_dict(json.loads(path.read_text(encoding='utf-8'))['config'])
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
       raise InputError(
         f'{self.root} has no generator to restore ({error}); expected a workdir whose generator stage has run'
       ) from error

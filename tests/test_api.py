@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import letter_jax
+from tests.paths import ROOT
 
 
 def test_every_listed_name_exists_and_is_documented():
@@ -28,3 +29,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_an_input_error_is_a_value_error():
   assert issubclass(letter_jax.InputError, ValueError)
+
+
+def test_the_list_is_complete_and_the_version_is_stated_once():
+  assert set(letter_jax.__all__) == {*letter_jax._MODULES, '__version__'}
+  source = (ROOT / 'letter_jax' / '__init__.py').read_text(encoding='utf-8')
+  assert source.count('\n__version__ = ') == 1

@@ -67,7 +67,9 @@ def parse(arguments: list[str]) -> list[str]:
     return flags.FLAGS([*rest, *arguments[end:]])
   except InputError as error:
     fail(str(error))
-  except (flags.Error, argparse.ArgumentError, KeyError, AttributeError, ValueError, TypeError) as error:
+  except argparse.ArgumentError:
+    fail(f'--config is given without a value; {recipes.EXPECTED}')
+  except (flags.Error, KeyError, AttributeError, ValueError, TypeError) as error:
     fail(str(error.args[0] if error.args else error))
 
 

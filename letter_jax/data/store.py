@@ -196,11 +196,6 @@ def load_items(directory: pathlib.Path) -> tuple[tuple[str, ...] | None, tuple[d
     return names if any(names) else None, None if summary['items_without_text'] is None else texts
 
 
-def load_texts(directory: pathlib.Path) -> tuple[dict[str, str], ...] | None:
-  """Loads the texts of all items, None if the source had none; InputError if they are damaged."""
-  return load_items(directory)[1]
-
-
 def load_interactions(directory: pathlib.Path) -> Interactions:
   """Loads all interactions; InputError if they are damaged."""
   summary = load_summary(directory)

@@ -89,8 +89,8 @@ class UserSearch:
     """
     self.beam, self.longest, self.mesh = beam, longest, ids.mesh
     self.batch = round_up(batch_size, ids.mesh.size)
-    self.leaf_of_item = item_trie.leaves_of_items(ids.host.trie)
-    self._host_trie = ids.host.trie
+    self.leaf_of_item = item_trie.leaves_of_items(ids.host.host_trie)
+    self._host_trie = ids.host.host_trie
     self._whole = sharding.replicated(ids.mesh)
     self.codes, self.trie = ids.codes_NxL, ids.trie
     self.users = sharding.split_over_data(ids.mesh) if sharded_params else sharding.split_over_all(ids.mesh)

@@ -1,4 +1,4 @@
-"""What training, search, evaluation, serving and planning ask of a generator, whichever it is.
+"""The interface of a generator that training, search, evaluation, serving and planning use.
 
 Each generator is a package with one class that implements `Generator`: `tiger.generator.Tiger` (T5) and
 `lc_rec.generator.LCRec` (language model). `kind` is the one place that knows which configuration means which class.
@@ -18,6 +18,7 @@ from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.training import loop
+from letter_jax.training.checkpoints import Progress
 
 NAMES = {'t5': 'LETTER-TIGER', 'llama': 'LETTER-LC-Rec'}  # by config.generator.architecture
 
@@ -152,7 +153,7 @@ def train_generator(
   seed: int,
   batch_size: int = 64,
   checkpoints: str = '',
-):
+) -> tuple[Any, Progress]:
   """Trains, or resumes, under `directory`.
 
   Args:

@@ -108,7 +108,7 @@ def print_matching(stage: str, path: str, matched: bool, workdir: Workdir) -> No
     print(f'{stage}: {path}, matched by raw id', flush=True)
   elif workdir.read_items()[0]:
     print(
-      f'{stage}: {path} carries no raw ids: row i is taken as item i of this data set (put the ids next to it to be '
-      'sure: docs/data.md)',
+      f'{stage}: {path} carries no raw ids: it is matched to this data set by position (docs/data.md says which file '
+      'with raw ids to put next to it)',
       flush=True,
     )

@@ -1,11 +1,10 @@
-"""`stage.json`: what a stage was made from and what it wrote, and how a record compares with what a run wants."""
+"""`stage.json`: what a stage was made from and what it wrote; compared with the settings and inputs of a run."""
 
 import json
 import pathlib
 from typing import Any
 
-from letter_jax.configuration import Config
-from letter_jax.pipeline.graph import Stage, json_settings
+from letter_jax.pipeline.graph import Stage
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import RECORD
@@ -60,18 +59,16 @@ def damaged_outputs(record: Record, directory: pathlib.Path) -> list[str]:
 
 
 def changes(record: Record, wanted: Record, stage: Stage) -> list[str]:
-  """What differs between how a stage was made and what a run wants, in words."""
+  """The differences between how a stage was made and what a run expects, in words."""
   if record['complete'] and not record['outputs'].keys() >= set(stage.outputs):
     missing = sorted(set(stage.outputs) - record['outputs'].keys())
     return [f'version of this program (which writes {", ".join(missing)})']
   found = []
-  # A setting that is newer than the record had its default value then.
-  then = {**json_settings(Config()), **record['settings']}
   keys = record['settings'].keys() | wanted['settings'].keys()
   if record['settings'].get('data.source') != wanted['settings'].get('data.source'):
     keys = {'data.source'}  # the settings of one source do not exist for the other
   for key in sorted(keys):
-    was, now = then.get(key), wanted['settings'].get(key)
+    was, now = record['settings'].get(key), wanted['settings'].get(key)
     if was != now:
       found.append(f'config.{key} ({was!r} then, {now!r} now)')
   for key in sorted(record['files'].keys() | wanted['files'].keys()):

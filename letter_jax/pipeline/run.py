@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import pathlib
 import time
+from collections.abc import Iterable
 
 from etils import epath
 
@@ -134,22 +135,27 @@ class Run:
         'settings and inputs, a different --workdir, or --overwrite to redo it and what follows'
       )
     set_aside: list[tuple[epath.Path, epath.Path]] = []
-    if record and (changes or redo):
-      reason = f' with a different {records.listed(changes)}' if changes else ''
-      print(f'{stage.name}: redone{reason}', flush=True)
-      set_aside, record = self._set_aside([stage, *self.graph.descendants(stage)]), None
-    elif record and record['complete']:
-      damaged = records.damaged_outputs(record, directory)
-      if not damaged:
-        print(f'{stage.name}: done before ({record["seconds"]:.1f} s), in {directory}', flush=True)
-        return None
-      print(f'{stage.name}: {", ".join(damaged)} missing or changed since it was written; made again', flush=True)
-    if record is None:
-      self._require_free_checkpoint_folders(stage)
-    print(f'{stage.name}: {"running" if record is None else "resuming"}', flush=True)
-    spent = records.seconds_spent(record, directory) if record else 0.0
-    records.write(directory, {**wanted, 'complete': False, 'seconds': spent})
-    return _Attempt(wanted, spent, time.perf_counter(), tuple(set_aside))
+    try:
+      if record and (changes or redo):
+        reason = f' with a different {records.listed(changes)}' if changes else ''
+        print(f'{stage.name}: redone{reason}', flush=True)
+        self._set_aside([stage, *self.graph.descendants(stage)], set_aside)
+        record = None
+      elif record and record['complete']:
+        damaged = records.damaged_outputs(record, directory)
+        if not damaged:
+          print(f'{stage.name}: done before ({record["seconds"]:.1f} s), in {directory}', flush=True)
+          return None
+        print(f'{stage.name}: {", ".join(damaged)} missing or changed since it was written; made again', flush=True)
+      if record is None:
+        self._require_free_checkpoint_folders(stage)
+      print(f'{stage.name}: {"running" if record is None else "resuming"}', flush=True)
+      spent = records.seconds_spent(record, directory) if record else 0.0
+      records.write(directory, {**wanted, 'complete': False, 'seconds': spent})
+      return _Attempt(wanted, spent, time.perf_counter(), tuple(set_aside))
+    except Exception:
+      _restore(set_aside)
+      raise
 
   def _read_own_record(self, directory: pathlib.Path) -> Record | None:
     """The record in a folder of this workdir; None also where an attempt failed before it wrote anything."""
@@ -181,24 +187,22 @@ class Run:
     )
     print(f'{stage.name}: done in {seconds:.1f} s, in {directory}', flush=True)
 
-  def _set_aside(self, redone: list[Stage]) -> list[tuple[epath.Path, epath.Path]]:
-    """Moves the results of stages out of the way until what replaces them is complete."""
-    moved = [_set_folder_aside(stage.directory(self.workdir)) for stage in redone]
-    set_aside = [pair for pair in moved if pair is not None]
+  def _set_aside(self, redone: list[Stage], moved: list[tuple[epath.Path, epath.Path]]) -> None:
+    """Moves the results of stages out of the way until what replaces them is complete; appends each pair to `moved`."""
+    for stage in redone:
+      pair = _set_folder_aside(stage.directory(self.workdir))
+      if pair is not None:
+        moved.append(pair)
     for place in (place for stage in redone for place in self._checkpoint_folders(stage) if place.exists()):
       _remove(_aside(place))
       place.rename(_aside(place))
-      set_aside.append((_aside(place), place))
-    return set_aside
+      moved.append((_aside(place), place))
 
   def _put_back(self, stage: Stage, attempt: _Attempt) -> None:
     """After a failure: restores what was set aside, unless a training that has begun is worth more."""
     directory = stage.directory(self.workdir)
-    if list(directory.rglob('checkpoints')) or any(map(_has_checkpoints, self._checkpoint_folders(stage))):
-      return
-    for aside, place in attempt.set_aside:
-      _remove(place)
-      aside.rename(place)
+    if not list(directory.rglob('checkpoints')) and not any(map(_has_checkpoints, self._checkpoint_folders(stage))):
+      _restore(attempt.set_aside)
 
   def _require_complete(self, stage: Stage, needed_by: str) -> None:
     directory = stage.directory(self.workdir)
@@ -282,6 +286,13 @@ def _set_folder_aside(folder: pathlib.Path) -> tuple[epath.Path, epath.Path] | N
     _remove(aside)
     directory.rename(aside)
   return aside, directory
+
+
+def _restore(set_aside: Iterable[tuple[epath.Path, epath.Path]]) -> None:
+  """Moves folders back to where they were."""
+  for aside, place in set_aside:
+    _remove(place)
+    aside.rename(place)
 
 
 def _has_checkpoints(place: epath.Path) -> bool:

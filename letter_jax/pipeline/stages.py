@@ -99,7 +99,7 @@ def text_embeddings(config: Config, root: pathlib.Path) -> None:
     rows, projection = embed_texts(workdir.read_items()[1], config.text_embeddings, config.seed)
     if projection:  # for items that come after training
       projection.write(workdir.text_embeddings / PROJECTION)
-  workdir.write_rows(workdir.text_embeddings, rows, workdir.read_raw_ids())
+  workdir.write_rows(workdir.text_embeddings, rows)
 
 
 def collaborative(config: Config, root: pathlib.Path) -> None:
@@ -145,7 +145,7 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
     from letter_jax.collaborative.embeddings import collaborative_rows
 
     rows = collaborative_rows(items[method], config.tokenizer.model.latent_dim)
-  workdir.write_rows(workdir.collaborative, rows, workdir.read_raw_ids())
+  workdir.write_rows(workdir.collaborative, rows)
   ranks.write(workdir.collaborative / RANKS, test_ranks)
   artifacts.write_json(workdir.collaborative / METRICS, metrics)
 

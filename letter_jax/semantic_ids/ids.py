@@ -7,11 +7,13 @@ any later run can match to its own catalogue.
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import sharding
@@ -38,7 +40,7 @@ class SemanticIds:
   codebook_size: int
 
   def __post_init__(self) -> None:
-    codes = self.codes_NxL
+    codes = np.asarray(self.codes_NxL)
     if codes.ndim != 2 or 0 in codes.shape or not np.issubdtype(codes.dtype, np.integer):
       raise InputError(f'semantic IDs are {codes.dtype} {list(codes.shape)}; expected integers [items, levels]')
     if codes.min() < 0 or codes.max() >= self.codebook_size:
@@ -56,9 +58,14 @@ class SemanticIds:
     return self.codes_NxL.shape[1]
 
   @functools.cached_property
-  def trie(self) -> ItemTrie:
-    """The catalogue as a trie in host memory, built on first use."""
+  def host_trie(self) -> ItemTrie:
+    """The catalogue as a trie of numpy arrays, built on first use; `place` puts it on devices."""
     return ItemTrie.build_on_host(self.codes_NxL)
+
+  @functools.cached_property
+  def trie(self) -> ItemTrie:
+    """The catalogue as a trie on the default device, built on first use."""
+    return jax.tree.map(jnp.asarray, self.host_trie)
 
   def vocabulary(self, first_code: int = FIRST_CODE) -> Vocabulary:
     """The tokens of a model that has `first_code` tokens before the codes."""
@@ -66,11 +73,16 @@ class SemanticIds:
 
   def place(self, mesh: jax.sharding.Mesh) -> 'PlacedIds':
     """Codes and trie on every device of the mesh, once; only their shapes on a mesh that is planned for."""
-    codes_NxL, trie = sharding.put((self.codes_NxL, self.trie), sharding.replicated(mesh))
+    codes_NxL, trie = sharding.put((self.codes_NxL, self.host_trie), sharding.replicated(mesh))
     return PlacedIds(self, mesh, codes_NxL, trie)
 
-  def write(self, directory: pathlib.Path, raw_ids: Sequence[str]) -> None:
-    """Writes the table with raw ids, and `index.json` in LETTER's format (positions), into `directory`."""
+  @classmethod
+  def read(cls, path: str | os.PathLike[str], raw_ids: Sequence[str] | None, num_items: int) -> 'SemanticIds':
+    """`read_given` without the word on how they were matched."""
+    return read_given(pathlib.Path(path), raw_ids, num_items)[0]
+
+  def write(self, directory: pathlib.Path, raw_ids: Sequence[str] | None) -> None:
+    """Writes the table with raw ids, if the data has any, and `index.json` in LETTER's format, into `directory`."""
 
     table.write(directory / TABLE, raw_ids, self.codes_NxL)
     artifacts.write(directory / 'index.json', lambda path: index_format.write_index(path, self.codes_NxL))
@@ -94,7 +106,7 @@ class PlacedIds:
   @functools.cached_property
   def nodes_NxL(self) -> jax.Array:
     """int32 [N, L], nodes of levels 0 .. L - 1 that lead to each item, for `catalogue_loss`; placed on first use."""
-    return sharding.put(item_trie.nodes_of_items(self.host.trie), sharding.replicated(self.mesh))
+    return sharding.put(item_trie.nodes_of_items(self.host.host_trie), sharding.replicated(self.mesh))
 
   def loss_arrays(self, softmax: str) -> tuple[Any, ...]:
     """What a loss reads: codes alone, or with the softmax over the catalogue (codes, nodes, trie)."""
@@ -108,7 +120,7 @@ def read_given(path: pathlib.Path, raw_ids: Sequence[str] | None, num_items: int
   An `index.json` alone is taken by position.
 
   Args:
-    raw_ids: of the catalogue, in its order; None where the data has no ids of its own: then they are '0', '1', ...
+    raw_ids: of the catalogue, in its order; None where the data has none.
     num_items: N.
 
   Returns:
@@ -118,14 +130,19 @@ def read_given(path: pathlib.Path, raw_ids: Sequence[str] | None, num_items: int
     InputError: a file that is missing or damaged, or made for a different catalogue.
   """
   table_path = path if path.suffix == '.csv' else path.with_name(TABLE)
-  matched = path.suffix == '.csv' or table_path.is_file()
-  if not matched:
-    codes_NxL = index_format.read_index(path, num_items)
-  else:
-    ids, codes_MxL = table.read(table_path)
-    if path != table_path:
-      index_MxL = index_format.read_index(path, len(ids))
-      if not np.array_equal(index_MxL, codes_MxL):
-        raise InputError(f'{path} has other codes than {table_path}; expected the same, or no {TABLE} next to it')
-    codes_NxL = codes_MxL[match(raw_ids, ids, num_items, table_path)]
-  return SemanticIds(codes_NxL, int(codes_NxL.max()) + 1), matched
+  if path != table_path and not table_path.is_file():
+    return _with_smallest_codebook(index_format.read_index(path, num_items)), False
+  names, codes_MxL = table.read(table_path)
+  if path != table_path and not np.array_equal(index_format.read_index(path, len(codes_MxL)), codes_MxL):
+    raise InputError(f'{path} has other codes than {table_path}; expected the same, or no {TABLE} next to it')
+  if names is not None:
+    return _with_smallest_codebook(codes_MxL[match(raw_ids, names, table_path)]), True
+  if len(codes_MxL) != num_items:
+    raise InputError(
+      f'{table_path} has {len(codes_MxL):,} rows without raw ids; expected one for each of the {num_items:,} items'
+    )
+  return _with_smallest_codebook(codes_MxL), False
+
+
+def _with_smallest_codebook(codes_NxL: np.ndarray) -> SemanticIds:
+  return SemanticIds(codes_NxL, int(codes_NxL.max()) + 1)

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from letter_jax.system.errors import InputError
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +53,18 @@ class ItemTrie:
       codes_NxL: any integer dtype, N and L at least 1; row i is the semantic ID of item i. Items may share an ID.
 
     Raises:
-      ValueError: `codes_NxL` has a different shape or dtype, or a negative code.
+      InputError: `codes_NxL` has a different shape or dtype, or a negative code.
     """
     return jax.tree.map(jnp.asarray, cls.build_on_host(codes_NxL))
 
   @classmethod
   def build_on_host(cls, codes_NxL: np.ndarray) -> 'ItemTrie':
     """`build`, with numpy arrays, to be placed on devices before it is used under jit."""
+    codes_NxL = np.asarray(codes_NxL)
     if codes_NxL.ndim != 2 or 0 in codes_NxL.shape or not np.issubdtype(codes_NxL.dtype, np.integer):
-      raise ValueError(f'semantic IDs must be integers [items, levels], not {codes_NxL.dtype} {codes_NxL.shape}')
+      raise InputError(f'semantic IDs must be integers [items, levels], not {codes_NxL.dtype} {codes_NxL.shape}')
     if codes_NxL.min() < 0:
-      raise ValueError('semantic IDs must not be negative')
+      raise InputError('semantic IDs must not be negative')
     num_items, levels = codes_NxL.shape
     codebook_size = int(codes_NxL.max()) + 1
     item_N = _lexicographic_order(codes_NxL, codebook_size)

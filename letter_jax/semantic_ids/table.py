@@ -13,39 +13,56 @@ from letter_jax.system.errors import InputError
 TABLE = 'semantic_ids.csv'
 
 
-def write(path: pathlib.Path, raw_ids: Sequence[str], codes_NxL: np.ndarray) -> None:
-  """Writes the columns id, code_1, ..., code_L."""
+def write(path: pathlib.Path, raw_ids: Sequence[str] | None, codes_NxL: np.ndarray) -> None:
+  """Writes the columns id, code_1, ..., code_L; where the data has no raw ids, `position` instead of `id`."""
 
   def write_rows(temporary: pathlib.Path) -> None:
+    first, names = ('position', map(str, range(len(codes_NxL)))) if raw_ids is None else ('id', iter(raw_ids))
     with temporary.open('w', encoding='utf-8', newline='') as file:
       writer = csv.writer(file)
-      writer.writerow(['id', *(f'code_{level + 1}' for level in range(codes_NxL.shape[1]))])
-      writer.writerows([raw_id, *codes] for raw_id, codes in zip(raw_ids, codes_NxL.tolist(), strict=True))
+      writer.writerow([first, *_code_columns(codes_NxL.shape[1])])
+      writer.writerows([name, *codes] for name, codes in zip(names, codes_NxL.tolist(), strict=True))
 
   artifacts.write(path, write_rows)
 
 
-def read(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
-  """Raw ids, and codes int32 [M, L]; InputError where the file does not exist or is malformed."""
-  expected = 'expected the columns id, code_1, ..., code_L with an id and L codes from 0 in every row'
-  ids, rows = [], []
+def read(path: pathlib.Path) -> tuple[list[str] | None, np.ndarray]:
+  """Raw ids, None where the table has positions, and codes int32 [M, L].
+
+  Raises:
+    InputError: the file does not exist or is malformed.
+  """
+  expected = f'expected the columns id, code_1, ..., code_L with an id and L codes from 0 to {MAX_CODE} in every row'
+  names, rows = [], []
   try:
     with path.open(encoding='utf-8-sig', newline='') as file:
       reader = csv.reader(file, strict=True)
       header = next(reader, [])
-      levels = len(header) - 1
-      if levels < 1 or header != ['id', *(f'code_{level + 1}' for level in range(levels))]:
+      if len(header) < 2 or header[0] not in ('id', 'position') or header[1:] != _code_columns(len(header) - 1):
         raise InputError(f'{path}:1 is {",".join(header)[:80]!r}; {expected}')
       for row in reader:
-        codes = row[1:]
-        if len(codes) != levels or not row[0] or not all(code.isascii() and code.isdecimal() for code in codes):
+        if not row:  # a blank line
+          continue
+        if len(row) != len(header) or not row[0] or not all(map(_is_code, row[1:])):
           raise InputError(f'{path}:{reader.line_num} is {",".join(row)[:80]!r}; {expected}')
-        ids.append(row[0])
-        rows.append([int(code) for code in codes])
-    if not rows:
-      raise InputError(f'{path} has no rows; {expected}')
-    if max(map(max, rows)) > MAX_CODE:
-      raise InputError(f'{path} has a code above {MAX_CODE}; {expected}')
-    return ids, np.array(rows, np.int32)
+        names.append(row[0])
+        rows.append([int(code) for code in row[1:]])
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise InputError(f'{path} cannot be read ({error}); {expected}') from error
+  if not rows:
+    raise InputError(f'{path} has no rows; {expected}')
+  if header[0] == 'id':
+    return names, np.array(rows, np.int32)
+  if names != list(map(str, range(len(names)))):
+    raise InputError(
+      f'{path} has positions that are not 0, 1, 2, ...; expected its rows in the order they were written'
+    )
+  return None, np.array(rows, np.int32)
+
+
+def _code_columns(levels: int) -> list[str]:
+  return [f'code_{level + 1}' for level in range(levels)]
+
+
+def _is_code(text: str) -> bool:
+  return text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_CODE)) and int(text) <= MAX_CODE

@@ -56,7 +56,7 @@ def export_search(
     beam: items that the search returns for each user.
     platforms: some of PLATFORMS.
   """
-  generator, trie = loaded.generator, catalogue.ids.trie
+  generator, trie = loaded.generator, catalogue.ids.host_trie
   paths = Paths.of(trie)
   arrays = _arrays(loaded.params, catalogue.ids.codes_NxL, trie, paths)
   history_length, longest = loaded.config.data.history_length, generator.longest_history
@@ -101,15 +101,18 @@ def _write_arrays(path: pathlib.Path, arrays: dict[str, Any]) -> None:
   path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
-def export_hugging_face(folder: pathlib.Path, loaded: LoadedGenerator) -> None:
+def export_hugging_face(folder: pathlib.Path, loaded: LoadedGenerator, catalogue: Catalogue) -> None:
   """Writes the generator for transformers, and `letter.json`, from which a server can build its own search.
 
-  `letter.json` has the tokens of each item, the softmax that the model was trained with, and entries of the generator,
-  such as the wording of a prompt.
+  `letter.json` has the raw id and the tokens of each item, the softmax that the model was trained with, and entries of
+  the generator, such as the wording of a prompt.
   """
   entries = loaded.generator.write_hugging_face(folder, loaded.trained)
   items = {str(item): tokens_of(codes) for item, codes in enumerate(loaded.ids.codes_NxL.tolist())}
-  artifacts.write_json(folder / 'letter.json', {'softmax': loaded.config.generator.softmax, 'items': items, **entries})
+  artifacts.write_json(
+    folder / 'letter.json',
+    {'softmax': loaded.config.generator.softmax, 'ids': list(catalogue.raw_ids), 'items': items, **entries},
+  )
 
 
 def _compute_dtype(name: str, platform: str) -> str:

@@ -222,9 +222,12 @@ def encode(config: RQVAEConfig, params: Mapping[str, Any], scale: InputScale, te
     InputError: the text is not what it should be (`checks.text_embeddings`).
   """
   text_MxT = checks.text_embeddings(text_MxT, len(scale.mean))
-  model = RQVAE(config, len(scale.mean))
-  encode_scaled = jax.jit(lambda params, x_MxT: model.apply({'params': params}, x_MxT, method=RQVAE.encode))
-  return sharding.fetch(encode_scaled(params, scale.apply(text_MxT)))
+  return sharding.fetch(_encode_scaled(RQVAE(config, len(scale.mean)), params, scale.apply(text_MxT)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode_scaled(model: RQVAE, params: Mapping[str, Any], x_MxT: jax.Array) -> jax.Array:
+  return model.apply({'params': params}, x_MxT, method=RQVAE.encode)
 
 
 def _by_level(terms: losses.TokenizerLosses) -> dict[str, jax.Array]:

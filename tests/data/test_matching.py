@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from letter_jax.data import matching
+from letter_jax.system.errors import InputError
 from tests.data.json_input import one_line
 
 RAW_IDS = ('b', 'a,1', 'ö "x"', '7')
@@ -74,8 +75,16 @@ def test_rows_without_ids_are_taken_by_position(path):
   one_line(lambda: _read(path, RAW_IDS[:3]), 'rows.npy', '4 rows', '3 items')
 
 
-def test_data_without_raw_ids_has_row_numbers_as_ids(tmp_path):
-  matching.write_rows(tmp_path / 'rows.npy', ROWS_NxD, ('3', '2', '1', '0'))
+def test_rows_of_data_without_raw_ids_are_matched_by_position_and_their_number_must_fit(tmp_path):
+  matching.write_rows(tmp_path / 'rows.npy', ROWS_NxD, None)
   rows_NxD, matched = matching.read_rows(tmp_path / 'rows.npy', None, 4, 'text embeddings')
-  assert matched
-  np.testing.assert_array_equal(rows_NxD, ROWS_NxD[::-1])
+  assert not matched
+  np.testing.assert_array_equal(rows_NxD, ROWS_NxD)
+  with pytest.raises(InputError, match='4 rows; expected one for each of the 3 items'):
+    matching.read_rows(tmp_path / 'rows.npy', None, 3, 'text embeddings')
+
+
+def test_rows_with_raw_ids_do_not_fit_data_without_them(tmp_path):
+  matching.write_rows(tmp_path / 'rows.npy', ROWS_NxD, ('3', '2', '1', '0'))
+  with pytest.raises(InputError, match="raw ids such as '3', and the items of the data have none"):
+    matching.read_rows(tmp_path / 'rows.npy', None, 4, 'text embeddings')

@@ -13,6 +13,7 @@ import pytest
 from letter_jax.collaborative import lightgcn
 from letter_jax.collaborative.embeddings import collaborative_rows
 from letter_jax.data import index_format, synthetic
+from letter_jax.pipeline import record
 from letter_jax.pipeline import run as pipeline
 from letter_jax.pipeline.graph import STAGES, Graph
 from letter_jax.semantic_ids.ids import SemanticIds
@@ -496,3 +497,17 @@ def test_a_redo_replaces_checkpoints_elsewhere_or_brings_them_back(tmp_path, mon
   pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir', 'generator', overwrite=True)
   assert 'generator: redone' in capsys.readouterr().out and Workdir(tmp_path / 'workdir').restore_generator().params
   assert not [path for path in tmp_path.rglob('.*.replaced')]
+
+
+def test_a_redo_that_cannot_begin_leaves_what_was_there(workdir, monkeypatch):
+  before = (workdir / 'tokenizer/stage.json').read_bytes()
+
+  def full(*_):
+    raise InputError('the disk is full')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(record, 'write', full)
+    with pytest.raises(InputError, match='the disk is full'):
+      pipeline.run(config_with(run_settings()), workdir, 'tokenizer', overwrite=True)
+  assert (workdir / 'tokenizer/stage.json').read_bytes() == before
+  assert not list(workdir.glob('.*.replaced'))

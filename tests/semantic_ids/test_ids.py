@@ -6,6 +6,7 @@ import pytest
 from letter_jax.data import index_format
 from letter_jax.semantic_ids import table
 from letter_jax.semantic_ids.ids import SemanticIds, read_given
+from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.system.errors import InputError
 from tests.data.json_input import one_line
 
@@ -107,11 +108,31 @@ def test_an_id_with_two_rows_is_named(tmp_path):
   one_line(lambda: read_given(path, ('a', 'b', 'c', 'd'), 4), path, "id 'a' is listed more than once")
 
 
-def test_data_without_raw_ids_has_row_numbers_as_ids(tmp_path):
+def test_a_table_without_raw_ids_is_matched_by_position_and_its_length_must_fit(tmp_path):
+  SemanticIds(CODES_NxL, 4).write(tmp_path, None)
+  for raw_ids in (None, RAW_IDS):
+    ids, matched = read_given(tmp_path / 'semantic_ids.csv', raw_ids, 5)
+    assert not matched
+    np.testing.assert_array_equal(ids.codes_NxL, CODES_NxL)
+  with pytest.raises(InputError, match='5 rows without raw ids; expected one for each of the 4 items'):
+    read_given(tmp_path / 'index.json', None, 4)
+
+
+def test_row_numbers_are_not_raw_ids(tmp_path):
+  """The items of MovieLens are called 1, 2, ...: a table of positions does not fit them by name, nor the reverse."""
+  SemanticIds(CODES_NxL, 4).write(tmp_path, None)
+  with pytest.raises(InputError, match='expected one for each of the 4 items'):
+    read_given(tmp_path / 'semantic_ids.csv', ('1', '2', '3', '4'), 4)
   path = _write_table(tmp_path, ('4', '3', '2', '1', '0'))
-  ids, matched = read_given(path, None, 5)
-  assert matched
-  np.testing.assert_array_equal(ids.codes_NxL, CODES_NxL[::-1])
+  with pytest.raises(InputError, match="raw ids such as '4', and the items of the data have none"):
+    read_given(path, None, 5)
+
+
+def test_plain_lists_are_semantic_ids_too():
+  assert SemanticIds([[0, 1], [1, 0]], 2).codes_NxL.dtype == np.int32
+  assert ItemTrie.build([[0, 1], [1, 0]]).num_leaves == 2
+  with pytest.raises(InputError, match='must be integers'):
+    ItemTrie.build([[0.5]])
 
 
 def test_an_index_next_to_a_table_is_matched_by_raw_id(tmp_path):
