@@ -73,10 +73,11 @@ def match(raw_ids: Sequence[str] | None, given: Sequence[str], source: pathlib.P
     raise InputError(f'{source}: id {repeated!r} is listed more than once; expected one row per item')
   missing = [raw_id for raw_id in catalogue if raw_id not in row_of]
   if missing:
+    verb = 'is' if len(missing) == 1 else 'are'
     raise InputError(
       f'{source} was made for a different catalogue: {len(missing):,} of the {len(catalogue):,} items of the data '
-      f'{"is" if len(missing) == 1 else "are"} not in it, such as {", ".join(map(repr, missing[:_SHOWN]))} (its ids are '
-      f'such as {", ".join(map(repr, given[:_SHOWN]))}); expected a row for every item'
+      f'{verb} not in it, such as {", ".join(map(repr, missing[:_SHOWN]))} (its ids are such as '
+      f'{", ".join(map(repr, given[:_SHOWN]))}); expected a row for every item'
     )
   return np.array([row_of[raw_id] for raw_id in catalogue], np.int64)
 

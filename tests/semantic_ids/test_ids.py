@@ -62,7 +62,7 @@ def test_the_table_keeps_raw_ids_of_any_kind(tmp_path):
     ('id,code_1,code_2\na,1,-2\n', (':2', 'a,1,-2')),
     ('id,code_1,code_2\na,1,1.5\n', (':2', 'a,1,1.5')),
     ('id,code_1\na,²\n', (':2', 'a,²')),
-    (f'id,code_1\na,{index_format.MAX_CODE + 1}\n', (f'above {index_format.MAX_CODE}',)),
+    (f'id,code_1\na,{index_format.MAX_CODE + 1}\n', (':2', f'from 0 to {index_format.MAX_CODE}')),
     ('id,code_1\n"a,1\n', ('cannot be read',)),
   ],
 )
