@@ -71,6 +71,7 @@ def test_a_stage_that_works(recipe):
     (['--config.generator.training.epochs=many'], ['epochs', 'many']),
     (['--config.generator.training.epochs=0'], ['config.generator.training.epochs is 0; expected at least 1']),
     (['--stage=traning'], ['traning', 'generator']),
+    (['--config'], ['--config', 'expected one argument']),
   ],
 )
 def test_wrong_flags(recipe, extra, said):
