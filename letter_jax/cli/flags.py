@@ -55,7 +55,8 @@ def parse(arguments: list[str]) -> list[str]:
   parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
   parser.add_argument('--config', '-config')
   try:
-    known, rest = parser.parse_known_args(arguments[:end])
+    known, rest = parser.parse_known_args(arguments[1:end])  # the program's name may look like a flag: '-c'
+    rest = [arguments[0], *rest]
     if known.config:
       config = recipes.load(known.config)
       _require_known_keys(rest, list(flattened(config.to_dict())))
@@ -70,7 +71,7 @@ def parse(arguments: list[str]) -> list[str]:
   except argparse.ArgumentError:
     fail(f'--config is given without a value; {recipes.EXPECTED}')
   except (flags.Error, KeyError, AttributeError, ValueError, TypeError) as error:
-    fail(str(error.args[0] if error.args else error))
+    fail(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
 
 
 def _overridden_keys(arguments: list[str]) -> list[str]:

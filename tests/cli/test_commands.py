@@ -91,7 +91,7 @@ def test_wrong_flags_and_files(finished, tmp_path):
   fails(command(*run, '--k=21'), '--k=21; expected 1 to 20')
   fails(command(*run, '--k=6', '--beam=5'), '--k=6; expected 1 to 5')
   fails(command(*run, f'--allow={tmp_path / "empty"}'), 'empty names no item')
-  fails(command(*run, f'--allow={tmp_path / "unknown"}'), "unknown, the first 'who'", 'skip_unknown', '--allow=')
+  fails(command(*run, f'--allow={tmp_path / "unknown"}'), "unknown, the first is 'who'", 'skip_unknown', '--allow=')
   fails(command(*run, f'--input={tmp_path / "nowhere"}'), 'nowhere', 'expected a file of JSON lines')
   fails(command(*run, f'--input={users}', f'--output={users}'), 'is the input')
   assert users.read_text()

@@ -71,6 +71,7 @@ def test_a_stage_that_works(recipe):
     (['--config.generator.training.epochs=many'], ['epochs', 'many']),
     (['--config.generator.training.epochs=0'], ['config.generator.training.epochs is 0; expected at least 1']),
     (['--stage=traning'], ['traning', 'generator']),
+    (['--config'], ['--config is given without a value', 'expected a recipe']),
   ],
 )
 def test_wrong_flags(recipe, extra, said):
@@ -221,7 +222,3 @@ def test_a_disk_that_takes_no_more(recipe):
 def test_a_workdir_that_is_a_file(recipe, tmp_path):
   (tmp_path / 'file').write_text('')
   _fails([recipe[0], f'--workdir={tmp_path / "file"}'], 'file')
-
-
-def test_a_config_flag_without_a_value():
-  _fails(['--workdir=nowhere', '--config'], '--config is given without a value; expected a recipe such as')
