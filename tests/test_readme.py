@@ -53,5 +53,6 @@ def test_the_prepared_data_set_and_the_restored_generator(folder, monkeypatch):
 
 def test_links_between_pages_lead_to_files():
   for page in [*PAGES, ROOT / 'CONTRIBUTING.md', ROOT / 'launch' / 'README.md']:
-    links = re.findall(r'\]\((?!https?:)([^)#]+)', page.read_text(encoding='utf-8'))
+    prose = re.sub(r'^```.*?^```$', '', page.read_text(encoding='utf-8'), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r'\]\((?!https?:)([^)#]+)', prose)
     assert [link for link in links if not (page.parent / link).exists()] == []
