@@ -54,7 +54,7 @@ def embeddings(arguments: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarr
   folder, items = pathlib.Path(arguments.data), SIZES.get(arguments.name, SIZES['Beauty'])[1]
   given = folder / f'{arguments.name}.emb.npy'
   if arguments.data and not given.is_file():
-    raise SystemExit(f'{given} is not there; expected text embeddings under --data, called by --name')
+    raise SystemExit(f'{given} does not exist; expected text embeddings under --data, called by --name')
   if arguments.data:
     text_NxT = np.load(given).astype(np.float32)
     found.append((text_NxT, f'{arguments.name}, {text_NxT.shape[1]}-d'))

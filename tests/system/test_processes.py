@@ -185,7 +185,7 @@ def test_every_process_reports_a_wrong_input(uninterrupted, tmp_path):
   started = multi_process.start(tmp_path, [*arguments, '--config.semantic_ids.path=nowhere.json'])
   assert multi_process.wait(started) == [2, 2]
   for index in (0, 1):
-    assert 'nowhere.json is not there; config.semantic_ids.path names it' in multi_process.error_of(tmp_path, index)
+    assert 'nowhere.json does not exist; config.semantic_ids.path names it' in multi_process.error_of(tmp_path, index)
 
 
 @pytest.mark.parametrize(
