@@ -10,6 +10,8 @@ import pytest
 from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def _found(*arguments: str) -> list[dict]:
   ended = subprocess.run(

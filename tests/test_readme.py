@@ -10,6 +10,8 @@ from letter_jax.pipeline import run as pipeline
 from tests.paths import ROOT
 from tests.small_data import config_with, run_settings
 
+pytestmark = pytest.mark.slow
+
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 

@@ -4,7 +4,8 @@ import json
 import pathlib
 from typing import Any
 
-from letter_jax.pipeline.graph import Stage
+from letter_jax.configuration import Config
+from letter_jax.pipeline.graph import Stage, json_settings
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import RECORD
@@ -64,11 +65,13 @@ def changes(record: Record, wanted: Record, stage: Stage) -> list[str]:
     missing = sorted(set(stage.outputs) - record['outputs'].keys())
     return [f'version of this program (which writes {", ".join(missing)})']
   found = []
+  # A setting that is newer than the record had its default value then.
+  then = {**json_settings(Config()), **record['settings']}
   keys = record['settings'].keys() | wanted['settings'].keys()
   if record['settings'].get('data.source') != wanted['settings'].get('data.source'):
     keys = {'data.source'}  # the settings of one source do not exist for the other
   for key in sorted(keys):
-    was, now = record['settings'].get(key), wanted['settings'].get(key)
+    was, now = then.get(key), wanted['settings'].get(key)
     if was != now:
       found.append(f'config.{key} ({was!r} then, {now!r} now)')
   for key in sorted(record['files'].keys() | wanted['files'].keys()):

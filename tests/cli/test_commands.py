@@ -15,6 +15,8 @@ from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import config_with, run_settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):

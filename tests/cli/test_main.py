@@ -13,6 +13,8 @@ from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import run_settings, write_letter_folder, write_recipe
 
+pytestmark = pytest.mark.slow
+
 
 def _command(*arguments):
   return subprocess.run(

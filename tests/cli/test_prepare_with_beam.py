@@ -16,6 +16,8 @@ from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import config_with, run_settings, write_recipe
 
+pytestmark = pytest.mark.slow
+
 MODULE = 'letter_jax.cli.prepare_with_beam'
 WITHOUT_BEAM = (
   f"import runpy, sys; sys.modules['apache_beam'] = None; runpy.run_module({MODULE!r}, run_name='__main__')"

@@ -21,6 +21,8 @@ from tests.generators import building
 from tests.paths import ROOT
 from tests.small_data import cyclic_interactions, distinct_codes, interactions, relative_error, tiny_generator_config
 
+pytestmark = pytest.mark.slow
+
 ROWS = 8  # of a batch, whatever the number of micro-batches or devices
 SEMANTIC_IDS = distinct_codes(16, 2, 8)
 

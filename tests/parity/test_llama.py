@@ -4,6 +4,8 @@ import pytest
 from tests.parity import llama
 from tests.paths import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 FILES = ('llama_reference.npz', 'qwen3_reference.npz')
 
 

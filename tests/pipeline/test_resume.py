@@ -18,6 +18,8 @@ from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import run_settings, write_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def recipe(tmp_path_factory):

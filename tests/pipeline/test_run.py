@@ -23,6 +23,8 @@ from letter_jax.training.checkpoints import read_best
 from letter_jax.workdir import Workdir
 from tests.small_data import config_with, run_settings, write_letter_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):

@@ -8,6 +8,8 @@ from letter_jax.pipeline import sweep
 from letter_jax.system.errors import InputError
 from tests.small_data import config_with, run_settings
 
+pytestmark = pytest.mark.slow
+
 SWEEP = (
   ('plain', (('tokenizer.model.alpha', 0.0),)),
   ('aligned', (('tokenizer.model.alpha', 0.02),)),

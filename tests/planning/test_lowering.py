@@ -9,6 +9,8 @@ from letter_jax.planning import plan
 from tests.generators.lc_rec.test_end_to_end import LANGUAGE
 from tests.small_data import config_with, run_settings
 
+pytestmark = pytest.mark.slow
+
 STEPS = ('sasrec step', 'tokenizer epoch', 'generator step', 'decoding', 'language generator step', 'language decoding')
 
 

@@ -9,6 +9,8 @@ from letter_jax.planning import plan
 from letter_jax.system.errors import InputError
 from tests.small_data import config_with, run_settings
 
+pytestmark = pytest.mark.slow
+
 
 def plan_for(config, workdir, topology):
   commands.run('plan', workdir, commands.Options(topology=topology), config)

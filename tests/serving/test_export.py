@@ -20,6 +20,8 @@ from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from tests.multi_process import HANG_SECONDS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def exported(finished):

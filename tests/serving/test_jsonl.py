@@ -9,6 +9,8 @@ import pytest
 import letter_jax
 from letter_jax.serving import jsonl
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def recommender(finished):

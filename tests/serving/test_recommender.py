@@ -9,6 +9,8 @@ import letter_jax
 from letter_jax.serving.cold_items import read_cold_items
 from letter_jax.system.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 ITEMS = 60
 
 

@@ -18,6 +18,8 @@ from tests import multi_process
 from tests.paths import ROOT
 from tests.small_data import config_with, run_settings, write_recipe
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = run_settings(generator__training__epochs=4, generator__training__checkpoint_every_steps=5)
 
 

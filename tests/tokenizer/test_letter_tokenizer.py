@@ -15,6 +15,8 @@ from letter_jax.tokenizer.assignment import assign_later_items, assign_semantic_
 from letter_jax.tokenizer.letter_tokenizer import LetterTokenizer
 from letter_jax.tokenizer.training import encode_items, train_tokenizer
 
+pytestmark = pytest.mark.slow
+
 MODEL = RQVAEConfig(hidden=(12,), latent_dim=4, levels=3, codebook_size=6, clusters=2)
 # More rows in a batch than there are items.
 TRAINING = TrainingConfig(epochs=3, batch_size=1024, evaluate_every_epochs=1)

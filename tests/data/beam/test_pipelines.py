@@ -16,6 +16,8 @@ from letter_jax.system.errors import InputError
 from tests.data.raw import test_raw
 from tests.small_data import config_with, run_settings
 
+pytestmark = pytest.mark.slow
+
 # The second option keeps the pipeline in this process: without it DirectRunner fetches another runner, Prism.
 BEAM = ['--runner=DirectRunner', '--allow_unsafe_triggers']
 

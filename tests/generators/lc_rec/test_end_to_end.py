@@ -21,6 +21,8 @@ from letter_jax.workdir import Workdir
 from tests import multi_process
 from tests.small_data import config_with, run_settings, write_recipe
 
+pytestmark = pytest.mark.slow
+
 LANGUAGE = dict(
   generator__architecture='llama',
   generator__lora__rank=0,

@@ -20,6 +20,8 @@ from letter_jax.system.errors import InputError
 from tests.generators import building
 from tests.small_data import config_with, cyclic_interactions, distinct_codes, relative_error
 
+pytestmark = pytest.mark.slow
+
 ITEMS, LEVELS, K = 16, 2, 8
 SEMANTIC_IDS = distinct_codes(ITEMS, LEVELS, K)
 TEXTS = tuple(

@@ -21,6 +21,8 @@ from letter_jax.sharding import Layout, name_of
 from letter_jax.system.errors import InputError
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 # Every size another number, so that no two can be mistaken for each other; several divide by 4.
 LLAMA = Architecture(
   text_vocabulary=16,

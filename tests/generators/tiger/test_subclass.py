@@ -14,6 +14,8 @@ from letter_jax.generators.tiger.t5 import T5
 from tests.generators import building
 from tests.small_data import cyclic_interactions, distinct_codes, tiny_generator_config
 
+pytestmark = pytest.mark.slow
+
 CATEGORIES = tuple(item // 4 for item in range(16))
 
 
