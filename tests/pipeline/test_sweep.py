@@ -59,9 +59,12 @@ def test_runs_share_the_stages_that_do_not_differ(tmp_path, capsys):
     ((('a', ()), ('a', ())), "a run named 'a'; expected names of folders, each once"),
     ((('a/b', ()),), "a run named 'a/b'"),
     ((('..', ()),), "a run named '..'"),
-    ((('a', (('generator.tau', 1.0),)),), 'the run a sets config.generator.tau, and one of them does not exist'),
+    ((('a', (('generator.tau', 1.0),)),), 'config.generator.tau does not exist'),
     ((('a', (('generator', 1.0),)),), 'sets config.generator, and one of them does not exist'),
-    ((('a', (('generator.temperature', 'warm'),)),), 'config.generator.temperature is'),
+    (
+      (('a', (('generator.temperature', 'warm'),)),),
+      'the run a sets config.generator.temperature, and one of them does not exist or has a different type',
+    ),
   ],
 )
 def test_wrong_sweeps(tmp_path, runs, said):
