@@ -1,13 +1,43 @@
-"""One compilation cache for a run of the tests and the programs they start: what two tests compile alike, one compiles.
+"""What all tests share: one compilation cache, quick compilations, and one small finished run.
 
-A new folder each time, so that nothing is left from another version or machine. Set before JAX is imported.
+Set before JAX is imported; pytest-xdist's workers, and the programs that tests start, inherit the environment.
 """
 
+import fcntl
 import os
+import pathlib
 import tempfile
 
-if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:  # pytest-xdist's workers inherit the folder of their controller
+import pytest
+
+if 'LETTER_JAX_TEST_FOLDER' not in os.environ:
   _folder = tempfile.TemporaryDirectory(prefix='letter_jax_tests_')
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = _folder.name
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # with libtpu installed, JAX would look for a TPU first
+  os.environ['LETTER_JAX_TEST_FOLDER'] = _folder.name
+# What two tests compile alike, one compiles. A new folder each time: nothing is left from another version or machine.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.join(os.environ['LETTER_JAX_TEST_FOLDER'], 'compiled'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # with libtpu installed, JAX would look for a TPU first
+# Most of the tests' time is compilation. LLVM's optimisations take half of it, and small arrays do not need them.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+
+
+# Files that take minutes and start processes of their own. First, so that no worker is left with one at the end.
+LONG = ('test_processes', 'test_meshes', 'test_resume', 'test_end_to_end', 'test_sweep', 'test_plan', 'test_training')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Long files first; the order within a file stays."""
+  items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+@pytest.fixture(scope='session')
+def small_run() -> pathlib.Path:
+  """The workdir of one finished run of `small_data.run_settings()`, which all workers share; copy it to change it."""
+  from letter_jax.pipeline import run as pipeline
+  from tests.small_data import config_with, run_settings
+
+  folder = pathlib.Path(os.environ['LETTER_JAX_TEST_FOLDER'])
+  with (folder / 'small_run.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # the second worker waits for the first, and then finds everything done
+    pipeline.run(config_with(run_settings()), folder / 'small_run')
+  return folder / 'small_run'

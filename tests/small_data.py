@@ -79,8 +79,10 @@ def relative_error(ours, expected) -> float:
   return float(np.abs(ours - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
+# Most of the time is compilation, so histories are short: the search compiles a program for each of two lengths.
 TINY_RUN = {
   'data.source': 'synthetic',
+  'data.history_length': 5,
   'data.synthetic.num_users': 120,
   'data.synthetic.num_items': 60,
   'text_embeddings.dim': 16,
@@ -96,6 +98,7 @@ TINY_RUN = {
   'tokenizer.training.evaluate_every_epochs': 2,
   'tokenizer.training.checkpoint_every_steps': 2,
   'tokenizer.training.log_every_steps': 2,
+  'generator.softmax': 'catalogue',
   'generator.model.d_model': 16,
   'generator.model.d_kv': 8,
   'generator.model.d_ff': 32,

@@ -29,7 +29,7 @@ def _found(*arguments: str) -> list[dict]:
 @pytest.mark.parametrize('name', ['tokenizer', 'sasrec', 'generator', 'language'])
 def test_losses_gradients_and_parameters_do_not_depend_on_the_mesh(name):
   found = _found(name)
-  assert len(found) == 6
+  assert len(found) == 3
   for of_mesh in found:
     assert max(of_mesh[kind] for kind in ('metrics', 'gradients', 'parameters')) < 1e-5, of_mesh
     # What is not split is small: norms, biases, and in the tokenizer the codebooks.
@@ -39,7 +39,7 @@ def test_losses_gradients_and_parameters_do_not_depend_on_the_mesh(name):
 @pytest.mark.parametrize('name', ['generator', 'language'])
 def test_the_same_items_are_decoded_on_every_mesh(name):
   found = _found('decoding', name)
-  assert len(found) == 4
+  assert len(found) == 2
   for of_mesh in found:
     assert of_mesh['other_items'] == 0 and of_mesh['scores'] < 1e-5 and of_mesh['metrics'] < 1e-6, of_mesh
 

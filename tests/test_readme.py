@@ -2,13 +2,12 @@
 
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
 
-from letter_jax.pipeline import run as pipeline
 from tests.paths import ROOT
-from tests.small_data import config_with, run_settings
 
 pytestmark = pytest.mark.slow
 
@@ -19,38 +18,43 @@ def _examples(page: pathlib.Path) -> list[str]:
   return re.findall(r'^```python\n(.*?)^```$', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory) -> pathlib.Path:
-  """A folder with a finished run where the examples expect that of the quickstart."""
-  folder = tmp_path_factory.mktemp('examples')
-  pipeline.run(config_with(run_settings(generator__training__epochs=1)), folder / 'workdirs' / 'quickstart')
-  return folder
+@pytest.fixture
+def folder(small_run, tmp_path, monkeypatch) -> pathlib.Path:
+  """The current folder, with a finished run where the examples expect that of the quickstart."""
+  shutil.copytree(small_run, tmp_path / 'workdirs' / 'quickstart')
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
 
 
-def _run(page: pathlib.Path, folder: pathlib.Path, monkeypatch) -> dict:
-  """The variables that the examples of a page, run in order, leave behind."""
-  monkeypatch.chdir(folder)
-  variables: dict = {'__name__': 'example'}
-  for number, example in enumerate(_examples(page), start=1):
-    exec(compile(example, f'{page.name}, example {number}', 'exec'), variables)
-  return variables
-
-
-@pytest.mark.parametrize('page', [page for page in PAGES if _examples(page)], ids=lambda page: page.name)
-def test_the_examples_of_a_page_run(page, folder, monkeypatch):
-  _run(page, folder, monkeypatch)
-
-
-def test_the_recommendations_of_the_readme(folder, monkeypatch):
-  result = _run(ROOT / 'README.md', folder, monkeypatch)['result']
+def _check_readme(variables: dict) -> None:
+  result = variables['result']
   assert result.items_UxK.shape == result.scores_UxK.shape == (3, 10)
   assert all(len(set(row)) == 10 for row in result.items_UxK.tolist())
 
 
-def test_the_prepared_data_set_and_the_restored_generator(folder, monkeypatch):
-  users = _run(ROOT / 'docs' / 'data.md', folder, monkeypatch)['users']
+def _check_data(variables: dict) -> None:
+  users = variables['users']
   assert len(users) == 120 and users[0]['items'].dtype == np.int32
-  assert _run(ROOT / 'docs' / 'recommend.md', folder, monkeypatch)['restored'].step > 0
+
+
+def _check_recommend(variables: dict) -> None:
+  assert variables['restored'].step > 0
+
+
+CHECKS = {'README.md': _check_readme, 'data.md': _check_data, 'recommend.md': _check_recommend}
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if _examples(page)], ids=lambda page: page.name)
+def test_the_examples_of_a_page_run(page, folder):
+  """In the order of the page, each with the variables of those before it."""
+  variables: dict = {'__name__': 'example'}
+  for number, example in enumerate(_examples(page), start=1):
+    exec(compile(example, f'{page.name}, example {number}', 'exec'), variables)
+  CHECKS.get(page.name, lambda variables: None)(variables)
+
+
+def test_every_check_is_of_a_page_with_examples():
+  assert set(CHECKS) <= {page.name for page in PAGES if _examples(page)}
 
 
 def test_links_between_pages_lead_to_files():

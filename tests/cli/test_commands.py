@@ -9,33 +9,16 @@ import sys
 import pytest
 
 from letter_jax.cli import commands
-from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
 from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
-from tests.small_data import config_with, run_settings
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('commands') / 'workdir'
-  config = config_with(run_settings(generator__training__epochs=1, tokenizer__training__epochs=2))
-  pipeline.run(config, workdir)
-  return workdir
-
-
-def command(*arguments, given=''):
-  return subprocess.run(
-    [sys.executable, '-m', 'letter_jax.main', *map(str, arguments)],
-    cwd=ROOT,
-    text=True,
-    capture_output=True,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    timeout=HANG_SECONDS,
-    input=given,
-  )
+def finished(small_run):
+  return small_run
 
 
 def fails(result, *said):
@@ -45,7 +28,7 @@ def fails(result, *said):
     assert part in error
 
 
-def test_from_the_standard_input_to_the_standard_output(finished):
+def test_from_the_standard_input_to_the_standard_output(command, finished):
   done = command(
     '--stage=recommend',
     f'--workdir={finished}',
@@ -61,7 +44,7 @@ def test_from_the_standard_input_to_the_standard_output(finished):
   assert end == 'recommend: 2 users; 1 invalid line, with an "error" in the output'
 
 
-def test_files_and_lists(finished, tmp_path):
+def test_files_and_lists(command, finished, tmp_path):
   (tmp_path / 'users.jsonl').write_text(''.join(f'{{"user": {user}, "history": [{user}]}}\n' for user in range(3)))
   (tmp_path / 'allow').write_text('5\n6\n\n7\n')
   (tmp_path / 'deny').write_text('\ufeff6\nwho\n')
@@ -84,7 +67,7 @@ def test_files_and_lists(finished, tmp_path):
   assert [{each['id'] for each in user['recommendations']} for user in found] == [{'5', '7'}] * 3
 
 
-def test_wrong_flags_and_files(finished, tmp_path):
+def test_wrong_flags_and_files(command, finished, tmp_path):
   run = ('--stage=recommend', f'--workdir={finished}')
   users = tmp_path / 'users.jsonl'
   users.write_text('{"user": 1, "history": [1]}\n')

@@ -1,7 +1,6 @@
 """The command line as a user meets it: exit codes, and one clear line for each mistake."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -16,17 +15,6 @@ from tests.small_data import run_settings, write_letter_folder, write_recipe
 pytestmark = pytest.mark.slow
 
 
-def _command(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'letter_jax.main', *map(str, arguments)],
-    cwd=ROOT,
-    text=True,
-    capture_output=True,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-    timeout=HANG_SECONDS,
-  )
-
-
 @pytest.fixture
 def recipe(tmp_path):
   """Arguments of a run of the dataset stage on a small folder, which a test then spoils."""
@@ -37,8 +25,13 @@ def recipe(tmp_path):
   return [f'--config={tmp_path / "recipe.py"}', f'--workdir={tmp_path / "workdir"}']
 
 
-def _fails(arguments, *said):
-  result = _command(*arguments)
+@pytest.fixture
+def fails(command):
+  """Runs a command that has to end with one clear line, which says `said`."""
+  return lambda arguments, *said: _check_failure(command(*arguments), *said)
+
+
+def _check_failure(result, *said):
   assert result.returncode != 0
   assert 'Traceback' not in result.stderr + result.stdout, result.stderr
   errors = [line for line in result.stderr.splitlines() if line.startswith('letter_jax: error: ')]
@@ -59,8 +52,8 @@ def test_help_does_not_import_jax():
   assert ' jax\n' not in result.stderr and ' sklearn\n' not in result.stderr
 
 
-def test_a_stage_that_works(recipe):
-  result = _command(*recipe, '--stage=dataset')
+def test_a_stage_that_works(command, recipe):
+  result = command(*recipe, '--stage=dataset')
   assert result.returncode == 0, result.stderr
   assert '40 users, 30 items' in result.stdout
 
@@ -76,52 +69,52 @@ def test_a_stage_that_works(recipe):
     (['--config'], ['--config is given without a value', 'expected a recipe']),
   ],
 )
-def test_wrong_flags(recipe, extra, said):
-  _fails([*recipe, *extra], *said)
+def test_wrong_flags(fails, recipe, extra, said):
+  fails([*recipe, *extra], *said)
 
 
-def test_a_recipe_that_refuses_its_argument(tmp_path):
+def test_a_recipe_that_refuses_its_argument(fails, tmp_path):
   recipe = f'--config={ROOT / "configs/ablation.py"}:nowhere'
-  _fails([recipe, f'--workdir={tmp_path}'], 'error: --config=ablation:nowhere is not valid')
+  fails([recipe, f'--workdir={tmp_path}'], 'error: --config=ablation:nowhere is not valid')
 
 
-def test_no_config(recipe):
-  _fails(recipe[1:], '--config')
+def test_no_config(fails, recipe):
+  fails(recipe[1:], '--config')
 
 
-def test_the_config_as_two_words(recipe, tmp_path):
+def test_the_config_as_two_words(command, fails, recipe, tmp_path):
   config, workdir = recipe[0].split('='), recipe[1]
-  result = _command(*config, workdir, '--stage=dataset')
+  result = command(*config, workdir, '--stage=dataset')
   assert result.returncode == 0, result.stderr
-  _fails(['--config', tmp_path / 'nowhere.py', workdir], 'nowhere.py does not exist')
+  fails(['--config', tmp_path / 'nowhere.py', workdir], 'nowhere.py does not exist')
 
 
-def test_no_workdir(recipe):
-  _fails(recipe[:1], '--workdir')
+def test_no_workdir(fails, recipe):
+  fails(recipe[:1], '--workdir')
 
 
-def test_a_recipe_that_is_not_there(recipe, tmp_path):
-  _fails([f'--config={tmp_path / "nowhere.py"}', recipe[1]], 'nowhere.py')
+def test_a_recipe_that_is_not_there(fails, recipe, tmp_path):
+  fails([f'--config={tmp_path / "nowhere.py"}', recipe[1]], 'nowhere.py')
 
 
-def test_a_recipe_that_fails(recipe, tmp_path):
+def test_a_recipe_that_fails(fails, recipe, tmp_path):
   (tmp_path / 'broken.py').write_text('def get_config():\n  return undefined\n')
-  _fails([f'--config={tmp_path / "broken.py"}', recipe[1]], 'broken.py', 'undefined')
+  fails([f'--config={tmp_path / "broken.py"}', recipe[1]], 'broken.py', 'undefined')
 
 
-def test_a_recipe_that_takes_no_argument(recipe):
-  _fails(['--config=configs/quickstart.py:beauty', recipe[1]], 'quickstart.py:beauty: the recipe takes no argument')
+def test_a_recipe_that_takes_no_argument(fails, recipe):
+  fails(['--config=configs/quickstart.py:beauty', recipe[1]], 'quickstart.py:beauty: the recipe takes no argument')
 
 
-def test_what_can_be_downloaded_is_said(recipe):
-  _fails(
+def test_what_can_be_downloaded_is_said(fails, recipe):
+  fails(
     [*recipe, '--config.data.source=movielens', '--config.data.path=', '--config.data.name=', '--stage=dataset'],
     'expected one of ml-1m',
   )
 
 
-def test_the_data_set_of_a_recipe_that_does_not_exist(recipe):
-  _fails(['--config=configs/letter_tiger.py:beaty', recipe[1]], 'beaty', 'beauty')
+def test_the_data_set_of_a_recipe_that_does_not_exist(fails, recipe):
+  fails(['--config=configs/letter_tiger.py:beaty', recipe[1]], 'beaty', 'beauty')
 
 
 def _edit(path, change):
@@ -160,9 +153,9 @@ def _empty(folder):
     (_empty, ['Small.inter.json']),
   ],
 )
-def test_bad_interactions(recipe, tmp_path, spoil, said):
+def test_bad_interactions(fails, recipe, tmp_path, spoil, said):
   spoil(tmp_path / 'data')
-  _fails([*recipe, '--stage=dataset'], *said)
+  fails([*recipe, '--stage=dataset'], *said)
 
 
 @pytest.mark.parametrize(
@@ -173,33 +166,33 @@ def test_bad_interactions(recipe, tmp_path, spoil, said):
     (lambda table: table.update({'4': ['<a_1>', '<b_2>', 'c_3']}), ['item 4', 'c_3']),
   ],
 )
-def test_bad_semantic_ids(recipe, tmp_path, change, said):
+def test_bad_semantic_ids(command, fails, recipe, tmp_path, change, said):
   index = {str(item): [f'<a_{item}>', '<b_0>', '<c_1>'] for item in range(30)}
   change(index)
   (tmp_path / 'index.json').write_text(json.dumps(index))
   given = f'--config.semantic_ids.path={tmp_path / "index.json"}'
-  assert _command(*recipe, given, '--stage=dataset').returncode == 0
-  _fails([*recipe, given, '--stage=semantic_ids'], 'index.json', *said)
+  assert command(*recipe, given, '--stage=dataset').returncode == 0
+  fails([*recipe, given, '--stage=semantic_ids'], 'index.json', *said)
 
 
-def test_embeddings_that_are_pickled(recipe, tmp_path):
+def test_embeddings_that_are_pickled(command, fails, recipe, tmp_path):
   np.save(tmp_path / 'rows.npy', np.array([{}] * 30, object), allow_pickle=True)
   given = f'--config.text_embeddings.path={tmp_path / "rows.npy"}'
-  assert _command(*recipe, '--stage=dataset').returncode == 0
-  _fails([*recipe, given, '--stage=text_embeddings'], 'rows.npy')
+  assert command(*recipe, '--stage=dataset').returncode == 0
+  fails([*recipe, given, '--stage=text_embeddings'], 'rows.npy')
 
 
-def test_a_workdir_of_another_config(recipe):
-  assert _command(*recipe, '--stage=dataset').returncode == 0
-  _fails([*recipe, '--config.data.source=synthetic'], "config.data.source ('letter' then, 'synthetic' now)")
+def test_a_workdir_of_another_config(command, fails, recipe):
+  assert command(*recipe, '--stage=dataset').returncode == 0
+  fails([*recipe, '--config.data.source=synthetic'], "config.data.source ('letter' then, 'synthetic' now)")
 
 
-def test_a_mistake_that_is_mended(recipe, tmp_path):
+def test_a_mistake_that_is_mended(command, fails, recipe, tmp_path):
   good = (tmp_path / 'data/Small.inter.json').read_text()
   _truncate(tmp_path / 'data')
-  _fails([*recipe, '--stage=dataset'], 'Small.inter.json')
+  fails([*recipe, '--stage=dataset'], 'Small.inter.json')
   (tmp_path / 'data/Small.inter.json').write_text(good)
-  assert _command(*recipe, '--stage=dataset').returncode == 0
+  assert command(*recipe, '--stage=dataset').returncode == 0
 
 
 FULL_DISK = """
@@ -210,17 +203,17 @@ runpy.run_module('letter_jax.main', run_name='__main__')
 """
 
 
-def test_a_disk_that_takes_no_more(recipe):
+def test_a_disk_that_takes_no_more(command, recipe):
   """One line, and what was complete is used by the next run."""
-  assert _command(*recipe, '--stage=dataset').returncode == 0
+  assert command(*recipe, '--stage=dataset').returncode == 0
   embed = [*recipe, '--stage=text_embeddings', '--config.text_embeddings.dim=16']
   full = subprocess.run([sys.executable, '-c', FULL_DISK, *embed], capture_output=True, text=True, cwd=ROOT)
   (error,) = [line for line in full.stderr.splitlines() if line.startswith('letter_jax: error: ')]
   assert full.returncode == 2 and 'could not be written' in error and 'Traceback' not in full.stderr
-  again = _command(*embed)
+  again = command(*embed)
   assert again.returncode == 0 and not list((pathlib.Path(recipe[1].partition('=')[2])).rglob('*.partial'))
 
 
-def test_a_workdir_that_is_a_file(recipe, tmp_path):
+def test_a_workdir_that_is_a_file(fails, recipe, tmp_path):
   (tmp_path / 'file').write_text('')
-  _fails([recipe[0], f'--workdir={tmp_path / "file"}'], 'file')
+  fails([recipe[0], f'--workdir={tmp_path / "file"}'], 'file')

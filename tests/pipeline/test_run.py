@@ -27,10 +27,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('finished')
-  pipeline.run(config_with(run_settings()), workdir)
-  return workdir
+def finished(small_run):
+  return small_run
 
 
 @pytest.fixture
@@ -93,12 +91,12 @@ def test_a_changed_setting_is_named_and_nothing_is_touched(workdir):
 def test_a_setting_that_is_newer_than_the_workdir_had_its_default_then(workdir, capsys):
   record = workdir / 'generator/stage.json'
   written = json.loads(record.read_text())
-  del written['settings']['generator.softmax']
+  del written['settings']['generator.temperature']
   record.write_text(json.dumps(written))
   pipeline.run(config_with(run_settings()), workdir)
   assert 'generator: done before' in capsys.readouterr().out
-  with pytest.raises(InputError, match=r"config.generator.softmax \('vocabulary' then, 'catalogue' now\)"):
-    pipeline.run(config_with(run_settings(generator__softmax='catalogue')), workdir)
+  with pytest.raises(InputError, match=r'config.generator.temperature \(1.0 then, 0.5 now\)'):
+    pipeline.run(config_with(run_settings(generator__temperature=0.5)), workdir)
 
 
 def test_overwrite_redoes_the_changed_stage_and_what_follows(workdir, capsys):

@@ -1,18 +1,14 @@
 """One finished run that the tests of serving share."""
 
 import json
+import shutil
 
 import pytest
 
-from letter_jax.pipeline import run as pipeline
-from tests.small_data import config_with, run_settings
-
 
 @pytest.fixture(scope='session')
-def finished(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('serving') / 'workdir'
-  pipeline.run(config_with(run_settings(generator__softmax='catalogue')), workdir, 'all')
-  return workdir
+def finished(small_run, tmp_path_factory):
+  return shutil.copytree(small_run, tmp_path_factory.mktemp('serving') / 'workdir')
 
 
 @pytest.fixture(scope='session')

@@ -19,6 +19,7 @@ from letter_jax.cli import commands
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from tests.multi_process import HANG_SECONDS
+from tests.small_data import TINY_RUN
 
 pytestmark = pytest.mark.slow
 
@@ -143,7 +144,7 @@ def test_items_that_share_an_id_are_all_exported(finished, tmp_path):
     name: jax.numpy.asarray(array)
     for name, array in safetensors.numpy.load_file(tmp_path / 'arrays.safetensors').items()
   }
-  histories = np.full((1, 20), -1, np.int32)
+  histories = np.full((1, TINY_RUN['data.history_length']), -1, np.int32)
   histories[0, :2] = [31, 35]
   items, scores = search.call(arrays, histories, np.array([[31, 35]], np.int32), np.arange(60) < 45)
   found = np.asarray(items)[0].tolist()
