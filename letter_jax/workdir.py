@@ -7,7 +7,7 @@
     WORKDIR/semantic_ids/     semantic_ids.npy, semantic_ids.csv (with raw ids), index.json, report.json; and, of IDs
                               learned here, latents.npy and codebooks.npy
     WORKDIR/generator/        generator.json; tokenizer/, where the text tokenizer is made here; checkpoints
-    WORKDIR/evaluation/       metrics.json, predictions.jsonl, ranks.npz
+    WORKDIR/evaluation/       metrics.json, predictions.jsonl, ranks.npz; fusion.json, where the generator has a partner
     WORKDIR/report.html, plan.json, export/
 
 Each stage's folder also has `stage.json`, its record (`pipeline/record.py`), and, where it trains, `metrics.jsonl` and
@@ -41,7 +41,7 @@ METRICS, RANKS, PREDICTIONS, TRAINING_LOG = 'metrics.json', ranks.FILE, 'predict
 INPUT_SCALE, BEST_VALIDATION = 'input_scale.npz', 'best_validation.json'
 CODES, CODES_TABLE, INDEX, IDS_REPORT = 'semantic_ids.npy', TABLE, 'index.json', 'report.json'
 LATENTS, CODEBOOKS = 'latents.npy', 'codebooks.npy'
-DESCRIPTION = 'generator.json'
+DESCRIPTION, FUSION = 'generator.json', 'fusion.json'
 REPORT, PLAN, EXPORT = 'report.html', 'plan.json', 'export'
 RECORD = 'stage.json'
 
@@ -202,6 +202,11 @@ class Workdir:
         f'{self.root} has no evaluation/{METRICS}; expected the workdir of a run whose evaluation is complete'
       )
     return read_json(path)
+
+  def read_fusion(self) -> dict[str, Any] | None:
+    """`evaluation/fusion.json`: the generator's 'partner', 'candidates' of each, 'weight'; None where there is none."""
+    path = self.evaluation / FUSION
+    return read_json(path) if path.exists() else None
 
   def read_ranks(self) -> dict[str, np.ndarray]:
     """Model -> int32 [3, users], the rank of every test user's target (`evaluation/ranks.py`)."""

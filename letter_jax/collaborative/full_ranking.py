@@ -2,50 +2,94 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import sharding
+from letter_jax.data import splits
+from letter_jax.data.dataset import Interactions
 from letter_jax.data.splits import Examples
-from letter_jax.evaluation import metrics
+from letter_jax.evaluation import metrics, ranks
+from letter_jax.evaluation.history import excluded_items
 from letter_jax.ops.rounding import round_up
 
 EVALUATION_BATCH = 512
 
-# (params, examples, latest items of a history that the model sees) -> (metrics, ranks int32 [3, U])
-Ranking = Callable[[Any, Examples, int], tuple[dict[str, float], np.ndarray]]
+
+class Ranking(Protocol):
+  """A model that ranks the whole catalogue; one program serves validation and test."""
+
+  def __call__(
+    self, params: Any, examples: Examples, width: int, whole: Examples | None = None
+  ) -> tuple[dict[str, float], np.ndarray]:
+    """Metrics {'recall@10': ...}, and ranks int32 [3, U] as in `evaluation/ranks.py`.
+
+    Args:
+      params: of the model.
+      examples: of U users.
+      width: latest items of a history that the model sees.
+      whole: the examples with whole histories, whose items are taken out of the ranking; None leaves them in.
+    """
 
 
 def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> Ranking:
-  """A function (params, examples, width) -> ({'recall@10': ...}, ranks int32 [3, U] as in `evaluation/ranks.py`).
-
-  `width` is the number of latest items of a history that `scores` gets.
+  """The ranking by a model's scores.
 
   Args:
-    scores: (params, user_B int32, history_BxT int32 with T = width, target_B int32) -> float32 [B, N]; -inf takes an
-      item out of the ranking. Histories are flush left, negative behind the last item.
+    scores: (params, user_B int32, history_BxT int32 with T = width) -> float32 [B, N]. Histories are flush left,
+      negative behind the last item.
   """
 
   @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
   def evaluate(
-    params: Any, user_B: jax.Array, history_BxT: jax.Array, target_B: jax.Array, weight_B: jax.Array
+    params: Any, user_B: jax.Array, history_BxT: jax.Array, had_BxH: jax.Array, target_B: jax.Array, weight_B: jax.Array
   ) -> tuple[dict[str, Any], jax.Array]:
-    rank = metrics.rank_in_scores(scores(params, user_B, history_BxT, target_B), target_B)
+    scores_BxN = scores(params, user_B, history_BxT)
+    out_BxH = jnp.where(had_BxH >= 0, had_BxH, scores_BxN.shape[1])  # beyond the last item: dropped
+    scores_BxN = scores_BxN.at[jnp.arange(len(user_B))[:, None], out_BxH].set(-jnp.inf, mode='drop')
+    rank = metrics.rank_in_scores(scores_BxN, target_B)
     return metrics.expected_metrics(*rank, weight_B), jnp.stack([part.astype(jnp.int32) for part in rank])
 
-  def evaluate_all(params: Any, examples: Examples, width: int) -> tuple[dict[str, float], np.ndarray]:
+  def evaluate_all(
+    params: Any, examples: Examples, width: int, whole: Examples | None = None
+  ) -> tuple[dict[str, float], np.ndarray]:
+    had_UxH = np.zeros((len(examples), 0), np.int32) if whole is None else excluded_items(whole)
     size = round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
     results = []
     for first in range(0, len(examples), size):
       indices, weights = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
       batch = examples.take(indices)
-      rows = (batch.user, batch.histories(width), batch.targets, weights)
+      rows = (batch.user, batch.histories(width), had_UxH[indices], batch.targets, weights)
       results.append(evaluate(params, *sharding.put(rows, sharding.split_over_data(mesh))))
-    sums, ranks = zip(*results)
-    ranks_3xU = np.concatenate(jax.device_get(ranks), axis=1)[:, : len(examples)]
+    sums, ranks_of_batches = zip(*results)
+    ranks_3xU = np.concatenate(jax.device_get(ranks_of_batches), axis=1)[:, : len(examples)]
     return metrics.summarize(metrics.merge(sums)), ranks_3xU
 
   return evaluate_all
+
+
+def evaluate_both_ways(
+  rank: Ranking, params: Any, data: Interactions, width: int, name: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Validation and test, with the history in the ranking and out of it.
+
+  Args:
+    rank, params: the model.
+    data: of all users.
+    width: latest items of a history that the model sees.
+    name: of the model, for the keys of its ranks.
+
+  Returns:
+    {'validation': metrics, 'test': metrics, 'history_out': {the same}}, and the ranks of the test by key (`ranks.py`).
+  """
+  found: dict[str, dict[str, dict[str, float]]] = {'in': {}, 'out': {}}
+  test_ranks = {}
+  for split, make_examples in (('validation', splits.validation_examples), ('test', splits.test_examples)):
+    examples = make_examples(data, width)
+    found['in'][split], test_ranks[name] = rank(params, examples, width)
+    whole = examples.whole_histories(data)
+    found['out'][split], test_ranks[ranks.history_out(name)] = rank(params, examples, width, whole)
+  return {**found['in'], 'history_out': found['out']}, test_ranks

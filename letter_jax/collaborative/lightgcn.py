@@ -135,20 +135,13 @@ def draw_unseen(key: jax.Array, graph: Graph, user_B: jax.Array) -> jax.Array:
   return jnp.minimum(rank_B + before_B, items - 1)
 
 
-def scores(
-  final: tuple[jax.Array, jax.Array], user_B: jax.Array, history_BxT: jax.Array, target_B: jax.Array
-) -> jax.Array:
-  """Float32 [B, N]: equation 5 for all items, -inf for those in the user's history, as in the authors' code.
-
-  Unlike in the authors' data, a user can have an item again. A target that is also in the history stays in the ranking,
-  because no ranking could satisfy that user otherwise.
+def scores(final: tuple[jax.Array, jax.Array], user_B: jax.Array, history_BxT: jax.Array) -> jax.Array:
+  """Float32 [B, N]: equation 5 for all items.
 
   Args:
     final: users [U, D] and items [N, D] of `embeddings`.
-    history_BxT: int32, all items before the target; negative on padding.
+    user_B: int32.
+    history_BxT: not used: a user's embedding is of all items of the training.
   """
   users_UxD, items_NxD = final
-  scores_BxN = users_UxD[user_B] @ items_NxD.T
-  is_out_BxT = (history_BxT >= 0) & (history_BxT != target_B[:, None])
-  out_BxT = jnp.where(is_out_BxT, history_BxT, len(items_NxD))  # beyond the last: dropped
-  return scores_BxN.at[jnp.arange(len(user_B))[:, None], out_BxT].set(-jnp.inf, mode='drop')
+  return users_UxD[user_B] @ items_NxD.T

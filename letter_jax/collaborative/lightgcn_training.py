@@ -9,7 +9,7 @@ import numpy as np
 
 from letter_jax import sharding
 from letter_jax.collaborative import lightgcn
-from letter_jax.collaborative.full_ranking import full_ranking
+from letter_jax.collaborative.full_ranking import evaluate_both_ways, full_ranking
 from letter_jax.configuration import LightGCNConfig, MeshConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
@@ -26,7 +26,7 @@ def train_lightgcn(
   seed: int,
   mesh: MeshConfig = MeshConfig(),
   checkpoints: str = '',
-) -> tuple[tuple[jax.Array, jax.Array], dict[str, dict[str, float]], np.ndarray]:
+) -> tuple[tuple[jax.Array, jax.Array], dict[str, Any], dict[str, np.ndarray]]:
   """Trains, or resumes, under `directory`.
 
   Args:
@@ -37,8 +37,8 @@ def train_lightgcn(
     checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
 
   Returns:
-    (users float32 [U, D], items float32 [N, D]) of the best validation, propagated; {'validation': metrics, 'test':
-    metrics}; ranks of the test, int32 [3, users].
+    (users float32 [U, D], items float32 [N, D]) of the best validation, propagated; metrics and ranks of the test, as
+    `evaluate_both_ways`.
   """
   training = config.training
   device_mesh = sharding.make_mesh(mesh)
@@ -63,9 +63,8 @@ def train_lightgcn(
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
   final = jax.jit(lambda params, graph: lightgcn.embeddings(config, params, graph))
   rank = full_ranking(lightgcn.scores, device_mesh)
-  # All items before the target are taken out of its ranking, so histories are whole here.
-  longest = int(data.lengths.max())
-  validation, test = (of_split(data, longest) for of_split in (splits.validation_examples, splits.test_examples))
+  validation = splits.validation_examples(data, 1)  # the user tells the model everything
+  whole = validation.whole_histories(data)
   program = loop.Program(
     init=init,
     init_arguments=(graph,),
@@ -75,12 +74,12 @@ def train_lightgcn(
     steps_per_call=steps_per_epoch,
     steps_per_epoch=steps_per_epoch,
     examples_per_epoch=edges,
-    evaluate=lambda params: rank(final(params, graph), validation, longest)[0],
+    # As the authors select: the history is out of the ranking.
+    evaluate=lambda params: rank(final(params, graph), validation, 1, whole)[0],
   )
   params, _ = loop.train(program, training, directory, 'lightgcn', checkpoints)
   best = final(params, graph)
-  test_metrics, ranks_3xU = rank(best, test, longest)
-  return best, {'validation': rank(best, validation, longest)[0], 'test': test_metrics}, ranks_3xU
+  return best, *evaluate_both_ways(rank, best, data, 1, 'lightgcn')
 
 
 def bpr_sum(config: LightGCNConfig, graph: lightgcn.Graph) -> LossSum:

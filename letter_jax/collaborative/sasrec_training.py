@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import sharding
-from letter_jax.collaborative.full_ranking import Ranking, full_ranking
+from letter_jax.collaborative.full_ranking import Ranking, evaluate_both_ways, full_ranking
 from letter_jax.collaborative.sasrec import SASRec
 from letter_jax.configuration import CollaborativeConfig, MeshConfig, SASRecConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.input_pipeline import Batching, PackedEpochs
+from letter_jax.decoding.fusion import DenseScores
 from letter_jax.training import loop, optimizers
+from letter_jax.training.checkpoints import folder, read_best
 from letter_jax.training.state import LossSum, Metrics, TrainState, make_step
 
 
@@ -28,7 +30,7 @@ def train_sasrec(
   seed: int,
   mesh: MeshConfig = MeshConfig(),
   checkpoints: str = '',
-) -> tuple[dict[str, Any], dict[str, dict[str, float]], np.ndarray]:
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
   """Trains, or resumes, under `directory`.
 
   Args:
@@ -41,8 +43,7 @@ def train_sasrec(
     checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
 
   Returns:
-    parameters of `SASRec`, the best of the validations; {'validation': metrics, 'test': metrics}; ranks of the test,
-    int32 [3, users].
+    parameters of `SASRec`, the best of the validations; metrics and ranks of the test, as `evaluate_both_ways`.
 
   Raises:
     InputError: no user has interactions to train on.
@@ -53,15 +54,41 @@ def train_sasrec(
     config, data, recent, device_mesh, rank, history_length=history_length, seed=seed, fully_sharded=mesh.fully_sharded
   )
   params, _ = loop.train(program, config.training, directory, 'sasrec', checkpoints)
-  test_metrics, ranks_3xU = rank(params, splits.test_examples(recent, history_length), history_length)
-  return params, {'validation': program.evaluate(params), 'test': test_metrics}, ranks_3xU
+  return params, *evaluate_both_ways(rank, params, recent, history_length, 'sasrec')
+
+
+def read_sasrec(
+  config: SASRecConfig,
+  num_items: int,
+  history_length: int,
+  directory: pathlib.Path,
+  layout: sharding.Layout,
+  checkpoints: str = '',
+) -> tuple[DenseScores, Any]:
+  """The SASRec that `train_sasrec` trained under `directory`, as the dense model of a fusion, and its parameters.
+
+  Args:
+    config, num_items, history_length: of its training.
+    directory, checkpoints: as for `train_sasrec`.
+    layout: where its parameters are placed.
+
+  Raises:
+    InputError: there is no checkpoint that can be read.
+  """
+  params, _ = read_best(folder(checkpoints, directory, 'sasrec'), layout)
+  model = SASRec(config, num_items, history_length)
+
+  def scores(params: Any, items_BxC: jax.Array) -> jax.Array:
+    return cast(jax.Array, model.apply({'params': params}, items_BxC, method=SASRec.scores))
+
+  return scores, params
 
 
 def sasrec_ranking(config: SASRecConfig, num_items: int, history_length: int, mesh: jax.sharding.Mesh) -> Ranking:
   """The `full_ranking` of a SASRec; it compiles once, so the same one serves all validations and the test."""
   model = SASRec(config, num_items, history_length)
 
-  def scores(params: Any, user_B: jax.Array, history_BxT: jax.Array, target_B: jax.Array) -> jax.Array:
+  def scores(params: Any, user_B: jax.Array, history_BxT: jax.Array) -> jax.Array:
     return cast(jax.Array, model.apply({'params': params}, history_BxT, method=SASRec.scores))
 
   return full_ranking(scores, mesh)

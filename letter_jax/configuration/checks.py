@@ -11,6 +11,7 @@ def check(config: Config) -> None:
   _check_data(config)
   _check_mesh(config)
   _check_collaborative(config.collaborative)
+  _check_fusion(config)
   if config.tokenizer.training.accumulation_steps != 1:
     raise InputError(
       f'config.tokenizer.training.accumulation_steps is {config.tokenizer.training.accumulation_steps}; '
@@ -67,6 +68,22 @@ def _check_collaborative(collaborative: CollaborativeConfig) -> None:
     raise InputError(
       f'config.collaborative.lightgcn.training.accumulation_steps is {lightgcn.accumulation_steps}; expected 1: every '
       'micro-batch would propagate over the whole graph again'
+    )
+
+
+def _check_fusion(config: Config) -> None:
+  collaborative, fusion = config.collaborative, config.fusion
+  if not fusion.partner:
+    return
+  if not collaborative.baseline and (collaborative.path or collaborative.method != 'sasrec'):
+    raise InputError(
+      f'config.fusion.partner is {fusion.partner!r}, but config.collaborative.baseline=False trains no SASRec; '
+      'expected True, or no partner'
+    )
+  if fusion.candidates < config.evaluation.beam:
+    raise InputError(
+      f'config.fusion.candidates is {fusion.candidates}; expected at least config.evaluation.beam, '
+      f'{config.evaluation.beam}'
     )
 
 

@@ -59,7 +59,9 @@ class TrainingConfig:
   """One optimisation run: shared by SASRec, LightGCN, the tokenizer and the generator."""
 
   epochs: int = setting(100, 'passes over the training examples', minimum=1)
-  batch_size: int = setting(256, 'examples per optimizer step, over all devices', minimum=1)
+  batch_size: int = setting(
+    256, 'examples (of models that predict at every position: users) per optimizer step, over all devices', minimum=1
+  )
   accumulation_steps: int = setting(1, 'micro-batches that each optimizer step is split into', minimum=1)
   learning_rate: float = setting(1e-3, 'peak learning rate of AdamW', above=0)
   relative_updates: bool = setting(False, "scale the learning rate by each array's root mean square, as Adafactor does")
@@ -270,8 +272,15 @@ class SemanticIdsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-  """Sizes of the T5 encoder-decoder (Hugging Face T5 v1.0 numerics)."""
+  """Sizes of the T5 encoder-decoder (Hugging Face T5 v1.0 numerics), and what a position of its encoder is."""
 
+  encoder: str = setting(
+    'tokens',
+    "'tokens': the encoder has one position per code and attends in both directions, so that each prefix of a user is "
+    "an example of its own (paper); 'items': one position per item, the sum of its codes' embeddings, and causal "
+    'attention, so that one pass trains all prefixes of a user',
+    choices=('tokens', 'items'),
+  )
   d_model: int = setting(128, 'width of the residual stream', minimum=1)
   d_kv: int = setting(64, 'width of an attention head', minimum=1)
   d_ff: int = setting(1024, 'width of the feed-forward layers', minimum=1)
@@ -396,6 +405,19 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FusionConfig:
+  """The generator and a dense model as one recommender (`decoding/fusion.py`)."""
+
+  partner: str = setting(
+    '',
+    "the model whose candidates and scores are joined with the generator's: 'sasrec', that of the stage "
+    "collaborative; '': none",
+    choices=('', 'sasrec'),
+  )
+  candidates: int = setting(50, 'candidates of each of the two models', minimum=20)
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
   """All settings of a run."""
 
@@ -408,6 +430,7 @@ class Config:
   tokenizer: TokenizerConfig = section(TokenizerConfig)
   semantic_ids: SemanticIdsConfig = section(SemanticIdsConfig)
   generator: GeneratorConfig = section(GeneratorConfig)
+  fusion: FusionConfig = section(FusionConfig)
   evaluation: EvaluationConfig = section(EvaluationConfig)
   sweep: Sweep = setting(
     (), '(name, ((key, value), ...)) of each of several runs with these settings changed; none: one run'

@@ -43,6 +43,10 @@ class Examples:
     """int32 [N], the item that follows each history."""
     return self.items[self.end]
 
+  def whole_histories(self, data: Interactions) -> 'Examples':
+    """The same examples with all of the user's earlier items as their history; `items` are those of `data`."""
+    return dataclasses.replace(self, start=data.offsets[self.user])
+
   def take(self, indices: np.ndarray) -> 'Examples':
     """The examples at `indices`, int [M]."""
     return Examples(self.items, self.start[indices], self.end[indices], self.user[indices])

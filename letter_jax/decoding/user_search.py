@@ -1,5 +1,6 @@
 """The constrained search for batches of users: on all devices, compiled once for each padded history length."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from letter_jax import sharding
-from letter_jax.decoding.beam_search import Beams
+from letter_jax.decoding.beam_search import Allowed, Beams, Step, beam_search
 from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
 from letter_jax.ops.interleave import interleaved_halves
 from letter_jax.ops.rounding import next_power_of_two, round_up
@@ -21,36 +22,69 @@ from letter_jax.semantic_ids.item_trie import ItemTrie
 # test histories of 5-core data have four items, seven eighths at most ten.
 BUCKETS = (4, 5, 6, 8, 11, 15, 20)
 
-# A model's part of the search: (params, items_BxC, codes_NxL, trie, beam[, allowed]) -> Beams, pure. Items are padded
-# with negative numbers; `allowed` is that of `beam_search`.
-Search = Callable[..., Beams]
+# (params, items_BxC, codes_NxL) -> (step, cache) of `beam_search`, pure. Items are padded with negative numbers.
+Begin = Callable[..., tuple[Step, Any]]
 
 
-def search_candidates(
-  search: Search,
-  beam: int,
-  params: Any,
-  items_BxC: jax.Array,
-  had_BxH: jax.Array,
-  codes_NxL: jax.Array,
-  trie: ItemTrie,
-  paths: Paths,
-  candidates: Candidates,
-) -> tuple[jax.Array, jax.Array]:
-  """The best allowed items of each user. Pure.
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """A model's part of the search.
 
-  Args:
-    params: the model's parameters.
-    items_BxC: int32, histories as the model sees them, padded with negative numbers.
-    had_BxH: int32, excluded items, as in `candidates.still_allowed`.
-    codes_NxL: int32, semantic IDs of the catalogue.
-
-  Returns:
-    items int32 and scores float32 [B, beam], best first; -1 and -inf where there are fewer.
+  Attributes:
+    begin: reads the histories.
+    renormalise: as in `beam_search`.
   """
-  allowed = still_allowed(paths, candidates, had_BxH)
-  beams = search(params, items_BxC, codes_NxL, trie, beam=beam, allowed=allowed)
-  return best_items(beams, trie, paths, candidates, had_BxH)
+
+  begin: Begin
+  renormalise: bool
+
+  def beams(
+    self,
+    params: Any,
+    items_BxC: jax.Array,
+    codes_NxL: jax.Array,
+    trie: ItemTrie,
+    beam: int,
+    allowed: Allowed | None = None,
+  ) -> Beams:
+    """The `beam` best next items of each history. Pure.
+
+    Args:
+      params: the model's parameters.
+      items_BxC: int32, histories as the model sees them, padded with negative numbers.
+      codes_NxL: int32, the semantic IDs that the trie was built from.
+      trie: the catalogue.
+      beam: W, items for each user.
+      allowed: as in `beam_search`.
+    """
+    step, cache = self.begin(params, items_BxC, codes_NxL)
+    return beam_search(step, cache, trie, beam, items_BxC.shape[0], renormalise=self.renormalise, allowed=allowed)
+
+  def items(
+    self,
+    beam: int,
+    params: Any,
+    items_BxC: jax.Array,
+    had_BxH: jax.Array,
+    codes_NxL: jax.Array,
+    trie: ItemTrie,
+    paths: Paths,
+    candidates: Candidates,
+  ) -> tuple[jax.Array, jax.Array]:
+    """The best allowed items of each user. Pure.
+
+    Args:
+      beam: W, items for each user.
+      params, items_BxC, codes_NxL, trie: as for `beams`.
+      had_BxH: int32, excluded items, as in `candidates.still_allowed`.
+      paths, candidates: of the catalogue.
+
+    Returns:
+      items int32 and scores float32 [B, W], best first; -1 and -inf where there are fewer.
+    """
+    allowed = still_allowed(paths, candidates, had_BxH)
+    beams = self.beams(params, items_BxC, codes_NxL, trie, beam, allowed)
+    return best_items(beams, trie, paths, candidates, had_BxH)
 
 
 class UserSearch:
@@ -95,8 +129,8 @@ class UserSearch:
     self.codes, self.trie = ids.codes_NxL, ids.trie
     self.users = sharding.split_over_data(ids.mesh) if sharded_params else sharding.split_over_all(ids.mesh)
     self._sharded_params = sharded_params
-    self._beams = self._over_users(functools.partial(search, beam=beam), 1, self.users)
-    self._items = self._over_users(functools.partial(search_candidates, search, beam), 2, self.users)
+    self._beams = self._over_users(functools.partial(search.beams, beam=beam), 1, self.users)
+    self._items = self._over_users(functools.partial(search.items, beam), 2, self.users)
     self._candidates = jax.jit(Candidates.of, out_shardings=self._whole)
 
   def __call__(self, params: Any, items_BxC: np.ndarray) -> Beams:

@@ -36,6 +36,32 @@ class Evaluation:
   ranks_3xU: np.ndarray
 
 
+def batches_by_length(
+  search: UserSearch, examples: Examples, label: str, widths: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """All examples in batches of B users of similar history lengths, shortest first.
+
+  Args:
+    search: whose batch size is used.
+    examples: of U users.
+    label: the title of a progress bar; '' shows none.
+    widths: that histories are padded to, ascending; by default those of the search.
+
+  Yields:
+    indices_B into `examples`; weight_B float32, 0 on padded rows; and histories int32 [B, C].
+  """
+  size, widths = search.batch, search.widths(int(examples.lengths.max())) if widths is None else widths
+  bar = tqdm(total=len(examples), desc=label, unit='user', disable=None if label else True, dynamic_ncols=True)
+  by_length = np.argsort(examples.lengths, kind='stable')
+  for first in range(0, len(examples), size):
+    chosen = by_length[first : first + size]
+    width = widths[np.searchsorted(widths, min(examples.lengths[chosen[-1]], widths[-1]))]
+    indices, weights = sharding.padded_rows(chosen, size)
+    yield indices, weights, examples.take(indices).histories(width)
+    bar.update(len(chosen))
+  bar.close()
+
+
 class GeneratorEvaluator:
   """Beams and metrics of a generator, for any histories with their targets.
 
@@ -64,16 +90,8 @@ class GeneratorEvaluator:
     Yields:
       indices_B into `examples`; weight_B float32, 0 on padded rows; and the beams of the batch, on the devices.
     """
-    widths, size = self._search.widths(int(examples.lengths.max())), self._search.batch
-    bar = tqdm(total=len(examples), desc=label, unit='user', disable=None if label else True, dynamic_ncols=True)
-    by_length = np.argsort(examples.lengths, kind='stable')
-    for first in range(0, len(examples), size):
-      chosen = by_length[first : first + size]
-      width = widths[np.searchsorted(widths, min(examples.lengths[chosen[-1]], widths[-1]))]
-      indices, weights = sharding.padded_rows(chosen, size)
-      yield indices, weights, self._search(params, examples.take(indices).histories(width))
-      bar.update(len(chosen))
-    bar.close()
+    for indices, weights, histories_BxC in batches_by_length(self._search, examples, label):
+      yield indices, weights, self._search(params, histories_BxC)
 
   def shortened(self, examples: Examples) -> int:
     """The number of histories that lose their oldest items, because the model has no room for them."""

@@ -16,13 +16,14 @@ def training_counts(data: Windows) -> np.ndarray:
 
 
 def popularity_metrics(
-  counts_N: np.ndarray, target_B: np.ndarray, ks: tuple[int, ...] = metrics.KS
+  counts_N: np.ndarray, target_B: np.ndarray, had_BxH: np.ndarray | None = None, ks: tuple[int, ...] = metrics.KS
 ) -> tuple[metrics.Sums, np.ndarray]:
   """Metrics of ranking all items by their counts; items with equal counts are tied.
 
   Args:
     counts_N: int64, as `training_counts` returns them.
     target_B: integer item ids, one target for each of B users.
+    had_BxH: int32, distinct items that are taken out of each user's ranking, negative where there is none.
     ks: the cut-offs.
 
   Returns:
@@ -32,6 +33,11 @@ def popularity_metrics(
   not_ahead_B = np.searchsorted(sorted_N, counts_N[target_B], side='right')
   ahead_B = len(counts_N) - not_ahead_B
   group_B = not_ahead_B - np.searchsorted(sorted_N, counts_N[target_B], side='left')
-  all_B = np.ones(len(target_B), bool)
-  ranks_3xB = np.stack([ahead_B, group_B, all_B]).astype(np.int32)
-  return metrics.expected_metrics(ranks_3xB[0], ranks_3xB[1], all_B, all_B, ks), ranks_3xB
+  found_B = all_B = np.ones(len(target_B), bool)
+  if had_BxH is not None:
+    had_count_BxH = np.where(had_BxH >= 0, counts_N[np.maximum(had_BxH, 0)], -1)
+    ahead_B = ahead_B - (had_count_BxH > counts_N[target_B][:, None]).sum(axis=1)
+    group_B = group_B - (had_count_BxH == counts_N[target_B][:, None]).sum(axis=1)
+    found_B = ~(had_BxH == target_B[:, None]).any(axis=1)
+  ranks_3xB = np.stack([ahead_B, group_B, found_B]).astype(np.int32)
+  return metrics.expected_metrics(ranks_3xB[0], ranks_3xB[1], found_B, all_B, ks), ranks_3xB

@@ -2,7 +2,7 @@
 
 A file of ranks, `evaluation/ranks.npz`, holds an int32 array [3, U] for each model: the number of items ahead of the
 target, the number of items tied with it (itself included), and whether it is in the list (see `metrics.py`). Users are
-in the order of the data set.
+in the order of the data set. `history_out` names the ranks without the items of the user's history.
 """
 
 import pathlib
@@ -10,11 +10,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from letter_jax.evaluation import metrics
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
 FILE = 'ranks.npz'
 GENERATOR = 'generator'
+FUSED = 'fused'
+
+
+def history_out(model: str) -> str:
+  """The key of a model's ranks with the user's history out of the ranking (`evaluation/history.py`)."""
+  return f'{model}_history_out'
 
 
 def write(path: pathlib.Path, ranks: Mapping[str, np.ndarray]) -> None:
@@ -33,6 +40,12 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   if any(ranks_3xU.ndim != 2 or len(ranks_3xU) != 3 for ranks_3xU in ranks.values()):
     raise InputError(f'{path} has arrays that are not [3, users]; expected {expected}')
   return ranks
+
+
+def metrics_of(ranks_3xU: np.ndarray) -> dict[str, float]:
+  """Recall@k and NDCG@k of all users, from their ranks."""
+  names = [f'{name}@{k}' for name in ('recall', 'ndcg') for k in metrics.KS]
+  return {name: float(gains(ranks_3xU, name).mean()) for name in names}
 
 
 def gains(ranks_3xU: np.ndarray, metric: str) -> np.ndarray:

@@ -164,8 +164,8 @@ def _stages(config: Config) -> list[Stage]:
     Stage(
       'evaluate',
       ('dataset', 'collaborative', 'semantic_ids', 'generator'),
-      ('data.history_length', 'evaluation'),
-      (files.METRICS, files.PREDICTIONS, files.RANKS),
+      ('data.history_length', 'evaluation', 'fusion'),
+      (files.METRICS, files.PREDICTIONS, files.RANKS, *((files.FUSION,) if config.fusion.partner else ())),
       stages.evaluate,
       folder='evaluation',
     ),

@@ -6,6 +6,7 @@ Packages are imported by the stage that uses them, so that a run loads no more t
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from letter_jax.workdir import (
   BEST_VALIDATION,
   CODEBOOKS,
   DESCRIPTION,
+  FUSION,
   LATENTS,
   METRICS,
   PREDICTIONS,
@@ -111,11 +113,12 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
   data = _read_interactions(config, workdir)
   method = 'given' if settings.path else settings.method
   items: dict[str, np.ndarray] = {}
-  metrics, test_ranks = {}, {}
+  metrics: dict[str, dict] = {}
+  test_ranks: dict[str, np.ndarray] = {}
   if method == 'sasrec' or settings.baseline:
     from letter_jax.collaborative.sasrec_training import train_sasrec
 
-    params, metrics['sasrec'], test_ranks['sasrec'] = train_sasrec(
+    params, metrics['sasrec'], sasrec_ranks = train_sasrec(
       settings,
       data,
       workdir.collaborative,
@@ -124,12 +127,13 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
       mesh=config.mesh,
       checkpoints=config.checkpoints,
     )
+    test_ranks |= sasrec_ranks
     items['sasrec'] = sharding.fetch(params['item_embeddings'])
   if method == 'lightgcn':
     from letter_jax.collaborative.lightgcn_training import train_lightgcn
 
     whole = store.load_interactions(workdir.dataset)  # the graph is on the device
-    (_, final_items), metrics['lightgcn'], test_ranks['lightgcn'] = train_lightgcn(
+    (_, final_items), metrics['lightgcn'], lightgcn_ranks = train_lightgcn(
       settings.lightgcn,
       whole,
       workdir.collaborative / 'lightgcn',
@@ -137,6 +141,7 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
       mesh=config.mesh,
       checkpoints=config.checkpoints,
     )
+    test_ranks |= lightgcn_ranks
     items['lightgcn'] = sharding.fetch(final_items)
   if method == 'given':
     rows, matched = inputs.given_rows(settings.path, workdir, 'collaborative embeddings')
@@ -233,51 +238,87 @@ def generator(config: Config, root: pathlib.Path) -> None:
 
 
 def evaluate(config: Config, root: pathlib.Path) -> None:
-  """Evaluates the best generator on validation and test, and the baselines next to it."""
+  """Evaluates the best generator on validation and test, alone and with its partner, and the baselines next to it."""
   from letter_jax.evaluation import metrics, popularity, ranks
   from letter_jax.evaluation.evaluator import GeneratorEvaluator
+  from letter_jax.evaluation.history import excluded_items
+  from letter_jax.evaluation.list_evaluator import ListEvaluator, choose_weight
   from letter_jax.generators.generator import user_search
   from letter_jax.serving.loaded_generator import LoadedGenerator
 
   workdir = Workdir(root)
   data = _read_interactions(config, workdir)
   loaded = LoadedGenerator.of_workdir(workdir, config)
-  evaluator = GeneratorEvaluator(user_search(loaded.generator, config.evaluation.beam, config.evaluation.batch_size))
+  search = user_search(loaded.generator, config.evaluation.beam, config.evaluation.batch_size)
+  evaluator = GeneratorEvaluator(search)
   counts, recent = popularity.training_counts(data), data.recent()
   examples = {
     'validation': splits.validation_examples(recent, config.data.history_length),
     'test': splits.test_examples(recent, config.data.history_length),
   }
+  whole = {split: of_split.whole_histories(recent) for split, of_split in examples.items()}
+  longest = int(recent.lengths.max())
   evaluations = {
     split: _evaluate_split(evaluator, loaded.params, of_split, split) for split, of_split in examples.items()
   }
+  test_ranks = {ranks.GENERATOR: evaluations['test'].ranks_3xU, **ranks.read(workdir.collaborative / RANKS)}
+
+  def test_lists(evaluator: ListEvaluator, params, model: str, history_out: bool) -> dict[str, dict[str, float]]:
+    """Metrics of the test, whose ranks are kept."""
+    label = f'evaluate test, {model}{", history out" if history_out else ""}'
+    *_, ranks_3xU = evaluator.lists(params, examples['test'], whole['test'] if history_out else None, label)
+    test_ranks[ranks.history_out(model) if history_out else model] = ranks_3xU
+    return {'test': ranks.metrics_of(ranks_3xU)}
+
+  results = {
+    **{split: evaluation.metrics for split, evaluation in evaluations.items()},
+    'history_out': test_lists(ListEvaluator(search, longest), loaded.params, ranks.GENERATOR, history_out=True),
+  }
+  if config.fusion.partner:
+    fused_search, models = loaded.fused_search(config.evaluation.beam, config.fusion.candidates)
+    both = ListEvaluator(fused_search, longest)
+    weight, by_weight = choose_weight(both, models, examples['validation'], 'evaluate validation, fused')
+    params = (*models, np.float32(weight))
+    fusion = {**dataclasses.asdict(config.fusion), 'weight': weight}
+    artifacts.write_json(workdir.evaluation / FUSION, fusion)
+    results['fused'] = {
+      **fusion,
+      'validation_by_weight': {str(each): found['ndcg@10'] for each, found in by_weight.items()},
+      'validation': by_weight[weight],
+      **test_lists(both, params, ranks.FUSED, history_out=False),
+      'history_out': test_lists(both, params, ranks.FUSED, history_out=True),
+    }
+
+  def popularity_metrics(had: Mapping[str, np.ndarray | None], key: str) -> dict[str, dict[str, float]]:
+    found = {}
+    for split, of_split in examples.items():
+      sums, ranks_3xU = popularity.popularity_metrics(counts, of_split.targets, had[split])
+      found[split] = metrics.summarize(sums)
+      if split == 'test':
+        test_ranks[key] = ranks_3xU
+    return found
+
+  excluded = {split: excluded_items(of_split) for split, of_split in whole.items()}
   of_popularity = {
-    split: popularity.popularity_metrics(counts, of_split.targets) for split, of_split in examples.items()
+    **popularity_metrics(dict.fromkeys(examples), 'popularity'),
+    'history_out': popularity_metrics(excluded, ranks.history_out('popularity')),
   }
   directory = workdir.evaluation
   artifacts.write(
     directory / PREDICTIONS, lambda path: _write_predictions(path, recent, examples['test'], evaluations['test'])
   )
-  ranks.write(
-    directory / RANKS,
-    {
-      ranks.GENERATOR: evaluations['test'].ranks_3xU,
-      **ranks.read(workdir.collaborative / RANKS),
-      'popularity': of_popularity['test'][1],
-    },
-  )
+  ranks.write(directory / RANKS, test_ranks)
   string_match = {
     f'{split}_string_match': evaluation.string_match
     for split, evaluation in evaluations.items()
     if evaluator.has_collisions
   }
-  popularity_metrics = {split: metrics.summarize(sums) for split, (sums, _) in of_popularity.items()}
   artifacts.write_json(
     directory / METRICS,
     {
-      **{split: evaluation.metrics for split, evaluation in evaluations.items()},
+      **results,
       **string_match,
-      'baselines': {'popularity': popularity_metrics, **workdir.read_collaborative_metrics()},
+      'baselines': {'popularity': of_popularity, **workdir.read_collaborative_metrics()},
       'users': len(recent.lengths),
       'beam': config.evaluation.beam,
       'generator_step': loaded.step,
@@ -309,16 +350,21 @@ def print_results(config: Config, root: pathlib.Path) -> None:
   from letter_jax.reporting.results_table import results_table
 
   metrics = Workdir(root).read_metrics()
-  labels = {
-    'sasrec': f'SASRec ({config.collaborative.model.loss.replace("_", " ")})',
-    'lightgcn': 'LightGCN',
-    'popularity': 'popularity',
+  name = NAMES[config.generator.architecture]
+  sasrec = f'SASRec ({config.collaborative.model.loss.replace("_", " ")})'
+  labels = {'sasrec': sasrec, 'lightgcn': 'LightGCN', 'popularity': 'popularity'}
+  models = {
+    **({f'{name} + SASRec': metrics['fused']} if 'fused' in metrics else {}),
+    name: metrics,
+    **{label: metrics['baselines'][key] for key, label in labels.items() if key in metrics['baselines']},
   }
-  rows = {NAMES[config.generator.architecture]: metrics['test']}
-  rows.update(
-    {label: metrics['baselines'][name]['test'] for name, label in labels.items() if name in metrics['baselines']}
+  print(f'\n{results_table({label: found["test"] for label, found in models.items()})}\n')
+  of_history_out = {label: found['history_out']['test'] for label, found in models.items()}
+  print(f'{results_table(of_history_out, "test, history out")}\n')
+  print(
+    f'{metrics["users"]:,} users, full ranking, beam {metrics["beam"]}; history out: without the items that the user '
+    'had\n'
   )
-  print(f'\n{results_table(rows)}\n{metrics["users"]:,} users, full ranking, beam {metrics["beam"]}\n')
   for meaning, place in (
     ('report', 'report.html'),
     ('all metrics', 'evaluation/metrics.json'),

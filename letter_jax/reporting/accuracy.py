@@ -31,6 +31,7 @@ def section(run: Finished) -> page.Section:
     'two models overlap before calling one of them better.',
     [
       _results(run, names),
+      _results_without_history(run, names),
       _differences(run, names),
       _validation(run, names),
       page.heading('By popularity of the chosen item'),
@@ -50,21 +51,40 @@ def section(run: Finished) -> page.Section:
 
 
 def _results(run: Finished, names: Mapping[str, str]) -> Markup:
-  best = {column: max(run.test_metrics(model)[column] for model in names) for column in COLUMNS}
+  caption = (
+    f'Test, {run.metrics["users"]:,} users, ranking all {run.summary["items"]:,} items; beam {run.metrics["beam"]}. '
+    f'Below each value is its 95% interval, from {RESAMPLES:,} bootstrap resamples of the users.'
+  )
+  return _estimates(run, names, {model: run.metrics_of(model)['test'] for model in names}, run.ranks, caption)
+
+
+def _results_without_history(run: Finished, names: Mapping[str, str]) -> Markup:
+  """The other protocol; evaluations of earlier versions do not have it."""
+  if 'history_out' not in run.metrics:
+    return Markup()
+  without = {model: run.ranks[ranks.history_out(model)] for model in names}
+  metrics = {model: run.metrics_of(model)['history_out']['test'] for model in names}
+  return _estimates(run, names, metrics, without, "The same without the items of each user's history in the ranking.")
+
+
+def _estimates(
+  run: Finished,
+  names: Mapping[str, str],
+  metrics: Mapping[str, Mapping[str, float]],
+  ranks_of: Mapping[str, np.ndarray],
+  caption: str,
+) -> Markup:
+  """A table of values with their intervals; the best of each column is marked."""
+  best = {column: max(of_model[column] for of_model in metrics.values()) for column in COLUMNS}
   rows = []
   for model, name in names.items():
     cells = []
     for column in COLUMNS:
-      value = run.test_metrics(model)[column]
-      bounds = interval(ranks.gains(run.ranks[model], column), run.config.seed)
+      value = metrics[model][column]
+      bounds = interval(ranks.gains(ranks_of[model], column), run.config.seed)
       cells.append(page.estimate(value, *bounds, best=value == best[column] > 0))
     rows.append((name, *cells))
-  return page.table(
-    ['model', *map(field_name, COLUMNS)],
-    rows,
-    f'Test, {run.metrics["users"]:,} users, ranking all {run.summary["items"]:,} items; beam {run.metrics["beam"]}. '
-    f'Below each value is its 95% interval, from {RESAMPLES:,} bootstrap resamples of the users.',
-  )
+  return page.table(['model', *map(field_name, COLUMNS)], rows, caption)
 
 
 def _differences(run: Finished, names: Mapping[str, str]) -> Markup:
@@ -91,8 +111,7 @@ def _validation(run: Finished, names: Mapping[str, str]) -> Markup:
   header = ['model', *map(field_name, COLUMNS)]
   rows = []
   for model, name in names.items():
-    metrics = run.metrics if model == ranks.GENERATOR else run.metrics['baselines'][model]
-    rows.append((name, *(page.number(metrics['validation'][column]) for column in COLUMNS)))
+    rows.append((name, *(page.number(run.metrics_of(model)['validation'][column]) for column in COLUMNS)))
   tables = [
     page.table(
       header, rows, 'Validation: the target is the item before the test item. Checkpoints are chosen by these results.'

@@ -57,16 +57,19 @@ class Finished:
     """Key in `ranks` -> name on the page, for each model with results; the generator is first."""
     return {
       ranks.GENERATOR: self.generator_name,
+      **({ranks.FUSED: f'{self.generator_name} + SASRec'} if ranks.FUSED in self.metrics else {}),
       **{key: name for key, name in BASELINE_NAMES.items() if key in self.metrics['baselines']},
     }
 
-  def test_metrics(self, model: str) -> dict[str, float]:
-    """Metric -> value on the test users.
+  def metrics_of(self, model: str) -> dict[str, Any]:
+    """{'validation': metrics, 'test': metrics, 'history_out': {'test': metrics}}, and more.
 
     Args:
       model: a key of `model_names`.
     """
-    return self.metrics['test'] if model == ranks.GENERATOR else self.metrics['baselines'][model]['test']
+    if model == ranks.GENERATOR:
+      return self.metrics
+    return self.metrics[model] if model == ranks.FUSED else self.metrics['baselines'][model]
 
   def title(self, item: int) -> str:
     """The name of an item on the page: its title, else its raw id, else its row number."""

@@ -10,14 +10,15 @@ def field_name(metric: str) -> str:
   return metric.replace('recall', 'Recall').replace('ndcg', 'NDCG')
 
 
-def results_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+def results_table(rows: Mapping[str, Mapping[str, float]], title: str = 'test') -> str:
   """A text table with a line per model; '*' marks the best value of each column.
 
   Args:
     rows: model name -> {metric: value}, with at least the metrics in COLUMNS.
+    title: of the column of names.
   """
-  width = max(len(name) for name in rows)
-  header = f'{"test":<{width}}  ' + '  '.join(f'{field_name(column):>9}' for column in COLUMNS)
+  width = max(map(len, [title, *rows]))
+  header = f'{title:<{width}}  ' + '  '.join(f'{field_name(column):>9}' for column in COLUMNS)
   best = {column: max(metrics[column] for metrics in rows.values()) for column in COLUMNS}
   lines = [header, '-' * len(header)]
   for name, metrics in rows.items():

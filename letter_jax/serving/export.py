@@ -24,7 +24,7 @@ from safetensors.flax import save_file
 
 from letter_jax.data.index_format import tokens_of
 from letter_jax.decoding.candidates import Candidates, Paths
-from letter_jax.decoding.user_search import Search, search_candidates
+from letter_jax.decoding.user_search import Search
 from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.serving import exported_recommend
 from letter_jax.serving.catalogue import Catalogue
@@ -135,8 +135,7 @@ def _self_contained(search: Search, trie: ItemTrie, paths: Paths, beam: int) -> 
     tree = traverse_util.unflatten_dict(arrays, sep='/')
     read_trie = _trie_of(tree['trie'], trie)
     read_paths = dataclasses.replace(paths, nodes_NxL=tree['nodes'], rank_N=tree.get('rank'))
-    return search_candidates(
-      search,
+    return search.items(
       beam,
       tree['params'],
       items_BxC,

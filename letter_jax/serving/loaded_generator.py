@@ -8,6 +8,7 @@ import jax
 
 from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig
+from letter_jax.decoding.fusion import FusedUserSearch
 from letter_jax.generators.generator import Generator, kind
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
@@ -19,12 +20,14 @@ class LoadedGenerator:
   """A trained generator on the devices of this process.
 
   Attributes:
+    workdir: of its run.
     config: the configuration of its run, with the mesh of this process.
     generator: over the semantic IDs of its run, or over those of a larger catalogue (`over`).
     trained: the best trained parameters; without the frozen base of a language model.
     step: optimizer step of the parameters.
   """
 
+  workdir: Workdir
   config: Config
   generator: Generator
   trained: Any
@@ -54,7 +57,7 @@ class LoadedGenerator:
     ids = workdir.read_semantic_ids().place(mesh)
     generator = kind(config.generator).for_search(config.generator, ids, config.mesh.fully_sharded, workdir.generator)
     restored = workdir.restore_generator(generator.layout())
-    return cls(config, generator, restored.params, restored.step)
+    return cls(workdir, config, generator, restored.params, restored.step)
 
   @property
   def ids(self) -> SemanticIds:
@@ -65,6 +68,39 @@ class LoadedGenerator:
   def params(self) -> dict:
     """All parameters, on the devices: the trained ones and, of a language model, the frozen base."""
     return self.generator.whole_params(self.trained)
+
+  def fused_search(self, beam: int, candidates: int) -> tuple[FusedUserSearch, tuple[Any, Any]]:
+    """The search of the generator and its partner, SASRec, and the parameters of the two.
+
+    Args:
+      beam: items for each user.
+      candidates: of each model; at least `beam` are taken.
+
+    Raises:
+      InputError: the partner cannot be read.
+    """
+    from letter_jax.collaborative.sasrec_training import read_sasrec
+
+    generator, config = self.generator, self.config
+    dense_scores, dense_params = read_sasrec(
+      config.collaborative.model,
+      len(self.ids),
+      config.data.history_length,
+      self.workdir.collaborative,
+      sharding.Layout(generator.ids.mesh),
+      config.checkpoints,
+    )
+    search = FusedUserSearch(
+      generator.search(),
+      dense_scores,
+      generator.ids,
+      beam,
+      min(max(candidates, beam), len(self.ids)),
+      config.evaluation.batch_size,
+      generator.longest_history,
+      generator.sharded_search,
+    )
+    return search, (self.params, dense_params)
 
   def over(self, ids: SemanticIds) -> 'LoadedGenerator':
     """The same model over a different catalogue.

@@ -62,7 +62,7 @@ class Recommender:
 
     Args:
       search: the generator's search over the semantic IDs of `catalogue`.
-      params: all parameters of the generator.
+      params: as `search` takes them.
       catalogue: the items.
       history_length: latest items of a history that the generator was trained with.
     """
@@ -78,8 +78,12 @@ class Recommender:
     beam: int = 20,
     cold_items: Sequence[Mapping[str, Any]] = (),
     mesh: MeshConfig | None = None,
+    fusion: bool = True,
   ) -> 'Recommender':
     """The recommender of a run whose generator stage is complete, with either kind of generator.
+
+    If the run's evaluation has joined the generator with a partner (`config.fusion`), so does the recommender: scores
+    are then log p(generator) + weight * log p(partner).
 
     Args:
       workdir: the run's --workdir.
@@ -88,6 +92,8 @@ class Recommender:
         'categories', 'description', or, where the training was given text embeddings, its row 'embedding'. The trained
         tokenizer gives them semantic IDs that no other item has.
       mesh: how the devices are arranged; by default each has the whole generator and a share of the users.
+      fusion: False for the generator alone. Cold items are recommended by the generator alone: they have no row in the
+        partner.
 
     Raises:
       InputError: the workdir has no generator that can be read, or a cold item cannot be tokenised.
@@ -99,8 +105,13 @@ class Recommender:
       catalogue = with_cold_items(catalogue, cold_items, loaded.config, folder)
       loaded = loaded.over(catalogue.ids)
     loaded.require_beam(beam)
+    joined = folder.read_fusion() if fusion and not cold_items else None
+    history_length = loaded.config.data.history_length
+    if joined:
+      fused_search, models = loaded.fused_search(beam, joined['candidates'])
+      return cls(fused_search, (*models, np.float32(joined['weight'])), catalogue, history_length)
     search = user_search(loaded.generator, beam, loaded.config.evaluation.batch_size)
-    return cls(search, loaded.params, catalogue, loaded.config.data.history_length)
+    return cls(search, loaded.params, catalogue, history_length)
 
   def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = (), skip_unknown: bool = False) -> Choice:
     """The items that `recommend` chooses from: all items, or those of `allow`, without those of `deny`.

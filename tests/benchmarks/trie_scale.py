@@ -19,7 +19,7 @@ import numpy as np
 
 from letter_jax.configuration import Config
 from letter_jax.decoding.beam_search import extend
-from letter_jax.generators.tiger.search import search_items
+from letter_jax.generators.tiger.search import t5_search
 from letter_jax.generators.tiger.t5 import T5
 from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.semantic_ids.vocabulary import Vocabulary
@@ -127,7 +127,7 @@ def search_row(items: int, repeats: int) -> dict:
   model = T5(Config().generator.model, vocabulary.size)
   tokens = jnp.zeros((1, levels), jnp.int32)
   params = model.init(jax.random.key(0), tokens, tokens, tokens[:, None])['params']
-  search = jax.jit(functools.partial(search_items, model, vocabulary, softmax='vocabulary', beam=20))
+  search = jax.jit(functools.partial(t5_search(model, vocabulary, 'vocabulary').beams, beam=20))
   histories_BxC = jnp.asarray(np.random.default_rng(1).integers(items, size=(USERS, 10)), jnp.int32)
   device_codes_NxL = jnp.asarray(codes_NxL)
   run = lambda: search(params, histories_BxC, device_codes_NxL, trie)

@@ -138,7 +138,7 @@ def train(config, data, directory):
 @pytest.mark.parametrize('loss', ['cross_entropy', 'bce'])
 def test_training_learns_what_follows_what(tmp_path, loss):
   data = cyclic_interactions(users=60, num_items=40, longest=9)
-  params, result, ranks_3xU = train(sasrec_config({'collaborative.model.loss': loss}), data, tmp_path)
+  params, result, test_ranks = train(sasrec_config({'collaborative.model.loss': loss}), data, tmp_path)
   assert params['item_embeddings'].shape == (40, 8)
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   losses = [line['loss'] for line in lines if line['kind'] == 'train']
@@ -146,9 +146,11 @@ def test_training_learns_what_follows_what(tmp_path, loss):
   assert len(losses) == 6 and losses[0] == pytest.approx(start, rel=0.15)  # averages of the epochs
   assert losses[-1] < 0.9 * losses[0]
   validations = [line['ndcg@10'] for line in lines if line['kind'] == 'validation']
-  assert result.keys() == {'validation', 'test'}
+  assert result.keys() == {'validation', 'test', 'history_out'}
   assert result['validation']['ndcg@10'] == pytest.approx(max(validations))
-  assert ranks.gains(ranks_3xU, 'ndcg@10').mean() == pytest.approx(result['test']['ndcg@10'], rel=1e-5)
+  assert ranks.gains(test_ranks['sasrec'], 'ndcg@10').mean() == pytest.approx(result['test']['ndcg@10'], rel=1e-5)
+  without = ranks.metrics_of(test_ranks['sasrec_history_out'])
+  assert without == pytest.approx(result['history_out']['test'], rel=1e-5)
   if loss == 'cross_entropy':
     # 10 of 40 items by chance
     assert result['test']['recall@10'] > 0.5 and result['validation']['recall@10'] > 0.5

@@ -9,8 +9,7 @@ import pytest
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
-from letter_jax.decoding.beam_search import beam_search
-from letter_jax.decoding.user_search import BUCKETS, UserSearch
+from letter_jax.decoding.user_search import BUCKETS, Search, UserSearch
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.semantic_ids.ids import SemanticIds
 from tests.small_data import distinct_codes, interactions
@@ -19,7 +18,7 @@ NUM_ITEMS, LEVELS, K = 25, 2, 6
 KS = (1, 5, 10, 20)
 
 
-def search(params, items_BxC, codes_NxL, trie, beam):
+def begin(params, items_BxC, codes_NxL):
   """Log-probabilities of a level's codes by the history's last item and its length."""
   length_B = (items_BxC >= 0).sum(axis=1)
   last_B = jnp.take_along_axis(items_BxC, length_B[:, None] - 1, axis=1)[:, 0]
@@ -29,7 +28,7 @@ def search(params, items_BxC, codes_NxL, trie, beam):
     width = 1 if codes_BxW is None else codes_BxW.shape[1]
     return jnp.repeat(table_BxLxK[:, None, level], width, axis=1), cache
 
-  return beam_search(step, jnp.zeros((len(items_BxC), 1)), trie, beam, len(items_BxC))
+  return step, jnp.zeros((len(items_BxC), 1))
 
 
 def score(params, history, codes):
@@ -55,7 +54,7 @@ def examples():
 
 def evaluator_of(codes_NxL, batch_size=8, beam=20):
   ids = SemanticIds(codes_NxL, int(codes_NxL.max()) + 1).place(sharding.make_mesh(MeshConfig()))
-  return GeneratorEvaluator(UserSearch(search, ids, beam, batch_size))
+  return GeneratorEvaluator(UserSearch(Search(begin, renormalise=False), ids, beam, batch_size))
 
 
 def histories_and_targets(examples):

@@ -5,8 +5,10 @@ import collections
 import numpy as np
 import pytest
 
+from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
 from letter_jax.evaluation import metrics, popularity
+from letter_jax.evaluation.history import excluded_items
 
 
 def random_interactions(seed):
@@ -53,3 +55,18 @@ def test_a_known_case():
   assert result['recall@1'] == pytest.approx(1 / 3)
   assert result['recall@2'] == pytest.approx(1.5 / 3)
   assert result['ndcg@2'] == pytest.approx((1 + 0.5 / np.log2(3)) / 3)
+
+
+def test_the_history_out_of_the_ranking():
+  data, sequences = random_interactions(2)
+  counts_N = popularity.training_counts(data)
+  test = splits.test_examples(data, 20)
+  _, ranks_3xB = popularity.popularity_metrics(counts_N, test.targets, excluded_items(test.whole_histories(data)))
+  for sequence, (ahead, group, found) in zip(sequences, ranks_3xB.T):
+    *history, target = sequence.tolist()
+    left = [item for item in range(33) if item not in history]
+    assert found == (target not in history)
+    if found:
+      assert ahead == sum(counts_N[item] > counts_N[target] for item in left)
+      assert group == sum(counts_N[item] == counts_N[target] for item in left)
+  assert 0 < ranks_3xB[2].sum() < len(sequences)

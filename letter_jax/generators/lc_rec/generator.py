@@ -16,7 +16,7 @@ from letter_jax.decoding.user_search import Search
 from letter_jax.generators.lc_rec import base_model, lora, prompts, weights
 from letter_jax.generators.lc_rec.base_model import BaseModel
 from letter_jax.generators.lc_rec.llama import Llama
-from letter_jax.generators.lc_rec.search import search_items
+from letter_jax.generators.lc_rec.search import llama_search
 from letter_jax.generators.lc_rec.training import frozen_params, llama_program
 from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.semantic_ids.vocabulary import Vocabulary
@@ -93,7 +93,7 @@ class LCRec:
   def search(self) -> Search:
     """The constrained search; it takes whole parameters."""
     prompt = prompts.decoding_prompt(self.base.tokenizer)
-    return functools.partial(search_items, self.model, self.vocabulary, prompt, softmax=self.config.softmax)
+    return llama_search(self.model, self.vocabulary, prompt, self.config.softmax)
 
   def layout(self) -> sharding.Layout:
     """Parameters lie as they are trained."""

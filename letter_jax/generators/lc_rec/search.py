@@ -14,43 +14,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax.decoding.beam_search import Allowed, Beams, Step, beam_search
+from letter_jax.decoding.beam_search import Step
+from letter_jax.decoding.user_search import Search
 from letter_jax.generators.lc_rec.llama import Llama
 from letter_jax.generators.lc_rec.prompts import DecodingPrompt
 from letter_jax.generators.losses import renormalises
-from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.semantic_ids.vocabulary import Vocabulary
 
 
-def search_items(
-  model: Llama,
-  vocabulary: Vocabulary,
-  prompt: DecodingPrompt,
-  params: Any,
-  items_BxC: jax.Array,
-  codes_NxL: jax.Array,
-  trie: ItemTrie,
-  beam: int,
-  softmax: str,
-  allowed: Allowed | None = None,
-) -> Beams:
-  """The `beam` best next items for each history. Pure; with model, vocabulary and prompt bound it is a `Search`.
+def llama_search(model: Llama, vocabulary: Vocabulary, prompt: DecodingPrompt, softmax: str) -> Search:
+  """The search of a language model; it takes whole parameters, and histories that are flush left.
 
   Args:
     model: the Linen module.
     vocabulary: its tokens.
     prompt: the parts of a prompt.
-    params: all parameters of the model.
-    items_BxC: int32, one history a row, negative after its last item.
-    codes_NxL: int32, the semantic IDs that the trie was built from.
-    trie: the catalogue.
-    beam: W, items for each user.
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
-    allowed: as in `beam_search`.
   """
-  tokens_BxT, valid_BxT = prompt_tokens(prompt, vocabulary, items_BxC, codes_NxL)
-  step = llama_step(model, params, vocabulary, tokens_BxT, valid_BxT, softmax)
-  return beam_search(step, None, trie, beam, items_BxC.shape[0], renormalise=renormalises(softmax), allowed=allowed)
+
+  def begin(params: Any, items_BxC: jax.Array, codes_NxL: jax.Array) -> tuple[Step, None]:
+    tokens_BxT, valid_BxT = prompt_tokens(prompt, vocabulary, items_BxC, codes_NxL)
+    return llama_step(model, params, vocabulary, tokens_BxT, valid_BxT, softmax), None
+
+  return Search(begin, renormalises(softmax))
 
 
 def llama_step(

@@ -13,7 +13,7 @@ from letter_jax.configuration import GeneratorConfig
 from letter_jax.data.dataset import Texts, Windows
 from letter_jax.decoding.user_search import Search
 from letter_jax.generators.tiger import weights
-from letter_jax.generators.tiger.search import search_items
+from letter_jax.generators.tiger.search import t5_search
 from letter_jax.generators.tiger.t5 import T5
 from letter_jax.generators.tiger.training import t5_program
 from letter_jax.semantic_ids.ids import PlacedIds
@@ -95,7 +95,7 @@ class Tiger:
 
   def search(self) -> Search:
     """The constrained search; it takes the parameters of the T5."""
-    return functools.partial(search_items, self.model, self.vocabulary, softmax=self.config.softmax)
+    return t5_search(self.model, self.vocabulary, self.config.softmax)
 
   def layout(self) -> sharding.Layout:
     """Every device has the whole T5."""

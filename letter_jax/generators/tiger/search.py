@@ -1,6 +1,6 @@
 """T5 as the model of a constrained beam search.
 
-Shapes: B users, C items of a history, R = C * L encoder tokens, L levels, K codes, W beams, V tokens.
+Shapes: B users, C items of a history, R encoder positions, L levels, K codes, W beams, V tokens.
 """
 
 import functools
@@ -10,41 +10,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from letter_jax.decoding.beam_search import Allowed, Beams, Step, beam_search
+from letter_jax.decoding.beam_search import Step
+from letter_jax.decoding.user_search import Search
 from letter_jax.generators.losses import renormalises
-from letter_jax.generators.tiger.t5 import T5
-from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.generators.tiger.t5 import T5, encoder_positions
 from letter_jax.semantic_ids.vocabulary import PAD, Vocabulary
 
 
-def search_items(
-  model: T5,
-  vocabulary: Vocabulary,
-  params: Any,
-  items_BxC: jax.Array,
-  codes_NxL: jax.Array,
-  trie: ItemTrie,
-  beam: int,
-  softmax: str,
-  allowed: Allowed | None = None,
-) -> Beams:
-  """The `beam` best next items for each history. Pure; with model and vocabulary bound it is a `Search`.
+def t5_search(model: T5, vocabulary: Vocabulary, softmax: str) -> Search:
+  """The search of a T5; it takes the parameters of the T5.
 
   Args:
     model: the Linen module.
     vocabulary: its tokens.
-    params: its parameters.
-    items_BxC: int32, one history a row, negative where there is no item.
-    codes_NxL: int32, the semantic IDs that the trie was built from.
-    trie: the catalogue.
-    beam: W, items for each user.
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
-    allowed: as in `beam_search`.
   """
-  tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
-  valid_BxR = jnp.repeat(items_BxC >= 0, vocabulary.levels, axis=1)
-  step, cache = t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax, items_BxC)
-  return beam_search(step, cache, trie, beam, items_BxC.shape[0], renormalise=renormalises(softmax), allowed=allowed)
+
+  def begin(params: Any, items_BxC: jax.Array, codes_NxL: jax.Array) -> tuple[Step, list]:
+    tokens_BxR, valid_BxR = encoder_positions(model.config, vocabulary, items_BxC, codes_NxL, items_BxC >= 0)
+    return t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax, items_BxC)
+
+  return Search(begin, renormalises(softmax))
 
 
 def t5_step(
@@ -65,7 +51,7 @@ def t5_step(
     model: the Linen module.
     params: its parameters.
     vocabulary: its tokens.
-    tokens_BxR: int32, one history a row, PAD after it.
+    tokens_BxR: int32, one history a row, PAD after it; [B, R, L] where positions are items.
     valid_BxR: bool, False on padding.
     softmax: with 'vocabulary' the step gives log-probabilities among all tokens; with 'catalogue' the logits of the
       level's codes, for a search that renormalises.

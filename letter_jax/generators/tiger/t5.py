@@ -3,8 +3,16 @@
 RMSNorm without mean, no biases, no 1/sqrt(d) in attention, relative position bias from each stack's first layer, ReLU
 feed-forward, tied embedding scaled by d_model ** -0.5 on the output (Raffel et al. 2020).
 
-Shapes: B rows, R encoder tokens of a row, S target slots of a row, T tokens of a target, W beams, D d_model, H heads,
-F d_kv, V vocabulary. A row holds several users' examples; segment ids keep them apart.
+A position of the encoder is a code or an item (`T5Config.encoder`):
+
+  'tokens'  L positions per item, attention in both directions. A row holds several examples, each with one target slot.
+  'items'   one position per item, the sum of its codes' embeddings, and causal attention: a state depends on its item
+            and those before it alone, so every position has a target slot, the user's next item. This equals training
+            on every prefix of the user separately.
+
+Shapes: B rows, C items of a row, L codes of an item, R encoder positions of a row (C * L or C), S target slots of a
+row, T tokens of a target, W beams, D d_model, H heads, F d_kv, V vocabulary. A row holds several users' sequences;
+segment ids keep them apart.
 """
 
 import math
@@ -19,11 +27,32 @@ from jax.nn.initializers import normal
 from letter_jax.configuration import T5Config
 from letter_jax.ops.dense import dense
 from letter_jax.ops.dropout import Dropout
-from letter_jax.semantic_ids.vocabulary import PAD
+from letter_jax.semantic_ids.vocabulary import PAD, Vocabulary
 
 KeysValues = tuple[jax.Array, jax.Array]
 
 MASKED = -1e9  # finite, so that a row of padding does not give NaN
+
+
+def encoder_positions(
+  config: T5Config, vocabulary: Vocabulary, items_BxC: jax.Array, codes_NxL: jax.Array, segments_BxC: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """What the encoder reads for the items of a row.
+
+  Args:
+    config: `encoder` says what a position is.
+    vocabulary: the tokens of the codes.
+    items_BxC: int32, items, negative on padding.
+    codes_NxL: int32, the semantic IDs of the catalogue.
+    segments_BxC: any dtype, a value of each item.
+
+  Returns:
+    tokens: int32 [B, C * L], or [B, C, L] where positions are items; and the segment of each position, [B, R].
+  """
+  tokens_BxR = vocabulary.item_tokens(items_BxC, codes_NxL)
+  if config.encoder == 'items':
+    return tokens_BxR.reshape(*items_BxC.shape, vocabulary.levels), segments_BxC
+  return tokens_BxR, jnp.repeat(segments_BxC, vocabulary.levels, axis=1)
 
 
 def relative_buckets(queries: int, keys: int, bidirectional: bool, buckets: int, distance: int) -> np.ndarray:
@@ -227,8 +256,9 @@ class T5(nn.Module):
     """Teacher-forced logits, float32 [B, S, T, V].
 
     Args:
-      tokens_BxR: int32, the histories of the row's examples, concatenated.
-      segments_BxR: int32, 1 + slot of the example that a token belongs to; 0 on padding.
+      tokens_BxR: int32, the histories of the row's sequences, concatenated; [B, R, L] where positions are items.
+      segments_BxR: int32, 1 + number of the sequence that a position belongs to; 0 on padding. Sequence s has slot s,
+        unless positions are items, where each has its own slot.
       targets_BxSxT: int32, tokens to predict, slot by slot (PAD in unused slots).
       deterministic: False for dropout, which takes the 'dropout' random numbers.
       items_BxC: as in `embed_history`.
@@ -257,10 +287,13 @@ class T5(nn.Module):
     items_BxC: jax.Array | None,
   ) -> jax.Array:
     encoded = self.encode(tokens_BxR, segments_BxR, deterministic, items_BxC)
-    B, S, T = targets_BxSxT.shape
+    _, S, T = targets_BxSxT.shape
     inputs = jnp.pad(targets_BxSxT[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=PAD)
-    slot_ST = np.repeat(np.arange(1, S + 1), T)
-    cross_bias = _mask(segments_BxR[:, None, None, :] == slot_ST[None, None, :, None])
+    if self.config.encoder == 'items':
+      seen_BxSxR = _causal(segments_BxR)
+    else:
+      seen_BxSxR = segments_BxR[:, None, :] == np.arange(1, S + 1)[:, None]
+    cross_bias = jnp.repeat(_mask(seen_BxSxR), T, axis=1)[:, None]
     positions = np.arange(T)
     bias = self._position_bias(self.decoder_bias, positions, T, bidirectional=False)
     bias = (bias + _mask(positions[:, None] >= positions))[None]
@@ -273,20 +306,23 @@ class T5(nn.Module):
     """The encoder's input [B, R, D], before dropout. Training and search both come through here.
 
     Args:
-      tokens_BxR: int32, L tokens for each item; PAD on padding.
-      items_BxC: int32, the items that the tokens belong to, C = R / L; negative on padding. This T5 reads the tokens
-        alone; a subclass may look up features of the items. None if the caller has no items.
+      tokens_BxR: int32, L tokens for each item, PAD on padding; [B, R, L] where positions are items.
+      items_BxC: int32, the items that the tokens belong to; negative on padding. This T5 reads the tokens alone; a
+        subclass may look up features of the items. None if the caller has no items.
     """
-    return self._embed(tokens_BxR)
+    x = self._embed(tokens_BxR)
+    return x.sum(axis=2) if self.config.encoder == 'items' else x
 
   def encode(
     self, tokens_BxR: jax.Array, segments_BxR: jax.Array, deterministic: bool = True, items_BxC: jax.Array | None = None
   ) -> jax.Array:
-    """Encoder states [B, R, D]; a token attends to its own segment only."""
-    R = tokens_BxR.shape[1]
-    # Within a segment, row positions differ as positions in the history do, so all rows share one bias.
+    """Encoder states [B, R, D]; a position attends to its own segment only, and an item not to later ones."""
+    R = segments_BxR.shape[1]
+    # Within a segment, row positions differ as positions in the history do, so all rows share one bias. Its buckets
+    # are those of Hugging Face's encoder, also where attention is causal: the exported weights are used by the same.
     bias = self._position_bias(self.encoder_bias, np.arange(R), R, bidirectional=True)
-    bias = bias + _mask(segments_BxR[:, None, :, None] == segments_BxR[:, None, None, :])
+    seen_BxRxR = _causal(segments_BxR) if self.config.encoder == 'items' else _same_segment(segments_BxR)
+    bias = bias + _mask(seen_BxRxR)[:, None]
     x = self.dropout(self.embed_history(tokens_BxR, items_BxC), deterministic)
     for layer in self.encoder_layers:
       x = layer(x, bias, deterministic)
@@ -302,7 +338,7 @@ class T5(nn.Module):
     position: int,
     cache: Sequence[tuple],
     cross: Sequence[KeysValues],
-    tokens_valid_BxR: jax.Array,
+    valid_BxR: jax.Array,
     columns: slice = slice(None),
   ) -> tuple[jax.Array, list[tuple]]:
     """Logits float32 [B, W, columns] of the token after `tokens_BxW`, and the cache with one more position.
@@ -312,10 +348,10 @@ class T5(nn.Module):
       position: static; number of earlier tokens.
       cache: for each layer a tuple of (keys, values) of each earlier position, [B, W, H, F] each.
       cross: from `cross_keys_values`.
-      tokens_valid_BxR: bool, encoder tokens that are not padding.
+      valid_BxR: bool, encoder positions that are not padding.
       columns: static, the part of the vocabulary to compute.
     """
-    cross_bias = _mask(tokens_valid_BxR[:, None, None, :])
+    cross_bias = _mask(valid_BxR[:, None, None, :])
     bias_HxP = self._position_bias(self.decoder_bias, np.array([position]), position + 1, bidirectional=False)[0, :, 0]
     x = self._embed(tokens_BxW)
     grown = []
@@ -339,6 +375,17 @@ class T5(nn.Module):
       int(query_positions[-1]) + 1, keys, bidirectional, self.config.relative_buckets, self.config.relative_distance
     )[query_positions]
     return jnp.transpose(table[buckets], (2, 0, 1))[None]
+
+
+def _same_segment(segments_BxR: jax.Array) -> jax.Array:
+  """bool [B, R, R], whether two positions belong to the same sequence."""
+  return segments_BxR[:, :, None] == segments_BxR[:, None, :]
+
+
+def _causal(segments_BxR: jax.Array) -> jax.Array:
+  """bool [B, R, R], whether the second position belongs to the sequence of the first and is not later."""
+  R = segments_BxR.shape[1]
+  return _same_segment(segments_BxR) & np.tril(np.ones((R, R), bool))
 
 
 def _mask(allowed: jax.Array | np.ndarray) -> jax.Array:

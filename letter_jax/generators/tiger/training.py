@@ -1,6 +1,9 @@
-"""Training of LETTER-TIGER: packed rows of histories, ranking-guided loss.
+"""Training of LETTER-TIGER: packed rows of histories or of users, ranking-guided loss.
 
-Shapes: B rows, C items of a row, R = C * L encoder tokens, S items to predict, L levels, K codes, V tokens.
+Where the encoder's positions are items, a row holds users instead of examples, and every position predicts the next
+item: one pass trains all prefixes.
+
+Shapes: B rows, C items of a row, R encoder positions, S items to predict, L levels, K codes, V tokens.
 """
 
 import functools
@@ -19,7 +22,7 @@ from letter_jax.data.dataset import Windows
 from letter_jax.data.input_pipeline import Batching, PackedEpochs
 from letter_jax.generators.losses import catalogue_loss, vocabulary_loss
 from letter_jax.generators.tiger import weights as t5_weights
-from letter_jax.generators.tiger.t5 import T5
+from letter_jax.generators.tiger.t5 import T5, encoder_positions
 from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.semantic_ids.vocabulary import Vocabulary
 from letter_jax.training import loop, optimizers
@@ -55,18 +58,25 @@ def t5_program(
     InputError: `settings.initial_weights` cannot be read, or no user has a training example.
   """
   training, mesh = settings.training, layout.mesh
-  make_examples = functools.partial(splits.training_examples, history_length=history_length)
+  by_users = settings.model.encoder == 'items'
+  make_examples = (
+    functools.partial(splits.training_windows, length=history_length)
+    if by_users
+    else functools.partial(splits.training_examples, history_length=history_length)
+  )
   batches = PackedEpochs(data, make_examples, settings.row_items, Batching.of(training, seed, mesh))
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   catalogue = ids.loss_arrays(settings.softmax)
   key = jax.random.key(seed)
+  targets = 'next_BxC' if by_users else 'targets_BxS'
 
   def loss_sum(
     catalogue: tuple, params: Any, batch: dict[str, jax.Array], key: jax.Array
   ) -> tuple[jax.Array, jax.Array, Metrics]:
-    codes_NxL, targets_BxS = catalogue[0], batch['targets_BxS']
-    tokens_BxR = vocabulary.item_tokens(batch['items_BxC'], codes_NxL)
-    segments_BxR = jnp.repeat(batch['segments_BxC'], vocabulary.levels, axis=1)
+    codes_NxL, targets_BxS = catalogue[0], batch[targets]
+    tokens_BxR, segments_BxR = encoder_positions(
+      settings.model, vocabulary, batch['items_BxC'], codes_NxL, batch['segments_BxC']
+    )
     apply: Callable[..., Any] = functools.partial(
       model.apply,
       {'params': params},
@@ -94,8 +104,10 @@ def t5_program(
 
   def init(params: dict | None) -> TrainState:
     if params is None:
-      tokens = jnp.zeros((1, vocabulary.levels), jnp.int32)
-      params = model.init(key, tokens, tokens, tokens[:, None], items_BxC=tokens[:, :1])['params']
+      item = jnp.zeros((1, 1), jnp.int32)
+      codes = jnp.zeros((1, vocabulary.levels), jnp.int32)
+      tokens, segments = encoder_positions(settings.model, vocabulary, item, codes, item)
+      params = model.init(key, tokens, segments, tokens.reshape(1, 1, -1), items_BxC=item)['params']
     return TrainState.create(params, optimizer)
 
   @functools.partial(jax.jit, donate_argnums=0)
@@ -105,7 +117,7 @@ def t5_program(
     )(state, batch)
 
   def arguments(batch: dict[str, np.ndarray]) -> tuple:
-    inputs = {name: batch[name] for name in ('items_BxC', 'segments_BxC', 'targets_BxS')}
+    inputs = {name: batch[name] for name in ('items_BxC', 'segments_BxC', targets)}
     return sharding.put_batch(inputs, mesh, training.accumulation_steps), catalogue
 
   return loop.Program(
@@ -116,7 +128,7 @@ def t5_program(
     arguments=arguments,
     steps_per_call=1,
     steps_per_epoch=batches.per_epoch,
-    examples_per_epoch=batches.examples,
+    examples_per_epoch=batches.items if by_users else batches.examples,
     batches=batches.dataset(),
     data_parts=batches.parts,
     evaluate=validate,

@@ -10,7 +10,7 @@ import pytest
 from letter_jax.configuration import LoRAConfig
 from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.prompts import DecodingPrompt
-from letter_jax.generators.lc_rec.search import longest_history, prompt_tokens, search_items
+from letter_jax.generators.lc_rec.search import llama_search, longest_history, prompt_tokens
 from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.semantic_ids.vocabulary import Vocabulary
 from tests.small_data import distinct_codes
@@ -96,7 +96,7 @@ def test_prompts_are_laid_out_as_they_are_written():
 @pytest.mark.parametrize('softmax', ['vocabulary', 'catalogue'])
 @pytest.mark.parametrize('beam', [ITEMS, 3])
 def test_scores_are_the_likelihoods_of_whole_prompts(params, logits, softmax, beam):
-  search = jax.jit(functools.partial(search_items, MODEL, VOCABULARY, PROMPT, beam=beam, softmax=softmax))
+  search = jax.jit(functools.partial(llama_search(MODEL, VOCABULARY, PROMPT, softmax).beams, beam=beam))
   found = search(params, jnp.asarray(HISTORIES), CODES, ItemTrie.build(CODES))
   for user, (items, scores) in enumerate(zip(np.asarray(found.items_BxW), np.asarray(found.scores_BxW))):
     assert len(set(items.tolist())) == beam
@@ -113,6 +113,6 @@ def test_a_history_is_as_long_as_the_context_has_room_for():
   assert need(longest) <= 40 < need(longest + 1)
 
 
-def test_another_softmax_is_refused(params):
+def test_another_softmax_is_refused():
   with pytest.raises(ValueError, match="softmax is 'both'"):
-    search_items(MODEL, VOCABULARY, PROMPT, params, jnp.asarray(HISTORIES), CODES, ItemTrie.build(CODES), 2, 'both')
+    llama_search(MODEL, VOCABULARY, PROMPT, 'both')

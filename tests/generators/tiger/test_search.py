@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from letter_jax.generators.losses import catalogue_loss
-from letter_jax.generators.tiger.search import search_items
+from letter_jax.generators.tiger.search import t5_search
 from letter_jax.generators.tiger.t5 import T5
 from letter_jax.semantic_ids import item_trie
 from letter_jax.semantic_ids.item_trie import ItemTrie
@@ -32,8 +32,8 @@ def params():
 def search(params):
   trie, codes_NxL = ItemTrie.build(CODES_NxL), jnp.asarray(CODES_NxL)
   run = jax.jit(
-    lambda items_BxC, softmax: search_items(
-      MODEL, VOCABULARY, params, items_BxC, codes_NxL, trie, NUM_ITEMS + 2, softmax
+    lambda items_BxC, softmax: t5_search(MODEL, VOCABULARY, softmax).beams(
+      params, items_BxC, codes_NxL, trie, NUM_ITEMS + 2
     ),
     static_argnums=1,
   )
@@ -96,6 +96,6 @@ def test_the_search_scores_items_as_the_catalogue_loss_does(search, params):
     np.testing.assert_allclose(beams.scores_BxW[user, :NUM_ITEMS], np.sort(expected_N)[::-1], atol=1e-5)
 
 
-def test_another_softmax_is_refused(params):
+def test_another_softmax_is_refused():
   with pytest.raises(ValueError, match="softmax is 'catalog'; expected 'vocabulary' or 'catalogue'"):
-    search_items(MODEL, VOCABULARY, params, padded(3), jnp.asarray(CODES_NxL), ItemTrie.build(CODES_NxL), 4, 'catalog')
+    t5_search(MODEL, VOCABULARY, 'catalog')

@@ -1,0 +1,142 @@
+"""Evaluation of recommendation lists as users get them: with the history ruled out, and of two models as one.
+
+Shapes: U users, B users of a batch, H items of a history, M candidates, G weights, K items of a list.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from letter_jax import sharding
+from letter_jax.data.splits import PAD_ITEM, Examples
+from letter_jax.decoding.fusion import FusedUserSearch, ScoredItems
+from letter_jax.decoding.user_search import UserSearch
+from letter_jax.evaluation import ranks
+from letter_jax.evaluation.evaluator import batches_by_length
+from letter_jax.evaluation.history import excluded_items
+from letter_jax.ops.rounding import next_power_of_two
+
+# Histories of up to so many items are searched by a program of their own.
+NARROW = 10
+
+# The mixing weights that validation chooses from.
+WEIGHTS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+
+
+class ListEvaluator:
+  """The lists of a search for any histories with their targets, with the history in the ranking or out of it.
+
+  Both protocols share one program for each of two history widths, so that little time goes into compiling.
+  """
+
+  def __init__(self, search: UserSearch, longest_history: int):
+    """Compiles nothing yet.
+
+    Args:
+      search: of a generator, or of two models.
+      longest_history: the most items that any user has had.
+    """
+    self._search = search
+    self._excluded = next_power_of_two(longest_history)
+    self._candidates = search.candidates(np.ones(len(search.leaf_of_item), bool))
+    # Every process gets all rows of a batch.
+    self._gather = jax.jit(lambda lists: lists, out_shardings=sharding.replicated(search.mesh))
+
+  def lists(
+    self, params: Any, examples: Examples, history_out: Examples | None, label: str
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lists of all users, and the rank of each target in its list.
+
+    Args:
+      params: as the search takes them.
+      examples: of U users.
+      history_out: the examples with whole histories, whose items are ruled out; None leaves them in.
+      label: the title of the progress bar.
+
+    Returns:
+      items int32 [U, K], scores float32 [U, K], ranks int32 [3, U].
+    """
+    items_UxK = np.full((len(examples), self._search.beam), -1, np.int32)
+    scores_UxK = np.full((len(examples), self._search.beam), -np.inf, np.float32)
+
+    def fetch(users: np.ndarray, lists: tuple[jax.Array, jax.Array]) -> None:
+      items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users)] for part in lists)
+
+    previous: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
+    for users, _, histories_BxC, had_BxH in self._batches(examples, history_out, label):
+      started = self._gather(self._search.search(params, histories_BxC, had_BxH, self._candidates))
+      if previous is not None:
+        fetch(*previous)  # while the device works on this batch
+      previous = (users, started)
+    if previous is not None:
+      fetch(*previous)
+    match_UxK = items_UxK == examples.targets[:, None]
+    ranks_3xU = np.stack([match_UxK.argmax(axis=1), np.ones(len(examples), int), match_UxK.any(axis=1)])
+    return items_UxK, scores_UxK, ranks_3xU.astype(np.int32)
+
+  def ranks_by_weight(
+    self, params: tuple[Any, Any], weights: Sequence[float], examples: Examples, label: str
+  ) -> np.ndarray:
+    """int32 [G, 3, U], the ranks of the targets for each of G weights of the dense model; the history stays in.
+
+    Args:
+      params: of the two models of a `FusedUserSearch`.
+      weights: of the dense model.
+      examples: of U users.
+      label: the title of the progress bar.
+    """
+    search = cast(FusedUserSearch, self._search)
+    whole = sharding.replicated(search.mesh)
+    weight_G = sharding.put(np.array(weights, np.float32), whole)
+    rank = jax.jit(_ranks_by_weight, out_shardings=whole)
+    ranks_Gx3xU = np.zeros((len(weights), 3, len(examples)), np.int32)
+    for users, indices, histories_BxC, had_BxH in self._batches(examples, None, label):
+      scored = search.scored(params, histories_BxC, had_BxH, self._candidates)
+      ranks_Gx3xB = rank(scored, weight_G, sharding.put(examples.targets[indices], search.users))
+      ranks_Gx3xU[:, :, users] = np.asarray(ranks_Gx3xB)[:, :, : len(users)]
+    return ranks_Gx3xU
+
+  def _batches(
+    self, examples: Examples, history_out: Examples | None, label: str
+  ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Users, indices_B with padded rows, histories int32 [B, C], and the excluded items int32 [B, H] of each batch."""
+    longest = self._search.widths(int(examples.lengths.max()))[-1]
+    widths = np.unique([min(NARROW, longest), longest])
+    nobody_BxH = np.full((self._search.batch, self._excluded), PAD_ITEM, np.int32)
+    for indices, weights, histories_BxC in batches_by_length(self._search, examples, label, widths):
+      had_BxH = nobody_BxH if history_out is None else excluded_items(history_out.take(indices), self._excluded)
+      yield indices[weights > 0], indices, histories_BxC, had_BxH
+
+
+def choose_weight(
+  evaluator: ListEvaluator, params: tuple[Any, Any], examples: Examples, label: str
+) -> tuple[float, dict[float, dict[str, float]]]:
+  """The weight of the dense model that has the highest NDCG@10; the history stays in the ranking.
+
+  Args:
+    evaluator: of the two models.
+    params: of the two models.
+    examples: the validation.
+    label: the title of the progress bar.
+
+  Returns:
+    the best of WEIGHTS, and the metrics with each of them.
+  """
+  ranks_Gx3xU = evaluator.ranks_by_weight(params, WEIGHTS, examples, label)
+  found = {weight: ranks.metrics_of(ranks_3xU) for weight, ranks_3xU in zip(WEIGHTS, ranks_Gx3xU)}
+  return max(found, key=lambda weight: found[weight]['ndcg@10']), found
+
+
+def _ranks_by_weight(scored: ScoredItems, weight_G: jax.Array, target_B: jax.Array) -> jax.Array:
+  """int32 [G, 3, B], the ranks of the targets among the candidates for each weight."""
+  there_BxM = scored.items_BxM >= 0
+  is_target_BxM = scored.items_BxM == target_B[:, None]
+  total_GxBxM = scored.generator_BxM + weight_G[:, None, None] * scored.dense_BxM
+  total_GxBxM = jnp.where(there_BxM, total_GxBxM, -jnp.inf)
+  of_target_GxB = jnp.max(jnp.where(is_target_BxM, total_GxBxM, -jnp.inf), axis=-1)
+  ahead_GxB = (total_GxBxM > of_target_GxB[..., None]).sum(axis=-1)
+  found_GxB = jnp.broadcast_to(is_target_BxM.any(axis=-1), ahead_GxB.shape)
+  return jnp.stack([ahead_GxB, jnp.ones_like(ahead_GxB), found_GxB], axis=1).astype(jnp.int32)

@@ -1,0 +1,98 @@
+"""Lists and ranks of all users, with the history in the ranking and out of it, and of two models with each weight."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from letter_jax import sharding
+from letter_jax.configuration import MeshConfig
+from letter_jax.data import splits
+from letter_jax.decoding.fusion import FusedUserSearch
+from letter_jax.decoding.user_search import Search, UserSearch
+from letter_jax.evaluation import ranks
+from letter_jax.evaluation.list_evaluator import WEIGHTS, ListEvaluator, choose_weight
+from tests.generators.building import placed
+from tests.small_data import distinct_codes, interactions
+
+ITEMS, LEVELS, K, USERS = 40, 2, 8, 23
+CODES_NxL = distinct_codes(ITEMS, LEVELS, K)
+
+
+def begin(table_IxLxK, items_BxC, codes_NxL):
+  """Scores depend on the latest item alone."""
+  length_B = (items_BxC >= 0).sum(axis=1)
+  last_B = jnp.take_along_axis(items_BxC, jnp.maximum(length_B - 1, 0)[:, None], axis=1)[:, 0]
+
+  def step(level, codes_BxW, cache):
+    width = 1 if codes_BxW is None else codes_BxW.shape[1]
+    return jnp.repeat(table_IxLxK[last_B][:, None, level], width, axis=1), cache
+
+  return step, None
+
+
+def dense_scores(table_IxN, items_BxC):
+  length_B = (items_BxC >= 0).sum(axis=1)
+  return table_IxN[jnp.take_along_axis(items_BxC, length_B[:, None] - 1, axis=1)[:, 0]]
+
+
+@pytest.fixture(scope='module')
+def world():
+  """Users with histories of 2 to 15 items that recur, the tables of both models, and the scores of all items."""
+  random = np.random.default_rng(0)
+  data = interactions([random.integers(ITEMS, size=random.integers(3, 17)) for _ in range(USERS)], ITEMS)
+  table, dense = random.normal(size=(ITEMS, LEVELS, K)), 2 * random.normal(size=(ITEMS, ITEMS))
+  generator_IxN = sum(table[:, level, CODES_NxL[:, level]] for level in range(LEVELS))
+  dense_IxN = dense - np.log(np.exp(dense).sum(axis=1, keepdims=True))
+  return data, table.astype(np.float32), dense.astype(np.float32), generator_IxN, dense_IxN
+
+
+def expected_ranks(data, scores_IxN, history_out):
+  found = []
+  for user in range(USERS):
+    *history, target = data.items[data.offsets[user] : data.offsets[user + 1]].tolist()
+    scores_N = scores_IxN[history[-1]].copy()
+    if history_out:
+      scores_N[history] = -np.inf
+    found.append(int((scores_N > scores_N[target]).sum()) if scores_N[target] > -np.inf else ITEMS)
+  return np.array(found)
+
+
+@pytest.mark.parametrize('history_out', [False, True])
+def test_ranks_are_those_of_a_full_ranking(world, history_out):
+  data, table, dense, generator_IxN, dense_IxN = world
+  ids = placed(CODES_NxL, K, sharding.make_mesh(MeshConfig()))
+  search = Search(begin, renormalise=False)
+  test = splits.test_examples(data, 12)
+  whole = test.whole_histories(data) if history_out else None
+  for searcher, params, scores_IxN in (
+    (UserSearch(search, ids, ITEMS, 5), table, generator_IxN),
+    (
+      FusedUserSearch(search, dense_scores, ids, ITEMS, ITEMS, 5),
+      (table, dense, np.float32(0.5)),
+      generator_IxN + 0.5 * dense_IxN,
+    ),
+  ):
+    evaluator = ListEvaluator(searcher, int(data.lengths.max()))
+    items_UxK, scores_UxK, ranks_3xU = evaluator.lists(params, test, whole, '')
+    expected = expected_ranks(data, scores_IxN, history_out)
+    np.testing.assert_array_equal(np.where(ranks_3xU[2], ranks_3xU[0], ITEMS), expected)
+    for user, items in enumerate(items_UxK):
+      kept = items[items >= 0]
+      had = set(data.items[data.offsets[user] : data.offsets[user + 1] - 1].tolist())
+      assert len(kept) == (ITEMS - len(had) if history_out else ITEMS) == len(set(kept.tolist()))
+      last = data.items[data.offsets[user + 1] - 2]
+      np.testing.assert_allclose(scores_UxK[user][items >= 0], scores_IxN[last, kept], atol=1e-4)
+
+
+def test_the_weight_with_the_best_validation_is_chosen(world):
+  data, table, dense, generator_IxN, dense_IxN = world
+  ids = placed(CODES_NxL, K, sharding.make_mesh(MeshConfig()))
+  search = FusedUserSearch(Search(begin, renormalise=False), dense_scores, ids, 20, ITEMS, 5)
+  evaluator = ListEvaluator(search, int(data.lengths.max()))
+  weight, found = choose_weight(evaluator, (table, dense), splits.test_examples(data, 12), '')
+  for each in WEIGHTS:
+    expected = expected_ranks(data, generator_IxN + each * dense_IxN, False)
+    gains = ranks.metrics_of(np.stack([expected, np.ones(USERS, int), np.ones(USERS, int)]))
+    assert found[each] == pytest.approx(gains)
+  assert found[weight]['ndcg@10'] == max(metrics['ndcg@10'] for metrics in found.values())
+  assert len({metrics['ndcg@10'] for metrics in found.values()}) > 1

@@ -1,0 +1,63 @@
+"""A run whose generator has a partner: evaluated in both protocols, recommended with, and on the report."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import letter_jax
+from letter_jax.evaluation import ranks
+from letter_jax.pipeline import run as pipeline
+from letter_jax.system.errors import InputError
+from letter_jax.workdir import Workdir
+from tests.small_data import config_with, run_settings
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def fused(small_run, tmp_path_factory):
+  """The small run, evaluated again with SASRec as the partner."""
+  workdir = tmp_path_factory.mktemp('fusion') / 'workdir'
+  shutil.copytree(small_run, workdir)
+  settings = run_settings(fusion__partner='sasrec', fusion__candidates=25)
+  pipeline.run(config_with(settings), workdir, overwrite=True)
+  return workdir
+
+
+def test_both_protocols_of_every_model_are_there(fused, small_run):
+  metrics = json.loads((fused / 'evaluation/metrics.json').read_text())
+  models = {ranks.GENERATOR: metrics, ranks.FUSED: metrics['fused'], **metrics['baselines']}
+  assert set(models) == {'generator', 'fused', 'sasrec', 'popularity'}
+  of_users = Workdir(fused).read_ranks()
+  for name, found in models.items():
+    for key, of_protocol in ((name, found), (ranks.history_out(name), found['history_out'])):
+      assert ranks.metrics_of(of_users[key]) == pytest.approx(of_protocol['test'], abs=1e-6)
+  assert found['validation'].keys() == found['test'].keys()
+  assert models['fused']['weight'] in map(float, models['fused']['validation_by_weight'])
+  # The generator alone is what it was.
+  assert metrics['test'] == json.loads((small_run / 'evaluation/metrics.json').read_text())['test']
+  page = (fused / 'report.html').read_text()
+  assert 'LETTER-TIGER + SASRec' in page and 'history in the ranking' in page
+  assert 'LETTER-TIGER + SASRec' not in (small_run / 'report.html').read_text()
+
+
+def test_the_recommender_is_what_was_evaluated(fused, small_run):
+  predictions = list(Workdir(fused).read_predictions())
+  histories, targets = [user['history'] for user in predictions], np.array([user['target'] for user in predictions])
+  metrics = json.loads((fused / 'evaluation/metrics.json').read_text())['fused']
+  recommender = letter_jax.Recommender.from_workdir(fused)
+  lists = recommender.recommend(histories, k=20, exclude_history=False).items_UxK
+  assert np.mean((lists[:, :10] == targets[:, None]).any(axis=1)) == pytest.approx(metrics['test']['recall@10'])
+  alone = letter_jax.Recommender.from_workdir(fused, fusion=False).recommend(histories, k=20)
+  plain = letter_jax.Recommender.from_workdir(small_run).recommend(histories, k=20)
+  np.testing.assert_array_equal(alone.items_UxK, plain.items_UxK)
+  assert (recommender.recommend(histories, k=20).items_UxK != plain.items_UxK).any()
+
+
+def test_a_partner_that_is_not_trained_is_refused():
+  with pytest.raises(InputError, match="partner is 'sasrec', but config.collaborative.baseline=False trains no SASRec"):
+    config_with(run_settings(fusion__partner='sasrec', collaborative__baseline=False, collaborative__path='rows.npy'))
+  with pytest.raises(InputError, match='config.fusion.candidates is 20; expected at least config.evaluation.beam, 30'):
+    config_with(run_settings(fusion__partner='sasrec', fusion__candidates=20, evaluation__beam=30))
