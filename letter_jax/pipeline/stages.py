@@ -277,16 +277,21 @@ def evaluate(config: Config, root: pathlib.Path) -> None:
   if config.fusion.partner:
     fused_search, models = loaded.fused_search(config.evaluation.beam, config.fusion.candidates)
     both = ListEvaluator(fused_search, longest)
-    weight, by_weight = choose_weight(both, models, examples['validation'], 'evaluate validation, fused')
+    weight, by_weight = choose_weight(
+      both, models, examples['validation'], whole['validation'], 'evaluate validation, fused'
+    )
+    validation, validation_out = by_weight[weight]
     params = (*models, np.float32(weight))
     fusion = {**dataclasses.asdict(config.fusion), 'weight': weight}
     artifacts.write_json(workdir.evaluation / FUSION, fusion)
     results['fused'] = {
       **fusion,
-      'validation_by_weight': {str(each): found['ndcg@10'] for each, found in by_weight.items()},
-      'validation': by_weight[weight],
+      'ndcg@10_by_weight': {
+        str(each): [of_protocol['ndcg@10'] for of_protocol in found] for each, found in by_weight.items()
+      },
+      'validation': validation,
       **test_lists(both, params, ranks.FUSED, history_out=False),
-      'history_out': test_lists(both, params, ranks.FUSED, history_out=True),
+      'history_out': {'validation': validation_out, **test_lists(both, params, ranks.FUSED, history_out=True)},
     }
 
   def popularity_metrics(had: Mapping[str, np.ndarray | None], key: str) -> dict[str, dict[str, float]]:

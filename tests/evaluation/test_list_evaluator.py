@@ -89,10 +89,12 @@ def test_the_weight_with_the_best_validation_is_chosen(world):
   ids = placed(CODES_NxL, K, sharding.make_mesh(MeshConfig()))
   search = FusedUserSearch(Search(begin, renormalise=False), dense_scores, ids, 20, ITEMS, 5)
   evaluator = ListEvaluator(search, int(data.lengths.max()))
-  weight, found = choose_weight(evaluator, (table, dense), splits.test_examples(data, 12), '')
+  examples = splits.test_examples(data, 12)
+  weight, found = choose_weight(evaluator, (table, dense), examples, examples.whole_histories(data), '')
   for each in WEIGHTS:
-    expected = expected_ranks(data, generator_IxN + each * dense_IxN, False)
-    gains = ranks.metrics_of(np.stack([expected, np.ones(USERS, int), np.ones(USERS, int)]))
-    assert found[each] == pytest.approx(gains)
-  assert found[weight]['ndcg@10'] == max(metrics['ndcg@10'] for metrics in found.values())
-  assert len({metrics['ndcg@10'] for metrics in found.values()}) > 1
+    for history_out in (False, True):
+      rank_U = expected_ranks(data, generator_IxN + each * dense_IxN, history_out)
+      gains = ranks.metrics_of(np.stack([rank_U, np.ones(USERS, int), rank_U < ITEMS]))
+      assert found[each][history_out] == pytest.approx(gains)
+  total = {each: sum(metrics['ndcg@10'] for metrics in found[each]) for each in WEIGHTS}
+  assert total[weight] == max(total.values()) and len(set(total.values())) > 1

@@ -35,7 +35,7 @@ def test_both_protocols_of_every_model_are_there(fused, small_run):
     for key, of_protocol in ((name, found), (ranks.history_out(name), found['history_out'])):
       assert ranks.metrics_of(of_users[key]) == pytest.approx(of_protocol['test'], abs=1e-6)
   assert found['validation'].keys() == found['test'].keys()
-  assert models['fused']['weight'] in map(float, models['fused']['validation_by_weight'])
+  assert models['fused']['weight'] in map(float, models['fused']['ndcg@10_by_weight'])
   # The generator alone is what it was.
   assert metrics['test'] == json.loads((small_run / 'evaluation/metrics.json').read_text())['test']
   page = (fused / 'report.html').read_text()
