@@ -35,11 +35,6 @@ def get_config(name: str = 'synthetic'):
     config.tokenizer.training.epochs = 300
     config.generator.training.epochs = 8
     config.generator.training.evaluate_every_epochs = 2
-    # As measured: an example for each prefix, and the generator alone.
-    config.generator.model.encoder = 'tokens'
-    config.generator.training.batch_size = 128
-    config.generator.training.accumulation_steps = 2
-    config.fusion.partner = ''
   else:
     raise InputError(f'--config=ablation:{name} is not valid; expected synthetic or scientific after the colon')
   config.sweep = SWEEP

@@ -29,20 +29,18 @@ def get_config():
   generator = config.generator
   generator.softmax = 'catalogue'
   generator.temperature = 0.7
-  generator.model.encoder = 'items'
   generator.model.d_model = 64
   generator.model.d_kv = 32
   generator.model.d_ff = 256
   generator.model.layers = 2
   generator.model.heads = 4
   generator.validation_users = 1000
-  generator.training.epochs = 10
-  generator.training.evaluate_every_epochs = 2
-  generator.training.batch_size = 32
+  generator.training.epochs = 5
+  generator.training.batch_size = 128
+  generator.training.accumulation_steps = 2
   generator.training.learning_rate = 2.5e-2
   generator.training.relative_updates = True
   generator.training.weight_decay = 0.0
   generator.training.warmup_fraction = 0.03
   generator.training.gradient_clip = 1.0
-  config.fusion.partner = 'sasrec'
   return config
