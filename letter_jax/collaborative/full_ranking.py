@@ -12,6 +12,7 @@ from letter_jax import sharding
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
 from letter_jax.data.splits import Examples
+from letter_jax.decoding.candidates import without_items
 from letter_jax.evaluation import metrics, ranks
 from letter_jax.evaluation.history import excluded_items
 from letter_jax.ops.rounding import round_up
@@ -47,9 +48,7 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> R
   def evaluate(
     params: Any, user_B: jax.Array, history_BxT: jax.Array, had_BxH: jax.Array, target_B: jax.Array, weight_B: jax.Array
   ) -> tuple[dict[str, Any], jax.Array]:
-    scores_BxN = scores(params, user_B, history_BxT)
-    out_BxH = jnp.where(had_BxH >= 0, had_BxH, scores_BxN.shape[1])  # beyond the last item: dropped
-    scores_BxN = scores_BxN.at[jnp.arange(len(user_B))[:, None], out_BxH].set(-jnp.inf, mode='drop')
+    scores_BxN = without_items(scores(params, user_B, history_BxT), had_BxH)
     rank = metrics.rank_in_scores(scores_BxN, target_B)
     return metrics.expected_metrics(*rank, weight_B), jnp.stack([part.astype(jnp.int32) for part in rank])
 

@@ -76,22 +76,18 @@ def read_sasrec(
     InputError: there is no checkpoint that can be read.
   """
   params, _ = read_best(folder(checkpoints, directory, 'sasrec'), layout)
+  return _scores(config, num_items, history_length), params
+
+
+def _scores(config: SASRecConfig, num_items: int, history_length: int) -> DenseScores:
   model = SASRec(config, num_items, history_length)
-
-  def scores(params: Any, items_BxC: jax.Array) -> jax.Array:
-    return cast(jax.Array, model.apply({'params': params}, items_BxC, method=SASRec.scores))
-
-  return scores, params
+  return lambda params, items_BxC: cast(jax.Array, model.apply({'params': params}, items_BxC, method=SASRec.scores))
 
 
 def sasrec_ranking(config: SASRecConfig, num_items: int, history_length: int, mesh: jax.sharding.Mesh) -> Ranking:
   """The `full_ranking` of a SASRec; it compiles once, so the same one serves all validations and the test."""
-  model = SASRec(config, num_items, history_length)
-
-  def scores(params: Any, user_B: jax.Array, history_BxT: jax.Array) -> jax.Array:
-    return cast(jax.Array, model.apply({'params': params}, history_BxT, method=SASRec.scores))
-
-  return full_ranking(scores, mesh)
+  scores = _scores(config, num_items, history_length)
+  return full_ranking(lambda params, user_B, history_BxT: scores(params, history_BxT), mesh)
 
 
 def sasrec_program(

@@ -19,7 +19,7 @@ import numpy as np
 
 from letter_jax import sharding
 from letter_jax.decoding.beam_search import Step
-from letter_jax.decoding.candidates import Candidates, Paths
+from letter_jax.decoding.candidates import Candidates, Paths, without_items
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.ops.top_k import take, top_k
 from letter_jax.semantic_ids import item_trie
@@ -101,10 +101,8 @@ def scored_candidates(
     width, generator_params, items_BxC, had_BxH, codes_NxL, trie, paths, candidates
   )
   dense_BxN = jax.nn.log_softmax(dense_scores(dense_params, items_BxC).astype(jnp.float32), axis=-1)
-  allowed_BxN = jnp.broadcast_to(candidates.allowed_N, dense_BxN.shape)
-  excluded_BxH = jnp.where(had_BxH >= 0, had_BxH, dense_BxN.shape[1])  # out of bounds where there is none: dropped
-  allowed_BxN = allowed_BxN.at[jnp.arange(len(had_BxH))[:, None], excluded_BxH].set(False, mode='drop')
-  best_BxW, best_item_BxW = top_k(jnp.where(allowed_BxN, dense_BxN, -jnp.inf), width)
+  allowed_BxN = jnp.where(candidates.allowed_N, dense_BxN, -jnp.inf)
+  best_BxW, best_item_BxW = top_k(without_items(allowed_BxN, had_BxH), width)
   step, cache = search.begin(generator_params, items_BxC, codes_NxL)
   generator_BxW = score_items(step, cache, trie, paths, codes_NxL, best_item_BxW, search.renormalise)
 
@@ -137,9 +135,6 @@ class FusedUserSearch(UserSearch):
   """The search of `UserSearch`, with the candidates and the scores of a dense model.
 
   Its `params` are (parameters of the generator, parameters of the dense model, weight).
-
-  Attributes:
-    width: W, candidates of each model.
   """
 
   def __init__(
@@ -162,7 +157,6 @@ class FusedUserSearch(UserSearch):
       search, ids, batch_size, longest, sharded_params: as for `UserSearch`.
     """
     super().__init__(search, ids, beam, batch_size, longest, sharded_params)
-    self.width = width
     self._scored = self._over_users(functools.partial(scored_candidates, search, dense_scores, width), 2, self.users)
     self._fuse = jax.jit(functools.partial(fuse, k=beam), out_shardings=self.users)
 
