@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-KS = (1, 5, 10, 20)
+from letter_jax.evaluation.ranks import KS
 
 # name -> (sum over users, number of users), both float32 scalars on the device and float64 once merged.
 Sums = dict[str, tuple[Any, Any]]

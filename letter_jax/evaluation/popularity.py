@@ -4,7 +4,7 @@ import numpy as np
 
 from letter_jax.data import splits
 from letter_jax.data.dataset import Windows
-from letter_jax.evaluation import metrics
+from letter_jax.evaluation import metrics, ranks
 
 
 def training_counts(data: Windows) -> np.ndarray:
@@ -16,7 +16,7 @@ def training_counts(data: Windows) -> np.ndarray:
 
 
 def popularity_metrics(
-  counts_N: np.ndarray, target_B: np.ndarray, had_BxH: np.ndarray | None = None, ks: tuple[int, ...] = metrics.KS
+  counts_N: np.ndarray, target_B: np.ndarray, had_BxH: np.ndarray | None = None, ks: tuple[int, ...] = ranks.KS
 ) -> tuple[metrics.Sums, np.ndarray]:
   """Metrics of ranking all items by their counts; items with equal counts are tied.
 

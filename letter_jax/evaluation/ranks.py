@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from letter_jax.evaluation import metrics
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
+KS = (1, 5, 10, 20)  # The cut-offs k of Recall@k and NDCG@k.
 FILE = 'ranks.npz'
 GENERATOR = 'generator'
 FUSED = 'fused'
@@ -44,7 +44,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def metrics_of(ranks_3xU: np.ndarray) -> dict[str, float]:
   """Recall@k and NDCG@k of all users, from their ranks."""
-  names = [f'{name}@{k}' for name in ('recall', 'ndcg') for k in metrics.KS]
+  names = [f'{name}@{k}' for name in ('recall', 'ndcg') for k in KS]
   return {name: float(gains(ranks_3xU, name).mean()) for name in names}
 
 

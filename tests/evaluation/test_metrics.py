@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from letter_jax.evaluation import metrics
+from letter_jax.evaluation import metrics, ranks
 
 expected_metrics = jax.jit(metrics.expected_metrics)
 NAMES = [f'{name}@{k}' for name in ('recall', 'ndcg') for k in (1, 5, 10, 20)]
@@ -106,7 +106,7 @@ def test_full_ranking_gives_ties_their_mean_and_masks_padded_rows():
   assert_sums_are(jax.jit(metrics_of_scores)(scores_BxN, target_B, weight_B), expected)
 
 
-def metrics_of_scores(scores_BxN, target_B, weight_B, ks=metrics.KS):
+def metrics_of_scores(scores_BxN, target_B, weight_B, ks=ranks.KS):
   return metrics.expected_metrics(*metrics.rank_in_scores(scores_BxN, target_B), weight_B, ks)
 
 
