@@ -197,10 +197,15 @@ def is_planned(mesh: Mesh) -> bool:
 
 
 def compute_dtype(name: str, mesh: Mesh) -> np.dtype:
+  """`compute_dtype_on` the platform of the mesh."""
+  return jnp.dtype(compute_dtype_on(mesh.devices.flat[0].platform, name))
+
+
+def compute_dtype_on(platform: str, name: str) -> str:
   """The dtype of activations: `name`, or for 'auto' bfloat16 where it is faster (GPU, TPU) and float32 on CPU."""
-  if name == 'auto':
-    name = 'float32' if mesh.devices.flat[0].platform == 'cpu' else 'bfloat16'
-  return jnp.dtype(name)
+  if name != 'auto':
+    return name
+  return 'float32' if platform == 'cpu' else 'bfloat16'
 
 
 def padded_rows(indices: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,13 @@ TABLE = 'semantic_ids.csv'
 
 
 def write(path: pathlib.Path, raw_ids: Sequence[str] | None, codes_NxL: np.ndarray) -> None:
-  """Writes the columns id, code_1, ..., code_L; where the data has no raw ids, `position` instead of `id`."""
+  """Writes the columns id, code_1, ..., code_L; where the data has no raw ids, `position` instead of `id`.
+
+  Raises:
+    InputError: there is not one raw id for each item.
+  """
+  if raw_ids is not None and len(raw_ids) != len(codes_NxL):
+    raise InputError(f'{len(raw_ids):,} raw ids for {len(codes_NxL):,} semantic IDs; expected one for each')
 
   def write_rows(temporary: pathlib.Path) -> None:
     first, names = ('position', map(str, range(len(codes_NxL)))) if raw_ids is None else ('id', iter(raw_ids))

@@ -29,6 +29,7 @@ from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.serving import exported_recommend
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.serving.loaded_generator import LoadedGenerator
+from letter_jax.sharding import compute_dtype_on
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
@@ -66,7 +67,7 @@ def export_search(
   artifacts.remove(sorted(folder.glob('search_*.stablehlo')))  # they belong to the arrays of an earlier export
   artifacts.write(folder / 'arrays.safetensors', lambda path: _write_arrays(path, arrays))
   for platform in platforms:
-    dtype = _compute_dtype(generator.config.compute_dtype, platform)
+    dtype = compute_dtype_on(platform, generator.config.compute_dtype)
     for_platform = dataclasses.replace(
       generator,  # type: ignore[type-var]
       config=dataclasses.replace(generator.config, compute_dtype=dtype),
@@ -113,11 +114,6 @@ def export_hugging_face(folder: pathlib.Path, loaded: LoadedGenerator, catalogue
     folder / 'letter.json',
     {'softmax': loaded.config.generator.softmax, 'ids': list(catalogue.raw_ids), 'items': items, **entries},
   )
-
-
-def _compute_dtype(name: str, platform: str) -> str:
-  """`config.generator.compute_dtype` on a platform, with 'auto' resolved as `sharding.compute_dtype` does."""
-  return ('float32' if platform == 'cpu' else 'bfloat16') if name == 'auto' else name
 
 
 def _self_contained(search: Search, trie: ItemTrie, paths: Paths, beam: int) -> ExportedSearch:

@@ -108,6 +108,12 @@ def test_an_id_with_two_rows_is_named(tmp_path):
   one_line(lambda: read_given(path, ('a', 'b', 'c', 'd'), 4), path, "id 'a' is listed more than once")
 
 
+def test_raw_ids_of_other_items_are_not_written(tmp_path):
+  with pytest.raises(InputError, match='2 raw ids for 5 semantic IDs; expected one for each'):
+    _write_table(tmp_path, RAW_IDS[:2])
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_table_without_raw_ids_is_matched_by_position_and_its_length_must_fit(tmp_path):
   SemanticIds(CODES_NxL, 4).write(tmp_path, None)
   for raw_ids in (None, RAW_IDS):
