@@ -112,14 +112,17 @@ class Workdir:
     """`dataset/summary.json`."""
     return store.load_summary(self.dataset)
 
-  def read_items(self) -> tuple[tuple[str, ...] | None, tuple[dict[str, str], ...] | None]:
-    """Raw ids and texts of all items, each None where the source has none."""
-    return store.load_items(self.dataset)
+  def read_raw_ids(self) -> tuple[str, ...] | None:
+    """Raw ids of all items; None where the source has no ids of its own."""
+    return store.load_raw_ids(self.dataset)
 
-  def read_raw_ids(self) -> tuple[str, ...]:
+  def read_item_names(self) -> tuple[str, ...]:
     """Raw ids of all items; '0', '1', ... where the source has no ids of its own."""
-    names, _ = self.read_items()
-    return names or tuple(map(str, range(self.read_summary()['items'])))
+    return self.read_raw_ids() or tuple(map(str, range(self.read_summary()['items'])))
+
+  def read_texts(self) -> tuple[dict[str, str], ...] | None:
+    """Texts of all items, field -> text; None where the source has none."""
+    return store.load_texts(self.dataset)
 
   def read_rows(self, folder: pathlib.Path, mmap: bool = False) -> np.ndarray:
     """float32 [items, D], the rows of `text_embeddings` or `collaborative`."""
@@ -128,7 +131,7 @@ class Workdir:
   def write_rows(self, folder: pathlib.Path, rows: np.ndarray) -> None:
     """Writes embedding rows with the raw ids of their items, so that they can be given to another run."""
     if processes.is_first():
-      matching.write_rows(folder / EMBEDDINGS, rows, self.read_items()[0])
+      matching.write_rows(folder / EMBEDDINGS, rows, self.read_raw_ids())
 
   def has_semantic_ids(self) -> bool:
     """Whether semantic IDs have been written."""
@@ -156,7 +159,7 @@ class Workdir:
     """Writes the codes, their table with raw ids, LETTER's index, and the report."""
     if processes.is_first():
       artifacts.write_npy(self.semantic_ids / CODES, ids.codes_NxL)
-      ids.write(self.semantic_ids, self.read_items()[0])
+      ids.write(self.semantic_ids, self.read_raw_ids())
       artifacts.write_json(self.semantic_ids / IDS_REPORT, {**report, 'codebook_size': ids.codebook_size})
 
   def read_tokenizer_validation(self) -> dict[str, float]:

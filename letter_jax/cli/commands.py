@@ -70,7 +70,7 @@ def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   loaded.require_beam(options.beam)
   catalogue, folder = Catalogue.of_workdir(workdir, loaded.ids), workdir.export
   folder.mkdir(parents=True, exist_ok=True)
-  loaded.ids.write(folder, workdir.read_items()[0])
+  loaded.ids.write(folder, workdir.read_raw_ids())
   export.export_hugging_face(folder / 'hugging_face', loaded, catalogue)
   name = NAMES[loaded.config.generator.architecture]
   print(f'export: {name} for transformers, in {folder / "hugging_face"}', flush=True)

@@ -17,7 +17,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,11 +170,11 @@ def load(directory: pathlib.Path) -> Dataset:
   summary = load_summary(directory)
   with _damage_in_one_line(directory):
     users, offsets, items, timestamps = _read_users(directory / TABLES['users'], summary['users'])
-    names, texts = _read_items(directory / TABLES['items'], summary['items'])
+    names, *texts_by_field = _read_items(directory / TABLES['items'], summary['items'], ('raw_id', *TEXT_FIELDS))
     return Dataset(
       summary['name'],
       Interactions(items, offsets, summary['items'], users),
-      None if summary['items_without_text'] is None else texts,
+      None if summary['items_without_text'] is None else _texts(texts_by_field),
       timestamps if len(timestamps) else None,
       names if any(names) else None,
       summary.get('preparation'),
@@ -188,12 +188,21 @@ def load_summary(directory: pathlib.Path, expected: str = REDO) -> dict[str, Any
     return {**summary, **{name: int(summary[name]) for name in ('users', 'items', 'interactions')}}
 
 
-def load_items(directory: pathlib.Path) -> tuple[tuple[str, ...] | None, tuple[dict[str, str], ...] | None]:
-  """Loads the raw ids and texts of all items, each None if the source had none; InputError if they are damaged."""
+def load_raw_ids(directory: pathlib.Path) -> tuple[str, ...] | None:
+  """Loads the raw ids of all items, None if the source had none; InputError if they are damaged."""
   summary = load_summary(directory)
   with _damage_in_one_line(directory):
-    names, texts = _read_items(directory / TABLES['items'], summary['items'])
-    return names if any(names) else None, None if summary['items_without_text'] is None else texts
+    (names,) = _read_items(directory / TABLES['items'], summary['items'], ('raw_id',))
+    return names if any(names) else None
+
+
+def load_texts(directory: pathlib.Path) -> tuple[dict[str, str], ...] | None:
+  """Loads the texts of all items, None if the source had none; InputError if they are damaged."""
+  summary = load_summary(directory)
+  with _damage_in_one_line(directory):
+    if summary['items_without_text'] is None:
+      return None
+    return _texts(_read_items(directory / TABLES['items'], summary['items'], TEXT_FIELDS))
 
 
 def load_interactions(directory: pathlib.Path) -> Interactions:
@@ -345,18 +354,19 @@ def _read_users(
   )
 
 
-def _read_items(path: pathlib.Path, num_items: int) -> tuple[tuple[str, ...], tuple[dict[str, str], ...]]:
-  """Reads raw ids and texts of all items in the order of their ids."""
-  table = Table(path)
+def _read_items(path: pathlib.Path, num_items: int, fields: Sequence[str]) -> list[tuple[str, ...]]:
+  """Reads some fields of all items, each in the order of the items' ids."""
   records = [
-    (_id(features, 'item_id'), *(_text(features, field).decode() for field in ('raw_id', *TEXT_FIELDS)))
-    for features in table.parsed()
+    (_id(features, 'item_id'), *(_text(features, field).decode() for field in fields))
+    for features in Table(path).parsed()
   ]
   order = _order(np.array([record[0] for record in records]), num_items).tolist()
-  return (
-    tuple(records[index][1] for index in order),
-    tuple(dict(zip(TEXT_FIELDS, records[index][2:])) for index in order),
-  )
+  return [tuple(records[index][column] for index in order) for column in range(1, len(fields) + 1)]
+
+
+def _texts(texts_by_field: Sequence[Sequence[str]]) -> tuple[dict[str, str], ...]:
+  """The texts of each item, field -> text."""
+  return tuple(dict(zip(TEXT_FIELDS, texts)) for texts in zip(*texts_by_field))
 
 
 def _order(ids: np.ndarray, count: int) -> np.ndarray:

@@ -17,6 +17,7 @@ KS = (1, 5, 10, 20)  # The cut-offs k of Recall@k and NDCG@k.
 FILE = 'ranks.npz'
 GENERATOR = 'generator'
 FUSED = 'fused'
+POPULARITY = 'popularity'
 
 
 def history_out(model: str) -> str:

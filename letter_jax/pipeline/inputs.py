@@ -92,21 +92,21 @@ def check_inputs(config: Config, root: pathlib.Path) -> None:
 
 def given_rows(path: str, workdir: Workdir, meaning: str) -> tuple[np.ndarray, bool]:
   """Rows in the order of the catalogue, and whether they were matched by raw id."""
-  return matching.read_rows(pathlib.Path(path), workdir.read_items()[0], workdir.read_summary()['items'], meaning)
+  return matching.read_rows(pathlib.Path(path), workdir.read_raw_ids(), workdir.read_summary()['items'], meaning)
 
 
 def given_semantic_ids(config: Config, workdir: Workdir) -> 'tuple[SemanticIds, bool]':
   from letter_jax.semantic_ids.ids import read_given
 
   path, items = pathlib.Path(config.semantic_ids.path), workdir.read_summary()['items']
-  return read_given(path, workdir.read_items()[0], items)
+  return read_given(path, workdir.read_raw_ids(), items)
 
 
 def print_matching(stage: str, path: str, matched: bool, workdir: Workdir) -> None:
   """Says how given rows and items belong together, where the data has ids of its own."""
   if matched:
     print(f'{stage}: {path}, matched by raw id', flush=True)
-  elif workdir.read_items()[0]:
+  elif workdir.read_raw_ids():
     print(
       f'{stage}: {path} carries no raw ids: it is matched to this data set by position (docs/data.md says which file '
       'with raw ids to put next to it)',

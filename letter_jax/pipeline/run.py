@@ -75,7 +75,7 @@ class Run:
         # Everything that can be known to be wrong is reported before anything is trained.
         processes.on_first_process(lambda: inputs.check_inputs(config, self.workdir))
     if name in ('all', 'evaluate', 'report'):
-      processes.on_first_process(lambda: stages.print_results(config, self.workdir))
+      processes.on_first_process(self._print_results)
 
   def is_complete(self, stage: Stage, directory: pathlib.Path | None = None) -> bool:
     """Whether a folder, by default the stage's own, holds the result of this config and its inputs in this workdir."""
@@ -86,6 +86,11 @@ class Run:
       and not records.damaged_outputs(record, directory)
       and not records.changes(record, self._wanted(stage), stage)
     )
+
+  def _print_results(self) -> None:
+    from letter_jax.reporting.results_table import final_results  # imported when needed, as by the stages
+
+    print(f'\n{final_results(self.config, self.workdir)}')
 
   def _require_files(self) -> None:
     try:

@@ -32,7 +32,7 @@ from letter_jax.workdir import (
 )
 
 if TYPE_CHECKING:
-  from letter_jax.evaluation.evaluator import Evaluation
+  from letter_jax.evaluation.both_protocols import Evaluated
 
 
 def _read_interactions(config: Config, workdir: Workdir) -> Windows:
@@ -98,7 +98,7 @@ def text_embeddings(config: Config, root: pathlib.Path) -> None:
   else:
     from letter_jax.text_embeddings.tf_idf import embed_texts
 
-    rows, projection = embed_texts(workdir.read_items()[1], config.text_embeddings, config.seed)
+    rows, projection = embed_texts(workdir.read_texts(), config.text_embeddings, config.seed)
     if projection:  # for items that come after training
       projection.write(workdir.text_embeddings / PROJECTION)
   workdir.write_rows(workdir.text_embeddings, rows)
@@ -217,7 +217,7 @@ def generator(config: Config, root: pathlib.Path) -> None:
   workdir, generator_kind = Workdir(root), kind(config.generator)
   data, directory = _read_interactions(config, workdir), workdir.generator
   try:
-    texts = workdir.read_items()[1] if generator_kind.reads_texts else None
+    texts = workdir.read_texts() if generator_kind.reads_texts else None
     ids = workdir.read_semantic_ids().place(sharding.make_mesh(config.mesh))
     model = generator_kind.for_training(config.generator, ids, config.mesh.fully_sharded, directory, texts)
     # Written before the training: its best checkpoint can be used while it runs.
@@ -239,107 +239,37 @@ def generator(config: Config, root: pathlib.Path) -> None:
 
 def evaluate(config: Config, root: pathlib.Path) -> None:
   """Evaluates the best generator on validation and test, alone and with its partner, and the baselines next to it."""
-  from letter_jax.evaluation import metrics, popularity, ranks
-  from letter_jax.evaluation.evaluator import GeneratorEvaluator
-  from letter_jax.evaluation.history import excluded_items
-  from letter_jax.evaluation.list_evaluator import ListEvaluator, choose_weight
+  from letter_jax.evaluation import both_protocols, popularity, ranks
   from letter_jax.generators.generator import user_search
   from letter_jax.serving.loaded_generator import LoadedGenerator
 
   workdir = Workdir(root)
   data = _read_interactions(config, workdir)
   loaded = LoadedGenerator.of_workdir(workdir, config)
-  search = user_search(loaded.generator, config.evaluation.beam, config.evaluation.batch_size)
-  evaluator = GeneratorEvaluator(search)
-  counts, recent = popularity.training_counts(data), data.recent()
-  examples = {
-    'validation': splits.validation_examples(recent, config.data.history_length),
-    'test': splits.test_examples(recent, config.data.history_length),
-  }
-  whole = {split: of_split.whole_histories(recent) for split, of_split in examples.items()}
+  recent = data.recent()
   longest = int(recent.lengths.max())
-  evaluations = {
-    split: _evaluate_split(evaluator, loaded.params, of_split, split) for split, of_split in examples.items()
-  }
-  test_ranks = {ranks.GENERATOR: evaluations['test'].ranks_3xU, **ranks.read(workdir.collaborative / RANKS)}
-
-  def test_lists(evaluator: ListEvaluator, params, model: str, history_out: bool) -> dict[str, dict[str, float]]:
-    """Metrics of the test, whose ranks are kept."""
-    label = f'evaluate test, {model}{", history out" if history_out else ""}'
-    *_, ranks_3xU = evaluator.lists(params, examples['test'], whole['test'] if history_out else None, label)
-    test_ranks[ranks.history_out(model) if history_out else model] = ranks_3xU
-    return {'test': ranks.metrics_of(ranks_3xU)}
-
-  results = {
-    **{split: evaluation.metrics for split, evaluation in evaluations.items()},
-    'history_out': test_lists(ListEvaluator(search, longest), loaded.params, ranks.GENERATOR, history_out=True),
-  }
+  users = both_protocols.validation_and_test(recent, config.data.history_length)
+  search = user_search(loaded.generator, config.evaluation.beam, config.evaluation.batch_size)
+  alone = both_protocols.evaluate_generator(search, loaded.params, users, longest)
+  of_popularity, popularity_ranks = both_protocols.evaluate_popularity(popularity.training_counts(data), users)
+  figures = {**alone.figures, 'baselines': {'popularity': of_popularity, **workdir.read_collaborative_metrics()}}
+  test_ranks = {**alone.ranks, **ranks.read(workdir.collaborative / RANKS), **popularity_ranks}
+  lists = {'': alone}
   if config.fusion.partner:
     fused_search, models = loaded.fused_search(config.evaluation.beam, config.fusion.candidates)
-    both = ListEvaluator(fused_search, longest)
-    weight, by_weight = choose_weight(
-      both, models, examples['validation'], whole['validation'], 'evaluate validation, fused'
-    )
-    validation, validation_out = by_weight[weight]
-    params = (*models, np.float32(weight))
-    fusion = {**dataclasses.asdict(config.fusion), 'weight': weight}
-    artifacts.write_json(workdir.evaluation / FUSION, fusion)
-    results['fused'] = {
-      **fusion,
-      'ndcg@10_by_weight': {
-        str(each): [of_protocol['ndcg@10'] for of_protocol in found] for each, found in by_weight.items()
-      },
-      'validation': validation,
-      **test_lists(both, params, ranks.FUSED, history_out=False),
-      'history_out': {'validation': validation_out, **test_lists(both, params, ranks.FUSED, history_out=True)},
-    }
-
-  def popularity_metrics(had: Mapping[str, np.ndarray | None], key: str) -> dict[str, dict[str, float]]:
-    found = {}
-    for split, of_split in examples.items():
-      sums, ranks_3xU = popularity.popularity_metrics(counts, of_split.targets, had[split])
-      found[split] = metrics.summarize(sums)
-      if split == 'test':
-        test_ranks[key] = ranks_3xU
-    return found
-
-  excluded = {split: excluded_items(of_split) for split, of_split in whole.items()}
-  of_popularity = {
-    **popularity_metrics(dict.fromkeys(examples), 'popularity'),
-    'history_out': popularity_metrics(excluded, ranks.history_out('popularity')),
-  }
-  directory = workdir.evaluation
+    lists['fused_'] = fused = both_protocols.evaluate_fused(fused_search, models, users, longest)
+    settings = dataclasses.asdict(config.fusion)
+    artifacts.write_json(workdir.evaluation / FUSION, {**settings, 'weight': fused.figures['weight']})
+    figures['fused'] = {**settings, **fused.figures}
+    test_ranks |= fused.ranks
   artifacts.write(
-    directory / PREDICTIONS, lambda path: _write_predictions(path, recent, examples['test'], evaluations['test'])
+    workdir.evaluation / PREDICTIONS, lambda path: _write_predictions(path, recent, users['test'].examples, lists)
   )
-  ranks.write(directory / RANKS, test_ranks)
-  string_match = {
-    f'{split}_string_match': evaluation.string_match
-    for split, evaluation in evaluations.items()
-    if evaluator.has_collisions
-  }
+  ranks.write(workdir.evaluation / RANKS, test_ranks)
   artifacts.write_json(
-    directory / METRICS,
-    {
-      **results,
-      **string_match,
-      'baselines': {'popularity': of_popularity, **workdir.read_collaborative_metrics()},
-      'users': len(recent.lengths),
-      'beam': config.evaluation.beam,
-      'generator_step': loaded.step,
-    },
+    workdir.evaluation / METRICS,
+    {**figures, 'users': len(recent.lengths), 'beam': config.evaluation.beam, 'generator_step': loaded.step},
   )
-
-
-def _evaluate_split(evaluator, params, examples: splits.Examples, split: str) -> 'Evaluation':
-  shortened = evaluator.shortened(examples)
-  if shortened:
-    print(
-      f'evaluate: {shortened:,} of {len(examples):,} histories lose their oldest items: they do not fit in the context '
-      'of the model',
-      flush=True,
-    )
-  return evaluator.evaluate(params, examples, label=f'evaluate {split}')
 
 
 def report(config: Config, root: pathlib.Path) -> None:
@@ -349,49 +279,19 @@ def report(config: Config, root: pathlib.Path) -> None:
   write_report(config, root)
 
 
-def print_results(config: Config, root: pathlib.Path) -> None:
-  """Prints the final table and where each result is."""
-  from letter_jax.generators.generator import NAMES
-  from letter_jax.reporting.results_table import results_table
-
-  metrics = Workdir(root).read_metrics()
-  name = NAMES[config.generator.architecture]
-  sasrec = f'SASRec ({config.collaborative.model.loss.replace("_", " ")})'
-  labels = {'sasrec': sasrec, 'lightgcn': 'LightGCN', 'popularity': 'popularity'}
-  models = {
-    **({f'{name} + SASRec': metrics['fused']} if 'fused' in metrics else {}),
-    name: metrics,
-    **{label: metrics['baselines'][key] for key, label in labels.items() if key in metrics['baselines']},
-  }
-  print(f'\n{results_table({label: found["test"] for label, found in models.items()})}\n')
-  of_history_out = {label: found['history_out']['test'] for label, found in models.items()}
-  print(f'{results_table(of_history_out, "test, history out")}\n')
-  print(
-    f'{metrics["users"]:,} users, full ranking, beam {metrics["beam"]}; history out: without the items that the user '
-    'had\n'
-  )
-  for meaning, place in (
-    ('report', 'report.html'),
-    ('all metrics', 'evaluation/metrics.json'),
-    ('recommendations', 'evaluation/predictions.jsonl'),
-    ('semantic IDs', 'semantic_ids/semantic_ids.csv'),
-    ('generator', 'generator/checkpoints'),
-    ('training curves', '**/tensorboard and **/metrics.jsonl'),
-  ):
-    print(f'{meaning:<16} {root / place}')
-
-
 def _write_predictions(
-  path: pathlib.Path, data: Interactions, examples: splits.Examples, evaluation: 'Evaluation'
+  path: pathlib.Path, data: Interactions, examples: splits.Examples, lists: Mapping[str, 'Evaluated']
 ) -> None:
+  """Writes a line of JSON per user; `lists` has the results of each model by the prefix of its keys."""
   with path.open('w', encoding='utf-8') as file:
     for user in range(len(examples)):
-      kept = evaluation.items_UxK[user] >= 0
       line = {
         'user': data.users[examples.user[user]],
         'history': examples.items[examples.start[user] : examples.end[user]].tolist(),
         'target': int(examples.targets[user]),
-        'items': evaluation.items_UxK[user][kept].tolist(),
-        'scores': [round(score, 6) for score in evaluation.scores_UxK[user][kept].tolist()],
       }
+      for prefix, evaluated in lists.items():
+        kept = evaluated.items_UxK[user] >= 0
+        line[f'{prefix}items'] = evaluated.items_UxK[user][kept].tolist()
+        line[f'{prefix}scores'] = [round(score, 6) for score in evaluated.scores_UxK[user][kept].tolist()]
       file.write(json.dumps(line) + '\n')

@@ -149,7 +149,7 @@ def steps(
     )
   generator_kind = kind(settings)
   with tempfile.TemporaryDirectory() as scratch:  # for a text tokenizer
-    texts = folder.read_items()[1] if generator_kind.reads_texts else None
+    texts = folder.read_texts() if generator_kind.reads_texts else None
     model = generator_kind.for_training(settings, ids, config.mesh.fully_sharded, pathlib.Path(scratch), texts)
   batch_size = config.evaluation.batch_size
   generator = generator_program(

@@ -34,7 +34,7 @@ class Compared:
     name: a name that is unique among the runs.
     workdir: the folder the run wrote.
     users: the test users, in the order of the data set.
-    targets: their test items.
+    targets: the raw ids of their test items.
     metrics: the test metrics of the generator.
     ranks_3xU: int32, the ranks of the targets by the generator (`evaluation/ranks.py`).
     config: the settings by dotted key, as the stages ran.
@@ -46,7 +46,7 @@ class Compared:
   name: str
   workdir: pathlib.Path
   users: list[str]
-  targets: list[int]
+  targets: list[str]
   metrics: dict[str, float]
   ranks_3xU: np.ndarray
   config: dict[str, Any]
@@ -102,11 +102,18 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _read(folder: pathlib.Path, name: str) -> Compared:
   metrics = Workdir(folder).read_metrics()
+  names = Workdir(folder).read_item_names()
   tests = [(line['user'], line['target']) for line in Workdir(folder).read_predictions()]
   ranks_3xU = Workdir(folder).read_ranks()[ranks.GENERATOR]
   if ranks_3xU.shape[1] != len(tests):
     raise InputError(
       f'{folder}/evaluation has ranks of {ranks_3xU.shape[1]} users, but recommendations of {len(tests)}; '
+      f'{REDO_EVALUATION}'
+    )
+  targets = [target for _, target in tests]
+  if max(targets, default=0) >= len(names):
+    raise InputError(
+      f'{folder}/evaluation/predictions.jsonl has the target {max(targets)}; expected 0 to {len(names) - 1}; '
       f'{REDO_EVALUATION}'
     )
   records = Workdir(folder).read_records()
@@ -119,7 +126,7 @@ def _read(folder: pathlib.Path, name: str) -> Compared:
     name=name,
     workdir=folder,
     users=[user for user, _ in tests],
-    targets=[target for _, target in tests],
+    targets=[names[target] for target in targets],
     metrics=metrics['test'],
     ranks_3xU=ranks_3xU,
     config={**settings_by_key(dataclasses.asdict(Config())), **settings_by_key(ran)},
@@ -138,11 +145,7 @@ def _require_same_users(first: Compared, other: Compared) -> None:
   pair = f'{other.workdir} cannot be compared with {first.workdir}'
   if len(first.users) != len(other.users):
     raise InputError(f'{pair}: {len(other.users):,} test users against {len(first.users):,}; expected the same')
-  columns: tuple[tuple[str, Sequence[str | int], Sequence[str | int]], ...] = (
-    ('test user', first.users, other.users),
-    ('target', first.targets, other.targets),
-  )
-  for kind, of_first, of_other in columns:
+  for kind, of_first, of_other in (('test user', first.users, other.users), ('target', first.targets, other.targets)):
     if of_first != of_other:
       row = next(row for row, values in enumerate(zip(of_first, of_other)) if values[0] != values[1])
       raise InputError(

@@ -1,8 +1,45 @@
-"""The results table printed at the end of a run."""
+"""The results printed at the end of a run."""
 
+import pathlib
 from collections.abc import Mapping
 
+from letter_jax.configuration import Config
+from letter_jax.generators.generator import NAMES
+from letter_jax.workdir import Workdir
+
 COLUMNS = ('recall@1', 'recall@5', 'recall@10', 'recall@20', 'ndcg@5', 'ndcg@10', 'ndcg@20')
+
+
+# What a run leaves, and where in its workdir.
+_PLACES = (
+  ('report', 'report.html'),
+  ('all metrics', 'evaluation/metrics.json'),
+  ('recommendations', 'evaluation/predictions.jsonl'),
+  ('semantic IDs', 'semantic_ids/semantic_ids.csv'),
+  ('generator', 'generator/checkpoints'),
+  ('training curves', '**/tensorboard and **/metrics.jsonl'),
+)
+
+
+def final_results(config: Config, root: pathlib.Path) -> str:
+  """The tables of an evaluated run, with the history in the ranking and out of it, and where each result is."""
+  metrics = Workdir(root).read_metrics()
+  name = NAMES[config.generator.architecture]
+  sasrec = f'SASRec ({config.collaborative.model.loss.replace("_", " ")})'
+  labels = {'sasrec': sasrec, 'lightgcn': 'LightGCN', 'popularity': 'popularity'}
+  models = {
+    **({f'{name} + SASRec': metrics['fused']} if 'fused' in metrics else {}),
+    name: metrics,
+    **{label: metrics['baselines'][key] for key, label in labels.items() if key in metrics['baselines']},
+  }
+  parts = [
+    results_table({label: found['test'] for label, found in models.items()}),
+    results_table({label: found['history_out']['test'] for label, found in models.items()}, 'test, history out'),
+    f'{metrics["users"]:,} users, full ranking, beam {metrics["beam"]}; history out: without the items that the user '
+    'had',
+    '\n'.join(f'{meaning:<16} {root / place}' for meaning, place in _PLACES),
+  ]
+  return '\n\n'.join(parts)
 
 
 def field_name(metric: str) -> str:

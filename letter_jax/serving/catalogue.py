@@ -40,9 +40,9 @@ class Catalogue:
       workdir: a workdir whose dataset stage is complete.
       ids: semantic IDs of the items, in the order of the data set.
     """
-    texts = workdir.read_items()[1]
+    texts = workdir.read_texts()
     titles = tuple(text['title'] for text in texts) if texts else ('',) * len(ids)
-    return cls(workdir.read_raw_ids(), titles, ids, len(ids))
+    return cls(workdir.read_item_names(), titles, ids, len(ids))
 
   def __len__(self) -> int:
     return len(self.raw_ids)

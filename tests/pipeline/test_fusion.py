@@ -48,7 +48,10 @@ def test_the_recommender_is_what_was_evaluated(fused, small_run):
   histories, targets = [user['history'] for user in predictions], np.array([user['target'] for user in predictions])
   metrics = json.loads((fused / 'evaluation/metrics.json').read_text())['fused']
   recommender = letter_jax.Recommender.from_workdir(fused)
-  lists = recommender.recommend(histories, k=20, exclude_history=False).items_UxK
+  found = recommender.recommend(histories, k=20, exclude_history=False)
+  lists = found.items_UxK
+  assert lists.tolist() == [user['fused_items'] for user in predictions]
+  np.testing.assert_allclose(found.scores_UxK, [user['fused_scores'] for user in predictions], atol=1e-5)
   assert np.mean((lists[:, :10] == targets[:, None]).any(axis=1)) == pytest.approx(metrics['test']['recall@10'])
   alone = letter_jax.Recommender.from_workdir(fused, fusion=False).recommend(histories, k=20)
   plain = letter_jax.Recommender.from_workdir(small_run).recommend(histories, k=20)

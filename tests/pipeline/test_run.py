@@ -415,7 +415,7 @@ def csv_run(tmp_path_factory):
   _write_csv(root / 'data')
   for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids'):
     pipeline.run(_csv_config(root / 'data'), root / 'workdir', stage)
-  assert Workdir(root / 'workdir').read_raw_ids() == ITEM_IDS
+  assert Workdir(root / 'workdir').read_item_names() == ITEM_IDS
   return root / 'workdir'
 
 
@@ -424,7 +424,7 @@ GIVEN = {'semantic_ids__path': 'semantic_ids/index.json', 'text_embeddings__path
 
 def _codes_by_raw_id(root):
   workdir = Workdir(root)
-  return dict(zip(workdir.read_raw_ids(), workdir.read_semantic_ids().codes_NxL.tolist(), strict=True))
+  return dict(zip(workdir.read_item_names(), workdir.read_semantic_ids().codes_NxL.tolist(), strict=True))
 
 
 @pytest.mark.parametrize('key', GIVEN)

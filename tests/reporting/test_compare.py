@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 import re
@@ -5,12 +6,14 @@ import shutil
 
 import pytest
 
+from letter_jax.data import store
 from letter_jax.evaluation import ranks
 from letter_jax.reporting.bootstrap import paired_difference
 from letter_jax.reporting.compare import compare, differing, unique_names
 from letter_jax.system.errors import InputError
+from letter_jax.workdir import Workdir
 from tests.reporting.html_reader import Reader
-from tests.reporting.small_run import add_tokenizer, write_run
+from tests.reporting.small_run import ITEMS, add_tokenizer, data, write_run
 
 
 @pytest.fixture(scope='module')
@@ -108,13 +111,27 @@ def change_line(workdir: pathlib.Path, row: int, values: dict) -> None:
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'target': 99}, 'the target in line 3 of evaluation/predictions.jsonl is 99 against'),
+    ({'target': 2}, "the target in line 3 of evaluation/predictions.jsonl is '2' against '1'"),
+    ({'target': 99}, 'evaluation/predictions.jsonl has the target 99; expected 0 to'),
     ({'user': 'nobody'}, "the test user in line 3 of evaluation/predictions.jsonl is 'nobody' against 'user 2'"),
   ],
 )
 def test_other_users_or_targets_are_refused(copies, tmp_path, values, message):
   change_line(copies[1], 3, values)
   assert message in refused(copies, tmp_path)
+
+
+def test_targets_are_compared_by_raw_ids(copies, tmp_path):
+  """Two data sets may have the same items in different orders."""
+  whole = data()
+  names = tuple(f'item {item}' for item in range(ITEMS))
+  for workdir, item_names in zip(copies, (names, names[::-1])):
+    store.save(dataclasses.replace(whole, item_names=item_names), workdir / 'dataset')
+  assert 'the target in line 1' in refused(copies, tmp_path)
+  predictions = list(Workdir(copies[1]).read_predictions())
+  for row, line in enumerate(predictions, 1):
+    change_line(copies[1], row, {'target': ITEMS - 1 - line['target']})
+  assert 'interval excludes 0' in compare(copies, tmp_path)
 
 
 def test_a_different_number_of_users_is_refused(copies, tmp_path):

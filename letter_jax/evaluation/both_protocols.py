@@ -1,0 +1,142 @@
+"""Every model of a run, evaluated with the history in the ranking and out of it (`history.py`).
+
+Figures are nested as in `metrics.json`: {'validation': metrics, 'test': metrics, 'history_out': {...}}. Ranks of the
+test are keyed as in `ranks.npz`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from letter_jax.data import splits
+from letter_jax.data.dataset import Interactions
+from letter_jax.data.splits import Examples
+from letter_jax.decoding.fusion import FusedUserSearch
+from letter_jax.decoding.user_search import UserSearch
+from letter_jax.evaluation import metrics, popularity, ranks
+from letter_jax.evaluation.evaluator import Evaluation, GeneratorEvaluator
+from letter_jax.evaluation.history import excluded_items
+from letter_jax.evaluation.list_evaluator import ListEvaluator, choose_weight
+
+Figures = dict[str, Any]
+Ranks = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """The users and targets of one split.
+
+  Attributes:
+    examples: with histories as a model sees them.
+    whole: the same with whole histories, for taking them out of the ranking.
+  """
+
+  examples: Examples
+  whole: Examples
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+  """A model's results.
+
+  Attributes:
+    figures: its entries in `metrics.json`.
+    ranks: the ranks int32 [3, U] of the test, by protocol.
+    items_UxK, scores_UxK: int32 and float32, the lists of the test with the history in the ranking; -1 and -inf where
+      there are fewer than K.
+  """
+
+  figures: Figures
+  ranks: Ranks
+  items_UxK: np.ndarray
+  scores_UxK: np.ndarray
+
+
+def validation_and_test(recent: Interactions, history_length: int) -> dict[str, Split]:
+  """The splits 'validation' and 'test' of the users' latest interactions."""
+  examples = {
+    'validation': splits.validation_examples(recent, history_length),
+    'test': splits.test_examples(recent, history_length),
+  }
+  return {split: Split(of_split, of_split.whole_histories(recent)) for split, of_split in examples.items()}
+
+
+def evaluate_generator(search: UserSearch, params: Any, users: Mapping[str, Split], longest: int) -> Evaluated:
+  """A generator alone.
+
+  Args:
+    search, params: of the generator.
+    users: as `validation_and_test` returns them.
+    longest: the most items that any user has had.
+  """
+  evaluator = GeneratorEvaluator(search)
+  evaluations: dict[str, Evaluation] = {}
+  for split, of_split in users.items():
+    shortened = evaluator.shortened(of_split.examples)
+    if shortened:
+      print(
+        f'evaluate: {shortened:,} of {len(of_split.examples):,} histories lose their oldest items: they do not fit in '
+        'the context of the model',
+        flush=True,
+      )
+    evaluations[split] = evaluator.evaluate(params, of_split.examples, label=f'evaluate {split}')
+  *_, history_out_3xU = ListEvaluator(search, longest).lists(
+    params, users['test'].examples, users['test'].whole, 'evaluate test, history out'
+  )
+  figures: Figures = {split: evaluation.metrics for split, evaluation in evaluations.items()}
+  figures['history_out'] = {'test': ranks.metrics_of(history_out_3xU)}
+  if evaluator.has_collisions:
+    figures |= {f'{split}_string_match': evaluation.string_match for split, evaluation in evaluations.items()}
+  test = evaluations['test']
+  of_test = {ranks.GENERATOR: test.ranks_3xU, ranks.history_out(ranks.GENERATOR): history_out_3xU}
+  return Evaluated(figures, of_test, test.items_UxK, test.scores_UxK)
+
+
+def evaluate_fused(
+  search: FusedUserSearch, models: tuple[Any, Any], users: Mapping[str, Split], longest: int
+) -> Evaluated:
+  """A generator with its partner; `figures['weight']` is the weight that validation chose.
+
+  Args:
+    search: of the two models.
+    models: their parameters.
+    users, longest: as for `evaluate_generator`.
+  """
+  evaluator = ListEvaluator(search, longest)
+  validation, test = users['validation'], users['test']
+  weight, by_weight = choose_weight(
+    evaluator, models, validation.examples, validation.whole, 'evaluate validation, fused'
+  )
+  params = (*models, np.float32(weight))
+  label = 'evaluate test, fused'
+  items_UxK, scores_UxK, in_3xU = evaluator.lists(params, test.examples, None, label)
+  *_, out_3xU = evaluator.lists(params, test.examples, test.whole, f'{label}, history out')
+  of_validation, validation_out = by_weight[weight]
+  figures: Figures = {
+    'weight': weight,
+    'ndcg@10_by_weight': {
+      str(each): [of_protocol['ndcg@10'] for of_protocol in found] for each, found in by_weight.items()
+    },
+    'validation': of_validation,
+    'test': ranks.metrics_of(in_3xU),
+    'history_out': {'validation': validation_out, 'test': ranks.metrics_of(out_3xU)},
+  }
+  return Evaluated(figures, {ranks.FUSED: in_3xU, ranks.history_out(ranks.FUSED): out_3xU}, items_UxK, scores_UxK)
+
+
+def evaluate_popularity(counts_N: np.ndarray, users: Mapping[str, Split]) -> tuple[Figures, Ranks]:
+  """The popularity baseline, from the training interactions of each item (`popularity.training_counts`)."""
+  figures: Figures = {'history_out': {}}
+  of_test: Ranks = {}
+  for split, of_split in users.items():
+    for of_protocol, key, had_UxH in (
+      (figures, ranks.POPULARITY, None),
+      (figures['history_out'], ranks.history_out(ranks.POPULARITY), excluded_items(of_split.whole)),
+    ):
+      sums, ranks_3xU = popularity.popularity_metrics(counts_N, of_split.examples.targets, had_UxH)
+      of_protocol[split] = metrics.summarize(sums)
+      if split == 'test':
+        of_test[key] = ranks_3xU
+  return figures, of_test
