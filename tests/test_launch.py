@@ -165,6 +165,7 @@ def test_no_such_action(script):
   assert refused.returncode == 2 and f'launch/{script} ' in refused.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_on_this_machine(tmp_path):
   write_recipe(tmp_path / 'recipe.py', run_settings())
   run = ['--processes=2', f'--python={sys.executable}', '--port=18473', '--', f'--config={tmp_path / "recipe.py"}']

@@ -10,6 +10,8 @@ from letter_jax.sharding import name_of
 from tests.generators.lc_rec.test_llama import ARCHITECTURE, POSITIONS_BxT, SEGMENTS_BxT, TOKENS_BxT, random_params
 from tests.small_data import relative_error
 
+pytestmark = pytest.mark.slow
+
 ADAPTERS = LoRAConfig(rank=2, alpha=6.0, dropout=0.5)
 BASE, MODEL = Llama(ARCHITECTURE), Llama(ARCHITECTURE, ADAPTERS)
 

@@ -76,6 +76,7 @@ def test_one_pass_over_users_equals_one_over_every_prefix(params, softmax):
     assert relative_error(ours, expected) < 1e-5, name[0]
 
 
+@pytest.mark.slow
 def test_a_prediction_depends_on_its_own_past_alone(params):
   """The gradient of the logits at one position with respect to the encoder's inputs of the row."""
   items_BxC, segments_BxC, next_BxC = packed([[(user[:-1], user[1:]) for user in USERS[:2]]], 8)
