@@ -35,8 +35,13 @@ def get_config(name: str = 'synthetic'):
     config.tokenizer.training.epochs = 300
     config.generator.training.epochs = 8
     config.generator.training.evaluate_every_epochs = 2
+    # One position per code, with which the ablation was measured.
+    config.generator.model.encoder = 'tokens'
+    config.generator.training.batch_size = 128
+    config.generator.training.accumulation_steps = 2
   else:
     raise InputError(f'--config=ablation:{name} is not valid; expected synthetic or scientific after the colon')
+  config.fusion.partner = ''
   config.sweep = SWEEP
   return config
 
