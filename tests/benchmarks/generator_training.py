@@ -1,10 +1,12 @@
 """Training of LETTER-TIGER's T5 beside Hugging Face's: examples a second, and the share of the machine's matmul rate.
 
-    python -m tests.benchmarks.generator_training --data=FOLDER [--json=FILE]
+    python -m tests.benchmarks.generator_training --data=FOLDER [--recipe] [--json=FILE]
 
 Both take as many examples an optimizer step. Ours is what the program runs: packed batches from Grain in two
 micro-batches, the ranking-guided loss, AdamW. The peer pads each batch to its longest history, as the reference does,
-in float32 and with bfloat16 autocast.
+in float32 and with bfloat16 autocast. The model is the paper's T5; with --recipe, it is the smaller T5 of
+`letter_tiger:beauty`, trained by users with one encoder position per item, beside the same with one position per code
+and beside Hugging Face. An example is an item to predict.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import sharding
+from letter_jax.cli import recipes
 from letter_jax.configuration import Config, MeshConfig, default_config, from_config_dict
 from letter_jax.data import splits
 from letter_jax.planning.costs import matrix_flops
@@ -47,6 +50,17 @@ def recipe(examples: int) -> Config:
   config.generator.temperature = 0.7
   config.generator.training.batch_size = examples
   config.generator.training.accumulation_steps = 2
+  return from_config_dict(config)
+
+
+def by_users(items: bool) -> Config:
+  """The recipe `letter_tiger:beauty`, with one encoder position per item, or per code as for other data sets."""
+  config = recipes.load('letter_tiger:beauty')
+  if not items:
+    other = recipes.load('letter_tiger:instruments')
+    config.generator.model.encoder = other.generator.model.encoder
+    config.generator.training.batch_size = other.generator.training.batch_size
+    config.generator.training.accumulation_steps = other.generator.training.accumulation_steps
   return from_config_dict(config)
 
 
@@ -106,12 +120,16 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   inputs.add_arguments(parser, 'Instruments')
   parser.add_argument('--examples', type=int, default=256, help='an optimizer step')
+  parser.add_argument('--recipe', action='store_true', help="the T5 of letter_tiger:beauty instead of the paper's")
   parser.add_argument('--steps', type=int, default=12, help='of ours that are timed together; of the peer, a quarter')
   table.add_peer_arguments(parser)
   arguments = parser.parse_args()
   malloc.reuse_freed_memory()  # as the program does
   data = inputs.dataset(arguments).interactions
   codes_NxL = inputs.semantic_ids(arguments, data.num_items)
+  if arguments.recipe:
+    table.report(_recipe_rows(arguments, data, codes_NxL), arguments)
+    return
   config = recipe(arguments.examples)
   machine = matmul_rate()
   ours = Ours(config, data, codes_NxL)
@@ -148,6 +166,36 @@ def main() -> None:
     {'name': 'share of it', 'unit': '', 'ours': achieved / machine},
   ]
   table.report(rows, arguments)
+
+
+def _recipe_rows(arguments: argparse.Namespace, data, codes_NxL: np.ndarray) -> list[dict]:
+  items, codes = (Ours(by_users(kind), data, codes_NxL) for kind in (True, False))
+  for ours in (items, codes):
+    ours.rate(2)
+  print(f'{items.parameters:,} parameters, {items.examples:.0f} and {codes.examples:.0f} examples a step')
+
+  def measure() -> float:
+    return items.rate(4 * arguments.steps)
+
+  name, unit = 'one position per item', 'examples/s'
+  rows = [
+    table.compare(
+      f'{name}; peer: ours, per code', unit, measure, lambda: codes.rate(arguments.steps), arguments.repeats
+    )
+  ]
+  if not arguments.ours:
+    peer = InSubprocess(Peer, by_users(True), data, codes_NxL, round(codes.examples), False)
+    rows.append(
+      table.compare(
+        f'{name}; peer: Hugging Face, float32',
+        unit,
+        measure,
+        lambda: peer.call('rate', max(arguments.steps // 4, 1)),
+        arguments.repeats,
+      )
+    )
+    peer.close()
+  return rows
 
 
 if __name__ == '__main__':
