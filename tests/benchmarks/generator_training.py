@@ -54,13 +54,12 @@ def recipe(examples: int) -> Config:
 
 
 def by_users(items: bool) -> Config:
-  """The recipe `letter_tiger:beauty`, with one encoder position per item, or per code as for other data sets."""
+  """The recipe `letter_tiger:beauty`, with one encoder position per item, or per code."""
   config = recipes.load('letter_tiger:beauty')
-  if not items:
-    other = recipes.load('letter_tiger:instruments')
-    config.generator.model.encoder = other.generator.model.encoder
-    config.generator.training.batch_size = other.generator.training.batch_size
-    config.generator.training.accumulation_steps = other.generator.training.accumulation_steps
+  if not items:  # as many items to predict, in two micro-batches
+    config.generator.model.encoder = 'tokens'
+    config.generator.training.batch_size = 128
+    config.generator.training.accumulation_steps = 2
   return from_config_dict(config)
 
 
