@@ -1,4 +1,4 @@
-"""The plots of a page, each drawn twice: once for readers who prefer light pages and once for dark ones.
+"""The plots of a page, each for readers who prefer light pages and for those who prefer dark ones.
 
 A plot is about as wide as a phone; a page puts several side by side where there is room. Equal input gives equal bytes
 with the same version of matplotlib: nothing is read from the user's matplotlibrc, and nothing is dated.
@@ -8,6 +8,7 @@ Shapes: L levels, K codes per level, R rows, P points.
 
 import dataclasses
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -80,8 +81,8 @@ def lines(
     logarithmic: whether the y axis is logarithmic.
   """
 
-  def draw(figure: Figure, ink: str) -> None:
-    axes = _axes(figure, ink)
+  def draw(figure: Figure) -> None:
+    axes = _axes(figure)
     for number, (label, (x, y)) in enumerate(series.items()):
       keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST_POINTS)).astype(int))
       axes.plot(
@@ -94,7 +95,7 @@ def lines(
         markersize=2.5,
       )
     if best is not None:
-      axes.axvline(best, color=ink, alpha=0.5, linewidth=0.8, linestyle=(0, (4, 3)))
+      axes.axvline(best, color=LIGHT_INK, alpha=0.5, linewidth=0.8, linestyle=(0, (4, 3)))
     if logarithmic:
       axes.set_yscale('log')
       _plain(axes.yaxis)
@@ -117,8 +118,8 @@ def intervals(
     zero: whether values may be negative, with a line at 0; otherwise the x axis starts at 0.
   """
 
-  def draw(figure: Figure, ink: str) -> None:
-    axes = _axes(figure, ink, 'x')
+  def draw(figure: Figure) -> None:
+    axes = _axes(figure, 'x')
     for number, (label, estimates) in enumerate(series.items()):
       y = np.arange(len(rows)) + (number - (len(series) - 1) / 2) * 0.6 / len(series)
       colour = COLOURS[number % len(COLOURS)]
@@ -134,7 +135,7 @@ def intervals(
         clip_on=False,  # a marker at 0 is not cut in half
       )
     if zero:
-      axes.axvline(0, color=ink, linewidth=0.8)
+      axes.axvline(0, color=LIGHT_INK, linewidth=0.8)
     else:
       axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -151,7 +152,7 @@ def intervals(
 def heat_map(counts_LxK: np.ndarray) -> Picture:
   """The number of items on each code, int [L, K]: a row per level, most used codes first, dead codes left empty."""
 
-  def draw(figure: Figure, ink: str) -> None:
+  def draw(figure: Figure) -> None:
     axes = figure.add_subplot()
     sorted_LxK = np.sort(counts_LxK, axis=1)[:, ::-1]
     levels, codes = sorted_LxK.shape
@@ -186,7 +187,7 @@ def scatter(
     faint_Kx2: float, where faint crosses are drawn.
   """
 
-  def draw(figure: Figure, ink: str) -> None:
+  def draw(figure: Figure) -> None:
     figure.set_layout_engine('none')
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     for category, points_Px2 in places.items():
@@ -194,7 +195,7 @@ def scatter(
         *points_Px2.T, 'o', color=colours[category], markersize=2.6, markeredgewidth=0, alpha=0.8, rasterized=True
       )
     for crosses, alpha in ((faint_Kx2, 0.35), (crosses_Kx2, 1)):
-      axes.plot(*crosses.T, 'x', color=ink, markersize=4.5, markeredgewidth=0.9, alpha=alpha)
+      axes.plot(*crosses.T, 'x', color=LIGHT_INK, markersize=4.5, markeredgewidth=0.9, alpha=alpha)
     axes.set_axis_off()
     axes.set_aspect('equal', 'datalim')
 
@@ -222,24 +223,21 @@ def _plain(axis: Axis) -> None:
   axis.set_minor_formatter(NullFormatter())
 
 
-def _axes(figure: Figure, ink: str, grid: Literal['x', 'y'] = 'y') -> Axes:
+def _axes(figure: Figure, grid: Literal['x', 'y'] = 'y') -> Axes:
   axes = figure.add_subplot()
-  axes.grid(axis=grid, color=ink, alpha=0.15, linewidth=0.6)
+  axes.grid(axis=grid, color=LIGHT_INK, alpha=0.15, linewidth=0.6)
   axes.set_axisbelow(True)
   return axes
 
 
-def _picture(description: str, inches: tuple[float, float], draw: Callable[[Figure, str], None]) -> Picture:
-  """Calls `draw` with an empty figure and the text colour, once for each colour scheme."""
-  light_svg, dark_svg = (_svg(ink, inches, draw) for ink in (LIGHT_INK, DARK_INK))
+def _picture(description: str, inches: tuple[float, float], draw: Callable[[Figure], None]) -> Picture:
+  """Calls `draw` with an empty figure, once: the dark scheme is the same drawing in its own text colour."""
+  buffer = io.BytesIO()
+  with matplotlib.style.context({**_STYLE, **dict.fromkeys(_INK_KEYS, LIGHT_INK)}, after_reset=True):
+    figure = Figure(figsize=inches, layout='constrained')
+    draw(figure)
+    figure.savefig(buffer, format='svg', dpi=_POINTS_DPI, transparent=True, metadata=_UNDATED)
+  light_svg = buffer.getvalue()
+  dark_svg = re.sub(rf'(fill|stroke): {LIGHT_INK}'.encode(), rf'\1: {DARK_INK}'.encode(), light_svg)
   width, height = (round(side * _PIXELS_PER_INCH) for side in inches)
   return Picture(description, light_svg, dark_svg, width, height)
-
-
-def _svg(ink: str, inches: tuple[float, float], draw: Callable[[Figure, str], None]) -> bytes:
-  buffer = io.BytesIO()
-  with matplotlib.style.context({**_STYLE, **dict.fromkeys(_INK_KEYS, ink)}, after_reset=True):
-    figure = Figure(figsize=inches, layout='constrained')
-    draw(figure, ink)
-    figure.savefig(buffer, format='svg', dpi=_POINTS_DPI, transparent=True, metadata=_UNDATED)
-  return buffer.getvalue()

@@ -47,8 +47,12 @@ def test_light_and_dark_differ_in_the_text_colour_alone(kind):
   assert figures.DARK_INK not in light and figures.LIGHT_INK not in dark
   # Neither has a background, nor text in matplotlib's default colour.
   assert '#ffffff' not in light + dark and '#000000' not in light + dark
-  texts = [[element.text for element in ElementTree.fromstring(svg).iter(f'{SVG}text')] for svg in (light, dark)]
-  assert texts[0] == texts[1]
+  assert light == dark.replace(figures.DARK_INK, figures.LIGHT_INK)
+
+
+def test_a_label_that_reads_like_the_text_colour_is_kept():
+  picture = figures.lines({figures.LIGHT_INK: CURVE, 'other': CURVE}, 'epoch')
+  assert f'>{figures.LIGHT_INK}</text>'.encode() in picture.dark_svg
 
 
 def test_text_colours_are_those_of_the_page():
