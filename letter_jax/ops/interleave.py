@@ -15,7 +15,7 @@ def interleaved_halves(function: Callable[..., Any], *arrays: jax.Array) -> Any:
   rows instead of first and last ones, so that rows spread evenly over devices stay on their device.
 
   Args:
-    function: treats rows independently; returns a pytree of arrays with as many rows.
+    function: treats rows independently; returns a pytree of arrays with as many rows. Traced once for both halves.
     arrays: [N, ...]; with an odd N all rows are computed at once.
 
   Returns:
@@ -24,5 +24,6 @@ def interleaved_halves(function: Callable[..., Any], *arrays: jax.Array) -> Any:
   rows = len(arrays[0])
   if rows % 2:
     return function(*arrays)
-  halves = [function(*(array.reshape(rows // 2, 2, *array.shape[1:])[:, half] for array in arrays)) for half in (0, 1)]
+  once = jax.jit(function)
+  halves = [once(*(array.reshape(rows // 2, 2, *array.shape[1:])[:, half] for array in arrays)) for half in (0, 1)]
   return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1).reshape(rows, *parts[0].shape[1:]), *halves)
