@@ -1,8 +1,10 @@
 """Cold items: items newer than the training, which the trained tokenizer gives semantic IDs from their text alone."""
 
 import codecs
+import contextlib
 import json
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,10 +109,20 @@ def _text_embeddings(items: Sequence[ColdItem], config: Config, workdir: Workdir
   if config.text_embeddings.model:
     from letter_jax.text_embeddings.language_models import embed_items
 
-    return embed_items(texts, config.text_embeddings)
-  from letter_jax.text_embeddings.tf_idf import TextProjection
+    with contextlib.redirect_stdout(sys.stderr):  # stdout may be the recommendations
+      return embed_items(texts, config.text_embeddings)
+  from letter_jax.text_embeddings.tf_idf import WITHOUT_TERMS, TextProjection
 
-  return TextProjection.read(workdir.text_embeddings / PROJECTION).rows(texts)
+  rows_MxT = TextProjection.read(workdir.text_embeddings / PROJECTION).rows(texts)
+  zeros = np.flatnonzero(~rows_MxT.any(axis=1))
+  if len(zeros):
+    print(
+      f'recommend: the texts of {len(zeros):,} of {len(items):,} cold items have no term of the catalogue, such as '
+      f'{items[zeros[0]]["id"]!r}: {WITHOUT_TERMS}',
+      file=sys.stderr,
+      flush=True,
+    )
+  return rows_MxT
 
 
 def _given_rows(items: Sequence[ColdItem], dim: int) -> np.ndarray:

@@ -1,13 +1,19 @@
 """Recommendations of a finished run: equal to the evaluation's without filters, and exact with filters."""
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 
 import letter_jax
-from letter_jax.serving.cold_items import read_cold_items
+from letter_jax.configuration import MeshConfig
+from letter_jax.serving.catalogue import Catalogue
+from letter_jax.serving.cold_items import read_cold_items, with_cold_items
+from letter_jax.serving.loaded_generator import LoadedGenerator
 from letter_jax.system.errors import InputError
+from letter_jax.text_embeddings import language_models
+from letter_jax.workdir import Workdir
 
 pytestmark = pytest.mark.slow
 
@@ -154,6 +160,36 @@ def test_a_tf_idf_projection_that_is_damaged_or_missing(finished, tmp_path):
 def test_wrong_cold_items(finished, items, message):
   with pytest.raises(InputError, match=message):
     letter_jax.Recommender.from_workdir(finished, cold_items=items)
+
+
+def test_cold_items_whose_text_gives_nothing_are_counted(finished, capsys):
+  cold = [
+    {'id': 'new-1', 'title': Workdir(finished).read_texts()[0]['title']},
+    {'id': 'new-2', 'title': '全新 产品'},
+    {'id': 'new-3', 'title': '?'},
+  ]
+  letter_jax.Recommender.from_workdir(finished, cold_items=cold)
+  said = capsys.readouterr()
+  (line,) = said.err.splitlines()
+  assert said.out == '' and "2 of 3 cold items have no term of the catalogue, such as 'new-2'" in line
+  assert 'config.text_embeddings.model' in line
+  letter_jax.Recommender.from_workdir(finished, cold_items=cold[:1])
+  assert capsys.readouterr().err == ''
+
+
+def test_what_a_language_model_prints_is_not_among_the_recommendations(finished, monkeypatch, capsys):
+  def embed_items(texts, config):
+    print(f'text_embeddings: {config.model}')
+    return np.ones((len(texts), workdir.read_rows(workdir.text_embeddings).shape[1]), np.float32)
+
+  workdir = Workdir(finished)
+  loaded = LoadedGenerator.for_serving(workdir, MeshConfig())
+  model = dataclasses.replace(loaded.config.text_embeddings, model='encoder')
+  config = dataclasses.replace(loaded.config, text_embeddings=model)
+  monkeypatch.setattr(language_models, 'embed_items', embed_items)
+  with_cold_items(Catalogue.of_workdir(workdir, loaded.ids), [{'id': 'new', 'title': 'Chess'}], config, workdir)
+  said = capsys.readouterr()
+  assert said.out == '' and 'encoder' in said.err
 
 
 def test_files_of_cold_items(tmp_path):
