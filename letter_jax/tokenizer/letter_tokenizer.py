@@ -1,12 +1,9 @@
 """The tokenizer as one object: two matrices in, semantic IDs out, and one file to keep it in."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import flax.traverse_util
@@ -87,13 +84,8 @@ class LetterTokenizer:
       rows_Nxd = checks.collaborative_embeddings(collaborative, len(text))
       if rows_Nxd.shape[1] != config.model.latent_dim:
         rows_Nxd = collaborative_rows(rows_Nxd, config.model.latent_dim)
-    with contextlib.ExitStack() as exits:
-      if directory is None:
-        directory = exits.enter_context(tempfile.TemporaryDirectory(prefix='letter_tokenizer_'))
-      if not verbose:  # the loop writes to stdout, and its progress bar to stderr
-        exits.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        exits.enter_context(contextlib.redirect_stderr(io.StringIO()))
-      trained, _ = train_tokenizer(config, text, rows_Nxd, pathlib.Path(directory), seed=seed)
+    folder = None if directory is None else pathlib.Path(directory)
+    trained, _ = train_tokenizer(config, text, rows_Nxd, folder, seed=seed, verbose=verbose)
     params, scale = sharding.fetch(trained), InputScale.of(text)
     return cls(config, params, scale, encode(config.model, params, scale, text))
 

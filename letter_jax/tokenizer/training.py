@@ -47,11 +47,12 @@ def train_tokenizer(
   config: TokenizerConfig,
   text_NxT: np.ndarray,
   collaborative_Nxd: np.ndarray,
-  directory: pathlib.Path,
+  directory: pathlib.Path | None,
   *,
   seed: int,
   mesh: MeshConfig = MeshConfig(),
   checkpoints: str = '',
+  verbose: bool = True,
 ) -> tuple[dict[str, Any], Progress]:
   """Trains, or resumes, under `directory`; returns (parameters of `RQVAE`, the loop's progress).
 
@@ -60,10 +61,12 @@ def train_tokenizer(
     collaborative_Nxd: float, row i of the same item as row i of the text. It must have `latent_dim` columns, and
       alpha means what it means in the paper if the root mean square of the rows' lengths is 0.3:
       `collaborative.embeddings.collaborative_rows` makes such rows of embeddings of any width.
-    directory: folder of the input scale, the metrics and, unless `checkpoints` is given, the checkpoints.
+    directory: folder of the input scale, the metrics and, unless `checkpoints` is given, the checkpoints; None:
+      nothing is written.
     seed: of the parameters, the order of the items and the positives.
     mesh: how the devices are arranged; all of them share the batches by default.
     checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
+    verbose: whether progress is shown on the terminal.
 
   Raises:
     InputError: an array is not what it should be (`checks.text_embeddings`, `checks.collaborative_embeddings`).
@@ -72,11 +75,12 @@ def train_tokenizer(
   text_NxT = checks.text_embeddings(text_NxT)
   collaborative_Nxd = checks.collaborative_embeddings(collaborative_Nxd, len(text_NxT), config.model.latent_dim)
   scale = InputScale.of(text_NxT)
-  artifacts.write_npz(directory / 'input_scale.npz', {'mean': scale.mean, 'deviation': np.asarray(scale.deviation)})
+  if directory is not None:
+    artifacts.write_npz(directory / 'input_scale.npz', {'mean': scale.mean, 'deviation': np.asarray(scale.deviation)})
   program = tokenizer_program(
     config, scale.apply(text_NxT), collaborative_Nxd, seed, sharding.make_mesh(mesh), mesh.fully_sharded
   )
-  return loop.train(program, config.training, directory, 'tokenizer', checkpoints)
+  return loop.train(program, config.training, directory, 'tokenizer', checkpoints, verbose)
 
 
 def tokenizer_program(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
@@ -212,6 +213,34 @@ class Checkpoints:
     if aside.exists():
       aside.rmtree()
     checkpoint.rename(aside)
+
+
+class BestInMemory:
+  """The best parameters of a training that writes nothing: what `Checkpoints` offers the loop, without a folder."""
+
+  def __init__(self) -> None:
+    self._best: tuple[Any, Progress] | None = None
+
+  def restore_latest(self, abstract_state: Any) -> None:
+    """There is nothing to resume from."""
+
+  def save_latest(self, state: Any, progress: Progress) -> None:
+    """Keeps nothing."""
+
+  def save_best(self, params: Any, progress: Progress) -> None:
+    """Keeps a copy on the devices: the next step overwrites `params`."""
+    self._best = jax.tree.map(jnp.copy, params), progress
+
+  def restore_best(self, layout: Layout) -> tuple[Any, Progress]:
+    """The parameters, laid out as they were trained, and the progress of the best validation."""
+    assert self._best is not None, 'every training ends with a validation'
+    return self._best
+
+  def wait(self) -> None:
+    """Nothing is being written."""
+
+  def close(self) -> None:
+    """Holds no resources."""
 
 
 def _short(error: Exception) -> str:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from letter_jax.configuration import TrainingConfig
 from letter_jax.sharding import Layout
 from letter_jax.system.errors import InputError, Preempted
-from letter_jax.training.checkpoints import Checkpoints, Progress, folder
+from letter_jax.training.checkpoints import BestInMemory, Checkpoints, Progress, folder
 from letter_jax.training.metric_writer import MetricWriter
 from letter_jax.training.preemption import PreemptionWatch
 from letter_jax.training.state import Metrics, TrainState
@@ -67,37 +67,55 @@ class Program:
 
 
 def train(
-  program: Program, config: TrainingConfig, directory: pathlib.Path, label: str, checkpoint_root: str = ''
+  program: Program,
+  config: TrainingConfig,
+  directory: pathlib.Path | None,
+  label: str,
+  checkpoint_root: str = '',
+  verbose: bool = True,
 ) -> tuple[Any, Progress]:
   """Trains, or resumes, and returns the best parameters and the progress at the end of the training.
 
   Args:
     program: what to train.
     config: for how long, and how often to validate, log and save.
-    directory: folder for metrics and, unless `checkpoint_root` is given, checkpoints.
+    directory: folder for metrics and, unless `checkpoint_root` is given, checkpoints; None: nothing is written, and an
+      interrupted training is lost.
     label: name of the training in messages and in `checkpoint_root`.
     checkpoint_root: as `config.checkpoints`.
+    verbose: whether progress is shown on the terminal.
 
   Raises:
     TrainingDiverged: a metric is no longer finite; checkpoints hold earlier states.
-    Preempted: the process received SIGTERM; a checkpoint holds the last state.
+    Preempted: the process received SIGTERM; a checkpoint, where there are any, holds the last state.
     InputError: checkpoints cannot be read or written, or belong to a training with other data.
   """
-  checkpoints = Checkpoints(folder(checkpoint_root, directory, label), config.keep_checkpoints)
+  checkpoints = (
+    BestInMemory()
+    if directory is None
+    else Checkpoints(folder(checkpoint_root, directory, label), config.keep_checkpoints)
+  )
   try:
-    progress = _run(program, config, checkpoints, directory, label)
+    progress = _run(program, config, checkpoints, directory, label, verbose)
     checkpoints.wait()
     params, best = checkpoints.restore_best(program.layout)
   finally:
     checkpoints.close()
-  tqdm.write(
-    f'{label}: best {program.selection} {best.best_value:.4f} at step {best.best_step}, stopped at step {progress.step}'
-  )
+  if verbose:
+    tqdm.write(
+      f'{label}: best {program.selection} {best.best_value:.4f} at step {best.best_step}, stopped at step '
+      f'{progress.step}'
+    )
   return params, progress
 
 
 def _run(
-  program: Program, config: TrainingConfig, checkpoints: Checkpoints, directory: pathlib.Path, label: str
+  program: Program,
+  config: TrainingConfig,
+  checkpoints: Checkpoints | BestInMemory,
+  directory: pathlib.Path | None,
+  label: str,
+  verbose: bool,
 ) -> Progress:
   total_steps = config.epochs * program.steps_per_epoch
   abstract = abstract_state(program)
@@ -107,7 +125,8 @@ def _run(
     state, progress = init(*program.init_arguments), Progress()
   else:
     state, progress = restored
-    tqdm.write(f'{label}: resumed at step {progress.step} of {total_steps}')
+    if verbose:
+      tqdm.write(f'{label}: resumed at step {progress.step} of {total_steps}')
   batches = iter(
     (program.batches or grain.MapDataset.range(0, total_steps, program.steps_per_call)).to_iter_dataset(PREFETCH)
   )
@@ -122,12 +141,14 @@ def _run(
     batches.set_state(progress.data)
   progress.steps_per_epoch, progress.data_parts = program.steps_per_epoch, program.data_parts
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-  tqdm.write(
-    f'{label}: {parameters:,} parameters to train, {program.examples_per_epoch:,} examples an epoch in '
-    f'{program.steps_per_epoch:,} steps, {config.epochs:,} epochs at most'
-  )
-  bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=None, dynamic_ncols=True)
-  writer = MetricWriter(directory, label, progress.step, bar)
+  if verbose:
+    tqdm.write(
+      f'{label}: {parameters:,} parameters to train, {program.examples_per_epoch:,} examples an epoch in '
+      f'{program.steps_per_epoch:,} steps, {config.epochs:,} epochs at most'
+    )
+  off = None if verbose else True  # None: on a terminal only
+  bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=off, dynamic_ncols=True)
+  writer = MetricWriter(directory, label, progress.step, bar, verbose)
   log = _IntervalLog(writer, program, progress.step)
   with contextlib.ExitStack() as exits:
     for resource in (batches, bar, writer):
@@ -161,13 +182,15 @@ def _run(
         checkpoints.save_latest(state, dataclasses.replace(progress))
       if preempted:
         checkpoints.wait()
+        if directory is None:
+          raise Preempted(f'{label}: terminated at step {progress.step} of {total_steps}; nothing is saved')
         raise Preempted(f'{label}: terminated; saved at step {progress.step} of {total_steps} in {directory}')
     log.emit(block=True)
   return progress
 
 
 def _validate(
-  program: Program, state: TrainState, progress: Progress, checkpoints: Checkpoints, writer: MetricWriter
+  program: Program, state: TrainState, progress: Progress, checkpoints: Checkpoints | BestInMemory, writer: MetricWriter
 ) -> None:
   """Validates the parameters, updates `progress`, and saves them if they are the best so far."""
   metrics = program.evaluate(state.params)

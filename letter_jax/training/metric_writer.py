@@ -25,22 +25,25 @@ class MetricWriter:
   lines.
   """
 
-  def __init__(self, directory: pathlib.Path, label: str, resume_step: int, bar: tqdm) -> None:
+  def __init__(
+    self, directory: pathlib.Path | None, label: str, resume_step: int, bar: tqdm, verbose: bool = True
+  ) -> None:
     """Opens the files.
 
     Args:
-      directory: folder of the files, created if it does not exist.
+      directory: folder of the files, created if it does not exist; None: there are no files.
       label: name of the training, at the beginning of each line on the terminal.
       resume_step: the last step that is done already; anything that an interrupted run logged after it is dropped, so
         that each step is in the files once.
       bar: the progress bar of the training.
+      verbose: whether anything is shown on the terminal.
     """
-    self._writes = processes.is_first()
-    if not self._writes:
+    self._label, self._bar = label, bar
+    self._shows, self._writes = verbose and processes.is_first(), directory is not None and processes.is_first()
+    if directory is None or not self._writes:
       return
     directory.mkdir(parents=True, exist_ok=True)
     self._path = directory / 'metrics.jsonl'
-    self._label, self._bar = label, bar
     kept: list[str] = []
     if self._path.exists():
       for line in self._path.read_text(encoding='utf-8').splitlines():
@@ -62,12 +65,13 @@ class MetricWriter:
       kind: 'train' or 'validation'.
       values: scalars by name.
     """
-    if not self._writes:
+    if self._writes:
+      self._lines.write(json.dumps({'step': step, 'epoch': epoch, 'kind': kind, **values}) + '\n')
+      self._lines.flush()
+      for name, value in values.items():
+        self._board.add_scalar(f'{kind}/{name}', value, step)
+    if not self._shows:
       return
-    self._lines.write(json.dumps({'step': step, 'epoch': epoch, 'kind': kind, **values}) + '\n')
-    self._lines.flush()
-    for name, value in values.items():
-      self._board.add_scalar(f'{kind}/{name}', value, step)
     shown = '  '.join(f'{title} {values[name]:.4f}' for name, title in SHOWN.items() if name in values)
     if kind == 'train' and not self._bar.disable:
       self._bar.set_postfix_str(shown, refresh=False)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+import tempfile
 
 import jax
 import numpy as np
@@ -62,12 +64,26 @@ def test_it_has_the_bits_of_the_functions_of_the_pipeline(tokenizer, tmp_path):
 def test_a_folder_and_messages_only_on_request(tokenizer, tmp_path, monkeypatch, capsys):
   (tmp_path / 'temporary').mkdir()
   monkeypatch.setattr('tempfile.tempdir', str(tmp_path / 'temporary'))
+  monkeypatch.chdir(tmp_path / 'temporary')
+  monkeypatch.setattr(tempfile, 'mkdtemp', lambda *arguments, **named: pytest.fail('a folder is made'))
   assert_equal(LetterTokenizer.train(TEXT_NxT, ROWS_Nxd, CONFIG, 3), tokenizer)
   assert capsys.readouterr() == ('', '') and not list((tmp_path / 'temporary').iterdir())
+  monkeypatch.undo()
   kept = LetterTokenizer.train(TEXT_NxT, ROWS_Nxd, CONFIG, 3, directory=str(tmp_path / 'kept'), verbose=True)
   assert_equal(kept, tokenizer)
   assert 'tokenizer: best reconstruction' in capsys.readouterr().out
   assert {'checkpoints', 'metrics.jsonl'} <= {file.name for file in (tmp_path / 'kept').iterdir()}
+
+
+def test_what_others_say_during_a_silent_training_is_seen(monkeypatch, capsys):
+  def talk(*arguments, **named):
+    print('from another thread')
+    print('a warning', file=sys.stderr)
+    return train_tokenizer(*arguments, **named)
+
+  monkeypatch.setattr(letter_tokenizer, 'train_tokenizer', talk)
+  LetterTokenizer.train(TEXT_NxT, ROWS_Nxd, CONFIG, 3)
+  assert capsys.readouterr() == ('from another thread\n', 'a warning\n')
 
 
 class Captured(Exception):
@@ -85,7 +101,7 @@ class Captured(Exception):
   ids=['text alone', 'the width of the latents', 'wider', 'narrower, and the model alone'],
 )
 def test_the_rows_that_it_trains_with(monkeypatch, collaborative_NxE, config, alpha, expected_Nxd):
-  def capture(config, text_NxT, rows_Nxd, directory, *, seed):
+  def capture(config, text_NxT, rows_Nxd, directory, *, seed, verbose):
     raise Captured(config, rows_Nxd, seed)
 
   monkeypatch.setattr(letter_tokenizer, 'train_tokenizer', capture)

@@ -206,6 +206,28 @@ def test_a_training_that_is_terminated_saves_and_is_resumed_bit_for_bit(program,
   assert progress == uninterrupted[1] and lines_of(tmp_path) == uninterrupted[3]
 
 
+def test_without_a_folder_nothing_is_written_and_the_best_parameters_are_the_same(
+  program, tmp_path, monkeypatch, capsys
+):
+  worst = dataclasses.replace(program, larger_is_better=True)  # the first validation, whose state is overwritten later
+  (tmp_path / 'here').mkdir()
+  monkeypatch.chdir(tmp_path / 'here')
+  params, progress = train(worst, CONFIG, None, 'test', verbose=False)
+  assert capsys.readouterr() == ('', '') and not list((tmp_path / 'here').iterdir())
+  kept, kept_progress = train(worst, CONFIG, tmp_path / 'kept', 'test')
+  assert_equal(params, kept)
+  assert progress == kept_progress and progress.best_step < progress.step
+
+
+def test_a_training_without_a_folder_that_is_terminated_says_that_nothing_is_saved(program):
+  def arguments(index):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return program.arguments(index)
+
+  with pytest.raises(Preempted, match='terminated at step 1 of 8; nothing is saved'):
+    train(dataclasses.replace(program, arguments=arguments), CONFIG, None, 'test')
+
+
 def test_a_checkpoint_that_cannot_be_written_is_an_input_error(program, tmp_path, monkeypatch):
   def full(*arguments, **named):
     raise ValueError('OUT_OF_RANGE: Failed writing: No space left on device')
