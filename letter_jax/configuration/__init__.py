@@ -6,32 +6,32 @@ that names the key. Nothing here imports JAX, so `--help` stays fast.
 """
 
 from letter_jax.configuration.building import default_config, flattened, from_config_dict
-from letter_jax.configuration.schema import (
+from letter_jax.configuration.generators import (
   LORA_TARGETS,
+  GeneratorConfig,
+  LlamaConfig,
+  LoRAConfig,
+  MixtureConfig,
+  T5Config,
+)
+from letter_jax.configuration.schema import (
   RAW_SOURCES,
   CollaborativeConfig,
   Config,
   DataConfig,
   EvaluationConfig,
   FusionConfig,
-  GeneratorConfig,
   LightGCNConfig,
-  LlamaConfig,
-  LoRAConfig,
-  MeshConfig,
-  MixtureConfig,
-  Partition,
   PreparationConfig,
   RQVAEConfig,
   SASRecConfig,
   SemanticIdsConfig,
   Sweep,
   SyntheticConfig,
-  T5Config,
   TextEmbeddingsConfig,
   TokenizerConfig,
-  TrainingConfig,
 )
+from letter_jax.configuration.training import MeshConfig, Partition, TrainingConfig
 
 __all__ = [
   'CollaborativeConfig',

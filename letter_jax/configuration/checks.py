@@ -2,7 +2,8 @@
 
 import re
 
-from letter_jax.configuration.schema import CollaborativeConfig, Config, GeneratorConfig
+from letter_jax.configuration.generators import GeneratorConfig
+from letter_jax.configuration.schema import CollaborativeConfig, Config
 from letter_jax.system.errors import InputError
 
 
