@@ -1,16 +1,14 @@
 """Parsing of the command line: a recipe, overrides of its values, and flags."""
 
 import argparse
-import difflib
 import sys
 
 from absl import flags
 from ml_collections import config_flags
 
-from letter_jax.cli import options, recipes
+from letter_jax.cli import options, overrides, recipes
 from letter_jax.cli.commands import COMMANDS, PLAN
 from letter_jax.cli.one_line_errors import fail
-from letter_jax.configuration import flattened
 from letter_jax.pipeline.graph import STAGES
 from letter_jax.system.errors import InputError
 
@@ -59,11 +57,12 @@ def parse(arguments: list[str]) -> list[str]:
     rest = [arguments[0], *rest]
     if known.config:
       config = recipes.load(known.config)
-      _require_known_keys(rest, list(flattened(config.to_dict())))
+      overrides.check(rest, config)
       config_flags.DEFINE_config_dict('config', config, sys_argv=rest)
     else:
       flags.DEFINE_string('config', None, 'recipe, as NAME or FILE, with :ARGUMENT; --config.a.b=V changes a value')
-      _require_recipe_for_overrides(rest)
+      overrides.require_recipe(rest)
+    overrides.check_flags(rest)
     _show_in_help(__name__)
     return flags.FLAGS([*rest, *arguments[end:]])
   except InputError as error:
@@ -72,33 +71,6 @@ def parse(arguments: list[str]) -> list[str]:
     fail(f'--config is given without a value; {recipes.EXPECTED}')
   except (flags.Error, KeyError, AttributeError, ValueError, TypeError) as error:
     fail(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
-
-
-def _overridden_keys(arguments: list[str]) -> list[str]:
-  prefixes = ('--config.', '-config.', '--noconfig.')
-  keys = (argument.partition(prefix)[2] for argument in arguments for prefix in prefixes if argument.startswith(prefix))
-  return [key.partition('=')[0] for key in keys]
-
-
-def _require_known_keys(arguments: list[str], keys: list[str]) -> None:
-  sections = {key.rsplit('.', depth)[0] for key in keys for depth in range(1, key.count('.') + 1)}
-  known = {*keys, *sections}
-  for key in _overridden_keys(arguments):
-    if key in known or '[' in key:  # an element of a tuple is left to ml_collections
-      continue
-    section, _, name = key.rpartition('.')
-    siblings = {other.rpartition('.')[2]: other for other in sorted(known) if other.rpartition('.')[0] == section}
-    close = [siblings[match] for match in difflib.get_close_matches(name, siblings, n=1)]
-    close = close or difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.7)
-    elsewhere = {other.rpartition('.')[2]: other for other in sorted(known)}
-    close = close or [elsewhere[match] for match in difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.8)]
-    hint = f'did you mean --config.{close[0]}?' if close else 'expected a key of letter_jax/configuration/schema.py'
-    raise InputError(f'--config.{key} does not exist; {hint}')
-
-
-def _require_recipe_for_overrides(arguments: list[str]) -> None:
-  for key in _overridden_keys(arguments):
-    raise InputError(f'--config.{key} is given without --config; {recipes.EXPECTED}')
 
 
 def _show_in_help(*modules: str) -> None:

@@ -5,7 +5,7 @@ Recipes in `configs/` start from `default_config()`, a `ConfigDict` that mirrors
 that names the key. Nothing here imports JAX, so `--help` stays fast.
 """
 
-from letter_jax.configuration.building import default_config, flattened, from_config_dict
+from letter_jax.configuration.building import default_config, expected_value, flattened, from_config_dict
 from letter_jax.configuration.generators import (
   LORA_TARGETS,
   GeneratorConfig,
@@ -39,6 +39,7 @@ __all__ = [
   'DataConfig',
   'default_config',
   'EvaluationConfig',
+  'expected_value',
   'FusionConfig',
   'flattened',
   'from_config_dict',

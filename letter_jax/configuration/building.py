@@ -81,10 +81,14 @@ def _checked(value: Any, hint: Any, limits: Mapping[str, Any], key: str) -> Any:
     return _checked_tuple(value, hint, limits, key)
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
-  if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-    raise InputError(f'config.{key} is {value!r} ({type(value).__name__}); expected {_name(hint)}')
+  if not _is(value, hint):
+    raise InputError(f'config.{key} is {value!r}; expected {_words(hint)}')
   _check_limits(value, limits, key)
   return value
+
+
+def _is(value: Any, hint: Any) -> bool:
+  return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
 
 
 def _checked_tuple(value: Any, hint: types.GenericAlias, limits: Mapping[str, Any], key: str) -> tuple[Any, ...]:
@@ -92,8 +96,9 @@ def _checked_tuple(value: Any, hint: types.GenericAlias, limits: Mapping[str, An
   first, second = typing.get_args(hint)
   any_length = second is Ellipsis
   if not isinstance(value, (tuple, list)) or (not any_length and len(value) != 2):
-    expected = f'a tuple of {_name(first)}' if any_length else 'a pair'
-    raise InputError(f'config.{key} is {value!r}; expected {expected}')
+    raise InputError(f'config.{key} is {value!r}; expected {_words(hint)}')
+  if any_length and first in (int, str) and not all(_is(entry, first) for entry in value):
+    raise InputError(f'config.{key} is {value!r}; expected {_words(hint)}')
   hints = [first] * len(value) if any_length else [first, second]
   return tuple(_checked(entry, hints[i], limits, f'{key}[{i}]') for i, entry in enumerate(value))
 
@@ -114,5 +119,23 @@ def _check_limits(value: Any, limits: Mapping[str, Any], key: str) -> None:
     raise InputError(f'config.{key} is {value!r}; expected one of {", ".join(map(repr, limits["choices"]))}')
 
 
-def _name(hint: Any) -> str:
-  return getattr(hint, '__name__', str(hint))
+def expected_value(key: str) -> str:
+  """What a setting takes, in words, such as 'an integer'; 'a value' for a key that does not exist."""
+  hint: Any = Config
+  for name in key.split('.'):
+    hint = typing.get_type_hints(hint).get(name) if dataclasses.is_dataclass(hint) else None
+  return 'a value' if hint is None else _words(hint)
+
+
+def _words(hint: Any) -> str:
+  """A type of the schema in words."""
+  if isinstance(hint, types.GenericAlias):
+    first, second = typing.get_args(hint)
+    return f'a list of {_plural(first)}' if second is Ellipsis else f'a pair of {_words(first)} and {_words(second)}'
+  if isinstance(hint, types.UnionType):
+    return ', or '.join(map(_words, typing.get_args(hint)))
+  return {int: 'an integer', float: 'a number', str: 'text', bool: 'true or false'}.get(hint, 'a section')
+
+
+def _plural(hint: Any) -> str:
+  return {int: 'integers', str: 'texts'}.get(hint) or _words(hint).replace('a pair', 'pairs', 1)

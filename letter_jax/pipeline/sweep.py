@@ -9,7 +9,7 @@ import functools
 import pathlib
 import shutil
 
-from letter_jax.configuration import Config, default_config, from_config_dict
+from letter_jax.configuration import Config, default_config, expected_value, from_config_dict
 from letter_jax.pipeline.run import Run
 from letter_jax.system import processes
 from letter_jax.system.errors import InputError
@@ -23,15 +23,18 @@ def variants(config: Config) -> dict[str, Config]:
       raise InputError(f'config.sweep has a run named {name!r}; expected names of folders, each once')
     settings = default_config()
     settings.update(dataclasses.asdict(dataclasses.replace(config, sweep=())))
-    try:
-      settings.update_from_flattened_dict(dict(overrides))
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-      reason = ' '.join(str(error.args[0] if error.args else error).split())
-      keys = ', '.join(f'config.{key}' for key, _ in overrides)
-      raise InputError(
-        f'config.sweep: the run {name} sets {keys}, and one of them does not exist or has a different type ({reason}); '
-        'expected keys of letter_jax/configuration/schema.py'
-      ) from error
+    for key, value in overrides:
+      try:
+        settings.update_from_flattened_dict({key: value})
+      except (KeyError, AttributeError) as error:
+        raise InputError(
+          f'config.sweep: the run {name} sets config.{key}, which does not exist; expected a key of '
+          'letter_jax/configuration/schema.py'
+        ) from error
+      except (TypeError, ValueError) as error:
+        raise InputError(
+          f'config.sweep: the run {name} sets config.{key} to {value!r}; expected {expected_value(key)}'
+        ) from error
     runs[name] = from_config_dict(settings)
   if len(runs) < 2:
     raise InputError(f'config.sweep has {len(runs)} run; expected at least two, to compare')

@@ -62,8 +62,9 @@ def test_a_stage_that_works(command, recipe):
   'extra, said',
   [
     (['--config.generator.tempreature=1'], ['--config.generator.tempreature does not exist']),
-    (['--config.data.synthetic.num_items=many'], ['num_items', 'many']),
-    (['--config.generator.training.epochs=many'], ['epochs', 'many']),
+    (['--config.generator.training.epochs=2.5'], ['--config.generator.training.epochs=2.5; expected an integer']),
+    (['--config.tokenizer.model.hidden=a'], ["config.tokenizer.model.hidden is ('a',); expected a list of integers"]),
+    (['--k=many'], ['--k=many; expected an integer']),
     (['--config.generator.training.epochs=0'], ['config.generator.training.epochs is 0; expected at least 1']),
     (['--stage=traning'], ['traning', 'generator']),
     (['--config'], ['--config is given without a value', 'expected a recipe']),
@@ -71,6 +72,10 @@ def test_a_stage_that_works(command, recipe):
 )
 def test_wrong_flags(fails, recipe, extra, said):
   fails([*recipe, *extra], *said)
+
+
+def test_a_wrong_value_ends_with_exit_code_2(command, recipe):
+  assert command(*recipe, '--config.seed=abc').returncode == 2
 
 
 def test_a_recipe_that_refuses_its_argument(fails, tmp_path):

@@ -60,10 +60,10 @@ def test_runs_share_the_stages_that_do_not_differ(tmp_path, capsys):
     ((('a/b', ()),), "a run named 'a/b'"),
     ((('..', ()),), "a run named '..'"),
     ((('a', (('generator.tau', 1.0),)),), 'config.generator.tau does not exist'),
-    ((('a', (('generator', 1.0),)),), 'sets config.generator, and one of them does not exist'),
+    ((('a', (('generator', 1.0),)),), 'the run a sets config.generator to 1.0; expected a section'),
     (
       (('a', (('generator.temperature', 'warm'),)),),
-      'the run a sets config.generator.temperature, and one of them does not exist or has a different type',
+      "the run a sets config.generator.temperature to 'warm'; expected a number",
     ),
   ],
 )
