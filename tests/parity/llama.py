@@ -27,6 +27,7 @@ from letter_jax import sharding
 from letter_jax.configuration import LoRAConfig
 from letter_jax.generators.lc_rec import lora
 from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.config_json import read_architecture
 from letter_jax.generators.lc_rec.llama import Architecture, Llama, RopeScaling
 from tests.parity.comparison import Comparison
 
@@ -66,7 +67,7 @@ def main(path: str) -> int:
 
 def _read(folder: pathlib.Path, new_tokens: int) -> tuple[Architecture, dict]:
   """The base without the last rows of the tables, which are the new tokens'."""
-  architecture = llama_weights.read_architecture(folder, new_tokens)
+  architecture = read_architecture(folder, new_tokens)
   architecture = dataclasses.replace(architecture, text_vocabulary=architecture.text_vocabulary - new_tokens)
   shardings = sharding.on_one_device().of(llama_weights.shapes(architecture, jnp.float32))
   return architecture, llama_weights.read(folder, architecture, shardings, jnp.float32)

@@ -9,6 +9,7 @@ from letter_jax.data.dataset import Texts
 from letter_jax.generators.lc_rec import prompts
 from letter_jax.generators.lc_rec import search as llama_search
 from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.config_json import read_architecture
 from letter_jax.generators.lc_rec.instructions import check_texts
 from letter_jax.generators.lc_rec.llama import Architecture
 from letter_jax.generators.lc_rec.text_tokenizer import SPECIAL_TOKEN_FILES, TextTokenizer
@@ -100,7 +101,7 @@ def _with_tokenizer(config: GeneratorConfig, tokenizer: TextTokenizer, codes: in
   """The base with the architecture of `config.base`, or of `config.llama` without one."""
   folder = pathlib.Path(config.base) if config.base else None
   if folder:
-    architecture = llama_weights.read_architecture(folder, codes, tokenizer.size)
+    architecture = read_architecture(folder, codes, tokenizer.size)
   else:
     sizes = {**dataclasses.asdict(config.llama), 'text_vocabulary': tokenizer.size}
     architecture = Architecture(**sizes, new_tokens=codes, tied=True)

@@ -13,7 +13,7 @@ from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig
 from letter_jax.data.dataset import Texts, Windows
 from letter_jax.decoding.user_search import Search
-from letter_jax.generators.lc_rec import base_model, lora, prompts, weights
+from letter_jax.generators.lc_rec import base_model, config_json, lora, prompts, weights
 from letter_jax.generators.lc_rec.base_model import BaseModel
 from letter_jax.generators.lc_rec.llama import Llama
 from letter_jax.generators.lc_rec.search import llama_search
@@ -121,7 +121,7 @@ class LCRec:
       out = self.layout().of(jax.eval_shape(merge, params))
       params = jax.jit(merge, out_shardings=out)(params)
     source = (
-      json.loads((base.folder / 'config.json').read_text(encoding='utf-8'))
+      json.loads((base.folder / config_json.NAME).read_text(encoding='utf-8'))
       if base.folder
       else {'bos_token_id': base.tokenizer.bos, 'eos_token_id': base.tokenizer.eos}
     )

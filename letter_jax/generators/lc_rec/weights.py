@@ -1,4 +1,4 @@
-"""Reads and writes Hugging Face folders (config.json and safetensors) of models of the LLaMA family.
+"""Reads and writes the weights in Hugging Face folders (safetensors) of models of the LLaMA family.
 
 A model is read directly onto the mesh: each device's part of each array is cut out of the files, so that no host ever
 holds the whole model; it is written in files of at most 5 GB.
@@ -6,7 +6,6 @@ holds the whole model; it is written in files of at most 5 GB.
 
 import contextlib
 import functools
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -18,137 +17,13 @@ import safetensors
 import safetensors.numpy
 
 from letter_jax import sharding
-from letter_jax.generators.lc_rec import lora
-from letter_jax.generators.lc_rec.llama import Architecture, Llama, RopeScaling
+from letter_jax.generators.lc_rec import config_json, lora
+from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.system import artifacts, processes
 from letter_jax.system.errors import InputError
 
 INDEX = 'model.safetensors.index.json'
 FILE_BYTES = 5 * 10**9
-
-# The defaults of transformers for keys that config.json lacks.
-_LLAMA = dict(
-  vocab_size=32000,
-  hidden_size=4096,
-  intermediate_size=11008,
-  num_hidden_layers=32,
-  num_attention_heads=32,
-  max_position_embeddings=2048,
-  rms_norm_eps=1e-6,
-  rope_theta=10000.0,
-  hidden_act='silu',
-)
-_QWEN = {
-  **_LLAMA,
-  'vocab_size': 151936,
-  'intermediate_size': 22016,
-  'max_position_embeddings': 32768,
-  'num_key_value_heads': 32,
-}
-DEFAULTS = {'LlamaForCausalLM': _LLAMA, 'Qwen2ForCausalLM': _QWEN, 'Qwen3ForCausalLM': {**_QWEN, 'head_dim': 128}}
-
-
-def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: int | None = None) -> Architecture:
-  """The architecture that a folder's config.json describes.
-
-  Args:
-    folder: of a Hugging Face model.
-    new_tokens: N.
-    text_vocabulary: V, the tokenizer's size; rows beyond it, which some models have, are ignored. None: as in
-      config.json.
-
-  Raises:
-    InputError: not a model, or one that is not supported.
-  """
-  path = folder / 'config.json'
-  given = _read_json(path, 'the folder of a Hugging Face model')
-  kinds = given.get('architectures')
-  kind = kinds[0] if isinstance(kinds, list) and kinds else kinds
-  if not isinstance(kind, str) or kind not in DEFAULTS:
-    raise InputError(f'{path}: architecture {kind}; expected one of {", ".join(DEFAULTS)}')
-  config = {**DEFAULTS[kind], **{name: value for name, value in given.items() if value is not None}}
-  # Features of the architecture that no widely used model has.
-  for name, expected in (
-    ('hidden_act', 'silu'),
-    ('attention_bias', False),
-    ('mlp_bias', False),
-    ('use_sliding_window', False),
-    ('quantization_config', None),
-  ):
-    if config.get(name, expected) != expected:
-      raise InputError(f'{path}: {name} is {config[name]!r}; expected {expected!r}')
-  config.setdefault('num_key_value_heads', config['num_attention_heads'])
-  for name in (
-    'vocab_size',
-    'hidden_size',
-    'intermediate_size',
-    'num_hidden_layers',
-    'num_attention_heads',
-    'num_key_value_heads',
-    'max_position_embeddings',
-    'head_dim',
-  ):
-    if type(config.get(name, 1)) is not int or config.get(name, 1) < 1:
-      raise InputError(f'{path}: {name} is {config[name]!r}; expected an integer of at least 1')
-  for name in ('rms_norm_eps', 'rope_theta'):
-    if not isinstance(config[name], int | float) or not config[name] > 0:
-      raise InputError(f'{path}: {name} is {config[name]!r}; expected a number above 0')
-  heads, rows = config['num_attention_heads'], config['vocab_size']
-  text_vocabulary = rows if text_vocabulary is None else text_vocabulary
-  if text_vocabulary > rows:
-    raise InputError(
-      f'{path}: vocab_size is {rows}, and the tokenizer has {text_vocabulary} tokens; expected the '
-      'tokenizer of this model'
-    )
-  d_head = config.get('head_dim', config['hidden_size'] // heads)
-  if heads % config['num_key_value_heads'] or d_head % 2 or not d_head:
-    raise InputError(
-      f'{path}: {heads} heads, {config["num_key_value_heads"]} of keys and values, of width {d_head}; '
-      'expected a divisor of the heads, and an even width'
-    )
-  theta, scaling = _rope(path, config)
-  return Architecture(
-    text_vocabulary=text_vocabulary,
-    new_tokens=new_tokens,
-    d_model=config['hidden_size'],
-    d_ff=config['intermediate_size'],
-    layers=config['num_hidden_layers'],
-    heads=heads,
-    kv_heads=config['num_key_value_heads'],
-    d_head=d_head,
-    norm_epsilon=config['rms_norm_eps'],
-    rope_theta=theta,
-    rope_scaling=scaling,
-    qkv_bias=kind == 'Qwen2ForCausalLM',
-    qk_norm=kind == 'Qwen3ForCausalLM',
-    tied=config.get('tie_word_embeddings', False),
-    context=config['max_position_embeddings'],
-  )
-
-
-def _rope(path: pathlib.Path, config: dict) -> tuple[float, RopeScaling | None]:
-  """(theta, scaling): from 'rope_parameters' (transformers 5), or 'rope_theta' and 'rope_scaling' (before)."""
-  rope = config.get('rope_parameters') or config.get('rope_scaling') or {}
-  try:
-    theta = float(rope.get('rope_theta', config['rope_theta']))
-    kind = rope.get('rope_type', rope.get('type', 'default'))
-    if kind == 'default':
-      return theta, None
-    if kind == 'linear':
-      return theta, RopeScaling('linear', float(rope['factor']))
-    if kind == 'llama3':
-      return theta, RopeScaling(
-        'llama3',
-        float(rope['factor']),
-        float(rope['low_freq_factor']),
-        float(rope['high_freq_factor']),
-        int(rope['original_max_position_embeddings']),
-      )
-  except KeyError as error:
-    raise InputError(f'{path}: positions are scaled as {kind!r} without {error}; expected a number') from error
-  except (AttributeError, TypeError, ValueError) as error:
-    raise InputError(f'{path}: positions are scaled by {rope!r} ({error}); expected numbers') from error
-  raise InputError(f"{path}: positions are scaled as {kind!r}; expected 'default', 'linear' or 'llama3'")
 
 
 def names(architecture: Architecture) -> dict[str, tuple[str, bool]]:
@@ -182,7 +57,7 @@ def read(folder: pathlib.Path, architecture: Architecture, shardings: dict, dtyp
 
   Args:
     folder: of a Hugging Face model, one file or several.
-    architecture: of `read_architecture`.
+    architecture: of `config_json.read_architecture`.
     shardings: a tree like `shapes(architecture, dtype)`, for instance `Layout.of` of it.
     dtype: of all parameters; the files may have a different one.
 
@@ -227,7 +102,7 @@ def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
   index = folder / INDEX
   if not index.exists() or (folder / 'model.safetensors').exists():
     return [folder / 'model.safetensors']
-  weight_map = _read_json(index, 'an index of safetensors files').get('weight_map')
+  weight_map = config_json.read_json(index, 'an index of safetensors files').get('weight_map')
   if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
     raise InputError(f"{index} has no 'weight_map'; expected an index of safetensors files")
   return [folder / file for file in sorted(set(weight_map.values()))]
@@ -350,7 +225,8 @@ def write(folder: pathlib.Path, params: dict, architecture: Architecture, source
     kept = {*weight_map.values(), *([INDEX] if len(files) > 1 else [])}
     for path in (path for path in folder.glob('model*.safetensors*') if path.name not in kept):
       path.unlink()
-  artifacts.write_json(folder / 'config.json', _config(architecture, params['embedding'].dtype.name, source_config))
+  config = config_json.of_architecture(architecture, params['embedding'].dtype.name, source_config)
+  artifacts.write_json(folder / config_json.NAME, config)
 
 
 def _save(content: dict[str, np.ndarray], path: pathlib.Path) -> None:
@@ -359,45 +235,3 @@ def _save(content: dict[str, np.ndarray], path: pathlib.Path) -> None:
   except safetensors.SafetensorError as error:  # such as a full disk
     raise OSError(str(error)) from error
   path.chmod(0o644)  # like the other files; safetensors makes it readable by the owner only
-
-
-def _config(architecture: Architecture, dtype: str, source_config: dict | None) -> dict:
-  kind = 'Qwen3' if architecture.qk_norm else 'Qwen2' if architecture.qkv_bias else 'Llama'
-  scaling = architecture.rope_scaling
-  rope: dict[str, Any] | None = None if scaling is None else {'rope_type': scaling.kind, 'factor': scaling.factor}
-  if rope is not None and scaling is not None and scaling.kind == 'llama3':
-    rope |= {
-      'low_freq_factor': scaling.low_frequency_factor,
-      'high_freq_factor': scaling.high_frequency_factor,
-      'original_max_position_embeddings': scaling.original_context,
-    }
-  replaced = ('rope_parameters', 'dtype', 'quantization_config')
-  return {
-    **{name: value for name, value in (source_config or {}).items() if name not in replaced},
-    'architectures': [f'{kind}ForCausalLM'],
-    'model_type': kind.lower(),
-    'vocab_size': architecture.vocabulary,
-    'hidden_size': architecture.d_model,
-    'intermediate_size': architecture.d_ff,
-    'num_hidden_layers': architecture.layers,
-    'num_attention_heads': architecture.heads,
-    'num_key_value_heads': architecture.kv_heads,
-    'head_dim': architecture.d_head,
-    'hidden_act': 'silu',
-    'rms_norm_eps': architecture.norm_epsilon,
-    'rope_theta': architecture.rope_theta,
-    'rope_scaling': rope,
-    'tie_word_embeddings': architecture.tied,
-    'max_position_embeddings': architecture.context,
-    'torch_dtype': dtype,
-  }
-
-
-def _read_json(path: pathlib.Path, expected: str) -> dict:
-  try:
-    content = json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    raise InputError(f'{path} cannot be read ({error}); expected {expected}') from error
-  if not isinstance(content, dict):
-    raise InputError(f'{path} is not a JSON object; expected {expected}')
-  return content

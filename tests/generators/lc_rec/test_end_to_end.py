@@ -13,6 +13,7 @@ import safetensors.numpy
 import letter_jax
 from letter_jax.cli import commands
 from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.config_json import read_architecture
 from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
 from letter_jax.pipeline import run as pipeline
@@ -60,7 +61,7 @@ def test_a_language_model_is_trained_evaluated_and_exported(finished, capsys):
   config = json.loads((folder / 'config.json').read_text())
   assert config['vocab_size'] == tokenizer.size == 300 + 3 * 8
   assert (config['bos_token_id'], config['eos_token_id']) == (tokenizer.bos, tokenizer.eos)
-  assert llama_weights.read_architecture(folder, 1).layers == 1
+  assert read_architecture(folder, 1).layers == 1
   letter = json.loads((folder / 'letter.json').read_text())
   ids = np.load(finished / 'semantic_ids/semantic_ids.npy')
   prompt = letter['prompt'].replace(

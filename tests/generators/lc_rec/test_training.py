@@ -13,6 +13,7 @@ from letter_jax.data import splits
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.generators.lc_rec import lora, prompts
 from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.config_json import read_architecture
 from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
 from letter_jax.generators.lc_rec.training import frozen_params
@@ -190,7 +191,7 @@ def test_what_is_exported_computes_the_same(tmp_path, base_folder):
   generator.write_hugging_face(tmp_path / 'export', trained)
   known = TextTokenizer.read(tmp_path / 'export')
   assert known.size == base.tokenizer.size + LEVELS * K
-  architecture = llama_weights.read_architecture(tmp_path / 'export', 1)
+  architecture = read_architecture(tmp_path / 'export', 1)
   assert architecture.text_vocabulary == known.size
   shardings = sharding.on_one_device().of(llama_weights.shapes(architecture, jnp.float32))
   merged = llama_weights.read(tmp_path / 'export', architecture, shardings, jnp.float32)

@@ -16,6 +16,7 @@ from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.generators.lc_rec import lora
 from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.config_json import read_architecture
 from letter_jax.generators.lc_rec.llama import Architecture, Llama, RopeScaling
 from letter_jax.sharding import Layout, name_of
 from letter_jax.system.errors import InputError
@@ -68,7 +69,7 @@ def test_what_is_written_is_read_again(tmp_path, name, dtype):
   llama_weights.write(tmp_path, params, ALL[name], None)
   assert {path.name for path in tmp_path.iterdir()} == {'config.json', 'model.safetensors'}
   assert json.loads((tmp_path / 'config.json').read_text())['vocab_size'] == 21
-  architecture = llama_weights.read_architecture(tmp_path, 5, text_vocabulary=16)
+  architecture = read_architecture(tmp_path, 5, text_vocabulary=16)
   assert architecture == ALL[name]
   found = read(tmp_path, architecture, dtype)
   assert_same(found, lora.split(params, False)[1])
@@ -130,7 +131,7 @@ def test_what_the_architecture_does_not_say_is_taken_from_the_source(tmp_path):
   config = json.loads((tmp_path / 'config.json').read_text())
   assert config['eos_token_id'] == 7 and config['torch_dtype'] == 'bfloat16'
   assert not {'dtype', 'quantization_config', 'rope_parameters'} & set(config)
-  assert llama_weights.read_architecture(tmp_path, 5, 16) == LLAMA
+  assert read_architecture(tmp_path, 5, 16) == LLAMA
 
 
 def qwen2_tensors(rows: int) -> dict[str, np.ndarray]:
@@ -190,7 +191,7 @@ def qwen2(tmp_path):
 
 def test_a_folder_of_qwen2_whose_tables_are_longer_than_its_tokenizer(qwen2):
   tensors = qwen2_tensors(19)
-  architecture = llama_weights.read_architecture(qwen2, 5, text_vocabulary=16)
+  architecture = read_architecture(qwen2, 5, text_vocabulary=16)
   params = read(qwen2, architecture, jnp.bfloat16)
   np.testing.assert_array_equal(params['embedding'], tensors['model.embed_tokens.weight'][:16])
   np.testing.assert_array_equal(params['head'], tensors['lm_head.weight'][:16].T)
@@ -209,40 +210,7 @@ def test_a_folder_of_qwen2_whose_tables_are_longer_than_its_tokenizer(qwen2):
   np.testing.assert_array_equal(params['norm']['scale'], tensors['model.norm.weight'])
   expected = dataclasses.replace(QWEN2, rope_theta=10000.0, rope_scaling=None)
   assert architecture == expected
-  assert llama_weights.read_architecture(qwen2, 5) == dataclasses.replace(expected, text_vocabulary=19)
-
-
-@pytest.mark.parametrize(
-  'kind, expected',
-  [
-    ('Llama', Architecture(32000, 1, 4096, 11008, 32, 32, 32, 128)),
-    ('Qwen2', Architecture(151936, 1, 4096, 22016, 32, 32, 32, 128, qkv_bias=True, context=32768)),
-    ('Qwen3', Architecture(151936, 1, 4096, 22016, 32, 32, 32, 128, qk_norm=True, context=32768)),
-  ],
-)
-def test_what_the_configuration_leaves_out_is_as_transformers_has_it(tmp_path, kind, expected):
-  folder_of(tmp_path, {'architectures': [f'{kind}ForCausalLM'], 'head_dim': None})
-  assert llama_weights.read_architecture(tmp_path, 1) == expected
-
-
-LLAMA3 = {'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0, 'original_max_position_embeddings': 32}
-
-
-@pytest.mark.parametrize(
-  'rope, expected',
-  [
-    ({}, (10000.0, None)),
-    ({'rope_theta': 500.0, 'rope_scaling': None}, (500.0, None)),
-    ({'rope_theta': 500.0, 'rope_scaling': {'type': 'linear', 'factor': 2}}, (500.0, QWEN2.rope_scaling)),
-    ({'rope_theta': 500.0, 'rope_scaling': {'rope_type': 'llama3', **LLAMA3}}, (500.0, LLAMA.rope_scaling)),
-    ({'rope_parameters': {'rope_theta': 500.0, 'rope_type': 'default'}}, (500.0, None)),
-    ({'rope_parameters': {'rope_theta': 500.0, 'rope_type': 'llama3', **LLAMA3}}, (500.0, LLAMA.rope_scaling)),
-  ],
-)
-def test_scaled_positions_of_old_and_new_configurations(tmp_path, rope, expected):
-  folder_of(tmp_path, {'architectures': ['LlamaForCausalLM'], **rope})
-  found = llama_weights.read_architecture(tmp_path, 1)
-  assert (found.rope_theta, found.rope_scaling) == expected
+  assert read_architecture(qwen2, 5) == dataclasses.replace(expected, text_vocabulary=19)
 
 
 def refusal(call, path) -> str:
@@ -254,45 +222,13 @@ def refusal(call, path) -> str:
 
 
 @pytest.mark.parametrize(
-  'change, said',
-  [
-    ({'architectures': ['MistralForCausalLM']}, ['MistralForCausalLM', 'LlamaForCausalLM', 'Qwen3ForCausalLM']),
-    ({'architectures': None}, ['None', 'Qwen2ForCausalLM']),
-    ({'rope_scaling': {'rope_type': 'yarn', 'factor': 2.0}}, ["'yarn'", "'llama3'"]),
-    ({'rope_scaling': {'rope_type': 'linear'}}, ["'linear'", "'factor'"]),
-    ({'attention_bias': True}, ['attention_bias is True', 'False']),
-    ({'use_sliding_window': True}, ['use_sliding_window is True']),
-    ({'hidden_act': 'gelu'}, ["hidden_act is 'gelu'", "'silu'"]),
-  ],
-)
-def test_a_model_that_cannot_be_computed_is_refused(tmp_path, change, said):
-  folder_of(tmp_path, {**QWEN2_CONFIG, **change})
-  message = refusal(lambda: llama_weights.read_architecture(tmp_path, 5), tmp_path / 'config.json')
-  assert all(part in message for part in said), message
-
-
-def test_what_is_no_model_is_refused(tmp_path):
-  path = tmp_path / 'config.json'
-  refused = lambda: refusal(lambda: llama_weights.read_architecture(tmp_path, 5), path)
-  refused()
-  for content in ('{"architectures"', '[]'):
-    path.write_text(content)
-    refused()
-
-
-def test_a_tokenizer_larger_than_the_model_is_refused(qwen2):
-  message = refusal(lambda: llama_weights.read_architecture(qwen2, 5, 20), qwen2 / 'config.json')
-  assert '19' in message and '20' in message
-
-
-@pytest.mark.parametrize(
   'name', ['model.embed_tokens.weight', 'model.layers.2.self_attn.v_proj.bias', 'lm_head.weight']
 )
 def test_a_missing_tensor_is_named(tmp_path, name):
   tensors = qwen2_tensors(19)
   shape = list(tensors.pop(name).shape)
   folder_of(tmp_path, QWEN2_CONFIG, tensors)
-  message = refusal(lambda: read(tmp_path, llama_weights.read_architecture(tmp_path, 5)), tmp_path)
+  message = refusal(lambda: read(tmp_path, read_architecture(tmp_path, 5)), tmp_path)
   assert name in message and str(shape) in message
 
 
@@ -305,12 +241,12 @@ def test_a_tensor_of_another_shape_is_named_with_both(tmp_path, name, axis):
   right = list(tensors[name].shape)
   tensors[name] = np.ascontiguousarray(np.delete(tensors[name], 0, axis))
   folder_of(tmp_path, QWEN2_CONFIG, tensors)
-  message = refusal(lambda: read(tmp_path, llama_weights.read_architecture(tmp_path, 5)), tmp_path)
+  message = refusal(lambda: read(tmp_path, read_architecture(tmp_path, 5)), tmp_path)
   assert name in message and str(right) in message and str(list(tensors[name].shape)) in message
 
 
 def test_a_larger_model_and_files_that_are_none_are_refused(qwen2, tmp_path):
-  fewer = dataclasses.replace(llama_weights.read_architecture(qwen2, 5), layers=2)
+  fewer = dataclasses.replace(read_architecture(qwen2, 5), layers=2)
   assert 'model.layers.2.' in refusal(lambda: read(qwen2, fewer), qwen2)
   (qwen2 / 'model.safetensors').write_bytes(b'nothing of the kind')
   refusal(lambda: read(qwen2, fewer), qwen2 / 'model.safetensors')
