@@ -4,7 +4,8 @@ import json
 import pathlib
 from typing import Any
 
-from letter_jax.generators.lc_rec.llama import Architecture, RopeScaling
+from letter_jax.generators.lc_rec.llama import Architecture
+from letter_jax.generators.lc_rec.rope import read_rope
 from letter_jax.system.errors import InputError
 
 NAME = 'config.json'
@@ -18,7 +19,6 @@ _LLAMA = dict(
   num_attention_heads=32,
   max_position_embeddings=2048,
   rms_norm_eps=1e-6,
-  rope_theta=10000.0,
   hidden_act='silu',
 )
 _QWEN = {
@@ -73,9 +73,9 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
   ):
     if type(config.get(name, 1)) is not int or config.get(name, 1) < 1:
       raise InputError(f'{path}: {name} is {config[name]!r}; expected an integer of at least 1')
-  for name in ('rms_norm_eps', 'rope_theta'):
-    if not isinstance(config[name], int | float) or not config[name] > 0:
-      raise InputError(f'{path}: {name} is {config[name]!r}; expected a number above 0')
+  epsilon = config['rms_norm_eps']
+  if not isinstance(epsilon, int | float) or not epsilon > 0:
+    raise InputError(f'{path}: rms_norm_eps is {epsilon!r}; expected a number above 0')
   heads, rows = config['num_attention_heads'], config['vocab_size']
   text_vocabulary = rows if text_vocabulary is None else text_vocabulary
   if text_vocabulary > rows:
@@ -89,7 +89,7 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
       f'{path}: {heads} heads, {config["num_key_value_heads"]} of keys and values, of width {d_head}; '
       'expected a divisor of the heads, and an even width'
     )
-  theta, scaling = _rope(path, config)
+  theta, scaling = read_rope(path, given, config['max_position_embeddings'])
   return Architecture(
     text_vocabulary=text_vocabulary,
     new_tokens=new_tokens,
@@ -99,7 +99,7 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
     heads=heads,
     kv_heads=config['num_key_value_heads'],
     d_head=d_head,
-    norm_epsilon=config['rms_norm_eps'],
+    norm_epsilon=epsilon,
     rope_theta=theta,
     rope_scaling=scaling,
     qkv_bias=kind == 'Qwen2ForCausalLM',
@@ -107,31 +107,6 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
     tied=config.get('tie_word_embeddings', False),
     context=config['max_position_embeddings'],
   )
-
-
-def _rope(path: pathlib.Path, config: dict) -> tuple[float, RopeScaling | None]:
-  """(theta, scaling): from 'rope_parameters' (transformers 5), or 'rope_theta' and 'rope_scaling' (before)."""
-  rope = config.get('rope_parameters') or config.get('rope_scaling') or {}
-  try:
-    theta = float(rope.get('rope_theta', config['rope_theta']))
-    kind = rope.get('rope_type', rope.get('type', 'default'))
-    if kind == 'default':
-      return theta, None
-    if kind == 'linear':
-      return theta, RopeScaling('linear', float(rope['factor']))
-    if kind == 'llama3':
-      return theta, RopeScaling(
-        'llama3',
-        float(rope['factor']),
-        float(rope['low_freq_factor']),
-        float(rope['high_freq_factor']),
-        int(rope['original_max_position_embeddings']),
-      )
-  except KeyError as error:
-    raise InputError(f'{path}: positions are scaled as {kind!r} without {error}; expected a number') from error
-  except (AttributeError, TypeError, ValueError) as error:
-    raise InputError(f'{path}: positions are scaled by {rope!r} ({error}); expected numbers') from error
-  raise InputError(f"{path}: positions are scaled as {kind!r}; expected 'default', 'linear' or 'llama3'")
 
 
 def of_architecture(architecture: Architecture, dtype: str, source_config: dict | None) -> dict:

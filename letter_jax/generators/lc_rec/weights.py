@@ -7,7 +7,8 @@ holds the whole model; it is written in files of at most 5 GB.
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -92,9 +93,16 @@ def read(folder: pathlib.Path, architecture: Architecture, shardings: dict, dtyp
 
 
 def check(folder: pathlib.Path, architecture: Architecture) -> None:
-  """Raises the InputError of `read` for a missing file or tensor; reads no weights."""
+  """Raises the InputError of `read` for a missing file or tensor; names the tensors that are not used.
+
+  Reads no weights.
+  """
   with contextlib.ExitStack() as stack:
-    _require(folder, architecture, _open(folder, stack))
+    tensors = _open(folder, stack)
+    _require(folder, architecture, tensors)
+    unused = _unused(architecture, tensors)
+    if unused:
+      print(f'generator: {folder}: tensors that are not used: {", ".join(unused)}', flush=True)
 
 
 def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -151,6 +159,15 @@ def _require(folder: pathlib.Path, architecture: Architecture, tensors: dict[str
   extra = next((name for name in tensors if name.startswith(beyond)), None)
   if extra is not None:
     raise InputError(f'{folder}: tensor {extra} is of a larger model; expected {architecture.layers} layers')
+
+
+def _unused(architecture: Architecture, tensors: Iterable[str]) -> list[str]:
+  """The names of the tensors that `read` ignores; * stands for the layers of several."""
+  used = {name.format(layer) for name, _ in names(architecture).values() for layer in range(architecture.layers)}
+  layers: dict[str, list[str]] = {}
+  for name in sorted(set(tensors) - used):
+    layers.setdefault(re.sub(r'(?<=\.)\d+(?=\.)', '*', name), []).append(name)
+  return [group if len(of_group) > 1 else of_group[0] for group, of_group in layers.items()]
 
 
 def to_hugging_face(params: dict, architecture: Architecture) -> dict[str, np.ndarray]:

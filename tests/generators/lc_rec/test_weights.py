@@ -245,6 +245,22 @@ def test_a_tensor_of_another_shape_is_named_with_both(tmp_path, name, axis):
   assert name in message and str(right) in message and str(list(tensors[name].shape)) in message
 
 
+def test_tensors_that_are_not_used_are_named(tmp_path, capsys):
+  tensors = qwen2_tensors(19)
+  check = lambda: llama_weights.check(tmp_path, read_architecture(tmp_path, 5))
+  folder_of(tmp_path, QWEN2_CONFIG, tensors)
+  check()
+  assert capsys.readouterr().out == ''
+  for layer in range(3):
+    tensors[f'model.layers.{layer}.self_attn.rotary_emb.inv_freq'] = np.ones(2, np.float32)
+  tensors['model.layers.1.self_attn.o_proj.bias'] = np.ones(8, np.float32)
+  folder_of(tmp_path, {**QWEN2_CONFIG, 'tie_word_embeddings': True}, tensors)
+  check()
+  (line,) = capsys.readouterr().out.splitlines()
+  names = 'lm_head.weight, model.layers.*.self_attn.rotary_emb.inv_freq, model.layers.1.self_attn.o_proj.bias'
+  assert set(line.partition('not used: ')[2].split(', ')) == set(names.split(', ')) and str(tmp_path) in line
+
+
 def test_a_larger_model_and_files_that_are_none_are_refused(qwen2, tmp_path):
   fewer = dataclasses.replace(read_architecture(qwen2, 5), layers=2)
   assert 'model.layers.2.' in refusal(lambda: read(qwen2, fewer), qwen2)
