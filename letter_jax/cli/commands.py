@@ -61,14 +61,15 @@ def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   from letter_jax.generators.generator import NAMES
   from letter_jax.serving import export
   from letter_jax.serving.catalogue import Catalogue
-  from letter_jax.serving.loaded_generator import LoadedGenerator
+  from letter_jax.serving.loaded_generator import LoadedGenerator, serving_config
 
   export.require_platforms(options.platforms)
   require_complete(root, 'semantic_ids', 'generator')
   workdir = Workdir(root)
-  loaded = LoadedGenerator.for_serving(workdir, mesh)
+  config = serving_config(workdir, mesh)
+  catalogue, folder = Catalogue.of_workdir(workdir, workdir.read_semantic_ids()), workdir.export
+  loaded = LoadedGenerator.for_serving(workdir, config, catalogue.ids)
   loaded.require_beam(options.beam)
-  catalogue, folder = Catalogue.of_workdir(workdir, loaded.ids), workdir.export
   folder.mkdir(parents=True, exist_ok=True)
   loaded.ids.write(folder, workdir.read_raw_ids())
   export.export_hugging_face(folder / 'hugging_face', loaded, catalogue)

@@ -15,38 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax.data import ragged
 from letter_jax.decoding.beam_search import Allowed, Beams
 from letter_jax.ops.top_k import take
 from letter_jax.semantic_ids import item_trie
-from letter_jax.semantic_ids.item_trie import ItemTrie
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Paths:
-  """The path to each item of a trie, as a pytree that is made once for a catalogue.
-
-  Attributes:
-    nodes_NxL: int32, nodes of levels 1 .. L on the path to each item.
-    rank_N: int32, place of each item among those with its semantic ID; None where no two items share one.
-    largest_leaf: static, S, the largest number of items with one semantic ID.
-  """
-
-  nodes_NxL: jax.Array
-  rank_N: jax.Array | None
-  largest_leaf: int = dataclasses.field(metadata={'static': True})
-
-  @classmethod
-  def of(cls, trie: ItemTrie) -> 'Paths':
-    """The paths of all items of `trie`, computed on the host."""
-    leaves_N = item_trie.leaves_of_items(trie)
-    nodes_NxL = np.concatenate([item_trie.nodes_of_items(trie)[:, 1:], leaves_N[:, None]], axis=1)
-    if trie.first_item is None:
-      return cls(jnp.asarray(nodes_NxL), None, 1)
-    first_item, rank_N = np.asarray(trie.first_item), np.empty(len(leaves_N), np.int32)
-    rank_N[np.asarray(trie.item)] = ragged.positions(np.diff(first_item))
-    return cls(jnp.asarray(nodes_NxL), jnp.asarray(rank_N), int(np.diff(first_item).max()))
+from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
 
 
 @jax.tree_util.register_dataclass

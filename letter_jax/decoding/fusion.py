@@ -17,14 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax import sharding
 from letter_jax.decoding.beam_search import Step
-from letter_jax.decoding.candidates import Candidates, Paths, without_items
+from letter_jax.decoding.candidates import Candidates, without_items
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.ops.top_k import take, top_k
 from letter_jax.semantic_ids import item_trie
-from letter_jax.semantic_ids.ids import PlacedIds
-from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
 
 # (params, items_BxC) -> float32 [B, N], pure: the scores (logits) of all items as the next one of each history. Items
 # are padded with negative numbers.
@@ -131,41 +129,38 @@ def fuse(scored: ScoredItems, weight: jax.Array | float, k: int) -> tuple[jax.Ar
   return jnp.where(scores_BxK > -jnp.inf, take(scored.items_BxM, place_BxK), -1), scores_BxK
 
 
-class FusedUserSearch(UserSearch):
-  """The search of `UserSearch`, with the candidates and the scores of a dense model.
+class FusedUserSearch:
+  """The search of a generator, with the candidates and the scores of a dense model (`user_search.ListSearch`).
 
   Its `params` are (parameters of the generator, parameters of the dense model, weight).
+
+  Attributes:
+    ids, batches, beam: those of the generator's search.
   """
 
-  def __init__(
-    self,
-    search: Search,
-    dense_scores: DenseScores,
-    ids: PlacedIds,
-    beam: int,
-    width: int,
-    batch_size: int,
-    longest: int | None = None,
-    sharded_params: bool = False,
-  ):
+  def __init__(self, generator: UserSearch, dense_scores: DenseScores, width: int):
     """Compiles nothing yet.
 
     Args:
+      generator: its search.
       dense_scores: of the dense model.
-      beam: items for each user, at most `width`.
-      width: candidates of each model.
-      search, ids, batch_size, longest, sharded_params: as for `UserSearch`.
+      width: candidates of each model, at least `generator.beam`.
     """
-    super().__init__(search, ids, beam, batch_size, longest, sharded_params)
-    self._scored = self._over_users(functools.partial(scored_candidates, search, dense_scores, width), 2, self.users)
-    self._fuse = jax.jit(functools.partial(fuse, k=beam), out_shardings=self.users)
+    self._generator = generator
+    self.ids, self.batches, self.beam = generator.ids, generator.batches, generator.beam
+    self._scored = self.batches.compiled(functools.partial(scored_candidates, generator.model, dense_scores, width), 2)
+    self._fuse = jax.jit(functools.partial(fuse, k=self.beam), out_shardings=self.batches.sharding)
 
   def search(
     self, params: tuple[Any, Any, Any], items_BxC: np.ndarray, had_BxH: np.ndarray, candidates: Candidates
   ) -> tuple[jax.Array, jax.Array]:
-    """As `UserSearch.search`; scores are log p(generator) + weight * log p(dense model)."""
+    """As `ListSearch.search`; scores are log p(generator) + weight * log p(dense model)."""
     *models, weight = params
     return self._fuse(self.scored(tuple(models), items_BxC, had_BxH, candidates), weight)
+
+  def candidates(self, allowed_N: np.ndarray) -> Candidates:
+    """As `ListSearch.candidates`."""
+    return self._generator.candidates(allowed_N)
 
   def scored(
     self, params: tuple[Any, Any], items_BxC: np.ndarray, had_BxH: np.ndarray, candidates: Candidates
@@ -176,5 +171,5 @@ class FusedUserSearch(UserSearch):
       params: of the generator, and of the dense model.
       items_BxC, had_BxH, candidates: as for `search`.
     """
-    batch = sharding.put((items_BxC, had_BxH), self.users)
-    return self._scored(params, *batch, self.codes, self.trie, self._paths, candidates)
+    batch = self.batches.put((items_BxC, had_BxH))
+    return self._scored(params, *batch, self.ids.codes_NxL, self.ids.trie, self.ids.paths, candidates)

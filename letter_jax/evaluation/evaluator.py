@@ -13,7 +13,7 @@ from tqdm import tqdm
 from letter_jax import sharding
 from letter_jax.data.splits import Examples
 from letter_jax.decoding.beam_search import Beams, expand
-from letter_jax.decoding.user_search import UserSearch
+from letter_jax.decoding.user_search import ListSearch, UserSearch
 from letter_jax.evaluation import metrics
 
 
@@ -37,7 +37,7 @@ class Evaluation:
 
 
 def batches_by_length(
-  search: UserSearch, examples: Examples, label: str, widths: np.ndarray | None = None
+  search: ListSearch, examples: Examples, label: str, widths: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
   """All examples in batches of B users of similar history lengths, shortest first.
 
@@ -50,7 +50,8 @@ def batches_by_length(
   Yields:
     indices_B into `examples`; weight_B float32, 0 on padded rows; and histories int32 [B, C].
   """
-  size, widths = search.batch, search.widths(int(examples.lengths.max())) if widths is None else widths
+  size = search.batches.size
+  widths = search.batches.widths(int(examples.lengths.max())) if widths is None else widths
   bar = tqdm(total=len(examples), desc=label, unit='user', disable=None if label else True, dynamic_ncols=True)
   by_length = np.argsort(examples.lengths, kind='stable')
   for first in range(0, len(examples), size):
@@ -72,10 +73,10 @@ class GeneratorEvaluator:
 
   def __init__(self, search: UserSearch) -> None:
     """`search` is the generator's search over the catalogue that targets come from."""
-    self._search, self.trie = search, search.trie
+    self._search, self.trie = search, search.ids.trie
     self.has_collisions = self.trie.num_leaves < self.trie.num_items
-    whole = sharding.replicated(search.mesh)
-    group_sizes = np.bincount(search.leaf_of_item, minlength=self.trie.num_leaves).astype(np.int32)
+    whole = sharding.replicated(search.batches.mesh)
+    group_sizes = np.bincount(search.ids.host.leaves_N, minlength=self.trie.num_leaves).astype(np.int32)
     self._group_sizes = sharding.put(group_sizes, whole)
     self._expand = jax.jit(functools.partial(expand, k=search.beam), out_shardings=whole)
     self._sums = jax.jit(self._metric_sums, out_shardings=whole)
@@ -95,7 +96,7 @@ class GeneratorEvaluator:
 
   def shortened(self, examples: Examples) -> int:
     """The number of histories that lose their oldest items, because the model has no room for them."""
-    longest = self._search.longest
+    longest = self._search.batches.longest
     return 0 if longest is None else int((examples.lengths > longest).sum())
 
   def trace_compiled(self, params: Any, width: int) -> tuple[int, jax.stages.Traced]:
@@ -138,7 +139,8 @@ class GeneratorEvaluator:
   def _batch_sums(
     self, examples: Examples, indices: np.ndarray, weights: np.ndarray, beams: Beams
   ) -> tuple[dict[str, metrics.Sums], jax.Array]:
-    targets = sharding.put((self._search.leaf_of_item[examples.targets[indices]], weights), self._search.users)
+    leaves_N = self._search.ids.host.leaves_N
+    targets = self._search.batches.put((leaves_N[examples.targets[indices]], weights))
     return self._sums(beams.leaves_BxW, self._group_sizes, *targets)
 
   @staticmethod

@@ -13,7 +13,7 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.data.splits import PAD_ITEM, Examples
 from letter_jax.decoding.fusion import FusedUserSearch, ScoredItems
-from letter_jax.decoding.user_search import UserSearch
+from letter_jax.decoding.user_search import ListSearch
 from letter_jax.evaluation import ranks
 from letter_jax.evaluation.evaluator import batches_by_length
 from letter_jax.evaluation.history import excluded_items
@@ -32,7 +32,7 @@ class ListEvaluator:
   Both protocols share one program for each of two history widths, so that little time goes into compiling.
   """
 
-  def __init__(self, search: UserSearch, longest_history: int):
+  def __init__(self, search: ListSearch, longest_history: int):
     """Compiles nothing yet.
 
     Args:
@@ -41,9 +41,9 @@ class ListEvaluator:
     """
     self._search = search
     self._excluded = next_power_of_two(longest_history)
-    self._candidates = search.candidates(np.ones(len(search.leaf_of_item), bool))
+    self._candidates = search.candidates(np.ones(len(search.ids.host), bool))
     # Every process gets all rows of a batch.
-    self._gather = jax.jit(lambda lists: lists, out_shardings=sharding.replicated(search.mesh))
+    self._gather = jax.jit(lambda lists: lists, out_shardings=sharding.replicated(search.batches.mesh))
 
   def lists(
     self, params: Any, examples: Examples, history_out: Examples | None, label: str
@@ -93,13 +93,13 @@ class ListEvaluator:
       examples, history_out, label: as for `lists`.
     """
     search = cast(FusedUserSearch, self._search)
-    whole = sharding.replicated(search.mesh)
+    whole = sharding.replicated(search.batches.mesh)
     weight_G = sharding.put(np.array(weights, np.float32), whole)
     rank = jax.jit(_ranks_by_weight, out_shardings=whole)
     ranks_Gx3xU = np.zeros((len(weights), 3, len(examples)), np.int32)
     for users, indices, histories_BxC, had_BxH in self._batches(examples, history_out, label):
       scored = search.scored(params, histories_BxC, had_BxH, self._candidates)
-      ranks_Gx3xB = rank(scored, weight_G, sharding.put(examples.targets[indices], search.users))
+      ranks_Gx3xB = rank(scored, weight_G, search.batches.put(examples.targets[indices]))
       ranks_Gx3xU[:, :, users] = np.asarray(ranks_Gx3xB)[:, :, : len(users)]
     return ranks_Gx3xU
 
@@ -107,9 +107,9 @@ class ListEvaluator:
     self, examples: Examples, history_out: Examples | None, label: str
   ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Users, indices_B with padded rows, histories int32 [B, C], and the excluded items int32 [B, H] of each batch."""
-    longest = self._search.widths(int(examples.lengths.max()))[-1]
+    longest = self._search.batches.widths(int(examples.lengths.max()))[-1]
     widths = np.unique([min(NARROW, longest), longest])
-    nobody_BxH = np.full((self._search.batch, self._excluded), PAD_ITEM, np.int32)
+    nobody_BxH = np.full((self._search.batches.size, self._excluded), PAD_ITEM, np.int32)
     for indices, weights, histories_BxC in batches_by_length(self._search, examples, label, widths):
       had_BxH = nobody_BxH if history_out is None else excluded_items(history_out.take(indices), self._excluded)
       yield indices[weights > 0], indices, histories_BxC, had_BxH

@@ -14,6 +14,7 @@ from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig
 from letter_jax.data import splits
 from letter_jax.data.dataset import Texts, Windows
+from letter_jax.decoding.user_batches import UserBatches
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.semantic_ids.ids import PlacedIds
@@ -115,9 +116,9 @@ def user_search(generator: Generator, beam: int, batch_size: int) -> UserSearch:
   Raises:
     InputError: the context of a language model has no room for a single item.
   """
-  return UserSearch(
-    generator.search(), generator.ids, beam, batch_size, generator.longest_history, generator.sharded_search
-  )
+  ids = generator.ids
+  batches = UserBatches(ids.mesh, batch_size, generator.longest_history, generator.sharded_search)
+  return UserSearch(generator.search(), ids, batches, beam)
 
 
 def generator_program(

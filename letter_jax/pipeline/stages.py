@@ -256,7 +256,7 @@ def evaluate(config: Config, root: pathlib.Path) -> None:
   test_ranks = {**alone.ranks, **ranks.read(workdir.collaborative / RANKS), **popularity_ranks}
   lists = {'': alone}
   if config.fusion.partner:
-    fused_search, models = loaded.fused_search(config.evaluation.beam, config.fusion.candidates)
+    fused_search, models = loaded.fused_search(search, config.fusion.candidates)
     lists['fused_'] = fused = both_protocols.evaluate_fused(fused_search, models, users, longest)
     settings = dataclasses.asdict(config.fusion)
     artifacts.write_json(workdir.evaluation / FUSION, {**settings, 'weight': fused.figures['weight']})

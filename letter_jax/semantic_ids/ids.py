@@ -20,7 +20,7 @@ from letter_jax import sharding
 from letter_jax.data import index_format
 from letter_jax.data.matching import match
 from letter_jax.semantic_ids import item_trie, table
-from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
 from letter_jax.semantic_ids.table import TABLE
 from letter_jax.semantic_ids.vocabulary import FIRST_CODE, Vocabulary
 from letter_jax.system import artifacts
@@ -67,6 +67,11 @@ class SemanticIds:
     """The catalogue as a trie on the default device, built on first use."""
     return jax.tree.map(jnp.asarray, self.host_trie)
 
+  @functools.cached_property
+  def leaves_N(self) -> np.ndarray:
+    """int32 [N], the leaf of every item in the trie, in host memory."""
+    return item_trie.leaves_of_items(self.host_trie)
+
   def vocabulary(self, first_code: int = FIRST_CODE) -> Vocabulary:
     """The tokens of a model that has `first_code` tokens before the codes."""
     return Vocabulary(self.levels, self.codebook_size, first_code)
@@ -107,6 +112,11 @@ class PlacedIds:
   def nodes_NxL(self) -> jax.Array:
     """int32 [N, L], nodes of levels 0 .. L - 1 that lead to each item, for `catalogue_loss`; placed on first use."""
     return sharding.put(item_trie.nodes_of_items(self.host.host_trie), sharding.replicated(self.mesh))
+
+  @functools.cached_property
+  def paths(self) -> Paths:
+    """The path to each item, for searches that exclude items; placed on first use."""
+    return sharding.put(Paths.of(self.host.host_trie), sharding.replicated(self.mesh))
 
   def loss_arrays(self, softmax: str) -> tuple[Any, ...]:
     """What a loss reads: codes alone, or with the softmax over the catalogue (codes, nodes, trie)."""

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from letter_jax.data import ragged
 from letter_jax.system.errors import InputError
 
 
@@ -116,6 +117,34 @@ class ItemTrie:
   def num_items(self) -> int:
     """N, items of the catalogue."""
     return self.item.shape[0]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Paths:
+  """The path to each item of a trie, as a pytree that is made once for a catalogue.
+
+  Attributes:
+    nodes_NxL: int32, nodes of levels 1 .. L on the path to each item.
+    rank_N: int32, place of each item among those with its semantic ID; None where no two items share one.
+    largest_leaf: static, S, the largest number of items with one semantic ID.
+  """
+
+  nodes_NxL: jax.Array
+  rank_N: jax.Array | None
+  largest_leaf: int = dataclasses.field(metadata={'static': True})
+
+  @classmethod
+  def of(cls, trie: ItemTrie) -> 'Paths':
+    """The paths of all items of `trie`, with numpy arrays; `ids.PlacedIds.paths` are those on devices."""
+    leaves_N = leaves_of_items(trie)
+    nodes_NxL: Any = np.concatenate([nodes_of_items(trie)[:, 1:], leaves_N[:, None]], axis=1)
+    if trie.first_item is None:
+      return cls(nodes_NxL, None, 1)
+    first_item = np.asarray(trie.first_item)
+    rank_N: Any = np.empty(len(leaves_N), np.int32)
+    rank_N[np.asarray(trie.item)] = ragged.positions(np.diff(first_item))
+    return cls(nodes_NxL, rank_N, int(np.diff(first_item).max()))
 
 
 def children(trie: ItemTrie, level: int, node_BxW: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

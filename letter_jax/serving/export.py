@@ -23,9 +23,9 @@ from jax import export as jax_export
 from safetensors.flax import save_file
 
 from letter_jax.data.index_format import tokens_of
-from letter_jax.decoding.candidates import Candidates, Paths
+from letter_jax.decoding.candidates import Candidates
 from letter_jax.decoding.user_search import Search
-from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
 from letter_jax.serving import exported_recommend
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.serving.loaded_generator import LoadedGenerator

@@ -9,10 +9,20 @@ import jax
 from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig
 from letter_jax.decoding.fusion import FusedUserSearch
+from letter_jax.decoding.user_search import UserSearch
 from letter_jax.generators.generator import Generator, kind
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
+
+
+def serving_config(workdir: Workdir, mesh: MeshConfig) -> Config:
+  """The configuration of a workdir's run, with the mesh of this process.
+
+  Raises:
+    InputError: the workdir has no generator.
+  """
+  return dataclasses.replace(workdir.read_generator_config(), mesh=mesh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +32,7 @@ class LoadedGenerator:
   Attributes:
     workdir: of its run.
     config: the configuration of its run, with the mesh of this process.
-    generator: over the semantic IDs of its run, or over those of a larger catalogue (`over`).
+    generator: over the semantic IDs of its run, or over those of a larger catalogue.
     trained: the best trained parameters; without the frozen base of a language model.
     step: optimizer step of the parameters.
   """
@@ -40,22 +50,25 @@ class LoadedGenerator:
     Raises:
       InputError: the workdir has no generator that can be read.
     """
-    return cls._restore(workdir, config, sharding.make_mesh(config.mesh))
+    return cls._restore(workdir, config, workdir.read_semantic_ids(), sharding.make_mesh(config.mesh))
 
   @classmethod
-  def for_serving(cls, workdir: Workdir, mesh_config: MeshConfig) -> 'LoadedGenerator':
-    """The generator of a workdir, with the configuration of its run, on the devices of this process alone.
+  def for_serving(cls, workdir: Workdir, config: Config, ids: SemanticIds) -> 'LoadedGenerator':
+    """The generator of a workdir on the devices of this process alone.
+
+    Args:
+      config: `serving_config` of the workdir.
+      ids: the semantic IDs of the run, alone or before those of items that came later.
 
     Raises:
       InputError: the workdir has no generator that can be read.
     """
-    config = dataclasses.replace(workdir.read_generator_config(), mesh=mesh_config)
-    return cls._restore(workdir, config, sharding.make_mesh(mesh_config, jax.local_devices()))
+    return cls._restore(workdir, config, ids, sharding.make_mesh(config.mesh, jax.local_devices()))
 
   @classmethod
-  def _restore(cls, workdir: Workdir, config: Config, mesh: jax.sharding.Mesh) -> 'LoadedGenerator':
-    ids = workdir.read_semantic_ids().place(mesh)
-    generator = kind(config.generator).for_search(config.generator, ids, config.mesh.fully_sharded, workdir.generator)
+  def _restore(cls, workdir: Workdir, config: Config, ids: SemanticIds, mesh: jax.sharding.Mesh) -> 'LoadedGenerator':
+    of_kind, placed = kind(config.generator), ids.place(mesh)
+    generator = of_kind.for_search(config.generator, placed, config.mesh.fully_sharded, workdir.generator)
     restored = workdir.restore_generator(generator.layout())
     return cls(workdir, config, generator, restored.params, restored.step)
 
@@ -69,47 +82,29 @@ class LoadedGenerator:
     """All parameters, on the devices: the trained ones and, of a language model, the frozen base."""
     return self.generator.whole_params(self.trained)
 
-  def fused_search(self, beam: int, candidates: int) -> tuple[FusedUserSearch, tuple[Any, Any]]:
+  def fused_search(self, search: UserSearch, candidates: int) -> tuple[FusedUserSearch, tuple[Any, Any]]:
     """The search of the generator and its partner, SASRec, and the parameters of the two.
 
     Args:
-      beam: items for each user.
-      candidates: of each model; at least `beam` are taken.
+      search: of the generator.
+      candidates: of each model; at least the beams of `search` are taken.
 
     Raises:
       InputError: the partner cannot be read.
     """
     from letter_jax.collaborative.sasrec_training import read_sasrec
 
-    generator, config = self.generator, self.config
+    config = self.config
     dense_scores, dense_params = read_sasrec(
       config.collaborative.model,
       len(self.ids),
       config.data.history_length,
       self.workdir.collaborative,
-      sharding.Layout(generator.ids.mesh),
+      sharding.Layout(self.generator.ids.mesh),
       config.checkpoints,
     )
-    search = FusedUserSearch(
-      generator.search(),
-      dense_scores,
-      generator.ids,
-      beam,
-      min(max(candidates, beam), len(self.ids)),
-      config.evaluation.batch_size,
-      generator.longest_history,
-      generator.sharded_search,
-    )
-    return search, (self.params, dense_params)
-
-  def over(self, ids: SemanticIds) -> 'LoadedGenerator':
-    """The same model over a different catalogue.
-
-    Args:
-      ids: with the levels and the codebook size of the run.
-    """
-    placed = ids.place(self.generator.ids.mesh)
-    return dataclasses.replace(self, generator=dataclasses.replace(self.generator, ids=placed))  # type: ignore[type-var]
+    width = min(max(candidates, search.beam), len(self.ids))
+    return FusedUserSearch(search, dense_scores, width), (self.params, dense_params)
 
   def require_beam(self, beam: int) -> None:
     """Raises InputError unless `beam` is from 1 to the number of items."""

@@ -10,12 +10,12 @@ import numpy as np
 
 from letter_jax.configuration import MeshConfig
 from letter_jax.decoding.candidates import Candidates
-from letter_jax.decoding.user_search import UserSearch
+from letter_jax.decoding.user_search import ListSearch
 from letter_jax.generators.generator import user_search
 from letter_jax.ops.rounding import next_power_of_two
 from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.cold_items import with_cold_items
-from letter_jax.serving.loaded_generator import LoadedGenerator
+from letter_jax.serving.loaded_generator import LoadedGenerator, serving_config
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 
@@ -57,18 +57,18 @@ class Recommender:
     batch: users that are searched at once.
   """
 
-  def __init__(self, search: UserSearch, params: Any, catalogue: Catalogue, history_length: int):
+  def __init__(self, search: ListSearch, params: Any, catalogue: Catalogue, history_length: int):
     """Places the set of all items on the devices; compiles nothing yet.
 
     Args:
-      search: the generator's search over the semantic IDs of `catalogue`.
+      search: over the semantic IDs of `catalogue`.
       params: as `search` takes them.
       catalogue: the items.
       history_length: latest items of a history that the generator was trained with.
     """
     self._search, self._params, self.catalogue = search, params, catalogue
-    self.beam, self.batch = search.beam, search.batch
-    self._widths = search.widths(history_length)
+    self.beam, self.batch = search.beam, search.batches.size
+    self._widths = search.batches.widths(history_length)
     self._all = Choice(self, search.candidates(np.ones(len(catalogue), bool)))
 
   @classmethod
@@ -99,18 +99,18 @@ class Recommender:
       InputError: the workdir has no generator that can be read, or a cold item cannot be tokenised.
     """
     folder = Workdir(workdir)
-    loaded = LoadedGenerator.for_serving(folder, mesh or MeshConfig())
-    catalogue = Catalogue.of_workdir(folder, loaded.ids)
+    config = serving_config(folder, mesh or MeshConfig())
+    catalogue = Catalogue.of_workdir(folder, folder.read_semantic_ids())
     if cold_items:
-      catalogue = with_cold_items(catalogue, cold_items, loaded.config, folder)
-      loaded = loaded.over(catalogue.ids)
+      catalogue = with_cold_items(catalogue, cold_items, config, folder)
+    loaded = LoadedGenerator.for_serving(folder, config, catalogue.ids)
     loaded.require_beam(beam)
     joined = folder.read_fusion() if fusion and not cold_items else None
-    history_length = loaded.config.data.history_length
+    history_length = config.data.history_length
+    search = user_search(loaded.generator, beam, config.evaluation.batch_size)
     if joined:
-      fused_search, models = loaded.fused_search(beam, joined['candidates'])
+      fused_search, models = loaded.fused_search(search, joined['candidates'])
       return cls(fused_search, (*models, np.float32(joined['weight'])), catalogue, history_length)
-    search = user_search(loaded.generator, beam, loaded.config.evaluation.batch_size)
     return cls(search, loaded.params, catalogue, history_length)
 
   def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = (), skip_unknown: bool = False) -> Choice:
@@ -175,7 +175,7 @@ class Recommender:
     if among.recommender is not self:
       raise InputError('`among` was made by a different Recommender; expected the result of among() of this one')
     lengths_U = np.array([len(history) for history in known], np.int64)
-    rows = rows or self._search.batch_rows(len(known))
+    rows = rows or self._search.batches.rows(len(known))
     order_U = np.argsort(lengths_U, kind='stable')
     started: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
     for first in range(0, len(known), rows):

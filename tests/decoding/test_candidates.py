@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from letter_jax.decoding.beam_search import beam_search
-from letter_jax.decoding.candidates import Candidates, Paths, best_items, still_allowed
-from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.decoding.candidates import Candidates, best_items, still_allowed
+from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
 from tests.small_data import distinct_codes
 
 ITEMS, LEVELS, K, USERS = 60, 3, 6, 7

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from letter_jax.decoding.candidates import Candidates, Paths
+from letter_jax.decoding.candidates import Candidates
 from letter_jax.decoding.fusion import fuse, scored_candidates
 from letter_jax.decoding.user_search import Search
-from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
 from tests.small_data import distinct_codes
 
 ITEMS, LEVELS, K, USERS, HISTORY = 40, 3, 5, 6, 4

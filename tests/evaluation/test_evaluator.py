@@ -9,7 +9,8 @@ import pytest
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
-from letter_jax.decoding.user_search import BUCKETS, Search, UserSearch
+from letter_jax.decoding.user_batches import BUCKETS, UserBatches
+from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.semantic_ids.ids import SemanticIds
 from tests.small_data import distinct_codes, interactions
@@ -54,7 +55,8 @@ def examples():
 
 def evaluator_of(codes_NxL, batch_size=8, beam=20):
   ids = SemanticIds(codes_NxL, int(codes_NxL.max()) + 1).place(sharding.make_mesh(MeshConfig()))
-  return GeneratorEvaluator(UserSearch(Search(begin, renormalise=False), ids, beam, batch_size))
+  batches = UserBatches(ids.mesh, batch_size)
+  return GeneratorEvaluator(UserSearch(Search(begin, renormalise=False), ids, batches, beam))
 
 
 def histories_and_targets(examples):

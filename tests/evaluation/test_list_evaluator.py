@@ -1,5 +1,8 @@
 """Lists and ranks of all users, with the history in the ranking and out of it, and of two models with each weight."""
 
+import gc
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from letter_jax.decoding.fusion import FusedUserSearch
+from letter_jax.decoding.user_batches import UserBatches
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.evaluation import ranks
 from letter_jax.evaluation.list_evaluator import WEIGHTS, ListEvaluator, choose_weight
@@ -46,6 +50,13 @@ def world():
   return data, table.astype(np.float32), dense.astype(np.float32), generator_IxN, dense_IxN
 
 
+def searches(beam):
+  """The search of the generator, and of both models."""
+  ids = placed(CODES_NxL, K, sharding.make_mesh(MeshConfig()))
+  search = UserSearch(Search(begin, renormalise=False), ids, UserBatches(ids.mesh, 5), beam)
+  return search, FusedUserSearch(search, dense_scores, ITEMS)
+
+
 def expected_ranks(data, scores_IxN, history_out):
   found = []
   for user in range(USERS):
@@ -60,17 +71,12 @@ def expected_ranks(data, scores_IxN, history_out):
 @pytest.mark.parametrize('history_out', [False, True])
 def test_ranks_are_those_of_a_full_ranking(world, history_out):
   data, table, dense, generator_IxN, dense_IxN = world
-  ids = placed(CODES_NxL, K, sharding.make_mesh(MeshConfig()))
-  search = Search(begin, renormalise=False)
+  alone, fused = searches(beam=ITEMS)
   test = splits.test_examples(data, 12)
   whole = test.whole_histories(data) if history_out else None
   for searcher, params, scores_IxN in (
-    (UserSearch(search, ids, ITEMS, 5), table, generator_IxN),
-    (
-      FusedUserSearch(search, dense_scores, ids, ITEMS, ITEMS, 5),
-      (table, dense, np.float32(0.5)),
-      generator_IxN + 0.5 * dense_IxN,
-    ),
+    (alone, table, generator_IxN),
+    (fused, (table, dense, np.float32(0.5)), generator_IxN + 0.5 * dense_IxN),
   ):
     evaluator = ListEvaluator(searcher, int(data.lengths.max()))
     items_UxK, scores_UxK, ranks_3xU = evaluator.lists(params, test, whole, '')
@@ -86,9 +92,8 @@ def test_ranks_are_those_of_a_full_ranking(world, history_out):
 
 def test_the_weight_with_the_best_validation_is_chosen(world):
   data, table, dense, generator_IxN, dense_IxN = world
-  ids = placed(CODES_NxL, K, sharding.make_mesh(MeshConfig()))
-  search = FusedUserSearch(Search(begin, renormalise=False), dense_scores, ids, 20, ITEMS, 5)
-  evaluator = ListEvaluator(search, int(data.lengths.max()))
+  _, fused = searches(beam=20)
+  evaluator = ListEvaluator(fused, int(data.lengths.max()))
   examples = splits.test_examples(data, 12)
   weight, found = choose_weight(evaluator, (table, dense), examples, examples.whole_histories(data), '')
   for each in WEIGHTS:
@@ -98,3 +103,19 @@ def test_the_weight_with_the_best_validation_is_chosen(world):
       assert found[each][history_out] == pytest.approx(gains)
   total = {each: sum(metrics['ndcg@10'] for metrics in found[each]) for each in WEIGHTS}
   assert total[weight] == max(total.values()) and len(set(total.values())) > 1
+
+
+def test_both_searches_share_one_copy_of_the_catalogue_on_the_devices(world):
+  data, table, dense, *_ = world
+  test, longest = splits.test_examples(data, 12), int(data.lengths.max())
+  gc.collect()
+  before = {id(array) for array in jax.live_arrays()}
+  alone, fused = searches(beam=10)
+  ListEvaluator(alone, longest).lists(table, test, None, '')
+  ListEvaluator(fused, longest).lists((table, dense, np.float32(1)), test, None, '')
+  gc.collect()
+  new = [array for array in jax.live_arrays() if id(array) not in before]
+  of_items = [array for array in new if array.shape == CODES_NxL.shape]
+  assert len(of_items) == 2, 'the codes of the items and their paths in the trie'
+  assert sum(array is alone.ids.trie.item for array in new) == 1
+  assert len([array for array in new if array.shape == (ITEMS,) and array.dtype == np.int32]) == 1  # `trie.item`

@@ -16,7 +16,6 @@ from jax import export as jax_export
 
 import letter_jax
 from letter_jax.cli import commands
-from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from tests.multi_process import HANG_SECONDS
 from tests.small_data import TINY_RUN
@@ -132,13 +131,14 @@ def test_items_that_share_an_id_are_all_exported(finished, tmp_path):
   from letter_jax.configuration import MeshConfig
   from letter_jax.serving import export
   from letter_jax.serving.catalogue import Catalogue
-  from letter_jax.serving.loaded_generator import LoadedGenerator
+  from letter_jax.serving.loaded_generator import LoadedGenerator, serving_config
   from letter_jax.workdir import Workdir
 
-  loaded = LoadedGenerator.for_serving(Workdir(finished), MeshConfig())
-  loaded.ids.codes_NxL[30:40] = loaded.ids.codes_NxL[30]
-  loaded = loaded.over(SemanticIds(loaded.ids.codes_NxL, loaded.ids.codebook_size))
-  export.export_search(tmp_path, loaded, Catalogue.of_workdir(Workdir(finished), loaded.ids), 40, ['cpu'])
+  workdir = Workdir(finished)
+  ids = workdir.read_semantic_ids()
+  ids.codes_NxL[30:40] = ids.codes_NxL[30]
+  loaded = LoadedGenerator.for_serving(workdir, serving_config(workdir, MeshConfig()), ids)
+  export.export_search(tmp_path, loaded, Catalogue.of_workdir(workdir, ids), 40, ['cpu'])
   search = jax_export.deserialize((tmp_path / 'search_cpu.stablehlo').read_bytes())
   arrays = {
     name: jax.numpy.asarray(array)

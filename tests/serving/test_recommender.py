@@ -8,9 +8,10 @@ import pytest
 
 import letter_jax
 from letter_jax.configuration import MeshConfig
+from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.serving.cold_items import read_cold_items, with_cold_items
-from letter_jax.serving.loaded_generator import LoadedGenerator
+from letter_jax.serving.loaded_generator import serving_config
 from letter_jax.system.errors import InputError
 from letter_jax.text_embeddings import language_models
 from letter_jax.workdir import Workdir
@@ -134,6 +135,14 @@ def test_cold_items_have_ids_of_their_own_and_can_come_out_and_go_in(finished):
   assert (catalogue.ids.codes_NxL[60, 0] == catalogue.ids.codes_NxL[61, 0]) and only.skipped_U[0] == 0
 
 
+def test_with_cold_items_the_catalogue_is_placed_once(finished, monkeypatch):
+  placed = []
+  place = SemanticIds.place
+  monkeypatch.setattr(SemanticIds, 'place', lambda ids, mesh: placed.append(len(ids)) or place(ids, mesh))
+  letter_jax.Recommender.from_workdir(finished, cold_items=[{'id': 'new', 'title': 'Watering can'}])
+  assert placed == [ITEMS + 1]
+
+
 def test_a_tf_idf_projection_that_is_damaged_or_missing(finished, tmp_path):
   shutil.copytree(finished, tmp_path / 'workdir')
   path = tmp_path / 'workdir/text_embeddings/tf_idf.npz'
@@ -183,11 +192,11 @@ def test_what_a_language_model_prints_is_not_among_the_recommendations(finished,
     return np.ones((len(texts), workdir.read_rows(workdir.text_embeddings).shape[1]), np.float32)
 
   workdir = Workdir(finished)
-  loaded = LoadedGenerator.for_serving(workdir, MeshConfig())
-  model = dataclasses.replace(loaded.config.text_embeddings, model='encoder')
-  config = dataclasses.replace(loaded.config, text_embeddings=model)
+  config = serving_config(workdir, MeshConfig())
+  config = dataclasses.replace(config, text_embeddings=dataclasses.replace(config.text_embeddings, model='encoder'))
   monkeypatch.setattr(language_models, 'embed_items', embed_items)
-  with_cold_items(Catalogue.of_workdir(workdir, loaded.ids), [{'id': 'new', 'title': 'Chess'}], config, workdir)
+  catalogue = Catalogue.of_workdir(workdir, workdir.read_semantic_ids())
+  with_cold_items(catalogue, [{'id': 'new', 'title': 'Chess'}], config, workdir)
   said = capsys.readouterr()
   assert said.out == '' and 'encoder' in said.err
 
