@@ -13,6 +13,7 @@ from letter_jax import workdir as files
 from letter_jax.configuration import Config, flattened
 from letter_jax.data import sources
 from letter_jax.pipeline import inputs, stages
+from letter_jax.pipeline.inputs import GivenInputs
 
 # Settings that do not change results: how often something is logged or saved, how many users are decoded at once, how
 # arrays lie on the devices.
@@ -35,7 +36,7 @@ class Stage:
     inputs: stages whose results it reads.
     settings: sections or keys of the config that it depends on.
     outputs: files that later stages read, relative to its folder.
-    run: does the work; (config, workdir). Every process runs it, and process 0 writes.
+    run: does the work; (config, workdir, inputs from outside). Every process runs it, and process 0 writes.
     files: config -> files from outside that it reads, by the config key that names them.
     folder: under the workdir; the name, where empty.
     identity: the outputs that later stages depend on; all, where empty.
@@ -47,7 +48,7 @@ class Stage:
   inputs: tuple[str, ...]
   settings: tuple[str, ...]
   outputs: tuple[str, ...]
-  run: Callable[[Config, pathlib.Path], None]
+  run: Callable[[Config, pathlib.Path, GivenInputs], None]
   files: Callable[[Config], dict[str, pathlib.Path]] = lambda config: {}
   folder: str = ''
   identity: tuple[str, ...] = ()

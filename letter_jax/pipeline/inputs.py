@@ -1,7 +1,8 @@
 """Inputs from outside a run: the files that settings name, what is wrong with them, and how they are read."""
 
 import pathlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,9 +56,48 @@ def generator_files(config: Config) -> dict[str, pathlib.Path]:
   return kind(config.generator).input_files(config.generator)
 
 
-def check_inputs(config: Config, root: pathlib.Path) -> None:
+class GivenInputs:
+  """What the settings give in place of a stage's results, in the order of the catalogue.
+
+  Each is read once: when it is checked, before anything is trained, or else by its stage. What was read is kept until
+  `forget`.
+  """
+
+  def __init__(self, config: Config, workdir: Workdir):
+    self._config, self._workdir = config, workdir
+    self._read: dict[str, Any] = {}  # by stage
+
+  def text_rows(self) -> tuple[np.ndarray, bool]:
+    """Text embeddings float32 [N, T], and whether they were matched by raw id."""
+    return self._once('text_embeddings', lambda: self._rows(self._config.text_embeddings.path, 'text embeddings'))
+
+  def collaborative_rows(self) -> tuple[np.ndarray, bool]:
+    """Collaborative embeddings float32 [N, d], and whether they were matched by raw id."""
+    return self._once('collaborative', lambda: self._rows(self._config.collaborative.path, 'collaborative embeddings'))
+
+  def semantic_ids(self) -> 'tuple[SemanticIds, bool]':
+    """Semantic IDs, and whether they were matched by raw id."""
+    from letter_jax.semantic_ids.ids import read_given
+
+    path, workdir = pathlib.Path(self._config.semantic_ids.path), self._workdir
+    return self._once('semantic_ids', lambda: read_given(path, workdir.read_raw_ids(), workdir.read_summary()['items']))
+
+  def forget(self, stage: str) -> None:
+    """Frees what was read for a stage."""
+    self._read.pop(stage, None)
+
+  def _once(self, stage: str, read: Callable[[], Any]) -> Any:
+    if stage not in self._read:
+      self._read[stage] = read()
+    return self._read[stage]
+
+  def _rows(self, path: str, meaning: str) -> tuple[np.ndarray, bool]:
+    workdir = self._workdir
+    return matching.read_rows(pathlib.Path(path), workdir.read_raw_ids(), workdir.read_summary()['items'], meaning)
+
+
+def check_inputs(config: Config, workdir: Workdir, given: GivenInputs) -> None:
   """Raises InputError for inputs from outside that cannot fit the data set."""
-  workdir = Workdir(root)
   summary = workdir.read_summary()
   items = summary['items']
   model, beam = config.tokenizer.model, config.evaluation.beam
@@ -67,7 +107,7 @@ def check_inputs(config: Config, root: pathlib.Path) -> None:
     raise InputError(f'config.evaluation.beam is {beam}; expected at least {min(20, items)}, as metrics go to rank 20')
   levels, codebook_size = model.levels, model.codebook_size
   if config.semantic_ids.path:
-    ids, _ = given_semantic_ids(config, workdir)
+    ids, _ = given.semantic_ids()
     levels, codebook_size = ids.levels, ids.codebook_size
   else:
     if config.semantic_ids.collisions == 'resolve' and items > model.codebook_size**model.levels:
@@ -76,9 +116,9 @@ def check_inputs(config: Config, root: pathlib.Path) -> None:
         f'{model.codebook_size} codes; expected larger config.tokenizer.model.codebook_size or levels'
       )
     if config.text_embeddings.path:
-      given_rows(config.text_embeddings.path, workdir, 'text embeddings')
+      given.text_rows()
     if config.collaborative.path:
-      dim = given_rows(config.collaborative.path, workdir, 'collaborative embeddings')[0].shape[1]
+      dim = given.collaborative_rows()[0].shape[1]
       if dim != model.latent_dim:
         raise InputError(
           f'{config.collaborative.path} has {dim} columns; expected config.tokenizer.model.latent_dim, '
@@ -88,18 +128,6 @@ def check_inputs(config: Config, root: pathlib.Path) -> None:
 
   has_texts = summary['items_without_text'] is not None
   kind(config.generator).check(config.generator, has_texts, levels, codebook_size)
-
-
-def given_rows(path: str, workdir: Workdir, meaning: str) -> tuple[np.ndarray, bool]:
-  """Rows in the order of the catalogue, and whether they were matched by raw id."""
-  return matching.read_rows(pathlib.Path(path), workdir.read_raw_ids(), workdir.read_summary()['items'], meaning)
-
-
-def given_semantic_ids(config: Config, workdir: Workdir) -> 'tuple[SemanticIds, bool]':
-  from letter_jax.semantic_ids.ids import read_given
-
-  path, items = pathlib.Path(config.semantic_ids.path), workdir.read_summary()['items']
-  return read_given(path, workdir.read_raw_ids(), items)
 
 
 def print_matching(stage: str, path: str, matched: bool, workdir: Workdir) -> None:

@@ -20,7 +20,7 @@ from letter_jax.pipeline.graph import Graph, Stage
 from letter_jax.pipeline.record import Record
 from letter_jax.system import artifacts, machine, processes
 from letter_jax.system.errors import InputError
-from letter_jax.workdir import RECORD
+from letter_jax.workdir import RECORD, Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Run:
   def __init__(self, config: Config, workdir: pathlib.Path, overwrite: bool = False):
     self.config, self.workdir, self.overwrite = config, workdir, overwrite
     self.graph = Graph(config)
+    self._given = inputs.GivenInputs(config, Workdir(workdir))
 
   def run(self, name: str = 'all') -> None:
     """Runs one stage, or all in order.
@@ -73,7 +74,8 @@ class Run:
         processes.on_first_process(functools.partial(self._require_complete, stage, name))
       if stage.name == 'dataset' and name != 'dataset':
         # Everything that can be known to be wrong is reported before anything is trained.
-        processes.on_first_process(lambda: inputs.check_inputs(config, self.workdir))
+        processes.on_first_process(lambda: inputs.check_inputs(config, Workdir(self.workdir), self._given))
+      self._given.forget(stage.name)
     if name in ('all', 'evaluate', 'report'):
       processes.on_first_process(self._print_results)
 
@@ -120,9 +122,9 @@ class Run:
       return
     try:
       if stage.alone:
-        processes.on_first_process(lambda: stage.run(self.config, self.workdir))
+        processes.on_first_process(lambda: stage.run(self.config, self.workdir, self._given))
       else:
-        stage.run(self.config, self.workdir)
+        stage.run(self.config, self.workdir, self._given)
     except Exception:
       if attempt is not None:
         self._put_back(stage, attempt)

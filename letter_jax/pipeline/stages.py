@@ -14,7 +14,7 @@ import numpy as np
 from letter_jax.configuration import RAW_SOURCES, Config
 from letter_jax.data import sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows
-from letter_jax.pipeline import inputs
+from letter_jax.pipeline.inputs import GivenInputs, print_matching
 from letter_jax.system import artifacts, machine, processes
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import (
@@ -65,7 +65,7 @@ def header(config: Config, workdir: pathlib.Path) -> str:
   )
 
 
-def dataset(config: Config, root: pathlib.Path) -> None:
+def dataset(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Prepares interactions and items from their source."""
   workdir = Workdir(root)
   if config.data.source == 'prepared':
@@ -89,12 +89,12 @@ def _download_manager(config: Config):
   return tfds.download.DownloadManager(download_dir=folder)
 
 
-def text_embeddings(config: Config, root: pathlib.Path) -> None:
+def text_embeddings(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Embeds the text of every item, or takes given rows."""
   workdir = Workdir(root)
   if config.text_embeddings.path:
-    rows, matched = inputs.given_rows(config.text_embeddings.path, workdir, 'text embeddings')
-    inputs.print_matching('text_embeddings', config.text_embeddings.path, matched, workdir)
+    rows, matched = given.text_rows()
+    print_matching('text_embeddings', config.text_embeddings.path, matched, workdir)
   else:
     from letter_jax.text_embeddings.tf_idf import embed_texts
 
@@ -104,7 +104,7 @@ def text_embeddings(config: Config, root: pathlib.Path) -> None:
   workdir.write_rows(workdir.text_embeddings, rows)
 
 
-def collaborative(config: Config, root: pathlib.Path) -> None:
+def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Trains SASRec (and LightGCN), or takes given rows; writes the rows that the tokenizer aligns with."""
   from letter_jax import sharding
   from letter_jax.evaluation import ranks
@@ -144,8 +144,8 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
     test_ranks |= lightgcn_ranks
     items['lightgcn'] = sharding.fetch(final_items)
   if method == 'given':
-    rows, matched = inputs.given_rows(settings.path, workdir, 'collaborative embeddings')
-    inputs.print_matching('collaborative', settings.path, matched, workdir)
+    rows, matched = given.collaborative_rows()
+    print_matching('collaborative', settings.path, matched, workdir)
   else:
     from letter_jax.collaborative.embeddings import collaborative_rows
 
@@ -155,7 +155,7 @@ def collaborative(config: Config, root: pathlib.Path) -> None:
   artifacts.write_json(workdir.collaborative / METRICS, metrics)
 
 
-def tokenizer(config: Config, root: pathlib.Path) -> None:
+def tokenizer(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Trains the tokenizer."""
   from letter_jax.tokenizer.training import train_tokenizer
 
@@ -172,15 +172,15 @@ def tokenizer(config: Config, root: pathlib.Path) -> None:
   artifacts.write_json(workdir.tokenizer / BEST_VALIDATION, progress.best_metrics)
 
 
-def semantic_ids(config: Config, root: pathlib.Path) -> None:
+def semantic_ids(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Gives every item its semantic ID, or takes given ones."""
   from letter_jax.semantic_ids.ids import SemanticIds
   from letter_jax.tokenizer import diagnostics
 
   workdir = Workdir(root)
   if config.semantic_ids.path:
-    ids, matched = inputs.given_semantic_ids(config, workdir)
-    inputs.print_matching('semantic_ids', config.semantic_ids.path, matched, workdir)
+    ids, matched = given.semantic_ids()
+    print_matching('semantic_ids', config.semantic_ids.path, matched, workdir)
     report = {'source': 'given'}
   else:
     from letter_jax.tokenizer.assignment import assign_semantic_ids
@@ -209,7 +209,7 @@ def semantic_ids(config: Config, root: pathlib.Path) -> None:
   )
 
 
-def generator(config: Config, root: pathlib.Path) -> None:
+def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Trains the generator."""
   from letter_jax import sharding
   from letter_jax.generators.generator import kind, train_generator
@@ -237,7 +237,7 @@ def generator(config: Config, root: pathlib.Path) -> None:
     raise
 
 
-def evaluate(config: Config, root: pathlib.Path) -> None:
+def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Evaluates the best generator on validation and test, alone and with its partner, and the baselines next to it."""
   from letter_jax.evaluation import both_protocols, popularity, ranks
   from letter_jax.generators.generator import user_search
@@ -272,7 +272,7 @@ def evaluate(config: Config, root: pathlib.Path) -> None:
   )
 
 
-def report(config: Config, root: pathlib.Path) -> None:
+def report(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Writes the report page."""
   from letter_jax.reporting.report import write_report
 

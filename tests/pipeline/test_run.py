@@ -12,10 +12,11 @@ import pytest
 
 from letter_jax.collaborative import lightgcn
 from letter_jax.collaborative.embeddings import collaborative_rows
-from letter_jax.data import index_format, synthetic
+from letter_jax.data import index_format, matching, synthetic
 from letter_jax.pipeline import record
 from letter_jax.pipeline import run as pipeline
 from letter_jax.pipeline.graph import STAGES, Graph
+from letter_jax.semantic_ids import ids
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.sharding import on_one_device
 from letter_jax.system.errors import InputError
@@ -322,7 +323,21 @@ def _letter_settings(folder, **changes):
   return config_with(run_settings(data__source='letter', data__path=str(folder), data__name='Small', **changes))
 
 
-def test_everything_given_from_outside(tmp_path, finished):
+@pytest.fixture
+def reads(monkeypatch):
+  """The names of the given files, once for each time that one is read."""
+  names = []
+
+  def counted(module, function):
+    read = getattr(module, function)
+    monkeypatch.setattr(module, function, lambda path, *rest: names.append(path.name) or read(path, *rest))
+
+  counted(matching, 'read_rows')
+  counted(ids, 'read_given')
+  return names
+
+
+def test_everything_given_from_outside(tmp_path, finished, reads):
   folder = tmp_path / 'data'
   write_letter_folder(folder, users=40, items=60)
   np.save(folder / 'Small.emb.npy', np.load(finished / 'text_embeddings/embeddings.npy').astype(np.float16))
@@ -334,7 +349,9 @@ def test_everything_given_from_outside(tmp_path, finished):
     collaborative__baseline=False,
   )
   for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids'):
+    reads.clear()
     pipeline.run(config, tmp_path / 'workdir', stage)
+    assert reads == ([] if stage == 'dataset' else ['Small.emb.npy', 'Small.cf.npy']), 'read once, checked and used'
   np.testing.assert_array_equal(
     np.load(tmp_path / 'workdir/collaborative/embeddings.npy'), np.load(finished / 'collaborative/embeddings.npy')
   )
@@ -352,7 +369,9 @@ def test_everything_given_from_outside(tmp_path, finished):
   with pytest.raises(InputError, match='--stage=tokenizer has nothing to do'):
     pipeline.run(given, tmp_path / 'other', 'tokenizer')
   for stage in ('dataset', 'semantic_ids'):
+    reads.clear()
     pipeline.run(given, tmp_path / 'other', stage)
+  assert reads == ['index.json']
   np.testing.assert_array_equal(
     np.load(tmp_path / 'workdir/semantic_ids/semantic_ids.npy'),
     np.load(tmp_path / 'other/semantic_ids/semantic_ids.npy'),
