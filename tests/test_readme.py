@@ -51,6 +51,17 @@ def test_the_examples_of_a_page_run(page, folder):
   for number, example in enumerate(_examples(page), start=1):
     exec(compile(example, f'{page.name}, example {number}', 'exec'), variables)
   CHECKS.get(page.name, lambda variables: None)(variables)
+  assert [path.name for path in folder.iterdir()] == ['workdirs'], 'git ignores workdirs/ in a clone, and nothing else'
+
+
+def test_what_the_commands_of_a_page_write_is_ignored_by_git():
+  assert '/workdirs/' in (ROOT / '.gitignore').read_text(encoding='utf-8').splitlines()
+  written = []
+  for page in PAGES:
+    for block in re.findall(r'^```(?:sh|bash)\n(.*?)^```$', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE):
+      written += re.findall(r'(?:\s>+\s*|--output=|--workdir=|--json=)(\S+)', block)
+  written = [path for path in written if not path.isupper()]  # FILE, DIR: the reader's
+  assert len(written) > 10 and [path for path in written if not path.startswith('workdirs/')] == []
 
 
 def test_every_check_is_of_a_page_with_examples():

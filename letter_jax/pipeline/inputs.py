@@ -122,7 +122,7 @@ def check_inputs(config: Config, workdir: Workdir, given: GivenInputs) -> None:
       if dim != model.latent_dim:
         raise InputError(
           f'{config.collaborative.path} has {dim} columns; expected config.tokenizer.model.latent_dim, '
-          f'{model.latent_dim}'
+          f'{model.latent_dim} (letter_jax.collaborative.embeddings.collaborative_rows makes such rows of others)'
         )
   from letter_jax.generators.generator import kind
 

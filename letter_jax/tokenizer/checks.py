@@ -71,7 +71,7 @@ def collaborative_embeddings(collaborative_NxE: Any, items: int, columns: int | 
   if columns is not None and rows.shape[1] != columns:
     raise InputError(
       f'collaborative embeddings have {rows.shape[1]} columns; expected latent_dim, {columns} '
-      '(collaborative.embeddings.collaborative_rows gives rows of any width that)'
+      '(letter_jax.collaborative.embeddings.collaborative_rows makes such rows of others)'
     )
   return rows
 

@@ -64,7 +64,7 @@ class LetterTokenizer:
       collaborative: float [N, E], collaborative embeddings of the same items, or None to train on text alone
         (alpha 0). Rows with `latent_dim` columns are used as they are; their lengths should then be 0.3 in the root
         mean square, for alpha to mean what it means in the paper. Rows of any other width go through
-        `collaborative.embeddings.collaborative_rows`, which gives them that width and that length.
+        `letter_jax.collaborative.embeddings.collaborative_rows`, which gives them that width and that length.
       config: all settings, or only those of the model.
       seed: of the parameters, the order of the items and the positives.
       directory: folder that keeps checkpoints and metrics, and where an interrupted training resumes; None keeps

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from letter_jax.configuration import RQVAEConfig
+from letter_jax.system.errors import InputError
 from letter_jax.tokenizer.clustering import cluster_codes
 from letter_jax.tokenizer.rqvae import RQVAEOutput
 
@@ -49,14 +50,23 @@ def tokenizer_losses(
     output: of `RQVAE`, in training mode.
     codebooks_LxKxd: the same parameters that made `output`.
     x_NxT: float32, the text embeddings that were the input of `output`.
-    collaborative_Nxd: float32, the batch items' collaborative embeddings.
+    collaborative_Nxd: float32, the batch items' collaborative embeddings, as wide as the latents
+      (`letter_jax.collaborative.embeddings.collaborative_rows` makes such rows of embeddings of any width).
     positives_NxL: int32, from `sample_positives`; NO_POSITIVE leaves the item out of that level's diversity.
     weight_N: 0 for padded rows, which count in no term, nor as negatives of others; None: all rows count.
 
   Returns:
     `TokenizerLosses`. Means are over real rows, so that padding changes nothing.
+
+  Raises:
+    InputError: the collaborative rows have a different shape from the latents.
   """
   quantized = output.quantized
+  if collaborative_Nxd.shape != quantized.z_Nxd.shape:
+    raise InputError(
+      f'collaborative rows have shape {list(collaborative_Nxd.shape)}; expected {list(quantized.z_Nxd.shape)}, one for '
+      'each item of the batch with latent_dim columns'
+    )
   weight_N = jnp.ones(x_NxT.shape[0]) if weight_N is None else (weight_N > 0).astype(jnp.float32)
   reconstruction = _mean(jnp.mean((output.reconstruction_NxT - x_NxT) ** 2, axis=1), weight_N)
   contrastive = _contrastive(quantized.z_Nxd, collaborative_Nxd, weight_N)

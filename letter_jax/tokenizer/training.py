@@ -60,7 +60,7 @@ def train_tokenizer(
     text_NxT: float text embeddings of all items, neither centred nor scaled.
     collaborative_Nxd: float, row i of the same item as row i of the text. It must have `latent_dim` columns, and
       alpha means what it means in the paper if the root mean square of the rows' lengths is 0.3:
-      `collaborative.embeddings.collaborative_rows` makes such rows of embeddings of any width.
+      `letter_jax.collaborative.embeddings.collaborative_rows` makes such rows of embeddings of any width.
     directory: folder of the input scale, the metrics and, unless `checkpoints` is given, the checkpoints; None:
       nothing is written.
     seed: of the parameters, the order of the items and the positives.

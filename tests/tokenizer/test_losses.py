@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from letter_jax.configuration import RQVAEConfig
+from letter_jax.system.errors import InputError
 from letter_jax.tokenizer.losses import (
   NO_POSITIVE,
   CodeClusters,
@@ -59,6 +60,15 @@ def weights(**named):
 
 def cross_entropy(logits, target):
   return np.log(np.sum(np.exp(logits))) - logits[target]
+
+
+@pytest.mark.parametrize('shape', [(ITEMS, 3), (ITEMS, 5), (ITEMS - 1, 4)])
+def test_collaborative_rows_of_a_different_shape(shape):
+  params, x_NxT, _, positives_NxL = example()
+  with pytest.raises(
+    InputError, match=rf'collaborative rows have shape \[{shape[0]}, {shape[1]}\]; expected \[12, 4\]'
+  ):
+    losses_of(params, x_NxT, np.zeros(shape, np.float32), positives_NxL)
 
 
 def test_every_term_against_loops_over_items():
