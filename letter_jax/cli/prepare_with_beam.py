@@ -15,6 +15,7 @@ from absl import app, flags
 from letter_jax import configuration
 from letter_jax.cli.flags import parse
 from letter_jax.cli.one_line_errors import fail
+from letter_jax.data.dataset import described
 from letter_jax.system.errors import InputError
 
 
@@ -44,10 +45,7 @@ def main(arguments: list[str]) -> None:
     fail(str(error))
   except KeyboardInterrupt:
     fail('interrupted; the same command starts again')
-  print(
-    f'dataset: {summary["name"]}: {summary["users"]:,} users, {summary["items"]:,} items, '
-    f'{summary["interactions"]:,} interactions, {summary["training_examples"]:,} training examples'
-  )
+  print(f'dataset: {described(summary)}')
 
 
 if __name__ == '__main__':

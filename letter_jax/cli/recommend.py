@@ -19,6 +19,7 @@ from letter_jax.serving.cold_items import read_cold_items
 from letter_jax.serving.recommender import Choice, Recommender
 from letter_jax.system import machine
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 def recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
@@ -36,7 +37,7 @@ def recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None
     recommender = Recommender.from_workdir(workdir, options.beam, cold_items, mesh)
     choice = _choose(recommender, allow, deny, options)
     cold = f', {len(cold_items):,} of them cold' if cold_items else ''
-    _print(f'{len(recommender.catalogue):,} items{cold}, beam {options.beam}, {machine.devices()}')
+    _print(f'{counted(len(recommender.catalogue), "item")}{cold}, beam {options.beam}, {machine.devices()}')
     chunks = jsonl.ready_chunks(lines) if count is None else jsonl.whole_chunks(lines)
     answers = jsonl.recommend_lines(recommender, chunks, k, options.exclude_history, choice)
     quiet = True if options.output == STANDARD and sys.stdout.isatty() else None  # the answers are on the terminal
@@ -67,14 +68,13 @@ def _answer(
 
 
 def _summary(totals: collections.Counter[str], seconds: float) -> Iterator[str]:
-  yield f'{totals["answered"]:,} users'
+  yield counted(totals['answered'], 'user')
   if totals['timed']:
     yield f'{totals["timed"] / seconds:,.0f} per second'
   if totals['skipped']:
-    yield f'{totals["skipped"]:,} items of their histories are unknown and were skipped'
+    yield f'{counted(totals["skipped"], "unknown item")} of their histories skipped'
   if totals['failed']:
-    lines = f'{totals["failed"]:,} invalid line' + 's' * (totals['failed'] > 1)
-    yield f'{lines}, with an "error" in the output'
+    yield f'{counted(totals["failed"], "invalid line")}, with an "error" in the output'
 
 
 def _choose(recommender: Recommender, allow: list[str] | None, deny: list[str] | None, options: Options) -> Choice:
@@ -86,7 +86,7 @@ def _choose(recommender: Recommender, allow: list[str] | None, deny: list[str] |
   for flag, items in (('--allow', allow or ()), ('--deny', deny or ())):
     unknown = sum(recommender.catalogue.index_of(item) is None for item in items)
     if unknown:
-      _print(f'{unknown:,} of the {len(items):,} items of {flag} are unknown')
+      _print(f'unknown: {unknown:,} of the {counted(len(items), "item")} of {flag}')
   return choice
 
 

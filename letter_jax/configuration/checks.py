@@ -116,7 +116,7 @@ def _check_lc_rec(generator: GeneratorConfig, window_users: int) -> None:
     )
   if llama.heads % llama.kv_heads or llama.d_head % 2:
     raise InputError(
-      f'config.generator.llama has {llama.heads} heads, {llama.kv_heads} kv_heads and d_head {llama.d_head}; expected '
+      f'config.generator.llama has heads {llama.heads}, kv_heads {llama.kv_heads} and d_head {llama.d_head}; expected '
       'kv_heads to divide heads, and an even d_head'
     )
   if not generator.base and generator.lora.rank:

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from letter_jax.system.wording import counted
+
 TEXT_FIELDS = ('title', 'brand', 'categories', 'description')
 CATEGORY_SEPARATOR = ' > '
 PREPARED_BY = 'letter_jax.cli.prepare_with_beam'  # what writes the source 'prepared'
@@ -115,6 +117,12 @@ class Dataset:
       None if self.texts is None else sum(not any(text.values()) for text in self.texts),
       self.preparation,
     )
+
+
+def described(summary: dict[str, Any]) -> str:
+  """The name and the counts of a data set in one line; `summary` as in `summary.json`."""
+  nouns = {'users': 'user', 'items': 'item', 'interactions': 'interaction', 'training_examples': 'training example'}
+  return f'{summary["name"]}: {", ".join(counted(summary[name], noun) for name, noun in nouns.items())}'
 
 
 def summarize(

@@ -6,6 +6,7 @@ import numpy as np
 
 from letter_jax.data.json_files import check_file, shown
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 def read_embeddings(path: pathlib.Path, num_items: int, meaning: str) -> np.ndarray:
@@ -39,7 +40,8 @@ def read_embeddings(path: pathlib.Path, num_items: int, meaning: str) -> np.ndar
   if rows.ndim != 2 or rows.shape[1] == 0:
     raise InputError(f'{path}: the {meaning} have shape {list(rows.shape)}; expected [{num_items} items, dim]')
   if len(rows) != num_items:
-    raise InputError(f'{path}: the {meaning} have {len(rows)} rows; expected one for each of the {num_items} items')
+    expected = f'one for each of the {counted(num_items, "item")}'
+    raise InputError(f'{path}: the {meaning} have {counted(len(rows), "row")}; expected {expected}')
   with np.errstate(over='ignore'):
     rows_NxD = np.ascontiguousarray(rows, dtype=np.float32)
   finite_NxD = np.isfinite(rows_NxD)

@@ -11,6 +11,7 @@ import numpy as np
 
 from letter_jax.data.json_files import read_by_item, shown
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 MAX_CODE = 2**20 - 1
 
@@ -34,7 +35,7 @@ def read_index(path: pathlib.Path, num_items: int) -> np.ndarray:
       raise InputError(f'{path}: item {item} has {shown(tokens)}; expected a list of tokens such as "<a_12>"')
     if len(tokens) != len(tokens_N[0]):
       raise InputError(
-        f'{path}: item {item} has {len(tokens)} tokens, item 0 has {len(tokens_N[0])}; '
+        f'{path}: item {item} has {counted(len(tokens), "token")}, item 0 has {len(tokens_N[0])}; '
         'expected the same number for every item'
       )
   levels = len(tokens_N[0]) if tokens_N else 0

@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
@@ -58,12 +59,12 @@ def read_by_item(path: pathlib.Path, num_items: int | None = None) -> list[Any]:
     if not (key.isascii() and key.isdecimal() and len(key) < 11 and str(int(key)) == key):
       raise InputError(f'{path}: item id {shown(key)} is not an integer; expected "0", "1", ...')
   num_items = len(table) if num_items is None else num_items
-  expected = f'expected {num_items} items, 0 to {num_items - 1}'
+  expected = f'expected {counted(num_items, "item")}, 0 to {num_items - 1}'
   missing = sorted(set(range(num_items)).difference(map(int, table)))
   if missing:
     raise InputError(f'{path}: item {missing[0]} is missing ({len(missing)} in all); {expected}')
   if len(table) > num_items:
-    raise InputError(f'{path}: item {max(map(int, table))} does not exist ({len(table)} items); {expected}')
+    raise InputError(f'{path}: item {max(map(int, table))} does not exist ({counted(len(table), "item")}); {expected}')
   return [table[str(item)] for item in range(num_items)]
 
 

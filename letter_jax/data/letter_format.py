@@ -19,6 +19,7 @@ from letter_jax.data import ragged
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, MIN_LENGTH, TEXT_FIELDS, Dataset, Interactions
 from letter_jax.data.json_files import encodable, read_by_item, read_object, shown
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 def read_letter_folder(folder: pathlib.Path, name: str) -> Dataset:
@@ -93,7 +94,7 @@ def _read_interactions(path: pathlib.Path, num_items: int | None) -> Interaction
       raise InputError(f'{path}: user {shown(user)} has {shown(items)}; expected a list of item ids')
     if len(items) < MIN_LENGTH:
       raise InputError(
-        f'{path}: user {shown(user)} has {len(items)} items; expected at least {MIN_LENGTH} '
+        f'{path}: user {shown(user)} has {counted(len(items), "item")}; expected at least {MIN_LENGTH} '
         '(training, validation, test)'
       )
   flat = list(itertools.chain.from_iterable(table.values()))
@@ -111,7 +112,7 @@ def _read_interactions(path: pathlib.Path, num_items: int | None) -> Interaction
         path,
         table,
         lambda item: item >= limit,
-        f'an id below {limit} without a NAME.item.json ({len(flat)} interactions; items are numbered 0 .. N - 1)',
+        f'an id below {limit} without a NAME.item.json ({counted(len(flat), "interaction")}; numbers start at 0)',
       )
     num_items = max(flat) + 1
   lengths = np.fromiter(map(len, table.values()), np.int64, len(table))

@@ -14,6 +14,7 @@ import numpy as np
 from letter_jax.data.given_embeddings import read_embeddings
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 _SHOWN = 3  # ids that an error message lists
 
@@ -75,8 +76,8 @@ def match(raw_ids: Sequence[str] | None, given: Sequence[str], source: pathlib.P
   if missing:
     verb = 'is' if len(missing) == 1 else 'are'
     raise InputError(
-      f'{source} was made for a different catalogue: {len(missing):,} of the {len(catalogue):,} items of the data '
-      f'{verb} not in it, such as {", ".join(map(repr, missing[:_SHOWN]))} (its ids are such as '
+      f'{source} was made for a different catalogue: {len(missing):,} of the {counted(len(catalogue), "item")} of the '
+      f'data {verb} not in it, such as {", ".join(map(repr, missing[:_SHOWN]))} (its ids are such as '
       f'{", ".join(map(repr, given[:_SHOWN]))}); expected a row for every item'
     )
   return np.array([row_of[raw_id] for raw_id in catalogue], np.int64)

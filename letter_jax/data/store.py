@@ -27,6 +27,7 @@ from letter_jax.data.dataset import MIN_LENGTH, PREPARED_BY, TEXT_FIELDS, Datase
 from letter_jax.ops.rounding import ceil_div
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 TABLES = {table: f'tfds/letter_dataset/{table}/1.0.0' for table in ('users', 'items')}
 LENGTHS, SUMMARY = 'lengths.npy', 'summary.json'
@@ -118,7 +119,7 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
         len(items) < MIN_LENGTH or min(items) < 0 or max(items) >= summary['items'] or len(times) not in (0, len(items))
       ):
         raise ValueError(
-          f'user {user_ids[-1]} has {len(items)} items and {len(times)} timestamps; expected '
+          f'user {user_ids[-1]} has {counted(len(items), "item")} and {counted(len(times), "timestamp")}; expected '
           f'at least {MIN_LENGTH} items, each below {summary["items"]}, and one timestamp per item or none'
         )
     for features in Table(directory / TABLES['items']).parsed():
@@ -128,7 +129,9 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
     for ids, name in ((user_ids, 'users'), (item_ids, 'items')):
       _order(np.frombuffer(ids, np.int64), summary[name])
     if lengths_U.sum(dtype=np.int64) != summary['interactions']:
-      raise ValueError(f'{lengths_U.sum(dtype=np.int64)} interactions, but {SUMMARY} has {summary["interactions"]}')
+      raise ValueError(
+        f'the lengths sum to {lengths_U.sum(dtype=np.int64)}, but {SUMMARY} has {summary["interactions"]}'
+      )
   return lengths_U, f'{total % 2**256:064x}'
 
 
@@ -244,7 +247,7 @@ class StreamedInteractions:
       self._lengths_U = np.load(directory / LENGTHS, mmap_mode='r')
       if len(self._table) != self._users or self._lengths_U.shape != (self._users,):
         raise ValueError(
-          f'{len(self._table)} records and lengths of {self._lengths_U.shape}, but {SUMMARY} has {self._users} users'
+          f'{counted(len(self._table), "record")} and lengths of {self._lengths_U.shape}; expected {self._users}'
         )
     self.num_windows = ceil_div(self._users, window_users)
 
@@ -373,5 +376,5 @@ def _order(ids: np.ndarray, count: int) -> np.ndarray:
   """The indices that sort `ids`; ValueError unless they are 0 .. count - 1."""
   order = np.argsort(ids, kind='stable')
   if not np.array_equal(ids[order], np.arange(count)):
-    raise ValueError(f'{len(ids)} records, but summary.json has {count}, or ids other than 0, 1, 2, ...')
+    raise ValueError(f'{counted(len(ids), "record")}, but {SUMMARY} has {count}, or ids other than 0, 1, 2, ...')
   return order

@@ -19,6 +19,7 @@ from letter_jax.evaluation import metrics, popularity, ranks
 from letter_jax.evaluation.evaluator import Evaluation, GeneratorEvaluator
 from letter_jax.evaluation.history import excluded_items
 from letter_jax.evaluation.list_evaluator import ListEvaluator, choose_weight
+from letter_jax.system.wording import counted
 
 Figures = dict[str, Any]
 Ranks = dict[str, np.ndarray]
@@ -77,8 +78,8 @@ def evaluate_generator(search: UserSearch, params: Any, users: Mapping[str, Spli
     shortened = evaluator.shortened(of_split.examples)
     if shortened:
       print(
-        f'evaluate: {shortened:,} of {len(of_split.examples):,} histories lose their oldest items: they do not fit in '
-        'the context of the model',
+        f'evaluate: the oldest items of {shortened:,} of {counted(len(of_split.examples), "history", "histories")} do '
+        'not fit in the context of the model',
         flush=True,
       )
     evaluations[split] = evaluator.evaluate(params, of_split.examples, label=f'evaluate {split}')

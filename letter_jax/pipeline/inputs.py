@@ -9,6 +9,7 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.data import matching
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 from letter_jax.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def check_inputs(config: Config, workdir: Workdir, given: GivenInputs) -> None:
   else:
     if config.semantic_ids.collisions == 'resolve' and items > model.codebook_size**model.levels:
       raise InputError(
-        f'{items} items cannot have semantic IDs of their own: {model.levels} levels of '
+        f'{counted(items, "item")} cannot have semantic IDs of their own: {counted(model.levels, "level")} of '
         f'{model.codebook_size} codes; expected larger config.tokenizer.model.codebook_size or levels'
       )
     if config.text_embeddings.path:

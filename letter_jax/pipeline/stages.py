@@ -13,10 +13,11 @@ import numpy as np
 
 from letter_jax.configuration import RAW_SOURCES, Config
 from letter_jax.data import sources, splits, store
-from letter_jax.data.dataset import Interactions, Windows
+from letter_jax.data.dataset import Interactions, Windows, described
 from letter_jax.pipeline.inputs import GivenInputs, print_matching
 from letter_jax.system import artifacts, machine, processes
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 from letter_jax.workdir import (
   BEST_VALIDATION,
   CODEBOOKS,
@@ -72,11 +73,7 @@ def dataset(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     store.adopt(sources.prepared_folder(config.data), workdir.dataset)
   else:
     store.save(sources.read_dataset(config.data, config.seed, _download_manager(config)), workdir.dataset)
-  summary = workdir.read_summary()
-  print(
-    f'dataset: {summary["name"]}: {summary["users"]:,} users, {summary["items"]:,} items, '
-    f'{summary["interactions"]:,} interactions, {summary["training_examples"]:,} training examples'
-  )
+  print(f'dataset: {described(workdir.read_summary())}')
 
 
 def _download_manager(config: Config):
@@ -200,11 +197,11 @@ def semantic_ids(config: Config, root: pathlib.Path, given: GivenInputs) -> None
   summary = (
     'as given'
     if 'moved' not in report
-    else f'{report["collided"]:,} shared their nearest ID, {report["moved"]:,} moved, {report["colliding_after"]:,} '
-    'still share theirs'
+    else f'nearest ID shared by {report["collided"]:,}, moved {report["moved"]:,}, still shared by '
+    f'{report["colliding_after"]:,}'
   )
   print(
-    f'semantic_ids: {len(ids):,} items: {summary}; codes used by level '
+    f'semantic_ids: {counted(len(ids), "item")}: {summary}; codes used by level '
     f'{", ".join(map(str, report["codes_used"]))} of {ids.codebook_size}'
   )
 

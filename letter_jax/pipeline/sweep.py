@@ -13,6 +13,7 @@ from letter_jax.configuration import Config, default_config, expected_value, fro
 from letter_jax.pipeline.run import Run
 from letter_jax.system import processes
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 def variants(config: Config) -> dict[str, Config]:
@@ -37,7 +38,7 @@ def variants(config: Config) -> dict[str, Config]:
         ) from error
     runs[name] = from_config_dict(settings)
   if len(runs) < 2:
-    raise InputError(f'config.sweep has {len(runs)} run; expected at least two, to compare')
+    raise InputError(f'config.sweep has {counted(len(runs), "run")}; expected at least two, to compare')
   data = {name: Run(variant, pathlib.Path()).graph['dataset'].settings_of(variant) for name, variant in runs.items()}
   first = next(iter(data))
   for name, settings_of_data in data.items():

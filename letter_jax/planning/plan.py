@@ -21,6 +21,7 @@ from letter_jax.planning.costs import CHIPS, Chip, cost_of
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 from letter_jax.workdir import EMBEDDINGS, Workdir
 
 if TYPE_CHECKING:
@@ -211,8 +212,8 @@ def _text_dim(config: Config, workdir: Workdir) -> int:
 def table(rows: list[dict[str, Any]], topology: str, chip: Chip, mesh: 'jax.sharding.Mesh', config: Config) -> str:
   """The plan as text, one line per step (see `plan` for the rows) and one for its collectives."""
   lines = [
-    f'plan for {topology}: {mesh.size} chips of {chip.memory / 2**30:.0f} GB, mesh data {mesh.shape["data"]} x model '
-    f'{mesh.shape["model"]}' + (', fully sharded' if config.mesh.fully_sharded else ''),
+    f'plan for {topology}: {counted(mesh.size, "chip")} of {chip.memory / 2**30:.0f} GB, mesh data '
+    f'{mesh.shape["data"]} x model {mesh.shape["model"]}' + (', fully sharded' if config.mesh.fully_sharded else ''),
     f'{"":<16}{"memory":>10}{"arguments":>11}{"temporary":>11}{"fits":>6}{"Gflop":>10}{"GB moved":>10}'
     f'{"time":>11}{"examples/s":>12}{"schedule":>10}',
   ]

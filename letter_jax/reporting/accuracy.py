@@ -13,6 +13,7 @@ from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
 from letter_jax.reporting.finished import Finished
 from letter_jax.reporting.results_table import COLUMNS, field_name
+from letter_jax.system.wording import counted
 
 _GROUPS = 4
 _GROUP_CAPTION = (
@@ -43,7 +44,7 @@ def section(run: Finished) -> page.Section:
       page.heading('By length of the history'),
       page.paragraph(
         'Users are grouped by the length of their history before the test item; models see its latest '
-        f'{run.config.data.history_length} items.'
+        f'{counted(run.config.data.history_length, "item")}.'
       ),
       _grouped(run, names, run.lengths_U, 'items'),
     ],
@@ -52,7 +53,8 @@ def section(run: Finished) -> page.Section:
 
 def _results(run: Finished, names: Mapping[str, str]) -> Markup:
   caption = (
-    f'Test, {run.metrics["users"]:,} users, ranking all {run.summary["items"]:,} items; beam {run.metrics["beam"]}. '
+    f'Test, {counted(run.metrics["users"], "user")}, ranking all of {counted(run.summary["items"], "item")}; beam '
+    f'{run.metrics["beam"]}. '
     f'Below each value is its 95% interval, from {RESAMPLES:,} bootstrap resamples of the users.'
   )
   return _estimates(run, names, {model: run.metrics_of(model)['test'] for model in names}, run.ranks, caption)

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.finished import Finished
+from letter_jax.system.wording import counted
 from letter_jax.tokenizer.diagnostics import diagnose, id_groups
 
 
@@ -41,8 +42,8 @@ def section(run: Finished) -> page.Section:
       'items on the fullest prefix',
     ],
     rows,
-    f'The semantic IDs in use, of {len(codes_NxL):,} items. Perplexity is the number of codes that would have the same '
-    f'entropy if all were used equally often; it is at most {codebook_size}.',
+    f'The semantic IDs in use, of {counted(len(codes_NxL), "item")}. Perplexity is the number of codes that would have '
+    f'the same entropy if all were used equally often; it is at most {codebook_size}.',
   )
   plot = page.figure(
     figures.heat_map(counts_LxK), 'Items on each code', 'bright: many; empty: a dead code; logarithmic scale'
@@ -74,7 +75,7 @@ def _given(run: Finished) -> Markup:
   return page.paragraph(
     'The semantic IDs were given (config.semantic_ids.path), so no item was moved. '
     f'{run.ids["collision_rate"]:.2%} of the items are not the first with their ID; the most frequent ID has '
-    f'{largest:,} {"item" if largest == 1 else "items"}.'
+    f'{counted(largest, "item")}.'
   )
 
 

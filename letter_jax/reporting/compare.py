@@ -17,6 +17,7 @@ from letter_jax.reporting.finished import settings as settings_by_key
 from letter_jax.reporting.results_table import field_name
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 from letter_jax.workdir import REDO_EVALUATION, Workdir, read_training_log
 
 METRICS = ('recall@5', 'recall@10', 'ndcg@5', 'ndcg@10')
@@ -107,7 +108,7 @@ def _read(folder: pathlib.Path, name: str) -> Compared:
   ranks_3xU = Workdir(folder).read_ranks()[ranks.GENERATOR]
   if ranks_3xU.shape[1] != len(tests):
     raise InputError(
-      f'{folder}/evaluation has ranks of {ranks_3xU.shape[1]} users, but recommendations of {len(tests)}; '
+      f'{folder}/evaluation has ranks of {counted(ranks_3xU.shape[1], "user")}, but recommendations of {len(tests)}; '
       f'{REDO_EVALUATION}'
     )
   targets = [target for _, target in tests]
@@ -219,7 +220,7 @@ def _terminal(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys:
     *_aligned([['test', *header], *test]),
     '',
     *_aligned([[f'minus {runs[0].name}', *header], *to_first]),
-    f'{len(runs[0].users):,} users; 95% intervals, differences paired by user; * the interval excludes 0',
+    f'{counted(len(runs[0].users), "user")}; 95% intervals, differences paired by user; * the interval excludes 0',
     '',
     # Runs can differ in many long keys, so keys are rows and runs are columns.
     *_aligned([['', *(run.name for run in runs)], *settings, *_facts(runs)]),
@@ -299,7 +300,7 @@ def _test_table(runs: Sequence[Compared], results: Sequence[dict[str, Any]]) -> 
   return page.table(
     ['run', *map(field_name, METRICS)],
     rows,
-    f'Test, {len(runs[0].users):,} users; 95% intervals from {RESAMPLES:,} bootstrap resamples.',
+    f'Test, {counted(len(runs[0].users), "user")}; 95% intervals from {RESAMPLES:,} bootstrap resamples.',
   )
 
 

@@ -20,6 +20,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from letter_jax.system.wording import counted
+
 # Contrast of at least 3 to the background of either scheme (WCAG's bound for graphics).
 COLOURS = ('#2f7fe0', '#d9622b', '#1f9a6b', '#a66ad9', '#b58200', '#d64a87', '#1593ac', '#7a8c1c')
 OTHER = '#8a8a8a'
@@ -172,7 +174,8 @@ def heat_map(counts_LxK: np.ndarray) -> Picture:
     _plain(bar.ax.yaxis)
     bar.outline.set_linewidth(0.5)
 
-  return _picture(f'items of each code in {len(counts_LxK)} levels', (4.8, 0.9 + 0.3 * len(counts_LxK)), draw)
+  title = f'items of each code in {counted(len(counts_LxK), "level")}'
+  return _picture(title, (4.8, 0.9 + 0.3 * len(counts_LxK)), draw)
 
 
 def scatter(

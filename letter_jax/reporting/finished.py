@@ -11,6 +11,7 @@ from letter_jax.data import splits
 from letter_jax.evaluation import popularity, ranks
 from letter_jax.generators.generator import NAMES as GENERATOR_NAMES
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 from letter_jax.workdir import REDO_EVALUATION, Workdir
 
 BASELINE_NAMES = {'sasrec': 'SASRec', 'lightgcn': 'LightGCN', 'popularity': 'popularity'}
@@ -96,7 +97,7 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
   for model, ranks_3xU in test_ranks.items():
     if ranks_3xU.shape[1] != len(examples):
       raise InputError(
-        f'{workdir}/evaluation has ranks of {ranks_3xU.shape[1]} users ({model}), but the data set has '
+        f'{workdir}/evaluation has ranks of {counted(ranks_3xU.shape[1], "user")} ({model}), but the data set has '
         f'{len(examples)}; {REDO_EVALUATION}'
       )
   return Finished(

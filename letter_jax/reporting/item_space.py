@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.finished import Finished
+from letter_jax.system.wording import counted
 from letter_jax.tokenizer.diagnostics import id_groups
 from letter_jax.workdir import CODEBOOKS, EMBEDDINGS, LATENTS
 
@@ -69,7 +70,7 @@ def _map(run: Finished) -> list[Markup]:
     if level
     else 'Not coloured: the data set has no categories.'
   )
-  figure = page.figure(plot, f'{len(sampled_S):,} of {len(rows_NxD):,} items', f'{caption} {colouring}')
+  figure = page.figure(plot, f'{len(sampled_S):,} of {counted(len(rows_NxD), "item")}', f'{caption} {colouring}')
   return [page.legend(colours), figure] if level else [figure]
 
 
@@ -149,7 +150,7 @@ def _neighbours(run: Finished) -> list[Markup]:
   paths = {'text': run.workdir.text_embeddings / EMBEDDINGS, 'collaborative': run.workdir.collaborative / EMBEDDINGS}
   items = len(run.codes_NxL)
   if items <= NEIGHBOURS + 1:
-    return [page.note(f'Not shown: {items} items are too few.')]
+    return [page.note(f'Not shown: too few items ({items}).')]
   sampled_S = sample(items, QUERY_ITEMS, run.config.seed)
   nearest_of = {
     kind: nearest(np.load(path, allow_pickle=False), sampled_S) for kind, path in paths.items() if path.exists()
@@ -180,8 +181,8 @@ def _neighbours(run: Finished) -> list[Markup]:
   table = page.table(
     ['pairs with equal', *shares],
     rows,
-    f'{len(sampled_S):,} of {items:,} items and their {NEIGHBOURS} nearest neighbours by cosine similarity; in '
-    'brackets, the ratio to any two items.',
+    f'{len(sampled_S):,} of {counted(items, "item")} and their {NEIGHBOURS} nearest neighbours by cosine similarity; '
+    'in brackets, the ratio to any two items.',
   )
   plot = figures.lines(
     {name: (np.arange(1, len(share) + 1), np.array(share)) for name, share in shares.items()},

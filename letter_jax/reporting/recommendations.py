@@ -10,6 +10,7 @@ from markupsafe import Markup
 from letter_jax.reporting import page
 from letter_jax.reporting.finished import Finished
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 from letter_jax.workdir import REDO_EVALUATION
 
 USERS, RECOMMENDATIONS = 10, 10
@@ -37,7 +38,7 @@ def section(run: Finished) -> page.Section:
   return page.Section(
     'users',
     'Users',
-    f'{len(users)} users',
+    counted(len(users), 'user'),
     'These users are drawn at random with the seed, not picked, so expect misses: Recall@10 is '
     f'{page.number(run.metrics["test"]["recall@10"])}. Look at whether a miss is at least the right kind of item. The '
     'numbers after a title are its semantic ID.',

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from letter_jax.configuration import Config
 from letter_jax.generators.generator import NAMES
+from letter_jax.system.wording import counted
 from letter_jax.workdir import Workdir
 
 COLUMNS = ('recall@1', 'recall@5', 'recall@10', 'recall@20', 'ndcg@5', 'ndcg@10', 'ndcg@20')
@@ -35,8 +36,8 @@ def final_results(config: Config, root: pathlib.Path) -> str:
   parts = [
     results_table({label: found['test'] for label, found in models.items()}),
     results_table({label: found['history_out']['test'] for label, found in models.items()}, 'test, history out'),
-    f'{metrics["users"]:,} users, full ranking, beam {metrics["beam"]}; history out: without the items that the user '
-    'had',
+    f'{counted(metrics["users"], "user")}, full ranking, beam {metrics["beam"]}; history out: without the items that '
+    'the user had',
     '\n'.join(f'{meaning:<16} {root / place}' for meaning, place in _PLACES),
   ]
   return '\n\n'.join(parts)

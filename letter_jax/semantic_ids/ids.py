@@ -25,6 +25,7 @@ from letter_jax.semantic_ids.table import TABLE
 from letter_jax.semantic_ids.vocabulary import FIRST_CODE, Vocabulary
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,7 +150,8 @@ def read_given(path: pathlib.Path, raw_ids: Sequence[str] | None, num_items: int
     return _with_smallest_codebook(codes_MxL[match(raw_ids, names, table_path)]), True
   if len(codes_MxL) != num_items:
     raise InputError(
-      f'{table_path} has {len(codes_MxL):,} rows without raw ids; expected one for each of the {num_items:,} items'
+      f'{table_path} has {counted(len(codes_MxL), "row")} without raw ids; expected one for each of the '
+      f'{counted(num_items, "item")}'
     )
   return _with_smallest_codebook(codes_MxL), False
 

@@ -5,6 +5,8 @@ import os
 import pathlib
 import platform
 
+from letter_jax.system.wording import counted
+
 _CPU_INFO = pathlib.Path('/proc/cpuinfo')
 
 
@@ -14,12 +16,12 @@ def devices() -> str:
 
   devices = jax.devices()
   kind = 'CPU' if devices[0].platform == 'cpu' else devices[0].device_kind
-  return f'{len(devices)} {kind} device' + 's' * (len(devices) > 1)
+  return counted(len(devices), f'{kind} device')
 
 
 def describe() -> str:
   """The devices, and the processor and its cores of the machine that this process runs on."""
-  return f'{devices()}; {_processor()}, {os.cpu_count()} cores'
+  return f'{devices()}; {_processor()}, {counted(os.cpu_count() or 1, "core")}'
 
 
 def _processor() -> str:

@@ -22,6 +22,7 @@ import numpy as np
 
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 def cache_folder() -> pathlib.Path:
@@ -68,7 +69,7 @@ class EmbeddingCache:
         continue
       if rows_TxD.shape[1] != self._dim:
         raise InputError(
-          f'{self.folder} holds rows of {rows_TxD.shape[1]} dimensions, but {self._name} gives {self._dim}; '
+          f'{self.folder} holds rows of {counted(rows_TxD.shape[1], "dimension")}, but {self._name} gives {self._dim}; '
           'expected the same width; remove that folder to embed the texts again'
         )
       for text_hash, row in zip(hashes_TxH, rows_TxD):

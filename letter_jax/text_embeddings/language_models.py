@@ -17,6 +17,7 @@ from letter_jax.configuration import TextEmbeddingsConfig
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, TEXT_FIELDS
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 from letter_jax.text_embeddings.cache import EmbeddingCache, cache_folder
 
 # A shard is written after this many texts or seconds: a kill loses at most the rows since the last shard.
@@ -88,8 +89,8 @@ def _embed_texts(model: LanguageModel, texts: set[str], batch_size: int, folder:
   cache = EmbeddingCache(folder, model.name, model.identity, model.dim)
   rows = cache.read(texts)
   print(
-    f'text_embeddings: {model.name}, {model.dim} dimensions: {len(texts):,} distinct texts, {len(rows):,} of them '
-    f'in {cache.folder}',
+    f'text_embeddings: {model.name}, {counted(model.dim, "dimension")}: {counted(len(texts), "distinct text")}, '
+    f'{len(rows):,} of them in {cache.folder}',
     flush=True,
   )
   # Sorted by length, for little padding; longest first, so that too little memory shows at once. A shard ends with a
@@ -118,7 +119,7 @@ def _encode(model: LanguageModel, texts: list[str]) -> np.ndarray:
   rows_TxD = np.asarray(model.encode(texts), np.float32)
   if rows_TxD.shape != (len(texts), model.dim):
     raise InputError(
-      f'{model.name} gave rows of shape {list(rows_TxD.shape)} for {len(texts)} texts; '
+      f'{model.name} gave rows of shape {list(rows_TxD.shape)} for {counted(len(texts), "text")}; '
       f'expected {[len(texts), model.dim]}'
     )
   finite_T = np.isfinite(rows_TxD).all(axis=1)

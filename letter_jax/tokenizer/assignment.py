@@ -24,6 +24,7 @@ from letter_jax.data import ragged
 from letter_jax.ops.argmin import argmin
 from letter_jax.ops.rounding import next_power_of_two
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 from letter_jax.tokenizer import checks
 from letter_jax.tokenizer.diagnostics import id_groups
 from letter_jax.tokenizer.quantizer import quantize, squared_distances
@@ -66,8 +67,8 @@ def assign_semantic_ids(
   else:
     if items > codes**levels:
       raise InputError(
-        f'{items} items cannot all have different semantic IDs: {levels} levels of {codes} codes give '
-        f'{codes**levels}; expected a larger codebook_size or more levels (config.tokenizer.model)'
+        f'{counted(items, "item")} cannot all have different semantic IDs: {counted(levels, "level")} of {codes} codes '
+        f'give {codes**levels}; expected a larger codebook_size or more levels (config.tokenizer.model)'
       )
     assigned_NxL = _resolve(latent_Nxd, codebooks_LxKxd)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 COLLISIONS = ('resolve', 'reference')
 
@@ -51,7 +52,7 @@ def text_embeddings(text_NxT: Any, columns: int | None = None) -> np.ndarray:
   """
   rows = float_array(text_NxT, 'text embeddings', 'items, columns')
   if columns is not None and rows.shape[1] != columns:
-    raise InputError(f'text embeddings have {rows.shape[1]} columns; expected {columns}, as in the training')
+    raise InputError(f'text embeddings have {counted(rows.shape[1], "column")}; expected {columns}, as in the training')
   return rows
 
 
@@ -67,10 +68,12 @@ def collaborative_embeddings(collaborative_NxE: Any, items: int, columns: int | 
   """
   rows = float_array(collaborative_NxE, 'collaborative embeddings', 'items, columns')
   if len(rows) != items:
-    raise InputError(f'collaborative embeddings have {len(rows)} rows; expected {items}, one per text embedding')
+    raise InputError(
+      f'collaborative embeddings have {counted(len(rows), "row")}; expected {items}, one per text embedding'
+    )
   if columns is not None and rows.shape[1] != columns:
     raise InputError(
-      f'collaborative embeddings have {rows.shape[1]} columns; expected latent_dim, {columns} '
+      f'collaborative embeddings have {counted(rows.shape[1], "column")}; expected latent_dim, {columns} '
       '(letter_jax.collaborative.embeddings.collaborative_rows makes such rows of others)'
     )
   return rows
@@ -85,7 +88,9 @@ def latents_and_codebooks(latent_Nxd: Any, codebooks_LxKxd: Any) -> tuple[np.nda
   latents = float_array(latent_Nxd, 'latents', 'items, columns')
   codebooks = float_array(codebooks_LxKxd, 'codebooks', 'levels, codes, columns')
   if latents.shape[1] != codebooks.shape[2]:
-    raise InputError(f'latents have {latents.shape[1]} columns; expected {codebooks.shape[2]}, as the codebooks')
+    raise InputError(
+      f'latents have {counted(latents.shape[1], "column")}; expected {codebooks.shape[2]}, as the codebooks'
+    )
   return latents.astype(np.float32, copy=False), codebooks.astype(np.float32, copy=False)
 
 

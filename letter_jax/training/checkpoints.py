@@ -22,6 +22,7 @@ from tqdm import tqdm
 from letter_jax.sharding import Layout
 from letter_jax.system import processes
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 BEST_KEPT = 2  # the best, and one to fall back to
 
@@ -145,7 +146,7 @@ class Checkpoints:
       return restored['state'], progress
     if steps:
       raise InputError(
-        f'{self._directory / "latest"}: none of {len(steps)} checkpoints can be read; expected one to '
+        f'{self._directory / "latest"}: of {counted(len(steps), "checkpoint")} none can be read; expected one to '
         'resume from. They were moved aside: the same command starts this training from the beginning'
       )
     return None

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from letter_jax.configuration import TrainingConfig
 from letter_jax.sharding import Layout
 from letter_jax.system.errors import InputError, Preempted
+from letter_jax.system.wording import counted
 from letter_jax.training.checkpoints import BestInMemory, Checkpoints, Progress, folder
 from letter_jax.training.metric_writer import MetricWriter
 from letter_jax.training.preemption import PreemptionWatch
@@ -134,17 +135,17 @@ def _run(
     saved, current = (progress.steps_per_epoch, progress.data_parts), (program.steps_per_epoch, program.data_parts)
     if not progress.data or saved != current:
       raise InputError(
-        f'{directory}: its checkpoints are of {saved[0]} steps an epoch and {saved[1]} parts of streamed '
-        f'data, this run has {current[0]} and {current[1]}; expected the same data and as many processes as it was '
-        'begun with, or --overwrite'
+        f'{directory}: its checkpoints are of {counted(saved[0], "step")} an epoch and {counted(saved[1], "part")} of '
+        f'streamed data, this run has {current[0]} and {current[1]}; expected the same data and as many processes as '
+        'it was begun with, or --overwrite'
       )
     batches.set_state(progress.data)
   progress.steps_per_epoch, progress.data_parts = program.steps_per_epoch, program.data_parts
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   if verbose:
     tqdm.write(
-      f'{label}: {parameters:,} parameters to train, {program.examples_per_epoch:,} examples an epoch in '
-      f'{program.steps_per_epoch:,} steps, {config.epochs:,} epochs at most'
+      f'{label}: {counted(parameters, "parameter")} to train, {counted(program.examples_per_epoch, "example")} an '
+      f'epoch in {counted(program.steps_per_epoch, "step")}, {counted(config.epochs, "epoch")} at most'
     )
   off = None if verbose else True  # None: on a terminal only
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=off, dynamic_ncols=True)

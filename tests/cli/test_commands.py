@@ -62,7 +62,7 @@ def test_files_and_lists(command, finished, tmp_path):
   )
   assert done.returncode == 0 and not done.stdout, done.stderr
   assert '61 items, 1 of them cold' in done.stderr and '3 users' in done.stderr
-  assert '1 of the 2 items of --deny are unknown' in done.stderr
+  assert 'unknown: 1 of the 2 items of --deny' in done.stderr
   found = [json.loads(line) for line in (tmp_path / 'recs.jsonl').read_text().splitlines()]
   assert [{each['id'] for each in user['recommendations']} for user in found] == [{'5', '7'}] * 3
 

@@ -251,7 +251,7 @@ def test_checkpoints_may_be_in_a_different_folder(program, uninterrupted, tmp_pa
 def test_checkpoints_of_other_data_are_not_resumed(program, tmp_path, changes):
   with pytest.raises(Interrupted):
     train(interrupted(program, 5), CONFIG, tmp_path, 'test')
-  with pytest.raises(InputError, match='of 2 steps an epoch and 1 parts .*as many processes'):
+  with pytest.raises(InputError, match='of 2 steps an epoch and 1 part .*as many processes'):
     train(dataclasses.replace(program, **changes), CONFIG, tmp_path, 'test')
   assert train(program, CONFIG, tmp_path, 'test')[1].step == 8
 

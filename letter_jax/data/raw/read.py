@@ -13,6 +13,7 @@ from letter_jax.data.raw.downloads import download_raw_files, forget_download, r
 from letter_jax.data.raw.reader import RawSource, event_table, texts_of_items
 from letter_jax.data.raw.reading import DamagedFile, Problems, Span
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 def find_raw_source(config: DataConfig, folder: pathlib.Path) -> RawSource:
@@ -93,5 +94,4 @@ def no_usable_event(source: RawSource, problems: dict[str, dict[str, Any]]) -> I
 def print_problems(problems: dict[str, dict[str, Any]]) -> None:
   """Prints the counts of invalid lines; `problems` as in `Problems.summary()`."""
   for kind, problem in problems.items():
-    lines = f'{problem["lines"]:,} line' + 's' * (problem['lines'] != 1)
-    tqdm.write(f'dataset: {kind}: {lines}, first {problem["first"]}')
+    tqdm.write(f'dataset: {kind}: {counted(problem["lines"], "line")}, first {problem["first"]}')

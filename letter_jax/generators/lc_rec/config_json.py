@@ -7,6 +7,7 @@ from typing import Any
 from letter_jax.generators.lc_rec.llama import Architecture
 from letter_jax.generators.lc_rec.rope import read_rope
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 NAME = 'config.json'
 
@@ -86,7 +87,7 @@ def read_architecture(folder: pathlib.Path, new_tokens: int, text_vocabulary: in
   d_head = config.get('head_dim', config['hidden_size'] // heads)
   if heads % config['num_key_value_heads'] or d_head % 2 or not d_head:
     raise InputError(
-      f'{path}: {heads} heads, {config["num_key_value_heads"]} of keys and values, of width {d_head}; '
+      f'{path}: {counted(heads, "head")}, {config["num_key_value_heads"]} of keys and values, of width {d_head}; '
       'expected a divisor of the heads, and an even width'
     )
   theta, scaling = read_rope(path, given, config['max_position_embeddings'])

@@ -24,6 +24,7 @@ from letter_jax.generators.lc_rec.token_pool import InstructionData
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss, vocabulary_loss
 from letter_jax.ops.top_k import take
 from letter_jax.semantic_ids.ids import PlacedIds
+from letter_jax.system.wording import counted
 from letter_jax.training import loop, optimizers
 from letter_jax.training.state import Metrics, TrainState, make_step
 
@@ -68,8 +69,8 @@ def llama_program(
   )
   if batches.shortened:
     print(
-      f'generator: {batches.shortened:,} of {batches.examples:,} examples lose their oldest items: their prompts have '
-      f'more tokens than config.generator.row_tokens, {settings.row_tokens}',
+      f'generator: {batches.shortened:,} of {counted(batches.examples, "example")} without the oldest items: prompts '
+      f'of more tokens than config.generator.row_tokens, {settings.row_tokens}',
       flush=True,
     )
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)

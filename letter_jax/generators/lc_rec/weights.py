@@ -22,6 +22,7 @@ from letter_jax.generators.lc_rec import config_json, lora
 from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.system import artifacts, processes
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 INDEX = 'model.safetensors.index.json'
 FILE_BYTES = 5 * 10**9
@@ -158,7 +159,7 @@ def _require(folder: pathlib.Path, architecture: Architecture, tensors: dict[str
   beyond = f'model.layers.{architecture.layers}.'
   extra = next((name for name in tensors if name.startswith(beyond)), None)
   if extra is not None:
-    raise InputError(f'{folder}: tensor {extra} is of a larger model; expected {architecture.layers} layers')
+    raise InputError(f'{folder}: tensor {extra} is of a larger model; expected {counted(architecture.layers, "layer")}')
 
 
 def _unused(architecture: Architecture, tensors: Iterable[str]) -> list[str]:
