@@ -242,3 +242,14 @@ class Config:
   sweep: Sweep = setting(
     (), '(name, ((key, value), ...)) of each of several runs with these settings changed; none: one run'
   )
+
+  @property
+  def trains_sasrec(self) -> bool:
+    """Whether SASRec is trained: as a baseline, or where the tokenizer or the generator's partner reads it."""
+    rows = not self.collaborative.path and self.collaborative.method == 'sasrec'
+    return self.collaborative.baseline or rows and bool(not self.semantic_ids.path or self.fusion.partner)
+
+  @property
+  def has_collaborative(self) -> bool:
+    """Whether the stage collaborative has anything to do: a model to train, or rows that are given."""
+    return self.trains_sasrec or self.collaborative.method == 'lightgcn' or bool(self.collaborative.path)

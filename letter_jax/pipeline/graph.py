@@ -172,21 +172,22 @@ def _stages(config: Config) -> list[Stage]:
     ),
     Stage(
       'report',
-      (
-        'collaborative',
-        *(('text_embeddings', 'tokenizer') if learned_ids else ()),
-        'semantic_ids',
-        'generator',
-        'evaluate',
-      ),
+      ('collaborative', 'text_embeddings', 'tokenizer', 'semantic_ids', 'generator', 'evaluate'),
       ('seed',),
       (f'../{files.REPORT}',),
       stages.report,
       alone=True,
     ),
   ]
-  unneeded = () if learned_ids else ('text_embeddings', 'tokenizer')
-  return [stage for stage in all_stages if stage.name not in unneeded]
+  unneeded = {
+    *(() if learned_ids else ('text_embeddings', 'tokenizer')),
+    *(() if config.has_collaborative else ('collaborative',)),
+  }
+  return [
+    dataclasses.replace(stage, inputs=tuple(name for name in stage.inputs if name not in unneeded))
+    for stage in all_stages
+    if stage.name not in unneeded
+  ]
 
 
 STAGES = tuple(stage.name for stage in _stages(Config()))

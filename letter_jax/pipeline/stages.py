@@ -112,7 +112,7 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
   items: dict[str, np.ndarray] = {}
   metrics: dict[str, dict] = {}
   test_ranks: dict[str, np.ndarray] = {}
-  if method == 'sasrec' or settings.baseline:
+  if config.trains_sasrec:
     from letter_jax.collaborative.sasrec_training import train_sasrec
 
     params, metrics['sasrec'], sasrec_ranks = train_sasrec(
@@ -249,8 +249,10 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   search = user_search(loaded.generator, config.evaluation.beam, config.evaluation.batch_size)
   alone = both_protocols.evaluate_generator(search, loaded.params, users, longest)
   of_popularity, popularity_ranks = both_protocols.evaluate_popularity(popularity.training_counts(data), users)
-  figures = {**alone.figures, 'baselines': {'popularity': of_popularity, **workdir.read_collaborative_metrics()}}
-  test_ranks = {**alone.ranks, **ranks.read(workdir.collaborative / RANKS), **popularity_ranks}
+  of_collaborative = workdir.read_collaborative_metrics() if config.has_collaborative else {}
+  collaborative_ranks = ranks.read(workdir.collaborative / RANKS) if config.has_collaborative else {}
+  figures = {**alone.figures, 'baselines': {'popularity': of_popularity, **of_collaborative}}
+  test_ranks = {**alone.ranks, **collaborative_ranks, **popularity_ranks}
   lists = {'': alone}
   if config.fusion.partner:
     fused_search, models = loaded.fused_search(search, config.fusion.candidates)

@@ -136,7 +136,7 @@ def steps(
   data = store.load_interactions(folder.dataset)
   ids = _semantic_ids(config, folder, data.num_items).place(mesh)
   programs = []
-  if not config.collaborative.path:
+  if config.trains_sasrec:
     programs.append(('sasrec', config.collaborative.training, _sasrec(config, data, mesh)))
   if not config.semantic_ids.path:
     text = np.zeros((data.num_items, _text_dim(config, folder)), np.float32)

@@ -378,6 +378,23 @@ def test_everything_given_from_outside(tmp_path, finished, reads):
   )
 
 
+def test_sasrec_is_not_trained_where_nothing_reads_it(tmp_path, finished):
+  ids = str(finished / 'semantic_ids/index.json')
+  given = dict(semantic_ids__path=ids, collaborative__baseline=False)
+  pipeline.run(config_with(run_settings(**given)), tmp_path)
+  assert not (tmp_path / 'collaborative').exists() and (tmp_path / 'report.html').exists()
+  assert _metrics(tmp_path, 'evaluation')['baselines'].keys() == {'popularity'}
+  for read in (
+    dict(given, fusion__partner='sasrec'),
+    dict(given, collaborative__baseline=True),
+    dict(collaborative__baseline=False),
+  ):
+    config = config_with(run_settings(**read))
+    assert config.trains_sasrec and 'collaborative' in Graph(config)
+  config = config_with(run_settings(**given, collaborative__method='lightgcn'))
+  assert not config.trains_sasrec and 'collaborative' in Graph(config)
+
+
 def test_a_file_whose_content_changed_is_noticed(tmp_path):
   folder = tmp_path / 'data'
   write_letter_folder(folder)
