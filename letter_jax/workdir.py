@@ -1,6 +1,6 @@
 """A workdir: the folder of one run, the names of its files, and how each is read.
 
-    WORKDIR/dataset/          tables (TFDS, ArrayRecord), lengths.npy, summary.json
+    WORKDIR/dataset/          tables (TFDS, ArrayRecord), lengths.npy, summary.json; of raw files left_out_items.csv
     WORKDIR/text_embeddings/  embeddings.npy and embeddings.ids.json; tf_idf.npz, where the rows are TF-IDF
     WORKDIR/collaborative/    embeddings.npy and embeddings.ids.json; metrics.json, ranks.npz; checkpoints
     WORKDIR/tokenizer/        input_scale.npz, best_validation.json; checkpoints
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from letter_jax.configuration import Config, DataConfig, from_config_dict
-from letter_jax.data import matching, store
+from letter_jax.data import left_out, matching, store
 from letter_jax.data.dataset import Windows
 from letter_jax.evaluation import ranks
 from letter_jax.semantic_ids.table import TABLE
@@ -119,6 +119,10 @@ class Workdir:
   def read_item_names(self) -> tuple[str, ...]:
     """Raw ids of all items; '0', '1', ... where the source has no ids of its own."""
     return self.read_raw_ids() or tuple(map(str, range(self.read_summary()['items'])))
+
+  def read_left_out(self) -> dict[str, str]:
+    """Raw id -> step of the preparation that left the item out (`data/left_out.py`); empty where none is known."""
+    return left_out.read(self.dataset / left_out.FILE)
 
   def read_texts(self) -> tuple[dict[str, str], ...] | None:
     """Texts of all items, field -> text; None where the source has none."""

@@ -15,6 +15,7 @@ from absl import app, flags
 from letter_jax import configuration
 from letter_jax.cli.flags import parse
 from letter_jax.cli.one_line_errors import fail
+from letter_jax.data import left_out
 from letter_jax.data.dataset import described
 from letter_jax.system.errors import InputError
 
@@ -46,6 +47,8 @@ def main(arguments: list[str]) -> None:
   except KeyboardInterrupt:
     fail('interrupted; the same command starts again')
   print(f'dataset: {described(summary)}')
+  for phrase in left_out.in_words(summary):
+    print(f'dataset: {phrase}')
 
 
 if __name__ == '__main__':

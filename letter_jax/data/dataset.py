@@ -98,6 +98,7 @@ class Dataset:
     item_names: the raw id of each item; None if the source has none.
     preparation: counts of what was dropped from raw files and of their problems, for the summary; None for other
       sources.
+    left_out: step -> raw ids of the items of the raw files that it left out (`left_out.py`).
   """
 
   name: str
@@ -106,6 +107,7 @@ class Dataset:
   timestamps: np.ndarray | None = None
   item_names: tuple[str, ...] | None = None
   preparation: dict[str, Any] | None = None
+  left_out: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
   def summary(self) -> dict[str, Any]:
     """Counts, sparsity and quantiles, as written to `summary.json`."""

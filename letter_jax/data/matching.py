@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from letter_jax.data.given_embeddings import read_embeddings
+from letter_jax.data.raw_ids import as_raw_id
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
@@ -57,7 +58,7 @@ def read_rows(
 def match(raw_ids: Sequence[str] | None, given: Sequence[str], source: pathlib.Path) -> np.ndarray:
   """int64 [N]: for each item of the catalogue, the row of `given` that has its raw id.
 
-  Rows of items that the catalogue does not have are ignored.
+  Rows of items that the catalogue does not have are ignored. Ids are compared in their normal form.
 
   Raises:
     InputError: the data has no raw ids; an item of the catalogue has no row; an id has several.
@@ -67,7 +68,7 @@ def match(raw_ids: Sequence[str] | None, given: Sequence[str], source: pathlib.P
       f'{source} was made for items with raw ids such as {given[0]!r}, and the items of the data have none; expected '
       'data with raw ids, or a file without them, which is matched by position'
     )
-  catalogue = raw_ids
+  catalogue, given = ([as_raw_id(raw_id) or raw_id for raw_id in ids] for ids in (raw_ids, given))
   row_of = {raw_id: row for row, raw_id in enumerate(given)}
   if len(row_of) < len(given):
     repeated = next(raw_id for row, raw_id in enumerate(given) if row_of[raw_id] != row)

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from letter_jax.configuration import PreparationConfig
+from letter_jax.data import left_out
 from letter_jax.data.dataset import MIN_LENGTH
 from letter_jax.system.errors import InputError
 
@@ -26,6 +27,9 @@ class Prepared:
     item_names: raw id of each item.
     dropped: reason -> number of events dropped for it, in the order of the steps.
     rounds: number of passes of the k-core.
+    raw_users, raw_items: how many the events had.
+    left_out_users: step -> how many users it left out, as in `left_out.py`.
+    left_out_items: step -> raw ids of the items that it left out, sorted.
   """
 
   items: np.ndarray
@@ -35,6 +39,16 @@ class Prepared:
   item_names: list[str]
   dropped: dict[str, int]
   rounds: int
+  raw_users: int
+  raw_items: int
+  left_out_users: dict[str, int]
+  left_out_items: dict[str, list[str]]
+
+  def left_out(self) -> dict[str, dict[str, int]]:
+    """Step -> {'users': how many it left out, 'items': how many}, for the summary."""
+    return {
+      step: {'users': users, 'items': len(self.left_out_items[step])} for step, users in self.left_out_users.items()
+    }
 
 
 def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
@@ -52,16 +66,18 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
   """
   dropped: dict[str, int] = {}
   count = len(events)
+  user_names, item_names = (events[column].unique().sort() for column in ('user', 'item'))
   if config.since:
     events = events.filter(pl.col('timestamp') >= day_start(config.since))
   if config.until:
     events = events.filter(pl.col('timestamp') < day_start(config.until))
-  dropped['outside the dates'], count = count - len(events), len(events)
+  dropped[left_out.DATES], count = count - len(events), len(events)
 
-  user_E, user_names = _numbered(events['user'])
-  item_E, item_names = _numbered(events['item'])
+  user_E, item_E = _numbered(events['user'], user_names), _numbered(events['item'], item_names)
   time_E = events['timestamp'].to_numpy()
   del events
+  gone = _LeftOut(user_names, item_names)
+  gone.add(left_out.DATES, user_E, item_E)
 
   order_E = np.lexsort((time_E, user_E))  # a stable sort
   user_E, item_E, time_E = user_E[order_E], item_E[order_E], time_E[order_E]
@@ -77,18 +93,45 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
 
   kept_E, rounds = k_core(user_E, item_E, max(config.core, 1))
   user_E, item_E, time_E = user_E[kept_E], item_E[kept_E], time_E[kept_E]
-  dropped[f'outside the {config.core}-core'], count = count - len(user_E), len(user_E)
+  outside_core = left_out.outside_core(config.core)
+  dropped[outside_core], count = count - len(user_E), len(user_E)
+  gone.add(outside_core, user_E, item_E)
   if config.core < MIN_LENGTH:
     kept_E = np.bincount(user_E, minlength=len(user_names))[user_E] >= MIN_LENGTH
     user_E, item_E, time_E = user_E[kept_E], item_E[kept_E], time_E[kept_E]
-    dropped[f'of users with fewer than {MIN_LENGTH}'], count = count - len(user_E), len(user_E)
+    dropped[left_out.SHORT], count = count - len(user_E), len(user_E)
+    gone.add(left_out.SHORT, user_E, item_E)
   if not count:
     raise no_interaction_left(dropped, config)
 
   user_E, users = _renumbered(user_E, user_names)
   item_E, items = _renumbered(item_E, item_names)
   offsets = np.searchsorted(user_E, np.arange(len(users) + 1)).astype(np.int64)
-  return Prepared(item_E, time_E, offsets, users, items, dropped, rounds)
+  return Prepared(
+    item_E, time_E, offsets, users, items, dropped, rounds, len(user_names), len(item_names), gone.users, gone.items
+  )
+
+
+class _LeftOut:
+  """Users and items that lose their last event in each step.
+
+  Attributes:
+    users, items: as `Prepared.left_out_users` and `left_out_items`.
+  """
+
+  def __init__(self, user_names: pl.Series, item_names: pl.Series):
+    self._item_names, self._users_there = item_names, len(user_names)
+    self._there_N = np.ones(len(item_names), bool)
+    self.users: dict[str, int] = {}
+    self.items: dict[str, list[str]] = {}
+
+  def add(self, step: str, user_E: np.ndarray, item_E: np.ndarray) -> None:
+    """Notes whom and what the step left out; the arguments are the events after it."""
+    users_there = int(np.count_nonzero(np.bincount(user_E)))
+    there_N = np.bincount(item_E, minlength=len(self._there_N)) > 0
+    self.users[step] = self._users_there - users_there
+    self.items[step] = self._item_names.filter(pl.Series(self._there_N & ~there_N)).to_list()
+    self._users_there, self._there_N = users_there, there_N
 
 
 def k_core(user_E: np.ndarray, item_E: np.ndarray, core: int) -> tuple[np.ndarray, int]:
@@ -123,10 +166,9 @@ def _duplicates(user_E: np.ndarray, item_E: np.ndarray, time_E: np.ndarray) -> n
   return duplicate_E
 
 
-def _numbered(names: pl.Series) -> tuple[np.ndarray, pl.Series]:
-  """Returns the number of each name, int32, in the sorted order of the distinct names; and the distinct names."""
-  distinct = names.unique().sort()
-  return names.cast(pl.Enum(distinct)).to_physical().to_numpy().astype(np.int32), distinct
+def _numbered(names: pl.Series, distinct: pl.Series) -> np.ndarray:
+  """Returns the number of each name, int32, in the order of `distinct`, which has all of them."""
+  return names.cast(pl.Enum(distinct)).to_physical().to_numpy().astype(np.int32)
 
 
 def _renumbered(number_E: np.ndarray, names: pl.Series) -> tuple[np.ndarray, list[str]]:
@@ -143,7 +185,7 @@ def day_start(date: str) -> int:
 def no_interaction_left(dropped: dict[str, int], config: PreparationConfig) -> InputError:
   """The error for a preparation that drops all events; `dropped` as in `Prepared`."""
   counts = ', '.join(f'{count:,} {reason}' for reason, count in dropped.items() if count)
-  dates = ', different dates (config.data.preparation.since and until)' if dropped['outside the dates'] else ''
+  dates = ', different dates (config.data.preparation.since and until)' if dropped[left_out.DATES] else ''
   return InputError(
     f'no interaction is left after preparation ({counts}); expected more data{dates}, or a smaller '
     f'config.data.preparation.core than {config.core}'

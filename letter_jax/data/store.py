@@ -4,6 +4,7 @@
     DIRECTORY/tfds/letter_dataset/items/1.0.0
     DIRECTORY/lengths.npy     int32 [users], number of interactions of each, in the order of the records
     DIRECTORY/summary.json    counts, sparsity, quantiles, what preparation dropped; `content`, a fingerprint
+    DIRECTORY/left_out_items.csv   of raw files: items without any interaction that was kept (`left_out.py`)
 
 The tables are written by TFDS and can be read with it (`tfds.builder_from_directory`); here records are parsed in bulk,
 which is about ten times as fast. TFDS is imported only where it is needed, because that takes a second.
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from letter_jax.data import ragged
+from letter_jax.data import left_out, ragged
 from letter_jax.data.dataset import MIN_LENGTH, PREPARED_BY, TEXT_FIELDS, Dataset, Interactions
 from letter_jax.ops.rounding import ceil_div
 from letter_jax.system import artifacts
@@ -53,6 +54,9 @@ def save(data: Dataset, directory: pathlib.Path) -> None:
         LetterDataset(dataset=data, config=table, data_dir=directory / 'tfds').download_and_prepare()
     shutil.rmtree(directory / 'tfds' / 'downloads', ignore_errors=True)  # empty
   summary = data.summary()
+  if data.preparation is not None:
+    table = left_out.table(data.left_out)
+    artifacts.write(directory / left_out.FILE, lambda path: path.write_text(table, encoding='utf-8', newline=''))
   _write_summary(directory, summary, *_inspect(directory, summary))
 
 
@@ -68,10 +72,12 @@ def adopt(prepared: pathlib.Path, directory: pathlib.Path) -> None:
   lengths_U, content = _inspect(prepared, summary, FROM_BEAM)
   with _replacing_tables(directory):
     shutil.copytree(prepared / 'tfds', directory / 'tfds', copy_function=_link_or_copy)
+    if (prepared / left_out.FILE).exists():
+      _link_or_copy(prepared / left_out.FILE, directory / left_out.FILE)
   _write_summary(directory, summary, lengths_U, content)
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def _link_or_copy(source: str | os.PathLike, target: str | os.PathLike) -> None:
   try:
     os.link(os.path.realpath(source), target)
   except OSError:
@@ -83,7 +89,7 @@ def _replacing_tables(directory: pathlib.Path) -> Iterator[None]:
   """Removes the previous summary and tables before new tables are written, and partial tables after an error."""
   try:
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (SUMMARY, LENGTHS):
+    for name in (SUMMARY, LENGTHS, left_out.FILE):
       (directory / name).unlink(missing_ok=True)
     if (directory / 'tfds').exists():  # TFDS would skip existing tables
       shutil.rmtree(directory / 'tfds')

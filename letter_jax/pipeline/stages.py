@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from letter_jax.configuration import RAW_SOURCES, Config
-from letter_jax.data import sources, splits, store
+from letter_jax.data import left_out, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows, described
 from letter_jax.pipeline.inputs import GivenInputs, print_matching
 from letter_jax.system import artifacts, machine, processes
@@ -73,7 +73,10 @@ def dataset(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     store.adopt(sources.prepared_folder(config.data), workdir.dataset)
   else:
     store.save(sources.read_dataset(config.data, config.seed, _download_manager(config)), workdir.dataset)
-  print(f'dataset: {described(workdir.read_summary())}')
+  summary = workdir.read_summary()
+  print(f'dataset: {described(summary)}')
+  for phrase in left_out.in_words(summary):
+    print(f'dataset: {phrase}')
 
 
 def _download_manager(config: Config):

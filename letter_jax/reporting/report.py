@@ -3,6 +3,7 @@
 import pathlib
 
 from letter_jax.configuration import Config
+from letter_jax.data import left_out
 from letter_jax.reporting import accuracy, code_usage, item_space, origin, page, recommendations, training_curves
 from letter_jax.reporting.finished import read_finished
 from letter_jax.workdir import Workdir
@@ -25,6 +26,7 @@ def write_report(config: Config, workdir: pathlib.Path) -> None:
     recommendations.section(run),
     origin.section(run),
   ]
-  subtitle = ', '.join(f'{run.summary[kind]:,} {kind}' for kind in ('users', 'items', 'interactions'))
+  kept = ', '.join(f'{run.summary[kind]:,} {kind}' for kind in ('users', 'items', 'interactions'))
+  subtitle = '; '.join((kept, *left_out.in_words(run.summary)))
   content = page.document(f'{run.generator_name} on {run.summary["name"]}', subtitle, sections)
   page.write(Workdir(workdir).report, content)

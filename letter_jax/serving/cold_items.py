@@ -13,7 +13,7 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.data.dataset import TEXT_FIELDS
 from letter_jax.data.letter_format import field_text
-from letter_jax.data.raw_ids import is_raw_id
+from letter_jax.data.raw_ids import as_raw_id
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import PROJECTION, Workdir
@@ -96,9 +96,10 @@ def _raw_id(item: ColdItem, place: int) -> str:
     raise InputError(
       f'cold item {place} is {str(item)[:40]!r}; expected an object such as {{"id": "B00X", "title": "..."}}'
     )
-  if not is_raw_id(item.get('id')):
+  raw_id = as_raw_id(item.get('id'))
+  if raw_id is None:
     raise InputError(f'cold item {place}: "id" is {item.get("id")!r}; expected the raw id, a non-empty string')
-  return item['id']
+  return raw_id
 
 
 def _text_embeddings(items: Sequence[ColdItem], config: Config, workdir: Workdir) -> np.ndarray:

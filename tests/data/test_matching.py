@@ -29,6 +29,15 @@ def test_rows_in_a_different_order(path):
   np.testing.assert_array_equal(rows_NxD, ROWS_NxD[[3, 0, 2, 1]])
 
 
+def test_ids_are_compared_in_their_normal_form(path):
+  matching.ids_file(path).write_text(json.dumps([' b', 'a,1\u00a0', 'o\u0308 "x"', '7\n']))
+  rows_NxD, matched = _read(path, ('7', 'b', 'ö "x"', 'a,1'))
+  assert matched
+  np.testing.assert_array_equal(rows_NxD, ROWS_NxD[[3, 0, 2, 1]])
+  matching.ids_file(path).write_text(json.dumps(['b', 'a,1', 'ö "x"', ' b']))
+  one_line(lambda: _read(path, ('b', 'a,1')), 'rows.ids.json', "id 'b' is listed more than once")
+
+
 def test_rows_of_items_outside_the_catalogue_are_ignored(path):
   rows_NxD, matched = _read(path, ('a,1', '7'))
   assert matched

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -80,6 +81,17 @@ def test_results_are_those_of_the_run(run, content):
   for test in (metrics['test'], *(baseline['test'] for baseline in metrics['baselines'].values())):
     assert page.number(test['recall@10']) in words and page.number(test['ndcg@20']) in words
   assert {'LETTER-TIGER', 'SASRec', 'popularity'} <= set(re.findall(r'[\w-]+', words)) and 'LightGCN' not in words
+
+
+def test_users_and_items_that_were_left_out_are_said(run, tmp_path):
+  config, workdir = run
+  shutil.copytree(workdir, tmp_path / 'run')
+  path = tmp_path / 'run' / 'dataset' / 'summary.json'
+  left = {'outside the 5-core': {'users': 1234, 'items': 56}}
+  preparation = {'raw_users': 2000, 'raw_items': 78, 'left_out': left}
+  path.write_text(json.dumps({**json.loads(path.read_text()), 'preparation': preparation}))
+  words = Reader(report(config, tmp_path / 'run')).words
+  assert '1,234 of 2,000 users and 56 of 78 items left out (outside the 5-core)' in words['']
 
 
 def test_the_seed_draws_ten_users(run, content):

@@ -23,9 +23,12 @@ from apache_beam.runners.runner import create_runner
 from etils import epath
 
 from letter_jax.configuration import RAW_SOURCES, DataConfig
+from letter_jax.data import left_out
 from letter_jax.data.beam import transforms
+from letter_jax.data.beam.left_out_items import EXAMPLE
 from letter_jax.data.dataset import MIN_LENGTH, summarize
 from letter_jax.data.preparation import day_start, no_interaction_left
+from letter_jax.data.raw.common_ids import require_common_ids
 from letter_jax.data.raw.read import find_raw_source, no_usable_event, print_problems
 from letter_jax.data.raw.reader import RawSource
 from letter_jax.system.errors import InputError
@@ -81,6 +84,7 @@ def _prepare(config: DataConfig, source: RawSource, directory: epath.Path, optio
   run.k_core()
   summary = run.tables()
   _write_tables(directory, options)
+  (directory / left_out.FILE).write_text(left_out.table(run.left_out_items()))
   partial = directory / 'summary.json.partial'
   partial.write_text(json.dumps(summary, indent=2) + '\n')
   partial.replace(directory / 'summary.json')
@@ -96,7 +100,7 @@ class _Run:
     self._config, self._source, self._folder, self._options = config, source, folder, options
     self._events = transforms.spans(source.files[0], 0, source.whole)
     self._texts = transforms.spans(source.files[1], len(self._events), source.whole)
-    self._histories = folder / 'histories'
+    self._histories, self._raw_items = folder / 'histories', folder / 'raw_items'
     self._tallies: dict[tuple[str, Any], tuple[int, list[int]]] = {}
     self._dropped: dict[str, int] = {}
     self._rounds = 0
@@ -105,7 +109,7 @@ class _Run:
     """Reads events into histories, within the dates, without duplicates, in time order."""
     config = self._config.preparation
     with self._pipeline('reading events') as (pipeline, report):
-      histories, tallies = transforms.read_histories(
+      histories, raw_items, tallies = transforms.read_histories(
         pipeline,
         self._source,
         self._events,
@@ -114,16 +118,17 @@ class _Run:
         config.repeats == 'drop',
       )
       transforms.write_lines(histories, self._histories)
+      transforms.write_lines(raw_items, self._raw_items)
       report(tallies)
     if not self._count('usable'):
       raise no_usable_event(self._source, self._problems())
-    for reason in ('outside the dates', 'duplicate', *['same item again'] * (config.repeats == 'drop')):
+    for reason in (left_out.DATES, 'duplicate', *['same item again'] * (config.repeats == 'drop')):
       self._dropped[reason] = self._count(reason)
 
   def k_core(self) -> None:
     """Runs passes of the k-core, up to and including the first that changes nothing."""
     core = max(self._config.preparation.core, 1)
-    reason = f'outside the {self._config.preparation.core}-core'
+    reason = left_out.outside_core(self._config.preparation.core)
     self._dropped[reason] = 0
     while True:
       before = self._histories
@@ -147,15 +152,19 @@ class _Run:
 
   def tables(self) -> dict[str, Any]:
     """Numbers users and items and writes their records to files; returns the summary."""
+    core = self._config.preparation.core
     with self._pipeline('numbers and texts') as (pipeline, report):
-      histories = transforms.read_lines(pipeline, self._histories)
-      users, items, tallies = transforms.tables(pipeline, histories, self._source, self._texts)
-      transforms.write_lines(users, self._folder / 'users')
-      transforms.write_lines(items, self._folder / 'items')
+      histories, raw_items = (transforms.read_lines(pipeline, path) for path in (self._histories, self._raw_items))
+      users, items, without, tallies = transforms.tables(
+        pipeline, histories, raw_items, core, self._source, self._texts
+      )
+      for name, values in (('users', users), ('items', items), ('left_out', without)):
+        transforms.write_lines(values, self._folder / name)
       report(tallies)
-    if self._config.preparation.core < MIN_LENGTH:
-      self._dropped[f'of users with fewer than {MIN_LENGTH}'] = self._count('too short')
+    if core < MIN_LENGTH:
+      self._dropped[left_out.SHORT] = self._count('too short')
     self._require_something()
+    self._require_common_ids()
     return summarize(
       self._config.name or self._config.source,
       self._histogram('length'),
@@ -163,7 +172,10 @@ class _Run:
       self._count('without text'),
       {
         'raw_events': self._count('usable'),
+        'raw_users': self._raw('user'),
+        'raw_items': self._raw('item'),
         'dropped': self._dropped,
+        'left_out': self._left_out(),
         'k_core_rounds': self._rounds,
         'items_without_metadata': self._count('not described'),
         'items_without_title': self._count('without title'),
@@ -171,6 +183,35 @@ class _Run:
         'problems': self._problems(),
       },
     )
+
+  def left_out_items(self) -> dict[str, list[str]]:
+    """Step -> raw ids of the items that it left out, sorted, as `Dataset.left_out`."""
+    items: dict[str, list[str]] = {step: [] for step in self._left_out()}
+    for path in self._folder.glob('left_out-*'):
+      for item, step in map(json.loads, path.read_text().splitlines()):
+        items[step].append(item)
+    return {step: sorted(of_step) for step, of_step in items.items()}
+
+  def _left_out(self) -> dict[str, dict[str, int]]:
+    """As `Prepared.left_out`."""
+    outside, short = self._count('raw user', left_out.DATES), self._count('short user')
+    core = self._raw('user') - outside - short - sum(self._histogram('length').values())
+    users = {left_out.DATES: outside, left_out.outside_core(self._config.preparation.core): core}
+    if self._config.preparation.core < MIN_LENGTH:
+      users[left_out.SHORT] = short
+    return {step: {'users': count, 'items': self._count('left out', step)} for step, count in users.items()}
+
+  def _raw(self, column: str) -> int:
+    """The number of raw users or items."""
+    return sum(count for (tallied, _), (count, _) in self._tallies.items() if tallied == f'raw {column}')
+
+  def _require_common_ids(self) -> None:
+    common, only_described = self._count('common'), self._count('only_described')
+    shown = [
+      sorted(name for tallied, name in self._tallies if tallied == f'{EXAMPLE}{kind}')
+      for kind in ('only_bought', 'only_described')
+    ]
+    require_common_ids(self._source.files, common, self._raw('item'), common + only_described, *shown)
 
   @contextlib.contextmanager
   def _pipeline(self, label: str) -> Iterator[tuple[beam.Pipeline, Callable[[list[Any]], None]]]:

@@ -4,10 +4,10 @@ Three kinds of collections pass from one transform to the next:
 
     histories   (user, [[item, timestamp], ...]), raw ids, in time order
     numbers     (raw id, number), numbers in the order of the raw ids
-    tallies     ((kind, detail), (count, place)): counts of anything; `place` is (span, line) of the first, or NOWHERE
+    tallies     ((kind, detail), (count, place)): counts of anything (`tallies.py`)
 
-Counts are data rather than Beam metrics, which count retried work twice. All interactions of a user are on one worker;
-so are those of an item, once, when it is numbered (user, position and time of each).
+All interactions of a user are on one worker; so are those of an item, once, when it is numbered (user, position and
+time of each).
 """
 
 import bisect
@@ -15,13 +15,15 @@ import dataclasses
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 from etils import epath
 
+from letter_jax.data import left_out
+from letter_jax.data.beam.left_out_items import left_out_items
+from letter_jax.data.beam.tallies import Collection, one, tally, with_tallies
 from letter_jax.data.builders import LetterDataset
 from letter_jax.data.dataset import MIN_LENGTH, TEXT_FIELDS
 from letter_jax.data.raw.reader import RawSource
@@ -30,9 +32,7 @@ from letter_jax.system.errors import InputError
 
 SPAN_BYTES = 64 * 2**20  # a worker reads one span at a time
 BUCKETS = 1000  # ranges of raw ids that are sorted separately: with 50 million users, 50,000 each on average
-NOWHERE = (sys.maxsize, sys.maxsize)
 NumberedSpan = tuple[int, Span]  # the number of a span in all files, and the span
-Collection = Any  # a beam.PCollection
 
 
 def spans(path: epath.Path, first: int, whole: bool = False) -> list[NumberedSpan]:
@@ -46,13 +46,6 @@ def spans(path: epath.Path, first: int, whole: bool = False) -> list[NumberedSpa
   ]
 
 
-def tally(
-  kind: str, detail: str | int = '', count: int = 1, place: tuple[int, int] = NOWHERE
-) -> beam.pvalue.TaggedOutput:
-  """A tally, as an element of the output 'tallies' of a DoFn."""
-  return beam.pvalue.TaggedOutput('tallies', ((kind, detail), (count, place)))
-
-
 def _span_tallies(index: int, problems: Problems) -> Iterator[beam.pvalue.TaggedOutput]:
   yield tally('lines', index, problems.lines)
   for kind, count in problems.counts.items():
@@ -63,7 +56,8 @@ def _span_tallies(index: int, problems: Problems) -> Iterator[beam.pvalue.Tagged
 class ReadEvents(beam.DoFn):
   """Numbered spans -> (user, (timestamp, span, line, item)) of the events with `since` <= timestamp < `until`.
 
-  An unusable file is a tally of the kind 'refused', as a runner would retry after an exception and wrap it.
+  The output 'names' has ((column, raw id), whether any event is within the dates) of the users and items. An unusable
+  file is a tally of the kind 'refused', as a runner would retry after an exception and wrap it.
   """
 
   source: RawSource
@@ -74,17 +68,23 @@ class ReadEvents(beam.DoFn):
     """Yields the events of a span, and tallies."""
     index, span = numbered
     problems, usable, outside = Problems(), 0, 0
+    names: dict[tuple[str, str], bool] = {}
     try:
       for line, (user, item, time) in self.source.events(span, problems):
         usable += 1
-        if self.since <= time < self.until:
+        within = self.since <= time < self.until
+        for name in (('user', user), ('item', item)):
+          names[name] = within or names.get(name, False)
+        if within:
           yield user, (time, index, line, item)
         else:
           outside += 1
     except InputError as error:
       yield tally('refused', str(error))
+    for named in names.items():
+      yield beam.pvalue.TaggedOutput('names', named)
     yield tally('usable', count=usable)
-    yield tally('outside the dates', count=outside)
+    yield tally(left_out.DATES, count=outside)
     yield from _span_tallies(index, problems)
 
 
@@ -136,7 +136,7 @@ def read_histories(
   since: float,
   until: float,
   drop_repeats: bool,
-) -> tuple[Collection, list[Collection]]:
+) -> tuple[Collection, Collection, list[Collection]]:
   """Reads the events of a raw source into histories.
 
   Args:
@@ -148,11 +148,20 @@ def read_histories(
     drop_repeats: whether to drop an item that directly follows itself.
 
   Returns:
-    The histories, and collections of tallies.
+    The histories; (raw id, whether it is within the dates) of every item; and collections of tallies.
   """
-  events = _spread(pipeline, 'events', numbered) | 'Read events' >> _with_tallies(ReadEvents(source, since, until))
-  histories = events.main | 'By user' >> beam.GroupByKey() | 'Histories' >> _with_tallies(ToHistory(drop_repeats))
-  return histories.main, [events.tallies, histories.tallies]
+  read = with_tallies(ReadEvents(source, since, until), 'names')
+  events = _spread(pipeline, 'events', numbered) | 'Read events' >> read
+  histories = events.main | 'By user' >> beam.GroupByKey() | 'Histories' >> with_tallies(ToHistory(drop_repeats))
+  names = events.names | 'Distinct names' >> beam.CombinePerKey(any)
+  items = names | 'Raw items' >> beam.FlatMap(lambda pair: [(pair[0][1], pair[1])] if pair[0][0] == 'item' else [])
+  counted = names | 'Count names' >> beam.Map(_counted_name)
+  return histories.main, items, [events.tallies, histories.tallies, counted]
+
+
+def _counted_name(pair: Any) -> Any:
+  (column, _), within = pair
+  return one(f'raw {column}', 'within the dates' if within else left_out.DATES)
 
 
 class FewerThan(beam.CombineFn):
@@ -210,20 +219,23 @@ def k_core_pass(histories: Collection, core: int, number: int) -> tuple[Collecti
   pruned = (
     {'history': histories, 'rare': rare}
     | f'To users {number}' >> beam.CoGroupByKey()
-    | f'Prune {number}' >> _with_tallies(Prune(core, number))
+    | f'Prune {number}' >> with_tallies(Prune(core, number))
   )
   return pruned.main, pruned.tallies
 
 
 class LongEnough(beam.DoFn):
-  """Keeps the histories that can be split into training, validation and test."""
+  """Keeps the histories that can be split into training, validation and test; items of the others are in 'short'."""
 
   def process(self, pair: Any) -> Iterator[Any]:
-    """Yields a history that is long enough, or a tally."""
+    """Yields a history that is long enough, or its items and tallies."""
     if len(pair[1]) >= MIN_LENGTH:
       yield pair
     else:
       yield tally('too short', count=len(pair[1]))
+      yield tally('short user')
+      for item, _ in pair[1]:
+        yield beam.pvalue.TaggedOutput('short', (item, None))
 
 
 def numbers_of(names: Collection, label: str) -> Collection:
@@ -247,21 +259,29 @@ def numbers_of(names: Collection, label: str) -> Collection:
 
 
 def tables(
-  pipeline: beam.Pipeline, histories: Collection, source: RawSource, numbered: list[NumberedSpan]
-) -> tuple[Collection, Collection, list[Collection]]:
+  pipeline: beam.Pipeline,
+  histories: Collection,
+  raw_items: Collection,
+  core: int,
+  source: RawSource,
+  numbered: list[NumberedSpan],
+) -> tuple[Collection, Collection, Collection, list[Collection]]:
   """Numbers users and items and joins items with their texts.
 
   Args:
     pipeline: the pipeline to extend.
     histories: the histories after the k-core.
+    raw_items: (raw id, whether it is within the dates) of every item.
+    core: minimum number of interactions in the k-core.
     source: reads the spans.
     numbered: spans of the file with the texts.
 
   Returns:
-    Records of users and records of items (dicts as in `builders.FEATURES`), and collections of tallies.
+    Records of users and records of items (dicts as in `builders.FEATURES`), (raw id, step) of the items that were left
+    out, and collections of tallies.
   """
-  long = histories | 'Long enough' >> _with_tallies(LongEnough())
-  described = _spread(pipeline, 'texts', numbered) | 'Read texts' >> _with_tallies(ReadTexts(source))
+  long = histories | 'Long enough' >> with_tallies(LongEnough(), 'short')
+  described = _spread(pipeline, 'texts', numbered) | 'Read texts' >> with_tallies(ReadTexts(source))
   popularity = (
     long.main
     | 'Items' >> beam.FlatMap(lambda pair: [(item, 1) for item, _ in pair[1]])
@@ -282,11 +302,13 @@ def tables(
   items = (
     {'number': item_numbers, 'texts': described.main}
     | 'Items with texts' >> beam.CoGroupByKey()
-    | 'Item records' >> _with_tallies(ItemRecord())
+    | 'Item records' >> with_tallies(ItemRecord())
   )
-  lengths = long.main | 'Lengths' >> beam.Map(lambda pair: (('length', len(pair[1])), (1, NOWHERE)))
-  popular = popularity | 'Popularities' >> beam.Map(lambda pair: (('popularity', pair[1]), (1, NOWHERE)))
-  return users, items.main, [long.tallies, described.tallies, items.tallies, lengths, popular]
+  without, left_out_tallies = left_out_items(item_numbers, described.main, raw_items, long.short, core)
+  lengths = long.main | 'Lengths' >> beam.Map(lambda pair: one('length', len(pair[1])))
+  popular = popularity | 'Popularities' >> beam.Map(lambda pair: one('popularity', pair[1]))
+  tallies = [long.tallies, described.tallies, items.tallies, lengths, popular, *left_out_tallies]
+  return users, items.main, without, tallies
 
 
 def _to_items(pair: Any) -> Iterator[Any]:
@@ -361,7 +383,8 @@ class TablesFromRecords(LetterDataset, skip_registration=True):  # type: ignore[
 
 def read_lines(pipeline: beam.Pipeline, path: epath.Path) -> Collection:
   """Reads the values that `write_lines` wrote."""
-  return pipeline | 'Read lines' >> beam.io.ReadFromText(f'{path}-*') | 'Parse lines' >> beam.Map(json.loads)
+  lines = pipeline | f'Read {path.name}' >> beam.io.ReadFromText(f'{path}-*')
+  return lines | f'Parse {path.name}' >> beam.Map(json.loads)
 
 
 def write_lines(values: Collection, path: epath.Path) -> None:
@@ -391,10 +414,6 @@ def _write_json(value: Any, path: epath.Path) -> None:
 def _spread(pipeline: beam.Pipeline, label: str, numbered: list[NumberedSpan]) -> Collection:
   """A collection of the spans, distributed over the workers."""
   return pipeline | f'Spans of {label}' >> beam.Create(numbered) | f'Spread {label}' >> beam.Reshuffle()
-
-
-def _with_tallies(function: beam.DoFn) -> beam.ParDo:
-  return beam.ParDo(function).with_outputs('tallies', main='main')
 
 
 def _only(values: Iterable[Any]) -> Any:

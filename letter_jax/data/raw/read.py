@@ -1,5 +1,6 @@
 """Reads a data set from the raw files of any source: finds the files, prepares the events, reports problems."""
 
+import itertools
 import pathlib
 from typing import Any
 
@@ -9,6 +10,7 @@ from letter_jax.configuration import DataConfig
 from letter_jax.data.dataset import Dataset, Interactions
 from letter_jax.data.preparation import prepare
 from letter_jax.data.raw import amazon, movielens, tables, yelp
+from letter_jax.data.raw.common_ids import DescribedItems
 from letter_jax.data.raw.downloads import download_raw_files, forget_download, require_category
 from letter_jax.data.raw.reader import RawSource, event_table, texts_of_items
 from letter_jax.data.raw.reading import DamagedFile, Problems, Span
@@ -60,10 +62,10 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
     raise no_usable_event(source, problems.summary())
   prepared = prepare(events, config.preparation)
   del events
-  texts, counts = texts_of_items(
-    prepared.item_names,
-    tqdm(source.texts(Span(source.files[1]), problems), desc='dataset: items', unit='item', disable=None),
-  )
+  described = DescribedItems(itertools.chain(prepared.item_names, *prepared.left_out_items.values()))
+  all_texts = tqdm(source.texts(Span(source.files[1]), problems), desc='dataset: items', unit='item', disable=None)
+  texts, counts = texts_of_items(prepared.item_names, described.watch(all_texts))
+  described.require_common_ids(source.files)
   print_problems(problems.summary())
   all_counts = {**prepared.dropped, **counts}
   messages = [f'{kind.replace("_", " ")}: {count:,}' for kind, count in all_counts.items() if count]
@@ -77,11 +79,15 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
     tuple(prepared.item_names),
     {
       'raw_events': raw_events,
+      'raw_users': prepared.raw_users,
+      'raw_items': prepared.raw_items,
       'dropped': prepared.dropped,
+      'left_out': prepared.left_out(),
       'k_core_rounds': prepared.rounds,
       **counts,
       'problems': problems.summary(),
     },
+    prepared.left_out_items,
   )
 
 

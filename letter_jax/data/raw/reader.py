@@ -11,10 +11,13 @@ import polars as pl
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, TEXT_FIELDS
 from letter_jax.data.raw.reading import Problems, Span
-from letter_jax.data.raw_ids import is_raw_id
+from letter_jax.data.raw_ids import as_raw_id
 
 EVENT_SCHEMA = {'user': pl.String, 'item': pl.String, 'timestamp': pl.Int64}
 CHUNK = 1_000_000  # events that are Python objects at a time
+NORMALISED = (
+  'id taken without its surrounding blanks and in the Unicode form NFC'  # counted, as lists come back with it
+)
 
 Event = tuple[str, str, int]  # user, item, timestamp
 Texts = dict[str, str]  # of one item: TEXT_FIELDS -> text
@@ -27,8 +30,8 @@ class RawSource:
   Attributes:
     files: the file with the events and the file with the texts.
     read_events: maps (span of the first file, problems) to (line, (user, item, timestamp in seconds)) of all events in
-      the order of the file; ids and timestamps are not validated.
-    read_texts: maps (span of the second file, problems) to (line, (item, its texts)); ids are not validated.
+      the order of the file; ids and timestamps are neither validated nor in their normal form.
+    read_texts: maps (span of the second file, problems) to (line, (item, its texts)); ids as those of `read_events`.
     whole: whether files must be read from the start, because a record may span several lines.
   """
 
@@ -38,23 +41,28 @@ class RawSource:
   whole: bool = False
 
   def events(self, span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
-    """Yields (line, event) of every valid event; counts the others in `problems`."""
-    for line, event in self.read_events(span, problems):
-      user, item, time = event
-      if not (is_raw_id(user) and is_raw_id(item)):
+    """Yields (line, event) of every valid event, ids in their normal form; counts the others in `problems`."""
+    for line, (given_user, given_item, time) in self.read_events(span, problems):
+      user, item = as_raw_id(given_user), as_raw_id(given_item)
+      if user is None or item is None:
         problems.add('empty or non-string id', span.path, line)
       elif not 0 <= time < 2**62:
         problems.add('timestamp out of range', span.path, line)
       else:
-        yield line, event
+        if user != given_user or item != given_item:
+          problems.add(NORMALISED, span.path, line)
+        yield line, (user, item, time)
 
   def texts(self, span: Span, problems: Problems) -> Iterator[tuple[str, Texts]]:
-    """Yields (item, its texts) of every item with a valid id; counts the others in `problems`."""
-    for line, (item, texts) in self.read_texts(span, problems):
-      if is_raw_id(item):
-        yield item, texts
-      else:
+    """Yields (item, its texts) of every item with a valid id, in its normal form; counts the others in `problems`."""
+    for line, (given, texts) in self.read_texts(span, problems):
+      item = as_raw_id(given)
+      if item is None:
         problems.add('metadata with an empty or non-string id', span.path, line)
+      else:
+        if item != given:
+          problems.add(NORMALISED, span.path, line)
+        yield item, texts
 
 
 def event_table(events: Iterable[Event]) -> pl.DataFrame:

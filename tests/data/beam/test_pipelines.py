@@ -8,7 +8,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 
 from letter_jax.configuration import DataConfig, PreparationConfig
-from letter_jax.data import store
+from letter_jax.data import left_out, store
 from letter_jax.data.beam import pipelines, transforms
 from letter_jax.data.raw.read import read_raw_dataset
 from letter_jax.pipeline import run as pipeline
@@ -32,11 +32,11 @@ def random_events(seed, count=260, users=24, items=16):
   return events + events[:20]
 
 
-def write_reviews(path, events):
+def write_reviews(path, events, described=('B0',)):
   test_raw.write(
     path, [json.dumps({'reviewerID': user, 'asin': item, 'unixReviewTime': time}) for user, item, time in events]
   )
-  test_raw.write(path.parent / 'meta_Beauty.json', ["{'asin': 'B0', 'title': 'Soap'}"])
+  test_raw.write(path.parent / 'meta_Beauty.json', [f"{{'asin': '{item}', 'title': 'Soap'}}" for item in described])
 
 
 def prepare(config, directory, *options):
@@ -62,7 +62,9 @@ def assert_same_as_local(config, folder, *options):
   summary = prepare(config, folder / 'beam', *options)
   assert summary == local.summary() == store.load(folder / 'beam').summary()
   assert records(folder / 'beam') == records(folder / 'local')
-  assert {path.name for path in (folder / 'beam').iterdir()} == {'tfds', 'summary.json'}
+  names = {'tfds', 'summary.json', left_out.FILE}
+  assert {path.name for path in (folder / 'beam').iterdir()} == names
+  assert (folder / 'beam' / left_out.FILE).read_bytes() == (folder / 'local' / left_out.FILE).read_bytes()
   assert [path.name for path in (folder / 'beam/tfds').iterdir()] == ['letter_dataset']
   return local
 
@@ -81,7 +83,8 @@ def test_every_raw_format_is_prepared_as_locally(tmp_path, monkeypatch, source):
 def test_many_spans_and_several_workers_do_not_change_the_result(tmp_path, monkeypatch):
   monkeypatch.setattr(transforms, 'SPAN_BYTES', 300)
   raw = tmp_path / 'raw'
-  write_reviews(raw / 'reviews_Beauty_5.json', [(user, item, day * 86400) for user, item, day in random_events(7)])
+  events = [*random_events(7), ('old', 'B old', 0), ('short', 'B short', 8), ('short', 'B0', 9)]
+  write_reviews(raw / 'reviews_Beauty_5.json', [(user, item, day * 86400) for user, item, day in events])
   (raw / 'reviews_Beauty_5.json').write_bytes(b'\n{\n' + (raw / 'reviews_Beauty_5.json').read_bytes())
   with (raw / 'reviews_Beauty_5.json').open('ab') as file:
     file.write(
@@ -97,6 +100,7 @@ def test_many_spans_and_several_workers_do_not_change_the_result(tmp_path, monke
     preparation=PreparationConfig(core=1, repeats='drop', since='1970-01-04', until='1970-01-15'),
   )
   local = assert_same_as_local(config, tmp_path, '--direct_num_workers=3', '--direct_running_mode=multi_threading')
+  assert local.left_out == {left_out.DATES: ['B old'], 'outside the 1-core': [], left_out.SHORT: ['B short']}
   dropped = local.preparation['dropped']
   assert len(dropped) == 5 and all(dropped[reason] for reason in dropped if 'core' not in reason)
   assert local.preparation['problems']['invalid UTF-8 (replaced)']['lines'] == 2
@@ -107,12 +111,13 @@ def test_the_core_is_a_fixed_point_of_several_pipelines(tmp_path):
   # A chain that loses its ends in every pass, and a square that stays.
   chain = [(f'u{user:02}', f'i{user + step:02}', user) for user in range(20) for step in (0, 1)]
   square = [(f'v{user}', f'j{item}', 5) for user in range(3) for item in range(3)]
-  write_reviews(tmp_path / 'raw/reviews_Beauty_5.json.gz', chain + square)
+  write_reviews(tmp_path / 'raw/reviews_Beauty_5.json.gz', chain + square, ['j0'])
   config = DataConfig(
     source='amazon2014', path=str(tmp_path / 'raw'), name='Beauty', preparation=PreparationConfig(core=2)
   )
   local = assert_same_as_local(config, tmp_path)
   assert local.item_names == ('j0', 'j1', 'j2') and local.preparation['k_core_rounds'] > 2 * pipelines.PASSES
+  assert local.preparation['left_out']['outside the 2-core'] == {'users': 20, 'items': 21}
 
 
 def test_a_damaged_file_raises_the_error_of_the_local_preparation(tmp_path):
@@ -147,6 +152,18 @@ def test_a_file_without_usable_events_is_refused(tmp_path, lines, core, message)
   test_raw.write(tmp_path / 'raw/meta_Beauty.json', [])
   with pytest.raises(InputError, match=message):
     prepare(test_raw.settings('amazon2014', tmp_path / 'raw', core), tmp_path / 'beam')
+
+
+def test_files_that_name_their_items_differently_raise_the_error_of_the_local_preparation(tmp_path):
+  events = [(f'u{user}', f'{item}.0', item) for user in range(4) for item in range(6)]
+  write_reviews(tmp_path / 'raw/reviews_Beauty_5.json', events, [*map(str, range(9)), '5.0'])
+  config = test_raw.settings('amazon2014', tmp_path / 'raw')
+  with pytest.raises(InputError) as local:
+    read_raw_dataset(config)
+  with pytest.raises(InputError) as caught:
+    prepare(config, tmp_path / 'beam')
+  assert str(caught.value) == str(local.value)
+  assert "has '0.0', '1.0', '2.0', meta_Beauty.json has '0', '1', '2'" in str(caught.value)
 
 
 def test_invalid_settings_are_refused(tmp_path):
