@@ -20,6 +20,12 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # with libtpu installed, JAX woul
 # Most of the tests' time is compilation. LLVM's optimisations take half of it, and small arrays do not need them.
 os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
+# The same cases in every run, nothing in the working directory, and no limit that a busy machine exceeds.
+os.environ.setdefault('HYPOTHESIS_STORAGE_DIRECTORY', os.path.join(os.environ['LETTER_JAX_TEST_FOLDER'], 'hypothesis'))
+import hypothesis  # noqa: E402
+
+hypothesis.settings.register_profile('letter_jax', derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile('letter_jax')
 
 # Files that take minutes and start processes of their own. First, so that no worker is left with one at the end.
 LONG = ('test_processes', 'test_meshes', 'test_resume', 'test_end_to_end', 'test_sweep', 'test_plan', 'test_training')

@@ -8,12 +8,12 @@ The reviews may also be the files without the 5-core filter (reviews_NAME.json.g
 are Python literals, not JSON. The items of 2023 are products (`parent_asin`), not their variants.
 """
 
-import ast
 import functools
 import json
 import pathlib
 from collections.abc import Iterable
 
+from letter_jax.data.raw.python_literals import parse_literal
 from letter_jax.data.raw.reader import Event, RawSource, Texts, category_path, clean
 from letter_jax.data.raw.reading import Problems, Span, read_records
 from letter_jax.system.errors import InputError
@@ -75,7 +75,7 @@ def _texts(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, tup
     (ITEM_KEY[year],),
     'metadata that cannot be parsed',
     f'metadata without {ITEM_KEY[year]}',
-    ast.literal_eval if year == 2014 else json.loads,
+    parse_literal if year == 2014 else json.loads,
   ):
     title = clean(record.get('title'))
     if 'getTime' in title:  # a crawler's mistake, frequent in 2018
