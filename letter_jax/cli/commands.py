@@ -75,9 +75,11 @@ def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   export.export_hugging_face(folder / 'hugging_face', loaded, catalogue)
   name = NAMES[loaded.config.generator.architecture]
   print(f'export: {name} for transformers, in {folder / "hugging_face"}', flush=True)
-  export.export_search(folder, loaded, catalogue, options.beam, options.platforms)
+  fusion = workdir.read_fusion()
+  export.export_search(folder, loaded, catalogue, options.beam, options.platforms, fusion)
+  search = 'its search, with SASRec,' if fusion else 'its search'
   print(
-    f'export: its search for {", ".join(options.platforms)}, in {folder}; try: python {folder / "recommend.py"} < '
+    f'export: {search} for {", ".join(options.platforms)}, in {folder}; try: python {folder / "recommend.py"} < '
     'users.jsonl',
     flush=True,
   )

@@ -8,6 +8,7 @@ that names the key. Nothing here imports JAX, so `--help` stays fast.
 from letter_jax.configuration.building import default_config, expected_value, flattened, from_config_dict
 from letter_jax.configuration.generators import (
   LORA_TARGETS,
+  MADE_FEATURES,
   GeneratorConfig,
   LlamaConfig,
   LoRAConfig,
@@ -48,6 +49,7 @@ __all__ = [
   'LlamaConfig',
   'LORA_TARGETS',
   'LoRAConfig',
+  'MADE_FEATURES',
   'MeshConfig',
   'MixtureConfig',
   'Partition',

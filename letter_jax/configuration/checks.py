@@ -100,6 +100,13 @@ def _check_tiger(generator: GeneratorConfig, history_length: int) -> None:
       f'config.generator.row_items is {generator.row_items}; expected at least '
       f'config.data.history_length, {history_length}'
     )
+  if generator.features and t5.encoder != 'items':
+    raise InputError(
+      f"config.generator.features is {generator.features}, but config.generator.model.encoder is '{t5.encoder}'; "
+      "expected 'items', where a position is an item, or no features"
+    )
+  if len(set(generator.features)) < len(generator.features):
+    raise InputError(f'config.generator.features is {generator.features}; expected each source once')
   if t5.relative_distance <= t5.relative_buckets // 2:
     raise InputError(
       f'config.generator.model.relative_distance is {t5.relative_distance}; expected more than half of '
@@ -109,6 +116,11 @@ def _check_tiger(generator: GeneratorConfig, history_length: int) -> None:
 
 def _check_lc_rec(generator: GeneratorConfig, window_users: int) -> None:
   llama = generator.llama
+  if generator.features:
+    raise InputError(
+      f"config.generator.features is {generator.features}, but config.generator.architecture is 'llama'; expected "
+      "'t5', or no features"
+    )
   if generator.initial_weights:
     raise InputError(
       "config.generator.initial_weights is set, but they are a T5's and config.generator.architecture is 'llama'; "

@@ -77,6 +77,9 @@ class MixtureConfig:
   preference: float = setting(0.0, 'history of semantic IDs -> description of what the user likes', minimum=0)
 
 
+MADE_FEATURES = ('text', 'collaborative')  # sources of features that a run makes itself; any other is a file
+
+
 @dataclasses.dataclass(frozen=True)
 class GeneratorConfig:
   """The generator, which predicts semantic IDs from histories: LETTER-TIGER or LETTER-LC-Rec."""
@@ -127,6 +130,11 @@ class GeneratorConfig:
     choices=('auto', 'float32', 'bfloat16'),
   )
   row_items: int = setting(24, 'length of a packed row of a T5, in history items', minimum=1)
+  features: tuple[str, ...] = setting(
+    (),
+    "what a T5 with model.encoder='items' knows of an item besides its codes: 'text', 'collaborative' (the embeddings "
+    'of those stages), or .npy files with a row of numbers for every item',
+  )
   validation_beam: int = setting(20, 'beams of the constrained search in validation', minimum=10)
   validation_users: int = setting(2000, 'users in the fixed validation sample (all, if there are fewer)', minimum=1)
   training: TrainingConfig = section(TrainingConfig, epochs=200, batch_size=1024, learning_rate=5e-4, patience=20)

@@ -245,9 +245,10 @@ class Config:
 
   @property
   def trains_sasrec(self) -> bool:
-    """Whether SASRec is trained: as a baseline, or where the tokenizer or the generator's partner reads it."""
+    """Whether SASRec is trained: as a baseline, or where tokenizer, generator or the generator's partner read it."""
     rows = not self.collaborative.path and self.collaborative.method == 'sasrec'
-    return self.collaborative.baseline or rows and bool(not self.semantic_ids.path or self.fusion.partner)
+    readers = not self.semantic_ids.path, 'collaborative' in self.generator.features, bool(self.fusion.partner)
+    return self.collaborative.baseline or rows and any(readers)
 
   @property
   def has_collaborative(self) -> bool:

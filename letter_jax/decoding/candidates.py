@@ -79,7 +79,7 @@ def still_allowed(paths: Paths, candidates: Candidates, had_BxH: jax.Array) -> A
 def without_items(scores_BxN: jax.Array, had_BxH: jax.Array) -> jax.Array:
   """Scores of the whole catalogue, float [B, N], with -inf for the items `had_BxH`; negative where there is none."""
   out_BxH = jnp.where(had_BxH >= 0, had_BxH, scores_BxN.shape[1])  # beyond the last item: dropped
-  return scores_BxN.at[jnp.arange(len(had_BxH))[:, None], out_BxH].set(-jnp.inf, mode='drop')
+  return scores_BxN.at[jnp.arange(had_BxH.shape[0])[:, None], out_BxH].set(-jnp.inf, mode='drop')
 
 
 def best_items(

@@ -56,7 +56,7 @@ def score_items(
   """
   codes_BxWxL, nodes_BxWxL = codes_NxL[items_BxW], paths.nodes_NxL[items_BxW]
   total_BxW = jnp.zeros(items_BxW.shape, jnp.float32)
-  node_BxW = jnp.zeros((len(items_BxW), 1), jnp.int32)
+  node_BxW = jnp.zeros((items_BxW.shape[0], 1), jnp.int32)
   for level in range(trie.levels):
     code_BxW = codes_BxWxL[..., level]
     log_probs_BxWxK, cache = step(level, None if level == 0 else codes_BxWxL[..., level - 1], cache)
@@ -127,6 +127,27 @@ def fuse(scored: ScoredItems, weight: jax.Array | float, k: int) -> tuple[jax.Ar
   total_BxM = jnp.where(missing_BxM, -jnp.inf, scored.generator_BxM + weight * scored.dense_BxM)
   scores_BxK, place_BxK = jax.lax.top_k(total_BxM, k)
   return jnp.where(scores_BxK > -jnp.inf, take(scored.items_BxM, place_BxK), -1), scores_BxK
+
+
+@dataclasses.dataclass(frozen=True)
+class Fusion:
+  """Two models as one, as `user_search.Search` is one model.
+
+  Attributes:
+    generator: its search.
+    dense_scores: of the dense model.
+    width: W, candidates of each model, at most N.
+  """
+
+  generator: Search
+  dense_scores: DenseScores
+  width: int
+
+  def items(self, beam: int, params: tuple[Any, Any, jax.Array], *arrays: Any) -> tuple[jax.Array, jax.Array]:
+    """As `Search.items`; `params` are those of the generator and of the dense model, and the weight. Pure."""
+    *models, weight = params
+    scored = scored_candidates(self.generator, self.dense_scores, self.width, tuple(models), *arrays)
+    return fuse(scored, weight, beam)
 
 
 class FusedUserSearch:

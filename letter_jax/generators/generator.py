@@ -56,6 +56,16 @@ class Generator(Protocol):
     """A generator that was trained under `directory`."""
     ...
 
+  def with_later_items(self, text_NxT: np.ndarray, text_MxT: np.ndarray) -> Self:
+    """The generator that knows, besides the N items of its training, M items that came later.
+
+    Its `ids` have them already.
+
+    Args:
+      text_NxT, text_MxT: float, text embeddings of the items of the training, and of those that came later.
+    """
+    ...
+
   @classmethod
   def check(cls, config: GeneratorConfig, has_texts: bool, levels: int, codebook_size: int) -> None:
     """Raises InputError for everything that can be known to be wrong before training."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from letter_jax import workdir as files
-from letter_jax.configuration import Config, flattened
+from letter_jax.configuration import MADE_FEATURES, Config, flattened
 from letter_jax.data import sources
 from letter_jax.pipeline import inputs, stages
 from letter_jax.pipeline.inputs import GivenInputs
@@ -104,7 +104,8 @@ def json_settings(config: Config) -> dict[str, Any]:
 
 
 def _stages(config: Config) -> list[Stage]:
-  learned_ids = not config.semantic_ids.path
+  learned_ids, features = not config.semantic_ids.path, config.generator.features
+  made_features = dict(zip(MADE_FEATURES, ('text_embeddings', 'collaborative')))
   data_settings = {'synthetic': ('seed', 'data.synthetic'), 'letter': ('data.name',), 'prepared': ()}.get(
     config.data.source, ('data.name', 'data.preparation')
   )
@@ -155,7 +156,7 @@ def _stages(config: Config) -> list[Stage]:
     ),
     Stage(
       'generator',
-      ('dataset', 'semantic_ids'),
+      ('dataset', 'semantic_ids', *(stage for source, stage in made_features.items() if source in features)),
       ('seed', 'data.history_length', 'data.window_users', 'generator'),
       (files.DESCRIPTION,),
       stages.generator,
@@ -180,7 +181,8 @@ def _stages(config: Config) -> list[Stage]:
     ),
   ]
   unneeded = {
-    *(() if learned_ids else ('text_embeddings', 'tokenizer')),
+    *(() if learned_ids else ('tokenizer',)),
+    *(() if learned_ids or 'text' in features else ('text_embeddings',)),
     *(() if config.has_collaborative else ('collaborative',)),
   }
   return [

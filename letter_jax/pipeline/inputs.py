@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from letter_jax.configuration import Config
+from letter_jax.configuration import MADE_FEATURES, Config
 from letter_jax.data import matching
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
@@ -54,7 +54,11 @@ def generator_files(config: Config) -> dict[str, pathlib.Path]:
   """The weights and texts that the generator starts from."""
   from letter_jax.generators.generator import kind
 
-  return kind(config.generator).input_files(config.generator)
+  files = kind(config.generator).input_files(config.generator)
+  for source in config.generator.features:
+    if source not in MADE_FEATURES:
+      files |= given_rows_files(f'generator.features/{source}', source)
+  return files
 
 
 class GivenInputs:
@@ -82,6 +86,11 @@ class GivenInputs:
 
     path, workdir = pathlib.Path(self._config.semantic_ids.path), self._workdir
     return self._once('semantic_ids', lambda: read_given(path, workdir.read_raw_ids(), workdir.read_summary()['items']))
+
+  def features(self) -> dict[str, tuple[np.ndarray, bool]]:
+    """The files of `config.generator.features`: rows float32 [N, W], and whether they were matched by raw id."""
+    files = [source for source in self._config.generator.features if source not in MADE_FEATURES]
+    return self._once('generator', lambda: {source: self._rows(source, 'features of items') for source in files})
 
   def forget(self, stage: str) -> None:
     """Frees what was read for a stage."""
@@ -125,6 +134,7 @@ def check_inputs(config: Config, workdir: Workdir, given: GivenInputs) -> None:
           f'{config.collaborative.path} has {dim} columns; expected config.tokenizer.model.latent_dim, '
           f'{model.latent_dim} (letter_jax.collaborative.embeddings.collaborative_rows makes such rows of others)'
         )
+  given.features()
   from letter_jax.generators.generator import kind
 
   has_texts = summary['items_without_text'] is not None

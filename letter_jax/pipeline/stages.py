@@ -6,12 +6,12 @@ Packages are imported by the stage that uses them, so that a run loads no more t
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from letter_jax.configuration import RAW_SOURCES, Config
+from letter_jax.configuration import MADE_FEATURES, RAW_SOURCES, Config
 from letter_jax.data import left_out, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows, described
 from letter_jax.pipeline.inputs import GivenInputs, print_matching
@@ -218,6 +218,8 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   data, directory = _read_interactions(config, workdir), workdir.generator
   try:
     texts = workdir.read_texts() if generator_kind.reads_texts else None
+    if config.generator.features:
+      processes.on_first_process(lambda: _write_features(config.generator.features, workdir, given))
     ids = workdir.read_semantic_ids().place(sharding.make_mesh(config.mesh))
     model = generator_kind.for_training(config.generator, ids, config.mesh.fully_sharded, directory, texts)
     # Written before the training: its best checkpoint can be used while it runs.
@@ -235,6 +237,18 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     if not (directory / TRAINING_LOG).exists():  # nothing was trained, so the next attempt may have other settings
       artifacts.remove([directory / DESCRIPTION, directory / 'tokenizer'])
     raise
+
+
+def _write_features(sources: Sequence[str], workdir: Workdir, given: GivenInputs) -> None:
+  """Writes the features of the items, which belong to the generator from then on."""
+  from letter_jax.generators.tiger.features import ItemFeatures
+
+  files = given.features()
+  for source, (_, matched) in files.items():
+    print_matching('generator', source, matched, workdir)
+  made = dict(zip(MADE_FEATURES, (workdir.text_embeddings, workdir.collaborative)))
+  rows = {source: workdir.read_rows(made[source]) if source in made else files[source][0] for source in sources}
+  ItemFeatures.of(rows).write(workdir.generator)
 
 
 def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:

@@ -51,13 +51,18 @@ def read_cold_items(path: pathlib.Path) -> list[ColdItem]:
   return items
 
 
-def with_cold_items(catalogue: Catalogue, items: Sequence[ColdItem], config: Config, workdir: Workdir) -> Catalogue:
-  """The catalogue with cold items after its own, each with a semantic ID that no other item has.
+def with_cold_items(
+  catalogue: Catalogue, items: Sequence[ColdItem], config: Config, workdir: Workdir
+) -> tuple[Catalogue, np.ndarray]:
+  """The catalogue with M cold items after its own, each with a semantic ID that no other item has.
 
   Args:
     items: as in `Recommender.from_workdir`.
     config: the configuration of the workdir's run.
     workdir: a run that trained a tokenizer.
+
+  Returns:
+    the catalogue, and the text embeddings of the cold items, float32 [M, T].
 
   Raises:
     InputError: an item is malformed or has a raw id that exists already, or the workdir has no tokenizer.
@@ -77,7 +82,7 @@ def with_cold_items(catalogue: Catalogue, items: Sequence[ColdItem], config: Con
   )
   codes_MxL = assign_later_items(latent_Mxd, codebooks_LxKxd, catalogue.ids.codes_NxL)
   titles = [field_text(f'cold item {place}', 'title', item.get('title')) for place, item in enumerate(items, 1)]
-  return catalogue.extended(raw_ids, titles, codes_MxL)
+  return catalogue.extended(raw_ids, titles, codes_MxL), text_MxT
 
 
 def _raw_ids(items: Sequence[ColdItem], catalogue: Catalogue) -> list[str]:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from safetensors.flax import save_file
 
 from letter_jax.data.index_format import tokens_of
 from letter_jax.decoding.candidates import Candidates
+from letter_jax.decoding.fusion import Fusion
 from letter_jax.decoding.user_search import Search
 from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
 from letter_jax.serving import exported_recommend
@@ -34,6 +35,7 @@ from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
+_OF_FUSION = ('generator', 'partner', 'weight')  # the names of the parameters of two models in arrays.safetensors
 
 # (arrays, items_BxC, had_BxH, allowed_N) -> (items int32, scores float32 [B, beam])
 ExportedSearch = Callable[[dict[str, jax.Array], jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -46,7 +48,12 @@ def require_platforms(platforms: Sequence[str]) -> None:
 
 
 def export_search(
-  folder: pathlib.Path, loaded: LoadedGenerator, catalogue: Catalogue, beam: int, platforms: Sequence[str]
+  folder: pathlib.Path,
+  loaded: LoadedGenerator,
+  catalogue: Catalogue,
+  beam: int,
+  platforms: Sequence[str],
+  fusion: Mapping[str, Any] | None = None,
 ) -> None:
   """Writes the search, its arrays, the items, and the script that reads them.
 
@@ -56,10 +63,19 @@ def export_search(
     catalogue: the items.
     beam: items that the search returns for each user.
     platforms: some of PLATFORMS.
+    fusion: `Workdir.read_fusion`, for the generator together with its partner; None for the generator alone.
+
+  Raises:
+    InputError: the partner cannot be read.
   """
   generator, trie = loaded.generator, catalogue.ids.host_trie
   paths = Paths.of(trie)
-  arrays = _arrays(loaded.params, catalogue.ids.codes_NxL, trie, paths)
+  params: Any = loaded.params
+  if fusion:
+    dense_scores, dense_params = loaded.partner()
+    params = dict(zip(_OF_FUSION, (params, dense_params, np.float32(fusion['weight']))))
+    width = loaded.fusion_width(beam, fusion['candidates'])
+  arrays = _arrays(params, catalogue.ids.codes_NxL, trie, paths)
   history_length, longest = loaded.config.data.history_length, generator.longest_history
   if longest is not None:
     history_length = min(history_length, longest)
@@ -72,7 +88,9 @@ def export_search(
       generator,  # type: ignore[type-var]
       config=dataclasses.replace(generator.config, compute_dtype=dtype),
     )
-    run = _self_contained(for_platform.search(), trie, paths, beam)
+    search = for_platform.search()
+    lists = Fusion(search, dense_scores, width) if fusion else search
+    run = _self_contained(lists, trie, paths, beam)
     exported = _export(run, arrays, len(catalogue), history_length, platform).serialize()
     artifacts.write(folder / f'search_{platform}.stablehlo', functools.partial(_write_bytes, content=exported))
   artifacts.write_json(
@@ -116,11 +134,11 @@ def export_hugging_face(folder: pathlib.Path, loaded: LoadedGenerator, catalogue
   )
 
 
-def _self_contained(search: Search, trie: ItemTrie, paths: Paths, beam: int) -> ExportedSearch:
+def _self_contained(search: Search | Fusion, trie: ItemTrie, paths: Paths, beam: int) -> ExportedSearch:
   """The search as a function of plain arrays: a program that calls it needs none of the types of this one.
 
   Args:
-    search: the model's part.
+    search: the model's part, or that of two models.
     trie, paths: of the catalogue; only their static fields are used, the arrays are arguments of the result.
     beam: items for each user.
   """
@@ -131,9 +149,10 @@ def _self_contained(search: Search, trie: ItemTrie, paths: Paths, beam: int) -> 
     tree = traverse_util.unflatten_dict(arrays, sep='/')
     read_trie = _trie_of(tree['trie'], trie)
     read_paths = dataclasses.replace(paths, nodes_NxL=tree['nodes'], rank_N=tree.get('rank'))
+    params = tree['params']
     return search.items(
       beam,
-      tree['params'],
+      tuple(params[name] for name in _OF_FUSION) if isinstance(search, Fusion) else params,
       items_BxC,
       had_BxH,
       tree['codes'],

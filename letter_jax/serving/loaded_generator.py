@@ -5,10 +5,11 @@ import functools
 from typing import Any
 
 import jax
+import numpy as np
 
 from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig
-from letter_jax.decoding.fusion import FusedUserSearch
+from letter_jax.decoding.fusion import DenseScores, FusedUserSearch
 from letter_jax.decoding.user_search import UserSearch
 from letter_jax.generators.generator import Generator, kind
 from letter_jax.semantic_ids.ids import SemanticIds
@@ -53,17 +54,24 @@ class LoadedGenerator:
     return cls._restore(workdir, config, workdir.read_semantic_ids(), sharding.make_mesh(config.mesh))
 
   @classmethod
-  def for_serving(cls, workdir: Workdir, config: Config, ids: SemanticIds) -> 'LoadedGenerator':
+  def for_serving(
+    cls, workdir: Workdir, config: Config, ids: SemanticIds, later_text_MxT: np.ndarray | None = None
+  ) -> 'LoadedGenerator':
     """The generator of a workdir on the devices of this process alone.
 
     Args:
       config: `serving_config` of the workdir.
       ids: the semantic IDs of the run, alone or before those of items that came later.
+      later_text_MxT: float, text embeddings of the items that came later; None where there are none.
 
     Raises:
       InputError: the workdir has no generator that can be read.
     """
-    return cls._restore(workdir, config, ids, sharding.make_mesh(config.mesh, jax.local_devices()))
+    loaded = cls._restore(workdir, config, ids, sharding.make_mesh(config.mesh, jax.local_devices()))
+    if later_text_MxT is None:
+      return loaded
+    text_NxT = workdir.read_rows(workdir.text_embeddings, mmap=True)
+    return dataclasses.replace(loaded, generator=loaded.generator.with_later_items(text_NxT, later_text_MxT))
 
   @classmethod
   def _restore(cls, workdir: Workdir, config: Config, ids: SemanticIds, mesh: jax.sharding.Mesh) -> 'LoadedGenerator':
@@ -92,10 +100,16 @@ class LoadedGenerator:
     Raises:
       InputError: the partner cannot be read.
     """
+    dense_scores, dense_params = self.partner()
+    width = self.fusion_width(search.beam, candidates)
+    return FusedUserSearch(search, dense_scores, width), (self.params, dense_params)
+
+  def partner(self) -> tuple[DenseScores, Any]:
+    """The scores of the partner, SASRec, and its parameters; InputError where it cannot be read."""
     from letter_jax.collaborative.sasrec_training import read_sasrec
 
     config = self.config
-    dense_scores, dense_params = read_sasrec(
+    return read_sasrec(
       config.collaborative.model,
       len(self.ids),
       config.data.history_length,
@@ -103,8 +117,10 @@ class LoadedGenerator:
       sharding.Layout(self.generator.ids.mesh),
       config.checkpoints,
     )
-    width = min(max(candidates, search.beam), len(self.ids))
-    return FusedUserSearch(search, dense_scores, width), (self.params, dense_params)
+
+  def fusion_width(self, beam: int, candidates: int) -> int:
+    """Candidates of each of two models: `candidates`, but at least `beam` and at most the number of items."""
+    return min(max(candidates, beam), len(self.ids))
 
   def require_beam(self, beam: int) -> None:
     """Raises InputError unless `beam` is from 1 to the number of items."""

@@ -101,9 +101,10 @@ class Recommender:
     folder = Workdir(workdir)
     config = serving_config(folder, mesh or MeshConfig())
     catalogue = Catalogue.of_workdir(folder, folder.read_semantic_ids())
+    cold_text_MxT = None
     if cold_items:
-      catalogue = with_cold_items(catalogue, cold_items, config, folder)
-    loaded = LoadedGenerator.for_serving(folder, config, catalogue.ids)
+      catalogue, cold_text_MxT = with_cold_items(catalogue, cold_items, config, folder)
+    loaded = LoadedGenerator.for_serving(folder, config, catalogue.ids, cold_text_MxT)
     loaded.require_beam(beam)
     joined = folder.read_fusion() if fusion and not cold_items else None
     history_length = config.data.history_length

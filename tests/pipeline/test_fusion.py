@@ -1,5 +1,6 @@
 """A run whose generator has a partner: evaluated in both protocols, recommended with, and on the report."""
 
+import importlib.util
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import letter_jax
+from letter_jax.cli import commands
 from letter_jax.evaluation import ranks
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
@@ -64,3 +66,16 @@ def test_a_partner_that_is_not_trained_is_refused():
     config_with(run_settings(fusion__partner='sasrec', collaborative__baseline=False, collaborative__path='rows.npy'))
   with pytest.raises(InputError, match='config.fusion.candidates is 20; expected at least config.evaluation.beam, 30'):
     config_with(run_settings(fusion__partner='sasrec', fusion__candidates=20, evaluation__beam=30))
+
+
+def test_the_exported_folder_has_both_models(fused):
+  commands.run('export', fused, commands.Options(platforms=('cpu', 'tpu'), beam=10))
+  spec = importlib.util.spec_from_file_location('exported_folder', fused / 'export/recommend.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  histories = [[1, 2, 3], [30], [59, 4], []]
+  items, scores = module.Recommender()(histories, k=10)[:2]
+  found = letter_jax.Recommender.from_workdir(fused, beam=10).recommend(histories, k=10)
+  np.testing.assert_array_equal(items, found.items_UxK)
+  np.testing.assert_allclose(scores, found.scores_UxK, atol=1e-5)
+  assert (fused / 'export/search_tpu.stablehlo').is_file()

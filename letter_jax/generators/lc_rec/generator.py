@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 
 from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig
@@ -51,6 +52,10 @@ class LCRec:
     """A language model that was trained under `directory`."""
     codes = ids.host.levels * ids.host.codebook_size
     return cls(config, ids, fully_sharded, BaseModel.for_search(config, codes, directory))
+
+  def with_later_items(self, text_NxT: np.ndarray, text_MxT: np.ndarray) -> 'LCRec':
+    """A language model knows an item by its codes alone."""
+    return self
 
   @classmethod
   def check(cls, config: GeneratorConfig, has_texts: bool, levels: int, codebook_size: int) -> None:

@@ -6,13 +6,16 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
+from safetensors.numpy import save_file
 
 from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig
 from letter_jax.data.dataset import Texts, Windows
 from letter_jax.decoding.user_search import Search
 from letter_jax.generators.tiger import weights
+from letter_jax.generators.tiger.features import ItemFeatures
 from letter_jax.generators.tiger.search import t5_search
 from letter_jax.generators.tiger.t5 import T5
 from letter_jax.generators.tiger.training import t5_program
@@ -32,11 +35,13 @@ class Tiger:
     config: sizes, loss and training.
     ids: the semantic IDs on the devices.
     fully_sharded: whether parameters and optimizer state are sharded over 'data' too, in training.
+    features: of the items, where `config.features` names any.
   """
 
   config: GeneratorConfig
   ids: PlacedIds
   fully_sharded: bool = False
+  features: ItemFeatures | None = None
 
   reads_texts: ClassVar[bool] = False
 
@@ -44,13 +49,18 @@ class Tiger:
   def for_training(
     cls, config: GeneratorConfig, ids: PlacedIds, fully_sharded: bool, directory: pathlib.Path, texts: Texts | None
   ) -> 'Tiger':
-    """A T5 to be trained; it needs nothing but its semantic IDs."""
-    return cls(config, ids, fully_sharded)
+    """A T5 to be trained; it needs nothing but its semantic IDs and the features that are in `directory`."""
+    return cls.for_search(config, ids, fully_sharded, directory)
 
   @classmethod
   def for_search(cls, config: GeneratorConfig, ids: PlacedIds, fully_sharded: bool, directory: pathlib.Path) -> 'Tiger':
     """A trained T5."""
-    return cls(config, ids, fully_sharded)
+    return cls(config, ids, fully_sharded, ItemFeatures.read(directory) if config.features else None)
+
+  def with_later_items(self, text_NxT: np.ndarray, text_MxT: np.ndarray) -> 'Tiger':
+    """The later items get features where the others have any."""
+    features = self.features and self.features.extended(text_NxT, text_MxT)
+    return dataclasses.replace(self, features=features)
 
   @classmethod
   def check(cls, config: GeneratorConfig, has_texts: bool, levels: int, codebook_size: int) -> None:
@@ -74,7 +84,15 @@ class Tiger:
   @property
   def model(self) -> T5:
     """The Linen module, which training and search share."""
-    return T5(self.config.model, self.vocabulary.size, self.dtype)
+    shape = self.features and self.features.table_NxF.shape
+    return T5(self.config.model, self.vocabulary.size, self.dtype, shape)
+
+  @functools.cached_property
+  def _frozen(self) -> dict[str, jax.Array]:
+    """The parameters that are not trained, on every device."""
+    if not self.features:
+      return {}
+    return {'item_features': sharding.put(self.features.table_NxF, sharding.replicated(self.ids.mesh))}
 
   def program(
     self, data: Windows, validate: Callable[[Any], dict[str, float]], *, history_length: int, seed: int
@@ -91,6 +109,7 @@ class Tiger:
       validate,
       history_length=history_length,
       seed=seed,
+      frozen=self._frozen,
     )
 
   def search(self) -> Search:
@@ -102,8 +121,8 @@ class Tiger:
     return sharding.Layout(self.ids.mesh)
 
   def whole_params(self, trained: dict) -> dict:
-    """All parameters are trained."""
-    return trained
+    """The trained parameters and the features of the items."""
+    return {**trained, **self._frozen}
 
   @property
   def longest_history(self) -> None:
@@ -116,9 +135,16 @@ class Tiger:
     return False
 
   def write_hugging_face(self, directory: pathlib.Path, trained: dict) -> dict[str, Any]:
-    """Writes `config.json` and `model.safetensors` for `T5ForConditionalGeneration`."""
+    """Writes `config.json` and `model.safetensors` for `T5ForConditionalGeneration`.
+
+    Features of the items are no part of that model: `features.safetensors` has `item_features` [N, F] and
+    `feature_kernel` [F, D], whose product is added to the inputs of the encoder.
+    """
     artifacts.write_json(
       directory / 'config.json', weights.hugging_face_config(self.config.model, self.vocabulary.size)
     )
     artifacts.write(directory / 'model.safetensors', lambda path: weights.write(path, trained, self.config.model))
+    if self.features:
+      tensors = {'item_features': self.features.table_NxF, 'feature_kernel': np.asarray(trained['feature_kernel'])}
+      artifacts.write(directory / 'features.safetensors', lambda path: save_file(tensors, path))
     return {'first_code': FIRST_CODE}

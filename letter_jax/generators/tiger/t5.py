@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.nn.initializers import normal
+from jax.nn.initializers import normal, zeros
 
 from letter_jax.configuration import T5Config
 from letter_jax.ops.dense import dense
@@ -228,11 +228,14 @@ class T5(nn.Module):
     config: sizes.
     vocabulary_size: V.
     dtype: of the activations; parameters, softmax, norms and logits are float32.
+    features: (items, F) where the encoder has F features of each item (`features.ItemFeatures`). The parameter
+      'item_features' [items, F] is not trained.
   """
 
   config: T5Config
   vocabulary_size: int
   dtype: jnp.dtype = jnp.float32
+  features: tuple[int, int] | None = None
 
   def setup(self) -> None:
     config = self.config
@@ -244,6 +247,11 @@ class T5(nn.Module):
     self.decoder_layers = [DecoderLayer(config, self.dtype, name=f'decoder_{i}') for i in range(config.layers)]
     self.encoder_norm, self.decoder_norm = nn.RMSNorm(dtype=self.dtype), nn.RMSNorm(dtype=self.dtype)
     self.dropout = Dropout(config.dropout)
+    if self.features:
+      self.item_features = self.param('item_features', zeros, self.features)
+      self.feature_kernel = self.param(
+        'feature_kernel', normal(self.features[1] ** -0.5), (self.features[1], config.d_model)
+      )
 
   def __call__(
     self,
@@ -307,11 +315,16 @@ class T5(nn.Module):
 
     Args:
       tokens_BxR: int32, L tokens for each item, PAD on padding; [B, R, L] where positions are items.
-      items_BxC: int32, the items that the tokens belong to; negative on padding. This T5 reads the tokens alone; a
-        subclass may look up features of the items. None if the caller has no items.
+      items_BxC: int32, the items that the tokens belong to; negative on padding. Without features, this T5 reads the
+        tokens alone; a subclass may look up features of its own. None if the caller has no items.
     """
     x = self._embed(tokens_BxR)
-    return x.sum(axis=2) if self.config.encoder == 'items' else x
+    if self.config.encoder == 'items':
+      x = x.sum(axis=2)
+    if self.features and items_BxC is not None:
+      known_BxCxF = self.item_features.astype(self.dtype)[jnp.maximum(items_BxC, 0)]
+      x += dense(known_BxCxF, self.feature_kernel.astype(self.dtype))
+    return x
 
   def encode(
     self, tokens_BxR: jax.Array, segments_BxR: jax.Array, deterministic: bool = True, items_BxC: jax.Array | None = None

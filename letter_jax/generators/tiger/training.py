@@ -8,7 +8,7 @@ Shapes: B rows, C items of a row, R encoder positions, S items to predict, L lev
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -40,6 +40,7 @@ def t5_program(
   *,
   history_length: int,
   seed: int,
+  frozen: Mapping[str, jax.Array],
 ) -> loop.Program:
   """The training program of a T5.
 
@@ -50,9 +51,10 @@ def t5_program(
     ids: the semantic IDs, on the devices of the mesh.
     layout: how parameters and optimizer state lie on the mesh.
     data: all interactions.
-    validate: parameters -> validation metrics.
+    validate: whole parameters -> validation metrics.
     history_length: latest items that the model sees.
     seed: of parameters, batches and dropout.
+    frozen: parameters that are not trained, on the devices of the mesh.
 
   Raises:
     InputError: `settings.initial_weights` cannot be read, or no user has a training example.
@@ -71,7 +73,7 @@ def t5_program(
   targets = 'next_BxC' if by_users else 'targets_BxS'
 
   def loss_sum(
-    catalogue: tuple, params: Any, batch: dict[str, jax.Array], key: jax.Array
+    catalogue: tuple, frozen: Mapping[str, jax.Array], params: Any, batch: dict[str, jax.Array], key: jax.Array
   ) -> tuple[jax.Array, jax.Array, Metrics]:
     codes_NxL, targets_BxS = catalogue[0], batch[targets]
     tokens_BxR, segments_BxR = encoder_positions(
@@ -79,7 +81,7 @@ def t5_program(
     )
     apply: Callable[..., Any] = functools.partial(
       model.apply,
-      {'params': params},
+      {'params': {**params, **frozen}},
       tokens_BxR,
       segments_BxR,
       vocabulary.item_tokens(targets_BxS[..., None], codes_NxL),
@@ -108,17 +110,19 @@ def t5_program(
       codes = jnp.zeros((1, vocabulary.levels), jnp.int32)
       tokens, segments = encoder_positions(settings.model, vocabulary, item, codes, item)
       params = model.init(key, tokens, segments, tokens.reshape(1, 1, -1), items_BxC=item)['params']
+      params = {name: leaf for name, leaf in params.items() if name not in frozen}
     return TrainState.create(params, optimizer)
 
   @functools.partial(jax.jit, donate_argnums=0)
-  def step(state: TrainState, batch: dict[str, jax.Array], catalogue: tuple) -> tuple[TrainState, Metrics]:
-    return make_step(
-      functools.partial(loss_sum, catalogue), optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps
-    )(state, batch)
+  def step(
+    state: TrainState, batch: dict[str, jax.Array], catalogue: tuple, frozen: Mapping[str, jax.Array]
+  ) -> tuple[TrainState, Metrics]:
+    loss = functools.partial(loss_sum, catalogue, frozen)
+    return make_step(loss, optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps)(state, batch)
 
   def arguments(batch: dict[str, np.ndarray]) -> tuple:
     inputs = {name: batch[name] for name in ('items_BxC', 'segments_BxC', targets)}
-    return sharding.put_batch(inputs, mesh, training.accumulation_steps), catalogue
+    return sharding.put_batch(inputs, mesh, training.accumulation_steps), catalogue, frozen
 
   return loop.Program(
     init=init,
@@ -131,5 +135,5 @@ def t5_program(
     examples_per_epoch=batches.items if by_users else batches.examples,
     batches=batches.dataset(),
     data_parts=batches.parts,
-    evaluate=validate,
+    evaluate=lambda params: validate({**params, **frozen}),
   )

@@ -36,7 +36,7 @@ class CategoryT5(T5):
 class CategoryTiger(Tiger):
   @property
   def model(self):
-    return CategoryT5(self.config.model, self.vocabulary.size, self.dtype, CATEGORIES)
+    return CategoryT5(self.config.model, self.vocabulary.size, self.dtype, categories=CATEGORIES)
 
 
 def items_and_scores(config, generator, params):
