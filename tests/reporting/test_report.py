@@ -168,6 +168,21 @@ def test_the_target_is_marked_by_its_index_not_by_its_title(tmp_path):
   assert users.count('class="hit"') == sum(lines[user]['target'] in lines[user]['items'][:10] for user in drawn)
 
 
+def test_right_to_left_names_are_isolated_from_what_follows(tmp_path):
+  config = write_run(tmp_path)
+  title, category = 'שעון קיר', 'ساعات'
+  path = tmp_path / 'evaluation' / 'predictions.jsonl'
+  lines = [{**json.loads(line), 'user': 'עדי'} for line in path.read_text().splitlines()]
+  path.write_text('\n'.join(map(json.dumps, lines)))
+  run = dataclasses.replace(
+    read_finished(config, Workdir(tmp_path)), texts=({'title': title, 'categories': category},) * ITEMS
+  )
+  (users,) = recommendations.section(run).content
+  (legend, _) = item_space.map_section(run).content
+  assert '<h3>User <bdi>עדי</bdi></h3>' in users and f'<bdi>{category}</bdi>' in legend
+  assert users.count(title) == users.count(f'<bdi>{title}</bdi> <code>') > 100
+
+
 def test_no_evaluation_is_refused_in_one_line(tmp_path):
   config = write_run(tmp_path)
   (tmp_path / 'evaluation' / 'metrics.json').unlink()
