@@ -117,7 +117,6 @@ def _copy_script(path: pathlib.Path) -> None:
 
 def _write_arrays(path: pathlib.Path, arrays: dict[str, Any]) -> None:
   save_file({name: jnp.asarray(leaf) for name, leaf in arrays.items()}, path)
-  path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def export_hugging_face(folder: pathlib.Path, loaded: LoadedGenerator, catalogue: Catalogue) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from letter_jax.system.errors import InputError
 def write(path: pathlib.Path, writer: Callable[[pathlib.Path], object]) -> None:
   """Writes a file atomically: a kill leaves the old file or the new one. Only process 0 writes.
 
+  The file gets the mode of any new file here (the umask), whatever mode `writer` gives it.
+
   Args:
     path: the file; missing parent folders are created.
     writer: writes the content to the temporary path that it gets, in the same folder, which is then renamed.
@@ -32,7 +35,11 @@ def write(path: pathlib.Path, writer: Callable[[pathlib.Path], object]) -> None:
   temporary = path.with_name(f'.{path.name}.partial')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.unlink(missing_ok=True)
+    temporary.touch()
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     writer(temporary)
+    temporary.chmod(mode)
     os.replace(temporary, path)
   except OSError as error:
     with contextlib.suppress(OSError):

@@ -91,6 +91,11 @@ def test_the_other_formats_are_there(exported, finished):
   assert len(table['items']) == 60 and table['beam'] == 20
 
 
+def test_all_files_have_the_same_mode(exported):
+  modes = {path.relative_to(exported): oct(path.stat().st_mode) for path in exported.rglob('*') if path.is_file()}
+  assert len(modes) > 8 and len(set(modes.values())) == 1, modes
+
+
 def test_a_later_export_leaves_nothing_of_an_earlier_one(exported, finished, tmp_path):
   shutil.copytree(finished, tmp_path / 'workdir')
   commands.run('export', tmp_path / 'workdir', commands.Options(platforms=('cpu',), beam=5))

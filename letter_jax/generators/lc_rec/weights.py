@@ -252,4 +252,3 @@ def _save(content: dict[str, np.ndarray], path: pathlib.Path) -> None:
     safetensors.numpy.save_file(content, str(path), metadata={'format': 'pt'})
   except safetensors.SafetensorError as error:  # such as a full disk
     raise OSError(str(error)) from error
-  path.chmod(0o644)  # like the other files; safetensors makes it readable by the owner only
