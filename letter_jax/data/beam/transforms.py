@@ -335,13 +335,15 @@ def _user_record(grouped: Any) -> Any:
 
 
 class ItemRecord(beam.DoFn):
-  """(item, {number, texts}) -> a record of each item that has a number, with the first of its texts."""
+  """(item, {number, texts}) -> a record of each item that has a number, with its first texts that have a title."""
 
   def process(self, grouped: Any) -> Iterator[Any]:
     """Yields an item's record, and tallies."""
     item, group = grouped
     for number in group['number']:
-      *_, texts = min(group['texts'], key=lambda entry: entry[:2], default=(dict.fromkeys(TEXT_FIELDS, ''),))
+      *_, texts = min(
+        group['texts'], key=lambda entry: (not entry[2]['title'], *entry[:2]), default=(dict.fromkeys(TEXT_FIELDS, ''),)
+      )
       yield {'item_id': number, 'raw_id': item, **texts}
       if not any(texts.values()):
         yield tally('without text')

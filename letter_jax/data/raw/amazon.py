@@ -13,8 +13,9 @@ import json
 import pathlib
 from collections.abc import Iterable
 
+from letter_jax.data.raw.cleaning import category_path, clean
 from letter_jax.data.raw.python_literals import parse_literal
-from letter_jax.data.raw.reader import Event, RawSource, Texts, category_path, clean
+from letter_jax.data.raw.reader import Event, RawSource, Texts
 from letter_jax.data.raw.reading import Problems, Span, read_records
 from letter_jax.system.errors import InputError
 

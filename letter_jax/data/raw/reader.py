@@ -1,15 +1,12 @@
 """The interface of the readers of raw files: a `RawSource` yields events and the texts of items."""
 
 import dataclasses
-import html
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import polars as pl
 
-from letter_jax.data.dataset import CATEGORY_SEPARATOR, TEXT_FIELDS
+from letter_jax.data.dataset import TEXT_FIELDS
 from letter_jax.data.raw.reading import Problems, Span
 from letter_jax.data.raw_ids import as_raw_id
 
@@ -78,7 +75,9 @@ def event_table(events: Iterable[Event]) -> pl.DataFrame:
 
 
 def texts_of_items(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tuple[list[Texts], dict[str, int]]:
-  """Selects the texts of `items`; the first, if an item is described more than once.
+  """Selects the texts of `items`.
+
+  If an item is described more than once, its first texts with a title count, or the first of all if none has a title.
 
   Args:
     items: raw ids.
@@ -91,31 +90,13 @@ def texts_of_items(items: Iterable[str], described: Iterable[tuple[str, Texts]])
   described_again = 0
   for item, texts in described:
     if item in texts_by_item:
-      described_again += texts_by_item[item] is not None
-      texts_by_item[item] = texts_by_item[item] or texts
+      known = texts_by_item[item]
+      described_again += known is not None
+      if known is None or texts['title'] and not known['title']:
+        texts_by_item[item] = texts
   counts = {
     'items_without_metadata': sum(texts is None for texts in texts_by_item.values()),
     'items_without_title': sum(not (texts or {}).get('title') for texts in texts_by_item.values()),
     'metadata_of_an_item_again': described_again,
   }
   return [texts or dict.fromkeys(TEXT_FIELDS, '') for texts in texts_by_item.values()], counts
-
-
-def clean(value: Any) -> str:
-  """One line of plain text from a string or a list: without HTML, with single spaces; '' for any other type."""
-  if isinstance(value, list):
-    value = ' '.join(part for part in value if isinstance(part, str))
-  if not isinstance(value, str):
-    return ''
-  text = html.unescape(html.unescape(value))  # '&amp;amp;' is common
-  text = re.sub(r'<[A-Za-z/!][^<>]*>', ' ', text)
-  return ' '.join(text.split()).encode('utf-8', 'replace').decode('utf-8')
-
-
-def category_path(parts: Any) -> str:
-  """'A > B > C' from a list of categories, or from the first of a list of such lists."""
-  if isinstance(parts, list) and parts and isinstance(parts[0], list):
-    parts = parts[0]
-  if not isinstance(parts, list):
-    return clean(parts)
-  return CATEGORY_SEPARATOR.join(filter(None, map(clean, parts)))

@@ -12,11 +12,13 @@ import re
 from collections.abc import Iterable, Iterator
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
-from letter_jax.data.raw.reader import Event, RawSource, Texts, clean
+from letter_jax.data.raw.cleaning import clean
+from letter_jax.data.raw.reader import Event, RawSource, Texts
 from letter_jax.data.raw.reading import Problems, Span, read_lines
 from letter_jax.system.errors import InputError
 
 INTERACTIONS, ITEMS = 'interactions.csv', 'items.csv'
+_CATEGORY = re.compile(r'(?:<[^<>|\s]*>|[^>|])+')  # the > of Size <M> separates nothing
 MAX_RECORD_LINES = 100
 LATEST = 10**11  # in seconds, the year 5138; a timestamp in milliseconds exceeds it
 COLUMNS = {INTERACTIONS: ('user_id', 'item_id', 'timestamp'), ITEMS: ('item_id', 'title')}
@@ -113,7 +115,7 @@ def _seconds(text: str) -> int | None:
 
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:
   for number, record in _records(span, problems):
-    categories = filter(None, map(clean, re.split(r'[>|]', record.get('categories', ''))))
+    categories = filter(None, map(clean, _CATEGORY.findall(clean(record.get('categories', '')))))
     yield (
       number,
       (

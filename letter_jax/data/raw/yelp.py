@@ -10,7 +10,8 @@ import pathlib
 from collections.abc import Iterable
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
-from letter_jax.data.raw.reader import Event, RawSource, Texts, clean
+from letter_jax.data.raw.cleaning import clean
+from letter_jax.data.raw.reader import Event, RawSource, Texts
 from letter_jax.data.raw.reading import Problems, Span, read_records
 from letter_jax.system.errors import InputError
 

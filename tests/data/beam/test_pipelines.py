@@ -93,6 +93,8 @@ def test_many_spans_and_several_workers_do_not_change_the_result(tmp_path, monke
     )
   with (raw / 'meta_Beauty.json').open('ab') as file:
     file.write(b'\n' * 400 + b"{'asin': 'B0', 'title': 'second'}\n{'asin': 'B\\ud800'}\n{'asin': 3}\n\xff")
+    file.write(b"\n{'asin': 'B1', 'brand': 'no title'}" + b'\n' * 400 + b"{'asin': 'B1', 'title': 'a title'}\n")
+    file.write(b"{'asin': 'B1', 'title': 'another'}\n")
   config = DataConfig(
     source='amazon2014',
     path=str(raw),
@@ -105,6 +107,7 @@ def test_many_spans_and_several_workers_do_not_change_the_result(tmp_path, monke
   assert len(dropped) == 5 and all(dropped[reason] for reason in dropped if 'core' not in reason)
   assert local.preparation['problems']['invalid UTF-8 (replaced)']['lines'] == 2
   assert local.texts[local.item_names.index('B0')]['title'] == 'Soap'
+  assert local.texts[local.item_names.index('B1')]['title'] == 'a title'
 
 
 def test_the_core_is_a_fixed_point_of_several_pipelines(tmp_path):
