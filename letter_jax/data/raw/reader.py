@@ -1,6 +1,7 @@
 """The interface of the readers of raw files: a `RawSource` yields events and the texts of items."""
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,7 +12,7 @@ from letter_jax.data.raw.reading import Problems, Span
 from letter_jax.data.raw_ids import as_raw_id
 
 EVENT_SCHEMA = {'user': pl.String, 'item': pl.String, 'timestamp': pl.Int64}
-CHUNK = 1_000_000  # events that are Python objects at a time
+CHUNK = 100_000  # events that are Python objects at a time
 NORMALISED = (
   'id taken without its surrounding blanks and in the Unicode form NFC'  # counted, as lists come back with it
 )
@@ -64,13 +65,9 @@ class RawSource:
 
 def event_table(events: Iterable[Event]) -> pl.DataFrame:
   """A table with the columns of EVENT_SCHEMA: user, item (strings) and timestamp (int64)."""
-  tables, rows = [], []
-  for row in events:
-    rows.append(row)
-    if len(rows) == CHUNK:
-      tables.append(pl.DataFrame(rows, EVENT_SCHEMA, orient='row'))
-      rows = []
-  tables.append(pl.DataFrame(rows, EVENT_SCHEMA, orient='row'))
+  events, tables = iter(events), [pl.DataFrame(schema=EVENT_SCHEMA)]
+  while rows := list(itertools.islice(events, CHUNK)):
+    tables.append(pl.DataFrame(dict(zip(EVENT_SCHEMA, zip(*rows))), EVENT_SCHEMA))
   return pl.concat(tables)
 
 

@@ -1,5 +1,6 @@
 """Reads raw files line by line, gzip or not, and counts their invalid lines."""
 
+import contextlib
 import dataclasses
 import gzip
 import io
@@ -8,9 +9,12 @@ import math
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from letter_jax.system.errors import InputError
+
+BLOCK_BYTES = 2**20
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class DamagedFile(InputError):
@@ -82,26 +86,69 @@ def read_lines(span: Span, problems: Problems, encoding: str = 'utf-8') -> Itera
     DamagedFile: a gzip stream is corrupted or truncated.
   """
   path, number = span.path, 0
-  if not path.is_file():
-    raise InputError(f'{path} does not exist; expected a raw file of this name')
   try:
-    with path.open('rb') as stored, gzip.open(stored) if is_gzip(path) else stored as file:
+    with _open(path) as file:
       for number, line in enumerate(_lines_of(file, span), 1):
         problems.lines += 1
-        try:
-          text = line.decode(encoding)
-        except UnicodeDecodeError:
-          problems.add(f'invalid {encoding.upper()} (replaced)', path, number)
-          text = line.decode(encoding, 'replace')
+        text = _decode(line, encoding, problems, path, number)
         if number == 1 and not span.start:
           text = text.removeprefix('\ufeff')  # a byte order mark
         if text.strip():
           yield number, text
-  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-    raise DamagedFile(
-      path,
-      f'{path} is damaged or was not downloaded completely (line {number}: {error}); expected a complete gzip file',
-    ) from error
+  except _DAMAGE as error:
+    raise _damaged(path, number, error) from error
+
+
+def read_blocks(path: pathlib.Path, problems: Problems) -> Iterator[list[str]]:
+  """Yields the lines of a file in UTF-8, blank ones too, with their line ends; in lists of about a megabyte.
+
+  Bytes that cannot be decoded become U+FFFD and count as a problem.
+
+  Raises:
+    InputError: the file does not exist.
+    DamagedFile: a gzip stream is corrupted or truncated.
+  """
+  number = 0
+  try:
+    with _open(path) as file:
+      while lines := file.readlines(BLOCK_BYTES):
+        try:
+          block = [line.decode() for line in lines]
+        except UnicodeDecodeError:
+          block = [_decode(line, 'utf-8', problems, path, number) for number, line in enumerate(lines, number + 1)]
+        if number == 0:
+          block[0] = block[0].removeprefix('\ufeff')  # a byte order mark
+        problems.lines += len(lines)
+        number += len(lines)
+        yield block
+  except _DAMAGE as error:
+    raise _damaged(path, number, error) from error
+
+
+@contextlib.contextmanager
+def _open(path: pathlib.Path) -> Iterator[BinaryIO]:
+  if not path.is_file():
+    raise InputError(f'{path} does not exist; expected a raw file of this name')
+  with path.open('rb') as stored:
+    if not is_gzip(path):
+      yield stored
+      return
+    with gzip.open(stored) as unpacked:
+      yield io.BufferedReader(unpacked)  # its lines are found in C
+
+
+def _damaged(path: pathlib.Path, number: int, error: Exception) -> DamagedFile:
+  return DamagedFile(
+    path, f'{path} is damaged or was not downloaded completely (line {number}: {error}); expected a complete gzip file'
+  )
+
+
+def _decode(line: bytes, encoding: str, problems: Problems, path: pathlib.Path, number: int) -> str:
+  try:
+    return line.decode(encoding)
+  except UnicodeDecodeError:
+    problems.add(f'invalid {encoding.upper()} (replaced)', path, number)
+    return line.decode(encoding, 'replace')
 
 
 def is_gzip(path: pathlib.Path) -> bool:
@@ -109,7 +156,7 @@ def is_gzip(path: pathlib.Path) -> bool:
   return path.suffix == '.gz'
 
 
-def _lines_of(file: io.BufferedIOBase, span: Span) -> Iterator[bytes]:
+def _lines_of(file: BinaryIO, span: Span) -> Iterator[bytes]:
   """A line belongs to the span that contains its first byte."""
   if span.start:
     file.seek(span.start - 1)

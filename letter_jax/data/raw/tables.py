@@ -2,33 +2,39 @@
 
 interactions.csv  user_id, item_id, timestamp    seconds since 1970 or ISO 8601 (2024-05-01T10:30:00)
 items.csv         item_id, title; optionally brand, categories (A > B > C) and description
+
+`csv_records.py` reads the records.
 """
 
-import csv
 import datetime
-import itertools
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
+from letter_jax.data.json_files import shown
 from letter_jax.data.raw.cleaning import clean
+from letter_jax.data.raw.csv_records import csv_header, csv_records
 from letter_jax.data.raw.reader import Event, RawSource, Texts
-from letter_jax.data.raw.reading import Problems, Span, read_lines
+from letter_jax.data.raw.reading import Problems, Span
 from letter_jax.system.errors import InputError
 
 INTERACTIONS, ITEMS = 'interactions.csv', 'items.csv'
-_CATEGORY = re.compile(r'(?:<[^<>|\s]*>|[^>|])+')  # the > of Size <M> separates nothing
-MAX_RECORD_LINES = 100
-LATEST = 10**11  # in seconds, the year 5138; a timestamp in milliseconds exceeds it
 COLUMNS = {INTERACTIONS: ('user_id', 'item_id', 'timestamp'), ITEMS: ('item_id', 'title')}
+_CATEGORY = re.compile(r'(?:<[^<>|\s]*>|[^>|])+')  # the > of Size <M> separates nothing
+LATEST = 10**11  # in seconds, the year 5138; a timestamp in milliseconds exceeds it
+SEPARATORS = {';': 'semicolons', '\t': 'tabs', '|': 'vertical bars', ':': 'colons'}
 
 
 def csv_source(folder: pathlib.Path) -> RawSource:
-  """The interactions and items in `folder`; InputError if a file does not exist or lacks a column."""
+  """The interactions and items in `folder`.
+
+  Raises:
+    InputError: a file does not exist, is damaged, or has no proper header.
+  """
   files = _find(folder, INTERACTIONS), _find(folder, ITEMS)
   for path in files:
-    _header(path)
+    _columns(path)
   return RawSource(files, _events, _texts, whole=True)
 
 
@@ -39,66 +45,38 @@ def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
   raise InputError(f'{folder / name} does not exist; expected a CSV file with the columns {", ".join(COLUMNS[name])}')
 
 
-def _header(path: pathlib.Path) -> list[str]:
-  first = next((line for _, line in read_lines(Span(path), Problems())), '')
-  (header,), required = _rows([first]) or ([],), COLUMNS[path.name.removesuffix('.gz')]
+def _columns(path: pathlib.Path) -> dict[str, int]:
+  """Column -> its position in a record; InputError if one is missing or stands twice."""
+  header = csv_header(path)
+  required = COLUMNS[path.name.removesuffix('.gz')]
+  expected = f'expected a header with {", ".join(required)}'
+  text = ','.join(header)
+  begins, line = f'{path} begins with {shown(text)}', text.partition('\r')[0]
+  if '\0' in text:
+    raise InputError(f'{path} begins with zero bytes, as in UTF-16; expected UTF-8')
+  if '\r' in text and set(required) <= set(line.split(',')):
+    raise InputError(f'{path} has lines that end in CR alone; expected LF or CR LF at the end of each line')
+  twice = next((name for name in header if name and header.count(name) > 1), None)
+  if twice:
+    raise InputError(f'{path} has the column {shown(twice)} twice; {expected}, each once')
   missing = [name for name in required if name not in header]
+  for separator, name in SEPARATORS.items() if missing else ():
+    if set(required) <= {column.strip(' "') for column in line.split(separator)}:
+      raise InputError(f'{begins}, with {name} between the columns; expected commas')
   if missing:
-    raise InputError(
-      f'{path} begins with "{first.strip()[:80]}", without {", ".join(missing)}; expected a header with '
-      f'{", ".join(required)}'
-    )
-  return header
+    raise InputError(f'{begins}, without {", ".join(missing)}; {expected}')
+  return {name: position for position, name in enumerate(header)}
 
 
-def _rows(lines: list[str]) -> list[list[str]] | None:
-  """Parses CSV lines; None if a field is longer than the csv module accepts."""
-  try:
-    return list(csv.reader(lines))
-  except csv.Error:
-    return None
-
-
-def _records(span: Span, problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
-  """Yields (first line, record) of the records with the right number of fields.
-
-  A quoted field may span several lines.
-  """
-  header = _header(span.path)
-  lines = itertools.islice(read_lines(span, problems), 1, None)
-  pending: list[tuple[int, str]] = []  # lines that were read, but belong to later records
-  while True:
-    # A field is open while its quotes are unbalanced; if it stays open, its first line is taken to lack a quote.
-    taken, quotes = [], 0
-    for number, line in itertools.chain(pending, lines):
-      taken.append((number, line))
-      quotes += line.count('"')
-      if quotes % 2 == 0 or len(taken) == MAX_RECORD_LINES:
-        break
-    if not taken:
-      return
-    pending = pending[len(taken) :]
-    if quotes % 2:
-      taken, pending = taken[:1], taken[1:] + pending
-      problems.add('unterminated quote', span.path, taken[0][0])
-    rows = _rows([line for _, line in taken])
-    if rows is None:
-      problems.add('field too long', span.path, taken[0][0])
-    numbers = [number for number, _ in taken]
-    for row, number in zip(rows or (), numbers):  # two lines with a stray quote each are two rows
-      if len(row) == len(header):
-        yield number, dict(zip(header, row))
-      else:
-        problems.add(f'not {len(header)} fields', span.path, number)
-
-
-def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
-  for number, record in _records(span, problems):
-    seconds = _seconds(record['timestamp'])
+def _events(span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
+  path, columns = span.path, _columns(span.path)
+  user, item, time = (columns[name] for name in COLUMNS[INTERACTIONS])
+  for line, fields in csv_records(path, problems):
+    seconds = _seconds(fields[time])
     if seconds is None:
-      problems.add('invalid timestamp', span.path, number)
+      problems.add('invalid timestamp', path, line)
     else:
-      yield number, (record['user_id'], record['item_id'], seconds)
+      yield line, (fields[user], fields[item], seconds)
 
 
 def _seconds(text: str) -> int | None:
@@ -114,17 +92,12 @@ def _seconds(text: str) -> int | None:
 
 
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:
-  for number, record in _records(span, problems):
-    categories = filter(None, map(clean, _CATEGORY.findall(clean(record.get('categories', '')))))
-    yield (
-      number,
-      (
-        record['item_id'],
-        {
-          'title': clean(record['title']),
-          'brand': clean(record.get('brand', '')),
-          'categories': CATEGORY_SEPARATOR.join(categories),
-          'description': clean(record.get('description', '')),
-        },
-      ),
-    )
+  columns = _columns(span.path)
+  item = columns['item_id']
+  for line, fields in csv_records(span.path, problems):
+    texts = {
+      name: clean(fields[columns[name]]) if name in columns else '' for name in ('title', 'brand', 'description')
+    }
+    categories = clean(fields[columns['categories']]) if 'categories' in columns else ''
+    texts['categories'] = CATEGORY_SEPARATOR.join(filter(None, map(clean, _CATEGORY.findall(categories))))
+    yield line, (fields[item], texts)

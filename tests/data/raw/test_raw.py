@@ -478,20 +478,6 @@ def test_a_file_without_a_usable_event_is_refused_with_the_reason(tmp_path):
     read_raw_dataset(settings('amazon2014', tmp_path))
 
 
-def test_an_unterminated_quote_loses_no_other_record(tmp_path):
-  write(tmp_path / 'interactions.csv', ['user_id,item_id,timestamp'])
-  rows = [f'B{number},thing {number}' for number in range(300)]
-  rows[3], rows[250] = 'B3,"thing 3', 'B250,5" pipe'
-  write(tmp_path / 'items.csv', ['item_id,title', *rows])
-  source = tables.csv_source(tmp_path)
-  problems = Problems()
-  texts = dict(source.texts(Span(tmp_path / 'items.csv'), problems))
-  assert len(texts) == 300
-  for item, title in {'B3': 'thing 3', 'B4': 'thing 4', 'B250': '5" pipe', 'B299': 'thing 299'}.items():
-    assert texts[item]['title'] == title
-  assert problems.summary() == {'unterminated quote': {'lines': 2, 'first': 'items.csv:5'}}
-
-
 @pytest.mark.parametrize(
   'text, seconds',
   [
@@ -515,11 +501,3 @@ def test_timestamps_of_csv_files(tmp_path, text, seconds):
   events = [event for _, event in tables.csv_source(tmp_path).events(Span(tmp_path / 'interactions.csv'), problems)]
   assert events == ([] if seconds is None else [('u', 'B', seconds)])
   assert bool(problems.counts) == (seconds is None)
-
-
-def test_csv_files_are_read_whole(tmp_path):
-  write_csv(tmp_path)
-  assert tables.csv_source(tmp_path).whole
-  write(tmp_path / 'interactions.csv', [f'user_id,item_id,timestamp,{"x" * 200_000}'])
-  with pytest.raises(InputError, match='without user_id, item_id, timestamp; expected a header'):
-    tables.csv_source(tmp_path)

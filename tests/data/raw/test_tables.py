@@ -1,8 +1,13 @@
 """A user's own CSV files, from their bytes to the data set."""
 
-from letter_jax.configuration import DataConfig, PreparationConfig
-from letter_jax.data.raw.read import read_raw_dataset
+import pytest
 
+from letter_jax.configuration import DataConfig, PreparationConfig
+from letter_jax.data.raw import tables
+from letter_jax.data.raw.read import read_raw_dataset
+from letter_jax.system.errors import InputError
+
+SECOND = 1
 ITEMS = 'item_id,title\n' + ''.join(f'{item},Title {item}\n' for item in 'abcdef')
 
 
@@ -18,6 +23,76 @@ def read(folder, interactions, items=ITEMS):
   return read_raw_dataset(DataConfig(source='csv', path=str(folder), preparation=PreparationConfig(core=1)))
 
 
+def history(data, user=0):
+  """The raw ids of a user's items, and the times."""
+  part = slice(*data.interactions.offsets[user : user + 2])
+  return ''.join(data.item_names[item] for item in data.interactions.items[part]), data.timestamps[part].tolist()
+
+
+def problems(data):
+  return {kind: (problem['lines'], problem['first']) for kind, problem in data.preparation['problems'].items()}
+
+
+EVENTS = events(range(6))
+
+
+def test_inch_marks_and_long_texts_leave_every_item_whole(tmp_path):
+  long = '\n'.join(f'line {number}' for number in range(150))
+  rows = ['a,24" tv,short', *[f'{item},Title {item},"{long} of {item}"' for item in 'bcde'], f'f,F,{"x" * 150_000}']
+  data = read(tmp_path, events(range(6)), '\n'.join(['item_id,title,description', *rows]))
+  assert [texts['title'] for texts in data.texts] == ['24" tv', 'Title b', 'Title c', 'Title d', 'Title e', 'F']
+  assert (
+    data.texts[4]['description'] == ' '.join(long.split()) + ' of e' and len(data.texts[5]['description']) == 150_000
+  )
+  assert not data.preparation['problems'] and data.preparation['metadata_of_an_item_again'] == 0
+
+
+def test_a_bad_record_costs_itself(tmp_path):
+  rows = [f'u1,{item},{"5 in" if number % 2 else "fine"},{number}' for number, item in enumerate('abcdefabcdef')]
+  rows[1], rows[5] = 'u1,b,5" too small,1', 'u1,f,6" too big,5'  # read
+  rows[3], rows[7], rows[9] = 'u1,d,two\rlines,3', 'u1,b,"open,7', 'u1,d,9'
+  data = read(tmp_path, '\n'.join(['user_id,item_id,note,timestamp', *rows]))
+  assert history(data) == ('abcdefacef', [SECOND * number for number in (0, 1, 2, 3, 4, 5, 6, 8, 10, 11)])
+  assert problems(data) == {
+    'quote that is not closed in its record': (1, 'interactions.csv:9'),
+    'not 4 fields': (1, 'interactions.csv:11'),
+  }
+
+
+def test_a_quote_that_is_not_closed_loses_no_other_record(tmp_path):
+  rows = [f'i{number},thing {number}' for number in range(300)]
+  rows[3], rows[250] = 'i3,"thing 3', 'i250,5" pipe'
+  events = [f'u,i{number},{number}' for number in range(300)]
+  data = read(tmp_path, '\n'.join(['user_id,item_id,timestamp', *events]), '\n'.join(['item_id,title', *rows]))
+  titles = dict(zip(data.item_names, (texts['title'] for texts in data.texts)))
+  expected = {f'i{number}': f'thing {number}' for number in range(300)}
+  assert titles == {**expected, 'i3': '', 'i250': '5" pipe'}
+  assert problems(data) == {'quote that is not closed in its record': (1, 'items.csv:5')}
+
+
+@pytest.mark.parametrize(
+  'interactions, items, message',
+  [
+    (EVENTS.replace('timestamp', 'timestamp,item_id', 1), ITEMS, 'interactions.csv has the column "item_id" twice'),
+    (EVENTS, 'item_id,title,note,note\n', 'items.csv has the column "note" twice; expected a header with item_id'),
+    (EVENTS.replace(',', ';'), ITEMS, 'interactions.csv begins with .*semicolons between the columns; expected commas'),
+    (EVENTS, ITEMS.replace(',', '\t'), 'items.csv begins with .*tabs between the columns; expected commas'),
+    (EVENTS.replace(',', '|').replace('\n', '\r'), ITEMS, 'interactions.csv .*vertical bars'),
+    (EVENTS.replace('\n', '\r'), ITEMS, 'interactions.csv has lines that end in CR alone; expected LF or CR LF'),
+    (EVENTS, 'item_id,title,note\ra,A,x\r', 'items.csv has lines that end in CR alone'),
+    (EVENTS.encode('utf-16'), ITEMS, 'interactions.csv begins with zero bytes, as in UTF-16; expected UTF-8'),
+    (EVENTS, ITEMS.encode('utf-16-le'), 'items.csv begins with zero bytes, as in UTF-16; expected UTF-8'),
+    ('user_id,item_id\n', ITEMS, 'begins with "user_id,item_id", without timestamp; expected a header with user_id'),
+    ('x' * 200_000, ITEMS, 'without user_id, item_id, timestamp; expected a header'),
+    ('', ITEMS, r'begins with "\(empty\)", without user_id'),
+  ],
+)
+def test_a_header_is_refused_with_what_is_wrong_with_it(tmp_path, interactions, items, message):
+  with pytest.raises(InputError, match=message) as caught:
+    read(tmp_path, interactions, items)
+  assert '\n' not in str(caught.value) and len(str(caught.value)) < 500
+
+
 def test_the_first_row_with_a_title_counts(tmp_path):
   rows = ['a,,first', 'a,Real title,second', 'a,Another,third', 'b,nan,first', 'b,None,second', 'c,C,']
   data = read(tmp_path, events(range(6)), '\n'.join(['item_id,title,description', *rows]))
@@ -27,6 +102,12 @@ def test_the_first_row_with_a_title_counts(tmp_path):
     ('C', ''),
   ]
   assert data.preparation['items_without_title'] == 4 and data.preparation['metadata_of_an_item_again'] == 3
+
+
+def test_the_files_are_read_whole(tmp_path):
+  """A record may span several lines, and Beam would divide the file between two of them."""
+  read(tmp_path, EVENTS)
+  assert tables.csv_source(tmp_path).whole
 
 
 def test_what_says_that_it_is_missing_is_missing(tmp_path):
