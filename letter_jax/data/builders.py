@@ -1,6 +1,7 @@
 """TFDS builders for every source, without TensorFlow: two tables, `users` and `items`, in ArrayRecord files.
 
-    users   user_id, raw_id, items (ids in time order), timestamps (seconds; empty if the source has none)
+    users   user_id, raw_id, items (ids in time order), timestamps (microseconds since 1970; empty
+            if the source has none)
     items   item_id, raw_id, title, brand, categories, description
 
 `LetterDataset` writes a prepared data set; its tables are those under WORKDIR/dataset/tfds. The other builders prepare

@@ -94,7 +94,7 @@ class Dataset:
     name: of the data set, for its summary.
     interactions: of all users.
     texts: for each item, a dict of TEXT_FIELDS to strings; None if the source has no texts.
-    timestamps: int64 [interactions], seconds since 1970; None if the source has none.
+    timestamps: int64 [interactions], microseconds since 1970; None if the source has none.
     item_names: the raw id of each item; None if the source has none.
     preparation: counts of what was dropped from raw files and of their problems, for the summary; None for other
       sources.

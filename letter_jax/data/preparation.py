@@ -4,7 +4,6 @@ Events are columns in memory; there is no Python loop over them.
 """
 
 import dataclasses
-import datetime
 
 import numpy as np
 import polars as pl
@@ -12,6 +11,7 @@ import polars as pl
 from letter_jax.configuration import PreparationConfig
 from letter_jax.data import left_out
 from letter_jax.data.dataset import MIN_LENGTH
+from letter_jax.data.times import day_start
 from letter_jax.system.errors import InputError
 
 
@@ -21,7 +21,7 @@ class Prepared:
 
   Attributes:
     items: int32 [interactions], item numbers, each user's in time order.
-    timestamps: int64 [interactions], seconds.
+    timestamps: int64 [interactions], microseconds since 1970.
     offsets: int64 [users + 1]; user u has items[offsets[u]:offsets[u + 1]].
     user_names: raw id of each user.
     item_names: raw id of each item.
@@ -58,7 +58,7 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
   `config.core` interactions. A user's events with the same timestamp keep the order of the source.
 
   Args:
-    events: columns `user` and `item` (strings) and `timestamp` (int64, seconds).
+    events: columns `user` and `item` (strings) and `timestamp` (int64, microseconds).
     config: dates, repeats and core.
 
   Raises:
@@ -175,11 +175,6 @@ def _renumbered(number_E: np.ndarray, names: pl.Series) -> tuple[np.ndarray, lis
   """Returns numbers without gaps, int32, and the names that are used."""
   used = np.bincount(number_E, minlength=len(names)) > 0
   return (np.cumsum(used) - 1).astype(np.int32)[number_E], names.filter(pl.Series(used)).to_list()
-
-
-def day_start(date: str) -> int:
-  """The start of a day (YYYY-MM-DD, UTC) in seconds since 1970."""
-  return int(datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC).timestamp())
 
 
 def no_interaction_left(dropped: dict[str, int], config: PreparationConfig) -> InputError:

@@ -84,7 +84,7 @@ def test_the_core_is_a_fixed_point_of_many_passes():
 
 
 def test_events_outside_the_dates_are_dropped():
-  day = 86400
+  day = 86400 * 10**6
   rows = [('u', f'i{n}', n * day) for n in range(10)]
   prepared = prepare(table(rows), PreparationConfig(core=1, since='1970-01-03', until='1970-01-07'))
   assert prepared.timestamps.tolist() == [2 * day, 3 * day, 4 * day, 5 * day]

@@ -27,10 +27,12 @@ from letter_jax.data import left_out
 from letter_jax.data.beam import transforms
 from letter_jax.data.beam.left_out_items import EXAMPLE
 from letter_jax.data.dataset import MIN_LENGTH, summarize
-from letter_jax.data.preparation import day_start, no_interaction_left
+from letter_jax.data.preparation import no_interaction_left
 from letter_jax.data.raw.common_ids import require_common_ids
-from letter_jax.data.raw.read import find_raw_source, no_usable_event, print_problems
+from letter_jax.data.raw.read import find_raw_source, no_usable_event, print_problems, print_time_unit
 from letter_jax.data.raw.reader import RawSource
+from letter_jax.data.raw.reading import described
+from letter_jax.data.times import day_start
 from letter_jax.system.errors import InputError
 
 # Passes of the k-core in one pipeline, as Beam has no loops; the pipeline is repeated until a pass changes nothing.
@@ -101,7 +103,7 @@ class _Run:
     self._events = transforms.spans(source.files[0], 0, source.whole)
     self._texts = transforms.spans(source.files[1], len(self._events), source.whole)
     self._histories, self._raw_items = folder / 'histories', folder / 'raw_items'
-    self._tallies: dict[tuple[str, Any], tuple[int, list[int]]] = {}
+    self._tallies: dict[tuple[str, Any], tuple[int, list[Any]]] = {}
     self._dropped: dict[str, int] = {}
     self._rounds = 0
 
@@ -122,6 +124,7 @@ class _Run:
       report(tallies)
     if not self._count('usable'):
       raise no_usable_event(self._source, self._problems())
+    print_time_unit(self._source)
     for reason in (left_out.DATES, 'duplicate', *['same item again'] * (config.repeats == 'drop')):
       self._dropped[reason] = self._count(reason)
 
@@ -171,6 +174,7 @@ class _Run:
       self._histogram('popularity'),
       self._count('without text'),
       {
+        'time_unit_of_source': self._source.time_unit,
         'raw_events': self._count('usable'),
         'raw_users': self._raw('user'),
         'raw_items': self._raw('item'),
@@ -243,10 +247,10 @@ class _Run:
       (place, kind, count) for (tallied, kind), (count, place) in self._tallies.items() if tallied == 'problem'
     )
     problems = {}
-    for (span, line), kind, count in in_order:
+    for (span, line, value), kind, count in in_order:
       first = 0 if span < len(self._events) else len(self._events)
       before = sum(self._count('lines', earlier) for earlier in range(first, span))
-      problems[kind] = {'lines': count, 'first': f'{self._source.files[int(first > 0)].name}:{before + line}'}
+      problems[kind] = described(count, f'{self._source.files[int(first > 0)].name}:{before + line}', value)
     return problems
 
 

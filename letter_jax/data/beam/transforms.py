@@ -49,7 +49,7 @@ def spans(path: epath.Path, first: int, whole: bool = False) -> list[NumberedSpa
 def _span_tallies(index: int, problems: Problems) -> Iterator[beam.pvalue.TaggedOutput]:
   yield tally('lines', index, problems.lines)
   for kind, count in problems.counts.items():
-    yield tally('problem', kind, count, (index, problems.first[kind][1]))
+    yield tally('problem', kind, count, (index, *problems.first[kind][1:]))
 
 
 @dataclasses.dataclass
@@ -143,8 +143,8 @@ def read_histories(
     pipeline: the pipeline to extend.
     source: reads the spans.
     numbered: spans of the file with the events.
-    since: in seconds; earlier events are dropped.
-    until: in seconds; later events, and those at this time, are dropped.
+    since: in microseconds since 1970; earlier events are dropped.
+    until: in microseconds since 1970; later events, and those at this time, are dropped.
     drop_repeats: whether to drop an item that directly follows itself.
 
   Returns:

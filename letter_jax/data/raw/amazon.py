@@ -13,6 +13,7 @@ import json
 import pathlib
 from collections.abc import Iterable
 
+from letter_jax.data import times
 from letter_jax.data.raw.cleaning import category_path, clean
 from letter_jax.data.raw.python_literals import parse_literal
 from letter_jax.data.raw.reader import Event, RawSource, Texts
@@ -21,11 +22,11 @@ from letter_jax.system.errors import InputError
 
 REVIEWS = {2014: ('reviews_{}_5.json', 'reviews_{}.json'), 2018: ('{}_5.json', '{}.json'), 2023: ('{}.jsonl',)}
 METADATA = {2014: ('meta_{}.json',), 2018: ('meta_{}.json',), 2023: ('meta_{}.jsonl',)}
-# Keys of user, item and timestamp, and the units of the timestamp per second.
+# Keys of user, item and timestamp, and the unit of the timestamp.
 KEYS = {
-  2014: ('reviewerID', 'asin', 'unixReviewTime', 1),
-  2018: ('reviewerID', 'asin', 'unixReviewTime', 1),
-  2023: ('user_id', 'parent_asin', 'timestamp', 1000),
+  2014: ('reviewerID', 'asin', 'unixReviewTime', 'seconds'),
+  2018: ('reviewerID', 'asin', 'unixReviewTime', 'seconds'),
+  2023: ('user_id', 'parent_asin', 'timestamp', 'milliseconds'),
 }
 ITEM_KEY = {2014: 'asin', 2018: 'asin', 2023: 'parent_asin'}
 
@@ -44,7 +45,9 @@ def amazon_source(folder: pathlib.Path, year: int, name: str) -> RawSource:
   reviews, metadata = (
     _find(folder, [pattern.format(name) for pattern in patterns[year]]) for patterns in (REVIEWS, METADATA)
   )
-  return RawSource((reviews, metadata), functools.partial(_events, year), functools.partial(_texts, year))
+  return RawSource(
+    (reviews, metadata), functools.partial(_events, year), functools.partial(_texts, year), KEYS[year][3]
+  )
 
 
 def _find(folder: pathlib.Path, names: list[str]) -> pathlib.Path:
@@ -64,9 +67,11 @@ def _events(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, Ev
     span, problems, (user_key, item_key, time_key), 'not JSON', f'without {user_key}, {item_key} or {time_key}'
   ):
     if isinstance(time, bool) or not isinstance(time, int):
-      problems.add(f'{time_key} is not an integer', span.path, number)
+      problems.add(f'{time_key} is not an integer', span.path, number, time)
+    elif (microseconds := times.of_number(time, unit)) is None:
+      problems.add('timestamp out of range', span.path, number, time)
     else:
-      yield number, (user, item, time // unit)
+      yield number, (user, item, microseconds)
 
 
 def _texts(year: int, span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:

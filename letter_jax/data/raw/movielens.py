@@ -8,6 +8,7 @@ import csv
 import pathlib
 from collections.abc import Iterable, Iterator
 
+from letter_jax.data import times
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
 from letter_jax.data.raw.cleaning import clean
 from letter_jax.data.raw.reader import Event, RawSource, Texts
@@ -28,7 +29,7 @@ def movielens_source(folder: pathlib.Path) -> RawSource:
       f'{folder} has neither ratings.dat and movies.dat nor ratings.csv and movies.csv; expected the '
       'unpacked folder of a MovieLens zip file'
     )
-  return RawSource(complete[0], _events, _texts)
+  return RawSource(complete[0], _events, _texts, 'seconds')
 
 
 def _rows(span: Span, problems: Problems) -> Iterator[tuple[int, list[str]]]:
@@ -59,10 +60,12 @@ def _csv_fields(line: str) -> list[str]:
 
 def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
   for number, (user, movie, _, time) in _rows(span, problems):
-    if time.isascii() and time.isdigit() and len(time) < 20:
-      yield number, (user, movie, int(time))
+    if not (time.isascii() and time.isdigit() and len(time) < 20):
+      problems.add('timestamp is not an integer', span.path, number, time)
+    elif (microseconds := times.of_number(int(time), 'seconds')) is None:
+      problems.add('timestamp out of range', span.path, number, time)
     else:
-      problems.add('timestamp is not an integer', span.path, number)
+      yield number, (user, movie, microseconds)
 
 
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:

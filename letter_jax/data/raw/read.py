@@ -60,6 +60,7 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
   raw_events = len(events)
   if not raw_events:
     raise no_usable_event(source, problems.summary())
+  print_time_unit(source)
   prepared = prepare(events, config.preparation)
   del events
   described = DescribedItems(itertools.chain(prepared.item_names, *prepared.left_out_items.values()))
@@ -78,6 +79,7 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
     prepared.timestamps,
     tuple(prepared.item_names),
     {
+      'time_unit_of_source': source.time_unit,
       'raw_events': raw_events,
       'raw_users': prepared.raw_users,
       'raw_items': prepared.raw_items,
@@ -93,11 +95,20 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
 
 def no_usable_event(source: RawSource, problems: dict[str, dict[str, Any]]) -> InputError:
   """The error for an event file without a valid line; `problems` as in `Problems.summary()`."""
-  counts = ', '.join(f'{problem["lines"]:,} {kind}, first {problem["first"]}' for kind, problem in problems.items())
+  counts = ', '.join(f'{problem["lines"]:,} {kind}, first {_first(problem)}' for kind, problem in problems.items())
   return InputError(f'{source.files[0]} has no usable event ({counts or "it is empty"}); expected one per line')
 
 
 def print_problems(problems: dict[str, dict[str, Any]]) -> None:
   """Prints the counts of invalid lines; `problems` as in `Problems.summary()`."""
   for kind, problem in problems.items():
-    tqdm.write(f'dataset: {kind}: {counted(problem["lines"], "line")}, first {problem["first"]}')
+    tqdm.write(f'dataset: {kind}: {counted(problem["lines"], "line")}, first {_first(problem)}')
+
+
+def print_time_unit(source: RawSource) -> None:
+  """Prints the unit of the timestamps in the file."""
+  tqdm.write(f'dataset: {source.files[0].name}: timestamps in {source.time_unit}')
+
+
+def _first(problem: dict[str, Any]) -> str:
+  return problem['first'] + (f': {problem["value"]}' if 'value' in problem else '')

@@ -17,7 +17,7 @@ NORMALISED = (
   'id taken without its surrounding blanks and in the Unicode form NFC'  # counted, as lists come back with it
 )
 
-Event = tuple[str, str, int]  # user, item, timestamp
+Event = tuple[str, str, int]  # user, item, timestamp in microseconds since 1970
 Texts = dict[str, str]  # of one item: TEXT_FIELDS -> text
 
 
@@ -27,15 +27,17 @@ class RawSource:
 
   Attributes:
     files: the file with the events and the file with the texts.
-    read_events: maps (span of the first file, problems) to (line, (user, item, timestamp in seconds)) of all events in
-      the order of the file; ids and timestamps are neither validated nor in their normal form.
+    read_events: maps (span of the first file, problems) to (line, event) of all events in the order of the file; ids
+      are neither validated nor in their normal form.
     read_texts: maps (span of the second file, problems) to (line, (item, its texts)); ids as those of `read_events`.
+    time_unit: the unit of the timestamps in the file, as in `data/times.py`.
     whole: whether files must be read from the start, because a record may span several lines.
   """
 
   files: tuple[pathlib.Path, pathlib.Path]
   read_events: Callable[[Span, Problems], Iterable[tuple[int, Event]]]
   read_texts: Callable[[Span, Problems], Iterable[tuple[int, tuple[str, Texts]]]]
+  time_unit: str
   whole: bool = False
 
   def events(self, span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
@@ -44,8 +46,6 @@ class RawSource:
       user, item = as_raw_id(given_user), as_raw_id(given_item)
       if user is None or item is None:
         problems.add('empty or non-string id', span.path, line)
-      elif not 0 <= time < 2**62:
-        problems.add('timestamp out of range', span.path, line)
       else:
         if user != given_user or item != given_item:
           problems.add(NORMALISED, span.path, line)

@@ -11,9 +11,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from letter_jax.data.json_files import shown
 from letter_jax.system.errors import InputError
 
 BLOCK_BYTES = 2**20
+_NOTHING = object()
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -55,25 +57,34 @@ class Problems:
 
   Attributes:
     counts: kind -> number of records.
-    first: kind -> file and line of the first; lines are numbered from 1 at the start of the span.
+    first: kind -> file, line and refused value of the first; lines are numbered from 1 at the start of the span, and
+      '' stands for no value.
     lines: number of lines read from all spans, including blank ones.
   """
 
   counts: dict[str, int] = dataclasses.field(default_factory=dict)
-  first: dict[str, tuple[pathlib.Path, int]] = dataclasses.field(default_factory=dict)
+  first: dict[str, tuple[pathlib.Path, int, str]] = dataclasses.field(default_factory=dict)
   lines: int = 0
 
-  def add(self, kind: str, path: pathlib.Path, line: int) -> None:
-    """Counts a record of this kind."""
+  def add(self, kind: str, path: pathlib.Path, line: int, value: Any = _NOTHING) -> None:
+    """Counts a record of this kind; `value` is what was refused, if it is to be shown."""
     self.counts[kind] = self.counts.get(kind, 0) + 1
-    self.first.setdefault(kind, (path, line))
+    if kind not in self.first:
+      nested = isinstance(value, (list, dict))  # of any depth
+      text = '' if value is _NOTHING else f'a {type(value).__name__}' if nested else shown(value)
+      self.first[kind] = path, line, text
 
   def summary(self) -> dict[str, dict]:
-    """kind -> {'lines': records, 'first': 'FILE:LINE'}, as in `summary.json`."""
+    """kind -> as `described`, as in `summary.json`."""
     return {
-      kind: {'lines': count, 'first': f'{self.first[kind][0].name}:{self.first[kind][1]}'}
+      kind: described(count, f'{self.first[kind][0].name}:{self.first[kind][1]}', self.first[kind][2])
       for kind, count in self.counts.items()
     }
+
+
+def described(count: int, first: str, value: str) -> dict[str, Any]:
+  """{'lines': number of records, 'first': 'FILE:LINE', 'value': the first value that was refused, if it is shown}."""
+  return {'lines': count, 'first': first, **({'value': value} if value else {})}
 
 
 def read_lines(span: Span, problems: Problems, encoding: str = 'utf-8') -> Iterator[tuple[int, str]]:

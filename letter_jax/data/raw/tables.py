@@ -1,16 +1,18 @@
 """A user's own data set, as two CSV files with a header; columns in any order, unknown ones are ignored.
 
-interactions.csv  user_id, item_id, timestamp    seconds since 1970 or ISO 8601 (2024-05-01T10:30:00)
+interactions.csv  user_id, item_id, timestamp    ISO 8601 (2024-05-01T10:30:00.250) or a number since 1970
 items.csv         item_id, title; optionally brand, categories (A > B > C) and description
 
-`csv_records.py` reads the records.
+`csv_records.py` reads the records, and `data/times.py` the timestamps.
 """
 
-import datetime
+import functools
+import itertools
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
+from letter_jax.data import times
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
 from letter_jax.data.json_files import shown
 from letter_jax.data.raw.cleaning import clean
@@ -22,7 +24,7 @@ from letter_jax.system.errors import InputError
 INTERACTIONS, ITEMS = 'interactions.csv', 'items.csv'
 COLUMNS = {INTERACTIONS: ('user_id', 'item_id', 'timestamp'), ITEMS: ('item_id', 'title')}
 _CATEGORY = re.compile(r'(?:<[^<>|\s]*>|[^>|])+')  # the > of Size <M> separates nothing
-LATEST = 10**11  # in seconds, the year 5138; a timestamp in milliseconds exceeds it
+SAMPLE = 10_000  # records whose timestamps decide on the unit
 SEPARATORS = {';': 'semicolons', '\t': 'tabs', '|': 'vertical bars', ':': 'colons'}
 
 
@@ -32,10 +34,12 @@ def csv_source(folder: pathlib.Path) -> RawSource:
   Raises:
     InputError: a file does not exist, is damaged, or has no proper header.
   """
-  files = _find(folder, INTERACTIONS), _find(folder, ITEMS)
-  for path in files:
-    _columns(path)
-  return RawSource(files, _events, _texts, whole=True)
+  files = interactions, items = _find(folder, INTERACTIONS), _find(folder, ITEMS)
+  columns = {path: _columns(path) for path in files}
+  time = columns[interactions]['timestamp']
+  sample = itertools.islice(csv_records(interactions, Problems()), SAMPLE)
+  unit = times.unit_of(fields[time] for _, fields in sample)
+  return RawSource(files, functools.partial(_events, unit), _texts, unit, whole=True)
 
 
 def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -68,27 +72,15 @@ def _columns(path: pathlib.Path) -> dict[str, int]:
   return {name: position for position, name in enumerate(header)}
 
 
-def _events(span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
+def _events(unit: str, span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
   path, columns = span.path, _columns(span.path)
   user, item, time = (columns[name] for name in COLUMNS[INTERACTIONS])
   for line, fields in csv_records(path, problems):
-    seconds = _seconds(fields[time])
-    if seconds is None:
-      problems.add('invalid timestamp', path, line)
+    microseconds = times.of_text(fields[time], unit)
+    if microseconds is None:
+      problems.add(times.refusal(fields[time], unit), path, line, fields[time])
     else:
-      yield line, (fields[user], fields[item], seconds)
-
-
-def _seconds(text: str) -> int | None:
-  """Seconds since 1970; None if the text is not a time, or has a unit other than seconds."""
-  text = text.strip()
-  if re.fullmatch(r'\d+(\.\d+)?', text) and len(text.partition('.')[0]) not in (8, 14):
-    return int(float(text)) if float(text) < LATEST else None
-  try:
-    moment = datetime.datetime.fromisoformat(text)  # 20240501 is a date, not seconds in 1970
-  except ValueError:
-    return None
-  return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp())
+      yield line, (fields[user], fields[item], microseconds)
 
 
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:

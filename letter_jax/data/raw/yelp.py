@@ -5,10 +5,10 @@
 The reviews have local times without a time zone, which are taken as UTC.
 """
 
-import datetime
 import pathlib
 from collections.abc import Iterable
 
+from letter_jax.data import times
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
 from letter_jax.data.raw.cleaning import clean
 from letter_jax.data.raw.reader import Event, RawSource, Texts
@@ -21,7 +21,7 @@ REVIEWS, BUSINESSES = 'yelp_academic_dataset_review.json', 'yelp_academic_datase
 def yelp_source(folder: pathlib.Path) -> RawSource:
   """The reviews and businesses in `folder`; InputError if a file does not exist."""
   reviews, businesses = (_find(folder, name) for name in (REVIEWS, BUSINESSES))
-  return RawSource((reviews, businesses), _events, _texts)
+  return RawSource((reviews, businesses), _events, _texts, times.DATES)
 
 
 def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -35,12 +35,11 @@ def _events(span: Span, problems: Problems) -> Iterable[tuple[int, Event]]:
   for number, _, (user, item, date) in read_records(
     span, problems, ('user_id', 'business_id', 'date'), 'not JSON', 'without user_id, business_id or date'
   ):
-    try:
-      moment = datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC)
-    except (ValueError, TypeError):
-      problems.add('invalid date', span.path, number)
-      continue
-    yield number, (user, item, int(moment.timestamp()))
+    microseconds = times.of_date(date) if isinstance(date, str) else None
+    if microseconds is None:
+      problems.add('invalid date', span.path, number, date)
+    else:
+      yield number, (user, item, microseconds)
 
 
 def _texts(span: Span, problems: Problems) -> Iterable[tuple[int, tuple[str, Texts]]]:

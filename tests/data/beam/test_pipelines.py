@@ -110,6 +110,33 @@ def test_many_spans_and_several_workers_do_not_change_the_result(tmp_path, monke
   assert local.texts[local.item_names.index('B1')]['title'] == 'a title'
 
 
+def test_csv_files_with_bad_records_and_times_below_a_second_are_prepared_as_locally(tmp_path, capsys):
+  start = 1700000000123
+  rows = [f'{user},{item},24" tv,{start + time}' for user, item, time in random_events(5)]
+  rows[3:3] = [
+    'u,"B1,x,1',
+    f'u,B1,"two\nlines",{start}',
+    'u,B1,x',
+    'u,B1,x,05/01/2024',
+    'u,B1,x,1700000000',
+    'u\xff\r,,',
+  ]
+  test_raw.write(tmp_path / 'raw/interactions.csv', ['user_id,item_id,note,timestamp', *rows])
+  test_raw.write(tmp_path / 'raw/items.csv', ['item_id,title', 'B1,nan', 'B1,"A', 'title"', 'B2,"x', 'B3,Size <M>'])
+  config = DataConfig(source='csv', path=str(tmp_path / 'raw'), preparation=PreparationConfig(core=3))
+  local = assert_same_as_local(config, tmp_path)
+  assert set(local.timestamps % 10**6) > {123_000, 124_000}
+  assert local.preparation['time_unit_of_source'] == 'milliseconds' and len(local.preparation['problems']) == 5
+  assert local.preparation['problems']['timestamp not in milliseconds, unlike most'] == {
+    'lines': 1,
+    'first': 'interactions.csv:10',
+    'value': '"1700000000"',
+  }
+  titles = [local.texts[local.item_names.index(item)]['title'] for item in ('B1', 'B2', 'B3')]
+  assert titles == ['A title', '', 'Size <M>']
+  assert capsys.readouterr().out.count('dataset: interactions.csv: timestamps in milliseconds\n') == 2
+
+
 def test_the_core_is_a_fixed_point_of_several_pipelines(tmp_path):
   # A chain that loses its ends in every pass, and a square that stays.
   chain = [(f'u{user:02}', f'i{user + step:02}', user) for user in range(20) for step in (0, 1)]

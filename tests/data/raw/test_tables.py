@@ -7,7 +7,7 @@ from letter_jax.data.raw import tables
 from letter_jax.data.raw.read import read_raw_dataset
 from letter_jax.system.errors import InputError
 
-SECOND = 1
+SECOND = 10**6
 ITEMS = 'item_id,title\n' + ''.join(f'{item},Title {item}\n' for item in 'abcdef')
 
 
@@ -31,9 +31,6 @@ def history(data, user=0):
 
 def problems(data):
   return {kind: (problem['lines'], problem['first']) for kind, problem in data.preparation['problems'].items()}
-
-
-EVENTS = events(range(6))
 
 
 def test_inch_marks_and_long_texts_leave_every_item_whole(tmp_path):
@@ -68,6 +65,53 @@ def test_a_quote_that_is_not_closed_loses_no_other_record(tmp_path):
   expected = {f'i{number}': f'thing {number}' for number in range(300)}
   assert titles == {**expected, 'i3': '', 'i250': '5" pipe'}
   assert problems(data) == {'quote that is not closed in its record': (1, 'items.csv:5')}
+
+
+@pytest.mark.parametrize(
+  'form, unit, scale',
+  [
+    ('2024-05-01T10:30:{:06.3f}', 'ISO 8601', None),
+    ('17000000{:06.3f}', 'seconds', 10**6),
+    ('17000000{:06.3f}', 'milliseconds', 10**3),
+    ('17000000{:06.3f}', 'microseconds', 1),
+  ],
+)
+def test_events_a_tenth_of_a_second_apart_are_in_order_and_distinct(tmp_path, capsys, form, unit, scale):
+  shifts = [0.1, 0.3, 0.5, 0.7, 0.9, 0.95]
+  times = [form.format(shift) for shift in shifts]
+  if unit in ('milliseconds', 'microseconds'):
+    times = [f'{round(float(time) * 10**6 / scale)}' for time in times]
+  lines = events(times).splitlines()
+  again = lines[1].replace(times[0], times[2])  # the same item, two tenths later
+  content = '\n'.join([lines[0], *lines[:0:-1], again, lines[1]])
+  data = read(tmp_path, content)
+  items, read_times = history(data)
+  assert items in ('abcadef', 'abacdef') and [time % SECOND for time in read_times] == [
+    round(shift * SECOND) for shift in sorted([*shifts, 0.5])
+  ]
+  assert data.preparation['dropped']['duplicate'] == 1 and data.preparation['time_unit_of_source'] == unit
+  assert f'dataset: interactions.csv: timestamps in {unit}\n' in capsys.readouterr().out
+
+
+def test_a_number_that_is_no_time_like_the_others_is_refused_and_shown(tmp_path, capsys):
+  rows = [1700000000000 + number for number in range(6)]
+  data = read(tmp_path, events(rows) + 'u0,a,1700000000\nu1,a,05/01/2024\nu1,b,2023-11-14T22:13:21\n')
+  assert history(data, 1) == ('abcdefb', [time * 1000 for time in rows] + [1700000001 * SECOND])
+  assert data.preparation['problems'] == {
+    'timestamp not in milliseconds, unlike most': {'lines': 1, 'first': 'interactions.csv:14', 'value': '"1700000000"'},
+    'timestamp that is neither seconds, milliseconds or microseconds since 1970 nor ISO 8601': {
+      'lines': 1,
+      'first': 'interactions.csv:15',
+      'value': '"05/01/2024"',
+    },
+  }
+  assert 'unlike most: 1 line, first interactions.csv:14: "1700000000"\n' in capsys.readouterr().out
+  message = r'12 timestamp that is neither .* nor ISO 8601, first interactions.csv:2: "05/01/2024"\); expected'
+  with pytest.raises(InputError, match=message):
+    read(tmp_path, events(['05/01/2024'] * 6))
+
+
+EVENTS = events(range(6))
 
 
 @pytest.mark.parametrize(
