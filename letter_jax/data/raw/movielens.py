@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from letter_jax.data import times
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
+from letter_jax.data.json_files import shown
 from letter_jax.data.raw.cleaning import clean
 from letter_jax.data.raw.reader import Event, RawSource, Texts
 from letter_jax.data.raw.reading import Problems, Span, read_lines
@@ -41,11 +42,12 @@ def _rows(span: Span, problems: Problems) -> Iterator[tuple[int, list[str]]]:
     parsed = ((number, line.rstrip('\r\n').split('::')) for number, line in read_lines(span, problems, 'latin-1'))
   else:
     parsed = ((number, _csv_fields(line)) for number, line in read_lines(span, problems))
+  if extension == 'csv' and not span.start:
+    _, first = next(parsed, (0, []))
+    if first != header:
+      raise InputError(f'{path} begins with {shown(",".join(first))}; expected the header "{",".join(header)}"')
   for number, fields in parsed:
-    if number == 1 and not span.start and extension == 'csv':
-      if fields != header:
-        raise InputError(f'{path} begins with "{",".join(fields)[:80]}"; expected the header "{",".join(header)}"')
-    elif len(fields) != len(header):
+    if len(fields) != len(header):
       problems.add(f'not {len(header)} fields', path, number)
     else:
       yield number, fields
