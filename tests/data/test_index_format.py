@@ -44,7 +44,7 @@ def test_index_items_may_come_in_any_order(tmp_path):
   [
     ({'1': None}, ('item 1', 'null', 'list of tokens')),
     ({'1': []}, ('item 1', '[]', 'list of tokens')),
-    ({'1': ['<a_1>']}, ('item 1', '1 tokens', 'item 0 has 2')),
+    ({'1': ['<a_1>']}, ('item 1', '1 token,', 'item 0 has 2')),
     ({'1': ['<a_1>', '<b_1>', '<c_1>']}, ('item 1', '3 tokens', 'item 0 has 2')),
     ({'1': ['<a_1>', 'b_1']}, ('item 1', '"b_1"', 'level 1', '<b_CODE>')),
     ({'1': ['<a_1>', '<b_1> ']}, ('item 1', '<b_CODE>')),
