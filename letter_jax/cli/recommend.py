@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from letter_jax.cli.options import STANDARD, Options
 from letter_jax.configuration import MeshConfig
+from letter_jax.data.raw_ids import as_raw_id
 from letter_jax.serving import jsonl
 from letter_jax.serving.cold_items import read_cold_items
 from letter_jax.serving.recommender import Choice, Recommender
@@ -83,10 +84,12 @@ def _choose(recommender: Recommender, allow: list[str] | None, deny: list[str] |
   except InputError as error:
     where = f'--allow={options.allow}' if options.allow else f'--deny={options.deny}'
     raise InputError(f'{where}: {error}') from error
+  catalogue = recommender.catalogue
   for flag, items in (('--allow', allow or ()), ('--deny', deny or ())):
-    unknown = sum(recommender.catalogue.index_of(item) is None for item in items)
+    unknown = [item for item in items if catalogue.index_of(item) is None]
     if unknown:
-      _print(f'unknown: {unknown:,} of the {counted(len(items), "item")} of {flag}')
+      about = catalogue.about_unknown(unknown, len(items))
+      _print(f'unknown: {len(unknown):,} of the {counted(len(items), "item")} of {flag}{about}')
   return choice
 
 
@@ -103,7 +106,7 @@ def _read_item_list(path: str) -> list[str] | None:
     text = pathlib.Path(path).read_text(encoding='utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(f'{path} cannot be read ({error}); expected the raw id of an item per line') from error
-  items = [line.strip() for line in text.split('\n') if line.strip()]
+  items = list(filter(None, map(as_raw_id, text.split('\n'))))
   if not items:
     raise InputError(f'{path} names no item; expected the raw id of an item per line')
   return items

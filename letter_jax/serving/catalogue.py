@@ -1,19 +1,24 @@
-"""The catalogue: raw ids, titles and semantic IDs, and lookup of items by id or index."""
+"""The catalogue: raw ids, titles and semantic IDs, and lookup of items by id."""
 
+import collections
 import dataclasses
 import functools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from letter_jax.data import left_out
 from letter_jax.data.index_format import tokens_of
+from letter_jax.data.raw_ids import as_raw_id
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 
-# An item as users of the program refer to it: its index, 0 .. N - 1, or its raw id in the source of the data.
+# An item as users of the program refer to it: its raw id in the source of the data, or a number (`Catalogue.index_of`).
 Item = int | str
+
+SHOWN = 3  # ids that a message lists
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,12 +30,16 @@ class Catalogue:
     titles: '' for an item without a title.
     ids: semantic IDs of the items.
     trained: number of items that the generator was trained with.
+    own_ids: whether the raw ids are those of the source; False where it has none.
+    left_out: reads the items that the preparation left out, raw id -> step (`data/left_out.py`).
   """
 
   raw_ids: tuple[str, ...]
   titles: tuple[str, ...]
   ids: SemanticIds
   trained: int
+  own_ids: bool
+  left_out: Callable[[], Mapping[str, str]] = dict
 
   @classmethod
   def of_workdir(cls, workdir: Workdir, ids: SemanticIds) -> 'Catalogue':
@@ -42,27 +51,34 @@ class Catalogue:
     """
     texts = workdir.read_texts()
     titles = tuple(text['title'] for text in texts) if texts else ('',) * len(ids)
-    return cls(workdir.read_item_names(), titles, ids, len(ids))
+    raw_ids = workdir.read_raw_ids()
+    names = raw_ids or tuple(map(str, range(len(ids))))
+    return cls(names, titles, ids, len(ids), raw_ids is not None, workdir.read_left_out)
 
   def __len__(self) -> int:
     return len(self.raw_ids)
 
   @functools.cached_property
   def _index_by_raw_id(self) -> dict[str, int]:
-    return {raw_id: index for index, raw_id in enumerate(self.raw_ids)}
+    return {as_raw_id(raw_id) or raw_id: index for index, raw_id in enumerate(self.raw_ids)}
 
   def index_of(self, item: Item) -> int | None:
-    """The index of an item, None for an unknown item.
+    """The index of an item in this catalogue, None for an unknown item.
+
+    A raw id is looked up in its normal form (`data/raw_ids.py`). A number is the raw id with these digits; where the
+    data has no ids of its own, it is the index.
 
     Raises:
       TypeError: `item` is neither an integer nor a string.
     """
-    if isinstance(item, str):
-      return self._index_by_raw_id.get(item)
-    if isinstance(item, bool | np.bool_):
-      raise TypeError('a bool is not an item')
-    index = operator.index(item)
-    return index if 0 <= index < len(self) else None
+    if not isinstance(item, str):
+      if isinstance(item, bool | np.bool_):
+        raise TypeError('a bool is not an item')
+      number = operator.index(item)
+      if not self.own_ids:
+        return number if 0 <= number < len(self) else None
+      item = str(number)
+    return self._index_by_raw_id.get(as_raw_id(item) or item)
 
   def semantic_id(self, index: int) -> str:
     """The semantic ID of an item as text, such as '<a_12><b_3><c_41>'."""
@@ -77,7 +93,7 @@ class Catalogue:
       codes_MxL: int32, semantic IDs with the levels and the codebook size of this catalogue.
     """
     ids = SemanticIds(np.concatenate([self.ids.codes_NxL, codes_MxL]), self.ids.codebook_size)
-    return Catalogue((*self.raw_ids, *raw_ids), (*self.titles, *titles), ids, self.trained)
+    return dataclasses.replace(self, raw_ids=(*self.raw_ids, *raw_ids), titles=(*self.titles, *titles), ids=ids)
 
   def allowed(self, allow: Iterable[Item] | None, deny: Iterable[Item], skip_unknown: bool) -> np.ndarray:
     """The items of `allow` that are not in `deny`, as a mask.
@@ -93,18 +109,43 @@ class Catalogue:
     Raises:
       InputError: `allow` has an unknown item that is not to be skipped, or no item is left.
     """
-    allowed_N = np.ones(len(self), bool)
+    allowed_N, about = np.ones(len(self), bool), ''
     if allow is not None:
+      allow = list(allow)
       allowed_N, unknown = self._mask(allow)
+      if unknown:
+        about = self.about_unknown(unknown, len(allow))
       if unknown and not skip_unknown:
+        index = '' if self.own_ids else f'an index below {len(self)} or '
         raise InputError(
-          f'{len(unknown)} of the allowed items are unknown, the first is {unknown[0]!r}; expected an index below '
-          f'{len(self)} or a raw id such as {self.raw_ids[0]!r}, or skip_unknown to ignore unknown items'
+          f'{len(unknown)} of the allowed items are unknown, the first is {unknown[0]!r}{about}; expected {index}a raw '
+          f'id such as {self.raw_ids[0]!r}, or skip_unknown to ignore unknown items'
         )
     allowed_N &= ~self._mask(deny)[0]
     if not allowed_N.any():
-      raise InputError('no item is allowed; expected at least one item to recommend')
+      raise InputError(f'no item is allowed{about}; expected at least one item to recommend')
     return allowed_N
+
+  def about_unknown(self, unknown: Sequence[Item], total: int) -> str:
+    """What a message adds about unknown items: examples, where most ids are not of this data, and who was left out.
+
+    Args:
+      unknown: the unknown ones among `total` given items.
+    """
+    left_out_by = self.left_out()
+    steps = [left_out_by.get(as_raw_id(str(item)) or '') for item in unknown]
+    strange = [item for item, step in zip(unknown, steps) if step is None]
+    parts = []
+    if 2 * len(strange) > total:
+      parts.append(self.apart(strange))
+    for step, count in collections.Counter(filter(None, steps)).items():
+      parts.append(f'{count:,} of them {left_out.way_back(step)}')
+    return ''.join(f'; {part}' for part in parts)
+
+  def apart(self, strange: Sequence[Item]) -> str:
+    """Three of the given ids next to three of the catalogue's, in words."""
+    given, known = (', '.join(map(repr, ids[:SHOWN])) for ids in (strange, self.raw_ids))
+    return f'they are such as {given}, and the ids of the catalogue are such as {known}'
 
   def _mask(self, items: Iterable[Item]) -> tuple[np.ndarray, list[Item]]:
     """bool [N], True for the given items, and those of them that are unknown."""

@@ -87,7 +87,7 @@ def with_cold_items(
 
 def _raw_ids(items: Sequence[ColdItem], catalogue: Catalogue) -> list[str]:
   """The raw ids of the items; InputError for one that is invalid or not new."""
-  raw_ids = [_raw_id(item, place) for place, item in enumerate(items, 1)]
+  raw_ids = [_raw_id(item, place, catalogue.own_ids) for place, item in enumerate(items, 1)]
   seen = set()
   for place, raw_id in enumerate(raw_ids, 1):
     if catalogue.index_of(raw_id) is not None or raw_id in seen:
@@ -96,14 +96,16 @@ def _raw_ids(items: Sequence[ColdItem], catalogue: Catalogue) -> list[str]:
   return raw_ids
 
 
-def _raw_id(item: ColdItem, place: int) -> str:
+def _raw_id(item: ColdItem, place: int, own_ids: bool) -> str:
+  """The raw id in its normal form; a number is the raw id with these digits, as in a history."""
   if not isinstance(item, Mapping):
     raise InputError(
       f'cold item {place} is {str(item)[:40]!r}; expected an object such as {{"id": "B00X", "title": "..."}}'
     )
-  raw_id = as_raw_id(item.get('id'))
+  given = item.get('id')
+  raw_id = as_raw_id(str(given) if own_ids and type(given) is int else given)
   if raw_id is None:
-    raise InputError(f'cold item {place}: "id" is {item.get("id")!r}; expected the raw id, a non-empty string')
+    raise InputError(f'cold item {place}: "id" is {given!r}; expected the raw id, a non-empty string')
   return raw_id
 
 

@@ -98,6 +98,7 @@ def export_search(
     {
       'beam': beam,
       'history_length': history_length,
+      'own_ids': catalogue.own_ids,
       'items': [
         {'id': raw_id, 'title': title, 'semantic_id': catalogue.semantic_id(item)}
         for item, (raw_id, title) in enumerate(zip(catalogue.raw_ids, catalogue.titles))

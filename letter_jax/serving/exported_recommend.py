@@ -3,14 +3,17 @@
     pip install jax flatbuffers safetensors
     python recommend.py [K] < users.jsonl > recommendations.jsonl
 
-Each input line is {"user": ..., "history": [items]}, items by raw id (string) or index (integer), the oldest first.
+Each input line is {"user": ..., "history": [items]}, items by raw id, the oldest first. An integer is the raw id with
+these digits; where the data has no ids of its own, it is the row of the item in items.json.
 K is the number of items for each user, 10 by default. From Python: `Recommender()(histories)`.
 """
 
 import itertools
 import json
+import operator
 import pathlib
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +25,7 @@ from safetensors.flax import load_file
 FOLDER = pathlib.Path(__file__).parent
 USERS_PER_BATCH = 64  # the search is compiled for each batch size, so all batches have the same
 BATCHES_PER_CHUNK = 16  # batches that are read before the first answers are written
+BLANKS = ''.join(filter(str.isspace, map(chr, range(0x3001)))) + '\u200b\ufeff'  # ignored around a raw id
 
 
 class Recommender:
@@ -43,7 +47,8 @@ class Recommender:
     self.items = description['items']
     self.history_length = description['history_length']
     self.beam = description['beam']
-    self._index_by_raw_id = {item['id']: index for index, item in enumerate(self.items)}
+    self._own_ids = description['own_ids']
+    self._index_by_raw_id = {_normal_form(item['id']): index for index, item in enumerate(self.items)}
 
   def __call__(
     self,
@@ -68,10 +73,7 @@ class Recommender:
       raise ValueError(f'k is {k}; expected 1 to {self.beam}')
     if allowed is None:
       allowed = np.ones(len(self.items), bool)
-    known_histories = []
-    for history in histories:
-      indices = [self.index_of(item) for item in history]
-      known_histories.append([index for index in indices if index >= 0])
+    known_histories = [self.known(history) for history in histories]
     items = np.full((len(known_histories), k), -1, np.int32)
     scores = np.full((len(known_histories), k), -np.inf, np.float32)
     for first in range(0, len(known_histories), USERS_PER_BATCH):
@@ -93,10 +95,20 @@ class Recommender:
     items, scores = self._search(self._arrays, _padded(latest, self.history_length), _padded(excluded, width), allowed)
     return np.asarray(items), np.asarray(scores)
 
+  def known(self, history: Sequence[int | str]) -> list[int]:
+    """The indices of the known items of a history."""
+    return [index for item in history if (index := self.index_of(item)) >= 0]
+
   def index_of(self, item: int | str) -> int:
-    """The index of an item, given by raw id or index; -1 for an unknown item."""
-    index = self._index_by_raw_id.get(item, -1) if isinstance(item, str) else item
-    return index if 0 <= index < len(self.items) else -1
+    """The index of an item, -1 for an unknown item; TypeError for what is neither a string nor an integer."""
+    if not isinstance(item, str):
+      if isinstance(item, bool):
+        raise TypeError('a bool is not an item')
+      number = operator.index(item)
+      if not self._own_ids:
+        return number if 0 <= number < len(self.items) else -1
+      item = str(number)
+    return self._index_by_raw_id.get(_normal_form(item), -1)
 
   def answers(self, lines: Iterable[bytes], k: int) -> Iterator[dict[str, Any]]:
     """Yields an answer for each JSON line; for an invalid line it has the key 'error'."""
@@ -108,7 +120,7 @@ class Recommender:
         continue
       yield {
         'user': request.get('user'),
-        'skipped': sum(self.index_of(item) < 0 for item in request['history']),
+        'skipped': len(request['history']) - len(self.known(request['history'])),
         'recommendations': [
           {'item': index, **self.items[index], 'score': round(score, 6)}
           for index, score in zip(item_row, score_row)
@@ -120,8 +132,9 @@ class Recommender:
     """The request of a line; for an invalid line an empty history and the key 'error'."""
     try:
       request = json.loads(line)
-      for item in request['history']:
-        self.index_of(item)  # raises TypeError for a wrong type
+      if not isinstance(request['history'], list):
+        raise TypeError('"history" is not a list')
+      self.known(request['history'])  # raises TypeError for a wrong type
       return request
     except (ValueError, KeyError, TypeError) as error:
       expected = 'expected {"user": ..., "history": [items]}'
@@ -134,6 +147,10 @@ def _padded(rows: list[list[int]], width: int) -> np.ndarray:
   for row, indices in enumerate(rows):
     padded[row, : len(indices)] = indices
   return padded
+
+
+def _normal_form(raw_id: str) -> str:
+  return unicodedata.normalize('NFC', raw_id.strip(BLANKS))
 
 
 def _next_power_of_two(number: int) -> int:

@@ -1,11 +1,11 @@
 """JSON lines: users in, recommendations out, in constant memory and in the same order.
 
-    {"user": "A3SGXH7AUHU8GW", "history": ["B00004TJ09", 17, ...]}     items by raw id or index, the oldest first
+    {"user": "A3SGXH7AUHU8GW", "history": ["B00004TJ09", ...]}         items by raw id, the oldest first
     {"user": "A3SGXH7AUHU8GW", "skipped": 0, "recommendations":
         [{"item": 41, "id": "B000068PBJ", "title": "...", "score": -3.21, "semantic_id": "<a_7><b_3><c_0>"}, ...]}
 
-A cold item (newer than the training) has "cold": true. An invalid line is answered with {"line": 7, "error": "..."},
-and with its "user" where that can be read.
+"id" is the item; "item" is its row in this run and differs in the next one. A cold item (newer than the training) has
+"cold": true. An invalid line is answered with {"line": 7, "error": "..."}, and with its "user" where that can be read.
 """
 
 import codecs

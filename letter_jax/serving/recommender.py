@@ -120,8 +120,8 @@ class Recommender:
     Takes milliseconds and compiles nothing, so stock, region or age limits can change with every call.
 
     Args:
-      allow: raw ids or indices; None for all items.
-      deny: raw ids or indices; unknown items are ignored.
+      allow: items as in a history of `recommend`; None for all items.
+      deny: items in the same way; unknown ones are ignored.
       skip_unknown: ignore unknown items of `allow`.
 
     Raises:
@@ -135,8 +135,9 @@ class Recommender:
     """The `k` best next items for each of U histories.
 
     Args:
-      histories: raw ids or indices of items, the oldest first. The generator sees the latest items, as many as in the
-        training (`config.data.history_length`). Unknown items are skipped and counted. A history may be empty.
+      histories: raw ids of items, the oldest first; a number is the raw id with these digits, or the index of the item
+        where the data has no ids of its own. The generator sees the latest items, as many as in the training
+        (`config.data.history_length`). Unknown items are skipped and counted. A history may be empty.
       k: at most `beam`.
       exclude_history: whether items of the history, however long it is, are excluded.
       among: the items to choose from, made by `among` of this recommender; by default all.

@@ -47,7 +47,7 @@ def test_from_the_standard_input_to_the_standard_output(command, finished):
 def test_files_and_lists(command, finished, tmp_path):
   (tmp_path / 'users.jsonl').write_text(''.join(f'{{"user": {user}, "history": [{user}]}}\n' for user in range(3)))
   (tmp_path / 'allow').write_text('5\n6\n\n7\n')
-  (tmp_path / 'deny').write_text('\ufeff6\nwho\n')
+  (tmp_path / 'deny').write_text('\ufeff6\u00a0\nwho\n')
   (tmp_path / 'cold').write_text('{"id": "new", "title": "Watering can"}\n')
   done = command(
     '--stage=recommend',

@@ -32,7 +32,8 @@ def exported(finished):
 def test_the_folder_recommends_without_this_program(exported, finished, predictions, tmp_path):
   users = [{'user': user['user'], 'history': user['history']} for user in predictions[:20]]
   users += [{'user': 'none', 'history': []}, {'user': 'long', 'history': [*range(45), 'who', *range(45)]}]
-  bad = ['no', '[1]', '{"user": 1}', '{"history": [null]}', '{"history": 3}']
+  users.insert(0, {'user': 'blanks', 'history': [' 5\u00a0', '7\n']})
+  bad = ['no', '[1]', '{"user": 1}', '{"history": [null]}', '{"history": 3}', '{"history": "5"}', '{"history": [2.5]}']
   done = subprocess.run(
     [sys.executable, exported / 'recommend.py'],
     input='\n'.join([*bad, *map(json.dumps, users)]),

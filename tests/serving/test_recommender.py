@@ -143,6 +143,13 @@ def test_with_cold_items_the_catalogue_is_placed_once(finished, monkeypatch):
   assert placed == [ITEMS + 1]
 
 
+def test_ids_of_cold_items_are_in_their_normal_form(finished):
+  cold = [{'id': 'new-1', 'title': 'Chess'}, {'id': ' new-2', 'title': 'Chess'}]
+  recommender = letter_jax.Recommender.from_workdir(finished, cold_items=cold)
+  assert recommender.catalogue.raw_ids[60:] == ('new-1', 'new-2')
+  assert recommender.among(['new-2 ', 'new-1', '5'])
+
+
 def test_a_tf_idf_projection_that_is_damaged_or_missing(finished, tmp_path):
   shutil.copytree(finished, tmp_path / 'workdir')
   path = tmp_path / 'workdir/text_embeddings/tf_idf.npz'
@@ -161,6 +168,10 @@ def test_a_tf_idf_projection_that_is_damaged_or_missing(finished, tmp_path):
     ([{'title': 'a'}], 'cold item 1: "id" is None'),
     ([{'id': '3', 'title': 'a'}], 'cold item 1: "id" \'3\' is the id of a different item'),
     ([{'id': 'x', 'title': 'a'}, {'id': 'x', 'title': 'b'}], 'cold item 2: "id" \'x\' is the id of a different item'),
+    ([{'id': 'x', 'title': 'a'}, {'id': ' x ', 'title': 'b'}], 'cold item 2: "id" \'x\' is the id of a different item'),
+    ([{'id': '3\u00a0', 'title': 'a'}], 'cold item 1: "id" \'3\' is the id of a different item'),
+    ([{'id': ' \t', 'title': 'a'}], 'expected the raw id, a non-empty string'),
+    ([{'id': 77, 'title': 'a'}], 'cold item 1: "id" is 77'),
     ([{'id': 'x'}], 'has no text'),
     ([{'id': 'x', 'title': 5}], 'title 5'),
     ([[1]], 'cold item 1 is'),
