@@ -8,7 +8,7 @@
                               learned here, latents.npy and codebooks.npy
     WORKDIR/generator/        generator.json; tokenizer/, where the text tokenizer is made here; checkpoints
     WORKDIR/evaluation/       metrics.json, predictions.jsonl, ranks.npz; fusion.json, where the generator has a partner
-    WORKDIR/report.html, plan.json, export/
+    WORKDIR/report.html, plan.json, export/; of a comparison or a sweep compare.json, compare.html
 
 Each stage's folder also has `stage.json`, its record (`pipeline/record.py`), and, where it trains, `metrics.jsonl` and
 `tensorboard/`.
@@ -24,26 +24,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from letter_jax.configuration import Config, DataConfig, from_config_dict
-from letter_jax.data import left_out, matching, store
+from letter_jax.data import dataset, left_out, matching, store
 from letter_jax.data.dataset import Windows
 from letter_jax.evaluation import ranks
-from letter_jax.semantic_ids.table import TABLE
+from letter_jax.semantic_ids import table
 from letter_jax.system import artifacts, processes
 from letter_jax.system.errors import InputError
+from letter_jax.tokenizer import input_scale
+from letter_jax.training import files
 
 if TYPE_CHECKING:
   from letter_jax.semantic_ids.ids import SemanticIds
   from letter_jax.sharding import Layout
 
-EMBEDDINGS, EMBEDDING_IDS = 'embeddings.npy', 'embeddings.ids.json'
+# Names of files. What is also written outside of a workdir is named where it is written, and known here from there.
+TFDS, LENGTHS, SUMMARY = dataset.TFDS, dataset.LENGTHS, dataset.SUMMARY
+EMBEDDINGS = 'embeddings.npy'
+EMBEDDING_IDS = matching.ids_file(pathlib.Path(EMBEDDINGS)).name
 PROJECTION = 'tf_idf.npz'
-METRICS, RANKS, PREDICTIONS, TRAINING_LOG = 'metrics.json', ranks.FILE, 'predictions.jsonl', 'metrics.jsonl'
-INPUT_SCALE, BEST_VALIDATION = 'input_scale.npz', 'best_validation.json'
-CODES, CODES_TABLE, INDEX, IDS_REPORT = 'semantic_ids.npy', TABLE, 'index.json', 'report.json'
+METRICS, RANKS, PREDICTIONS = 'metrics.json', ranks.FILE, 'predictions.jsonl'
+INPUT_SCALE, BEST_VALIDATION = input_scale.FILE, 'best_validation.json'
+CODES, CODES_TABLE, INDEX, IDS_REPORT = 'semantic_ids.npy', table.TABLE, table.INDEX, 'report.json'
 LATENTS, CODEBOOKS = 'latents.npy', 'codebooks.npy'
 DESCRIPTION, FUSION = 'generator.json', 'fusion.json'
 REPORT, PLAN, EXPORT = 'report.html', 'plan.json', 'export'
+COMPARISON, COMPARISON_PAGE = 'compare.json', 'compare.html'
 RECORD = 'stage.json'
+TRAINING_LOG, TENSORBOARD, CHECKPOINTS = files.TRAINING_LOG, files.TENSORBOARD, files.CHECKPOINTS
+CHECKPOINT_FOLDERS = (files.LATEST, files.BEST)
 
 REDO_EVALUATION = 'run again with --stage=evaluate --overwrite'
 
@@ -77,7 +85,9 @@ class Workdir:
   Attributes:
     root: the folder.
     dataset, text_embeddings, collaborative, tokenizer, semantic_ids, generator, evaluation: the folders of the stages.
+    lightgcn: the folder of LightGCN's training.
     report, plan: files.
+    comparison, comparison_page: files of a comparison of runs, or of a sweep.
     export: a folder.
   """
 
@@ -86,12 +96,14 @@ class Workdir:
     self.dataset = self.root / 'dataset'
     self.text_embeddings = self.root / 'text_embeddings'
     self.collaborative = self.root / 'collaborative'
+    self.lightgcn = self.collaborative / 'lightgcn'
     self.tokenizer = self.root / 'tokenizer'
     self.semantic_ids = self.root / 'semantic_ids'
     self.generator = self.root / 'generator'
     self.evaluation = self.root / 'evaluation'
     self.report = self.root / REPORT
     self.plan = self.root / PLAN
+    self.comparison, self.comparison_page = self.root / COMPARISON, self.root / COMPARISON_PAGE
     self.export = self.root / EXPORT
 
   def __str__(self) -> str:
@@ -206,7 +218,7 @@ class Workdir:
     path = self.evaluation / METRICS
     if not path.exists():
       raise InputError(
-        f'{self.root} has no evaluation/{METRICS}; expected the workdir of a run whose evaluation is complete'
+        f'{self.root} has no {path.relative_to(self.root)}; expected the workdir of a run whose evaluation is complete'
       )
     return read_json(path)
 

@@ -1,15 +1,20 @@
 """What a workdir gives back."""
 
+import ast
+import collections
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 import letter_jax
+from letter_jax import workdir as workdir_module
 from letter_jax.configuration import Config
 from letter_jax.system.errors import InputError
+from tests.paths import ROOT
 from tests.small_data import tiny_generator_config
 from tests.training.test_checkpoints import assert_equal, empty, halve, one_line, progress, save, state
 
@@ -66,3 +71,33 @@ def test_a_description_with_an_invalid_config_names_the_key(workdir):
   (workdir / 'generator' / 'generator.json').write_text(json.dumps({'config': {'generator': {'temperature': 0}}}))
   with pytest.raises(InputError, match='^config.generator.temperature is 0.0; expected more than 0$'):
     letter_jax.restore_generator(workdir)
+
+
+def _literals(path):
+  """Words of the string literals of a module, paths split at slashes; docstrings left out."""
+  tree = ast.parse(path.read_text(encoding='utf-8'))
+  docstrings = {
+    id(node.body[0].value)
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+    and node.body
+    and isinstance(node.body[0], ast.Expr)
+  }
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+      yield from re.split(r'[\s/(),;]+', node.value)
+
+
+def test_the_name_of_each_file_of_a_workdir_is_written_once():
+  names = {
+    value for value in vars(workdir_module).values() if isinstance(value, str) and re.fullmatch(r'\w+\.\w+', value)
+  }
+  assert {'metrics.json', 'semantic_ids.csv', 'lengths.npy', 'compare.html'} <= names
+  package = ROOT / 'letter_jax'
+  places = collections.defaultdict(set)
+  for path in sorted(package.rglob('*.py')):
+    for name in names.intersection(_literals(path)):
+      places[name].add(path.relative_to(package).as_posix())
+  places['report.json'].discard('data/beam/pipelines.py')  # a different file, Beam's own
+  places['index.json'].discard('configuration/schema.py')  # LETTER's format, which a setting names
+  assert {name: found for name, found in places.items() if len(found) != 1} == {}

@@ -72,9 +72,9 @@ def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   loaded.require_beam(options.beam)
   folder.mkdir(parents=True, exist_ok=True)
   loaded.ids.write(folder, workdir.read_raw_ids())
-  export.export_hugging_face(folder / 'hugging_face', loaded, catalogue)
+  export.export_hugging_face(folder / export.HUGGING_FACE, loaded, catalogue)
   name = NAMES[loaded.config.generator.architecture]
-  print(f'export: {name} for transformers, in {folder / "hugging_face"}', flush=True)
+  print(f'export: {name} for transformers, in {folder / export.HUGGING_FACE}', flush=True)
   fusion = workdir.read_fusion()
   export.export_search(folder, loaded, catalogue, options.beam, options.platforms, fusion)
   search = 'its search, with SASRec,' if fusion else 'its search'

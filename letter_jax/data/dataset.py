@@ -11,6 +11,7 @@ from letter_jax.system.wording import counted
 
 TEXT_FIELDS = ('title', 'brand', 'categories', 'description')
 CATEGORY_SEPARATOR = ' > '
+TFDS, LENGTHS, SUMMARY = 'tfds', 'lengths.npy', 'summary.json'  # what a prepared data set consists of (`store.py`)
 PREPARED_BY = 'letter_jax.cli.prepare_with_beam'  # what writes the source 'prepared'
 MIN_LENGTH = 3  # interactions of a user: one item each for training, validation and test
 

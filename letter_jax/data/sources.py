@@ -8,7 +8,7 @@ from typing import Any
 
 from letter_jax.configuration import RAW_SOURCES, DataConfig
 from letter_jax.data import letter_format
-from letter_jax.data.dataset import PREPARED_BY, Dataset
+from letter_jax.data.dataset import PREPARED_BY, SUMMARY, TFDS, Dataset
 from letter_jax.system.errors import InputError
 
 
@@ -58,7 +58,7 @@ def source_files(config: DataConfig) -> dict[str, pathlib.Path]:
       'data.path': folder,
       **{
         f'data.path/{path.relative_to(folder)}': path
-        for path in (folder / 'summary.json', *sorted((folder / 'tfds').rglob('*.array_record*')))
+        for path in (folder / SUMMARY, *sorted((folder / TFDS).rglob('*.array_record*')))
       },
     }
   if not config.path:

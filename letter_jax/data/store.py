@@ -24,14 +24,13 @@ from typing import Any
 import numpy as np
 
 from letter_jax.data import left_out, ragged
-from letter_jax.data.dataset import MIN_LENGTH, PREPARED_BY, TEXT_FIELDS, Dataset, Interactions
+from letter_jax.data.dataset import LENGTHS, MIN_LENGTH, PREPARED_BY, SUMMARY, TEXT_FIELDS, TFDS, Dataset, Interactions
 from letter_jax.ops.rounding import ceil_div
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
 
-TABLES = {table: f'tfds/letter_dataset/{table}/1.0.0' for table in ('users', 'items')}
-LENGTHS, SUMMARY = 'lengths.npy', 'summary.json'
+TABLES = {table: f'{TFDS}/letter_dataset/{table}/1.0.0' for table in ('users', 'items')}
 RECORDS_AT_ONCE = 65_536
 REDO = 'run again with --stage=dataset --overwrite'
 FROM_BEAM = f'expected a complete folder that {PREPARED_BY} wrote (config.data.path)'
@@ -51,8 +50,8 @@ def save(data: Dataset, directory: pathlib.Path) -> None:
   with _replacing_tables(directory):
     for table in TABLES:
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS always prints that it downloads
-        LetterDataset(dataset=data, config=table, data_dir=directory / 'tfds').download_and_prepare()
-    shutil.rmtree(directory / 'tfds' / 'downloads', ignore_errors=True)  # empty
+        LetterDataset(dataset=data, config=table, data_dir=directory / TFDS).download_and_prepare()
+    shutil.rmtree(directory / TFDS / 'downloads', ignore_errors=True)  # empty
   summary = data.summary()
   if data.preparation is not None:
     table = left_out.table(data.left_out)
@@ -71,7 +70,7 @@ def adopt(prepared: pathlib.Path, directory: pathlib.Path) -> None:
   summary = load_summary(prepared, FROM_BEAM)
   lengths_U, content = _inspect(prepared, summary, FROM_BEAM)
   with _replacing_tables(directory):
-    shutil.copytree(prepared / 'tfds', directory / 'tfds', copy_function=_link_or_copy)
+    shutil.copytree(prepared / TFDS, directory / TFDS, copy_function=_link_or_copy)
     if (prepared / left_out.FILE).exists():
       _link_or_copy(prepared / left_out.FILE, directory / left_out.FILE)
   _write_summary(directory, summary, lengths_U, content)
@@ -91,11 +90,11 @@ def _replacing_tables(directory: pathlib.Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     for name in (SUMMARY, LENGTHS, left_out.FILE):
       (directory / name).unlink(missing_ok=True)
-    if (directory / 'tfds').exists():  # TFDS would skip existing tables
-      shutil.rmtree(directory / 'tfds')
+    if (directory / TFDS).exists():  # TFDS would skip existing tables
+      shutil.rmtree(directory / TFDS)
     yield
   except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError for a full disk
-    shutil.rmtree(directory / 'tfds', ignore_errors=True)
+    shutil.rmtree(directory / TFDS, ignore_errors=True)
     raise InputError(
       f'{directory}: the prepared data set could not be written ({" ".join(str(error).split())[:300]}); '
       'nothing of it is kept; expected a writable disk with enough space'

@@ -28,6 +28,7 @@ class Generator(Protocol):
   """A model that generates semantic IDs: a frozen dataclass of everything but its trained parameters."""
 
   reads_texts: ClassVar[bool]  # whether training needs the texts of the items
+  prepares: ClassVar[tuple[str, ...]]  # names of what `for_training` writes in the folder
 
   @property
   def config(self) -> GeneratorConfig:

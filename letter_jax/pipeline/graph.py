@@ -114,10 +114,10 @@ def _stages(config: Config) -> list[Stage]:
       'dataset',
       (),
       ('data.source', *data_settings),
-      ('tfds', 'lengths.npy', 'summary.json'),
+      (files.TFDS, files.LENGTHS, files.SUMMARY),
       stages.dataset,
       lambda config: sources.source_files(config.data),
-      identity=('summary.json',),
+      identity=(files.SUMMARY,),
       alone=True,
     ),
     Stage(

@@ -20,7 +20,7 @@ from letter_jax.pipeline.graph import Graph, Stage
 from letter_jax.pipeline.record import Record
 from letter_jax.system import artifacts, machine, processes
 from letter_jax.system.errors import InputError
-from letter_jax.workdir import RECORD, Workdir
+from letter_jax.workdir import CHECKPOINT_FOLDERS, CHECKPOINTS, RECORD, Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Run:
   def _put_back(self, stage: Stage, attempt: _Attempt) -> None:
     """After a failure: restores what was set aside, unless a training that has begun is worth more."""
     directory = stage.directory(self.workdir)
-    if not list(directory.rglob('checkpoints')) and not any(map(_has_checkpoints, self._checkpoint_folders(stage))):
+    if not list(directory.rglob(CHECKPOINTS)) and not any(map(_has_checkpoints, self._checkpoint_folders(stage))):
       _restore(attempt.set_aside)
 
   def _require_complete(self, stage: Stage, needed_by: str) -> None:
@@ -303,7 +303,7 @@ def _restore(set_aside: Iterable[tuple[epath.Path, epath.Path]]) -> None:
 
 
 def _has_checkpoints(place: epath.Path) -> bool:
-  return any((place / kind).exists() and any((place / kind).iterdir()) for kind in ('latest', 'best'))
+  return any((place / kind).exists() and any((place / kind).iterdir()) for kind in CHECKPOINT_FOLDERS)
 
 
 def _remove(place: epath.Path) -> None:

@@ -134,12 +134,7 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
 
     whole = store.load_interactions(workdir.dataset)  # the graph is on the device
     (_, final_items), metrics['lightgcn'], lightgcn_ranks = train_lightgcn(
-      settings.lightgcn,
-      whole,
-      workdir.collaborative / 'lightgcn',
-      seed=config.seed,
-      mesh=config.mesh,
-      checkpoints=config.checkpoints,
+      settings.lightgcn, whole, workdir.lightgcn, seed=config.seed, mesh=config.mesh, checkpoints=config.checkpoints
     )
     test_ranks |= lightgcn_ranks
     items['lightgcn'] = sharding.fetch(final_items)
@@ -235,7 +230,7 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     )
   except InputError:
     if not (directory / TRAINING_LOG).exists():  # nothing was trained, so the next attempt may have other settings
-      artifacts.remove([directory / DESCRIPTION, directory / 'tokenizer'])
+      artifacts.remove([directory / name for name in (DESCRIPTION, *generator_kind.prepares)])
     raise
 
 

@@ -18,7 +18,7 @@ from letter_jax.reporting.results_table import field_name
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
-from letter_jax.workdir import REDO_EVALUATION, Workdir, read_training_log
+from letter_jax.workdir import PREDICTIONS, REDO_EVALUATION, Workdir, read_training_log
 
 METRICS = ('recall@5', 'recall@10', 'ndcg@5', 'ndcg@10')
 _SEED = 42  # of the bootstrap; the same for all runs, whatever their own seeds
@@ -79,11 +79,12 @@ def compare(workdirs: Sequence[pathlib.Path], directory: pathlib.Path) -> str:
     _require_same_users(runs[0], run)
   keys = differing([run.config for run in runs])
   results = [{**_result(run, runs[0]), 'config': {key: run.config.get(key) for key in keys}} for run in runs]
+  workdir = Workdir(directory)
   artifacts.write_json(
-    directory / 'compare.json', {'users': len(runs[0].users), 'resamples': RESAMPLES, 'seed': _SEED, 'runs': results}
+    workdir.comparison, {'users': len(runs[0].users), 'resamples': RESAMPLES, 'seed': _SEED, 'runs': results}
   )
-  page.write(directory / 'compare.html', _page(runs, results, keys))
-  return f'{_terminal(runs, results, keys)}\n\ncomparison       {directory / "compare.html"}'
+  page.write(workdir.comparison_page, _page(runs, results, keys))
+  return f'{_terminal(runs, results, keys)}\n\ncomparison       {workdir.comparison_page}'
 
 
 def unique_names(folders: Sequence[pathlib.Path]) -> list[str]:
@@ -108,13 +109,13 @@ def _read(folder: pathlib.Path, name: str) -> Compared:
   ranks_3xU = Workdir(folder).read_ranks()[ranks.GENERATOR]
   if ranks_3xU.shape[1] != len(tests):
     raise InputError(
-      f'{folder}/evaluation has ranks of {counted(ranks_3xU.shape[1], "user")}, but recommendations of {len(tests)}; '
-      f'{REDO_EVALUATION}'
+      f'{Workdir(folder).evaluation} has ranks of {counted(ranks_3xU.shape[1], "user")}, but recommendations of '
+      f'{len(tests)}; {REDO_EVALUATION}'
     )
   targets = [target for _, target in tests]
   if max(targets, default=0) >= len(names):
     raise InputError(
-      f'{folder}/evaluation/predictions.jsonl has the target {max(targets)}; expected 0 to {len(names) - 1}; '
+      f'{Workdir(folder).evaluation / PREDICTIONS} has the target {max(targets)}; expected 0 to {len(names) - 1}; '
       f'{REDO_EVALUATION}'
     )
   records = Workdir(folder).read_records()
@@ -150,7 +151,7 @@ def _require_same_users(first: Compared, other: Compared) -> None:
     if of_first != of_other:
       row = next(row for row, values in enumerate(zip(of_first, of_other)) if values[0] != values[1])
       raise InputError(
-        f'{pair}: the {kind} in line {row + 1} of evaluation/predictions.jsonl is {of_other[row]!r} '
+        f'{pair}: the {kind} in line {row + 1} of evaluation/{PREDICTIONS} is {of_other[row]!r} '
         f'against {of_first[row]!r}; expected the same {kind}s'
       )
 

@@ -97,7 +97,7 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
   for model, ranks_3xU in test_ranks.items():
     if ranks_3xU.shape[1] != len(examples):
       raise InputError(
-        f'{workdir}/evaluation has ranks of {counted(ranks_3xU.shape[1], "user")} ({model}), but the data set has '
+        f'{workdir.evaluation} has ranks of {counted(ranks_3xU.shape[1], "user")} ({model}), but the data set has '
         f'{len(examples)}; {REDO_EVALUATION}'
       )
   return Finished(

@@ -11,7 +11,7 @@ from letter_jax.reporting import page
 from letter_jax.reporting.finished import Finished
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
-from letter_jax.workdir import REDO_EVALUATION
+from letter_jax.workdir import PREDICTIONS, REDO_EVALUATION
 
 USERS, RECOMMENDATIONS = 10, 10
 _LATEST = 5  # items of a history that are shown without unfolding it
@@ -51,7 +51,7 @@ def _read_lines(run: Finished, users: Sequence[int]) -> list[dict[str, Any]]:
   drawn = set(users)
   lines = [line for user, line in enumerate(run.workdir.read_predictions()) if user in drawn]
   if len(lines) < len(users):
-    raise InputError(f'{run.workdir}/evaluation/predictions.jsonl ends before line {users[-1] + 1}; {REDO_EVALUATION}')
+    raise InputError(f'{run.workdir.evaluation / PREDICTIONS} ends before line {users[-1] + 1}; {REDO_EVALUATION}')
   return lines
 
 

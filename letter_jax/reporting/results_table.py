@@ -6,20 +6,9 @@ from collections.abc import Mapping
 from letter_jax.configuration import Config
 from letter_jax.generators.generator import NAMES
 from letter_jax.system.wording import counted
-from letter_jax.workdir import Workdir
+from letter_jax.workdir import CHECKPOINTS, CODES_TABLE, METRICS, PREDICTIONS, TENSORBOARD, TRAINING_LOG, Workdir
 
 COLUMNS = ('recall@1', 'recall@5', 'recall@10', 'recall@20', 'ndcg@5', 'ndcg@10', 'ndcg@20')
-
-
-# What a run leaves, and where in its workdir.
-_PLACES = (
-  ('report', 'report.html'),
-  ('all metrics', 'evaluation/metrics.json'),
-  ('recommendations', 'evaluation/predictions.jsonl'),
-  ('semantic IDs', 'semantic_ids/semantic_ids.csv'),
-  ('generator', 'generator/checkpoints'),
-  ('training curves', '**/tensorboard and **/metrics.jsonl'),
-)
 
 
 def final_results(config: Config, root: pathlib.Path) -> str:
@@ -38,9 +27,21 @@ def final_results(config: Config, root: pathlib.Path) -> str:
     results_table({label: found['history_out']['test'] for label, found in models.items()}, 'test, history out'),
     f'{counted(metrics["users"], "user")}, full ranking, beam {metrics["beam"]}; history out: without the items that '
     'the user had',
-    '\n'.join(f'{meaning:<16} {root / place}' for meaning, place in _PLACES),
+    '\n'.join(f'{meaning:<16} {place}' for meaning, place in _places(Workdir(root)).items()),
   ]
   return '\n\n'.join(parts)
+
+
+def _places(workdir: Workdir) -> dict[str, str | pathlib.Path]:
+  """What a run leaves, and where."""
+  return {
+    'report': workdir.report,
+    'all metrics': workdir.evaluation / METRICS,
+    'recommendations': workdir.evaluation / PREDICTIONS,
+    'semantic IDs': workdir.semantic_ids / CODES_TABLE,
+    'generator': workdir.generator / CHECKPOINTS,
+    'training curves': f'{workdir.root / "**" / TENSORBOARD} and **/{TRAINING_LOG}',
+  }
 
 
 def field_name(metric: str) -> str:

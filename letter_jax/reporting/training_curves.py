@@ -8,15 +8,9 @@ from markupsafe import Markup
 
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.finished import Finished
-from letter_jax.workdir import Curves, read_training_log
+from letter_jax.workdir import TRAINING_LOG, Curves, read_training_log
 
 # Folder under the workdir -> heading.
-_TRAININGS = {
-  'collaborative': 'SASRec',
-  'collaborative/lightgcn': 'LightGCN',
-  'tokenizer': 'Tokenizer',
-  'generator': 'Generator',
-}
 _UNPLOTTED = ('examples_per_second', 'ndcg@1')  # NDCG@1 equals Recall@1
 _TITLES = {'recall': 'Recall@k', 'ndcg': 'NDCG@k'}
 _CAPTIONS = {
@@ -43,10 +37,16 @@ def section(run: Finished) -> page.Section:
     InputError: a log is damaged.
   """
   content: list[Markup] = []
-  for folder, heading in _TRAININGS.items():
-    log = read_training_log(run.workdir.root / folder)
+  workdir = run.workdir
+  for folder, heading in (
+    (workdir.collaborative, 'SASRec'),
+    (workdir.lightgcn, 'LightGCN'),
+    (workdir.tokenizer, 'Tokenizer'),
+    (workdir.generator, 'Generator'),
+  ):
+    log = read_training_log(folder)
     if log is not None:
-      content += [page.heading(heading), page.figures(_plots(log, best_epoch(folder, log)))]
+      content += [page.heading(heading), page.figures(_plots(log, best_epoch(log)))]
   return page.Section(
     'training',
     'Training',
@@ -54,13 +54,13 @@ def section(run: Finished) -> page.Section:
     'Every logged quantity over epochs. Dots are validations, and a dashed vertical line marks the checkpoint that was '
     'kept. Look for curves that are still falling at the end (train longer), and for validation that gets worse while '
     'the training loss improves (overfitting).',
-    content or [page.note('Not shown: this workdir has no training logs (metrics.jsonl).')],
+    content or [page.note(f'Not shown: this workdir has no training logs ({TRAINING_LOG}).')],
   )
 
 
-def best_epoch(folder: str, log: Mapping[str, Curves]) -> float | None:
+def best_epoch(log: Mapping[str, Curves]) -> float | None:
   """The epoch of the checkpoint that was kept: the first with the best validation. None without validation."""
-  metric, best = ('reconstruction', np.argmin) if folder == 'tokenizer' else ('ndcg@10', np.argmax)
+  metric, best = ('reconstruction', np.argmin) if 'reconstruction' in log['validation'] else ('ndcg@10', np.argmax)
   if metric not in log['validation']:
     return None
   epochs, values = log['validation'][metric]

@@ -21,7 +21,7 @@ from letter_jax.data import index_format
 from letter_jax.data.matching import match
 from letter_jax.semantic_ids import item_trie, table
 from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
-from letter_jax.semantic_ids.table import TABLE
+from letter_jax.semantic_ids.table import INDEX, TABLE
 from letter_jax.semantic_ids.vocabulary import FIRST_CODE, Vocabulary
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
@@ -91,7 +91,7 @@ class SemanticIds:
     """Writes the table with raw ids, if the data has any, and `index.json` in LETTER's format, into `directory`."""
 
     table.write(directory / TABLE, raw_ids, self.codes_NxL)
-    artifacts.write(directory / 'index.json', lambda path: index_format.write_index(path, self.codes_NxL))
+    artifacts.write(directory / INDEX, lambda path: index_format.write_index(path, self.codes_NxL))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

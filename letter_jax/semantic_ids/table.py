@@ -10,7 +10,7 @@ from letter_jax.data.index_format import MAX_CODE
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
-TABLE = 'semantic_ids.csv'
+TABLE, INDEX = 'semantic_ids.csv', 'index.json'  # the table, and LETTER's file next to it
 
 
 def write(path: pathlib.Path, raw_ids: Sequence[str] | None, codes_NxL: np.ndarray) -> None:

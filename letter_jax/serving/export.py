@@ -35,6 +35,7 @@ from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
+HUGGING_FACE = 'hugging_face'  # folder
 _OF_FUSION = ('generator', 'partner', 'weight')  # the names of the parameters of two models in arrays.safetensors
 
 # (arrays, items_BxC, had_BxH, allowed_N) -> (items int32, scores float32 [B, beam])

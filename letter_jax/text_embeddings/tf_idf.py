@@ -21,7 +21,6 @@ from letter_jax.text_embeddings import stop_words, terms
 # 5.5%). Bigrams made both worse.
 FIELD_REPEATS = {'title': 4, 'brand': 2, 'categories': 2, 'description': 1}
 
-PROJECTION = 'tf_idf.npz'  # name of the file, in the folder of the embeddings
 
 # The end of a message that counts items.
 WITHOUT_TERMS = 'their rows are zeros; a language model (config.text_embeddings.model) reads texts of any language'

@@ -17,8 +17,9 @@ from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.tokenizer import checks
 from letter_jax.tokenizer.assignment import assign_later_items, assign_semantic_ids
+from letter_jax.tokenizer.input_scale import InputScale
 from letter_jax.tokenizer.rqvae import RQVAE
-from letter_jax.tokenizer.training import InputScale, encode, train_tokenizer
+from letter_jax.tokenizer.training import encode, train_tokenizer
 
 _FORMAT = 'letter_jax tokenizer 1'
 _PARAMETERS = 'parameters/'  # before the name of a parameter in a file

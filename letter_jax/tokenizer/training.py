@@ -1,6 +1,5 @@
 """Training of the LETTER tokenizer: data on the device, an epoch one jitted scan."""
 
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
@@ -13,34 +12,12 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig, RQVAEConfig, TokenizerConfig
 from letter_jax.ops.rounding import ceil_div, round_up
-from letter_jax.system import artifacts
 from letter_jax.tokenizer import checks, clustering, diagnostics, losses
+from letter_jax.tokenizer.input_scale import InputScale
 from letter_jax.tokenizer.rqvae import RQVAE, RQVAEOutput
 from letter_jax.training import loop, optimizers
 from letter_jax.training.checkpoints import Progress, folder, read_best
 from letter_jax.training.state import Metrics, TrainState, make_step
-
-
-@dataclasses.dataclass(frozen=True)
-class InputScale:
-  """Text embeddings are centred and divided by one scalar, to unit variance: alpha and beta are relative to that.
-
-  Attributes: mean float32 [text_dim]; deviation, the root mean square of the centred entries.
-  """
-
-  mean: np.ndarray
-  deviation: float
-
-  @classmethod
-  def of(cls, text_NxT: np.ndarray) -> 'InputScale':
-    """The scale of a catalogue's text embeddings [N, T]; if all rows are equal, they are only centred."""
-    mean = text_NxT.mean(axis=0, dtype=np.float64)
-    deviation = float(np.sqrt(np.mean((text_NxT - mean) ** 2)))
-    return cls(mean.astype(np.float32), deviation if deviation > 0 else 1.0)
-
-  def apply(self, text_NxT: np.ndarray) -> np.ndarray:
-    """Float32 [N, T], centred and scaled."""
-    return ((text_NxT - self.mean) / self.deviation).astype(np.float32)
 
 
 def train_tokenizer(
@@ -76,7 +53,7 @@ def train_tokenizer(
   collaborative_Nxd = checks.collaborative_embeddings(collaborative_Nxd, len(text_NxT), config.model.latent_dim)
   scale = InputScale.of(text_NxT)
   if directory is not None:
-    artifacts.write_npz(directory / 'input_scale.npz', {'mean': scale.mean, 'deviation': np.asarray(scale.deviation)})
+    scale.write(directory)
   program = tokenizer_program(
     config, scale.apply(text_NxT), collaborative_Nxd, seed, sharding.make_mesh(mesh), mesh.fully_sharded
   )
@@ -193,8 +170,7 @@ def restore_tokenizer(
     InputError: there is no checkpoint, or none that can be read.
   """
   params, _ = read_best(folder(checkpoints, directory, 'tokenizer'), layout)
-  with np.load(directory / 'input_scale.npz', allow_pickle=False) as arrays:
-    return params, InputScale(arrays['mean'], float(arrays['deviation']))
+  return params, InputScale.read(directory)
 
 
 def encode_items(

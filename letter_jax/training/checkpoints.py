@@ -23,6 +23,7 @@ from letter_jax.sharding import Layout
 from letter_jax.system import processes
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
+from letter_jax.training.files import BEST, CHECKPOINTS, LATEST
 
 BEST_KEPT = 2  # the best, and one to fall back to
 
@@ -61,7 +62,7 @@ def folder(root: str, directory: pathlib.Path, label: str) -> epath.Path:
     directory: folder of the training's other results, which holds the checkpoints if `root` is ''.
     label: name of the training.
   """
-  return epath.Path(root) / label if root else epath.Path(directory.absolute()) / 'checkpoints'
+  return epath.Path(root) / label if root else epath.Path(directory.absolute()) / CHECKPOINTS
 
 
 class Checkpoints:
@@ -79,8 +80,8 @@ class Checkpoints:
       InputError: the folder cannot be created.
     """
     directory = epath.Path(directory)
-    self._latest = _manager(directory / 'latest', 'state', keep, read_only)
-    self._best = _manager(directory / 'best', 'params', BEST_KEPT, read_only)
+    self._latest = _manager(directory / LATEST, 'state', keep, read_only)
+    self._best = _manager(directory / BEST, 'params', BEST_KEPT, read_only)
     self._directory = directory
 
   def save_latest(self, state: Any, progress: Progress) -> None:
@@ -136,7 +137,7 @@ class Checkpoints:
         reason = _short(error)
       reasons = list(filter(None, processes.exchange(reason)))
       if reasons:  # unreadable on some process: all go back to the same step
-        processes.on_first_process(functools.partial(self._set_aside, 'latest', step, reasons[0]))
+        processes.on_first_process(functools.partial(self._set_aside, LATEST, step, reasons[0]))
         self._latest.reload()
         continue
       # Later best parameters belong to a trajectory that is lost, and Orbax would refuse to save an earlier step.
@@ -146,7 +147,7 @@ class Checkpoints:
       return restored['state'], progress
     if steps:
       raise InputError(
-        f'{self._directory / "latest"}: of {counted(len(steps), "checkpoint")} none can be read; expected one to '
+        f'{self._directory / LATEST}: of {counted(len(steps), "checkpoint")} none can be read; expected one to '
         'resume from. They were moved aside: the same command starts this training from the beginning'
       )
     return None
@@ -177,13 +178,13 @@ class Checkpoints:
       if not reasons_of_step:
         return restored['params'], progress
       reasons.append(reasons_of_step[0])
-      tqdm.write(f'checkpoint {self._directory / "best" / str(step)} is unreadable and skipped ({reasons[-1]})')
+      tqdm.write(f'checkpoint {self._directory / BEST / str(step)} is unreadable and skipped ({reasons[-1]})')
     if reasons:
       raise InputError(
-        f'{self._directory / "best"}: no checkpoint can be read ({reasons[0]}); '
+        f'{self._directory / BEST}: no checkpoint can be read ({reasons[0]}); '
         f'expected one to use: remove {self._directory.parent} to train again'
       )
-    raise InputError(f'{self._directory / "best"} holds no finished checkpoint; expected one, written by the stage')
+    raise InputError(f'{self._directory / BEST} holds no finished checkpoint; expected one, written by the stage')
 
   def wait(self) -> None:
     """Blocks until every checkpoint that was begun is on disk; raises InputError if one could not be written."""
@@ -272,7 +273,7 @@ def read_best(directory: epath.PathLike, layout: Layout) -> tuple[Any, Progress]
   Raises:
     InputError: `directory` has no checkpoint, or none that can be read.
   """
-  if not (epath.Path(directory) / 'best').is_dir():
+  if not (epath.Path(directory) / BEST).is_dir():
     raise InputError(f'{directory} holds no checkpoint; expected those of a stage that has run')
   before = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)  # Orbax warns that a read-only manager is read-only

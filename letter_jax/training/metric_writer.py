@@ -7,6 +7,7 @@ import tensorboardX
 from tqdm import tqdm
 
 from letter_jax.system import processes
+from letter_jax.training.files import TENSORBOARD, TRAINING_LOG
 
 # The metrics shown on the terminal, with their titles; the files have all metrics.
 SHOWN = {
@@ -43,7 +44,7 @@ class MetricWriter:
     if directory is None or not self._writes:
       return
     directory.mkdir(parents=True, exist_ok=True)
-    self._path = directory / 'metrics.jsonl'
+    self._path = directory / TRAINING_LOG
     kept: list[str] = []
     if self._path.exists():
       for line in self._path.read_text(encoding='utf-8').splitlines():
@@ -54,7 +55,7 @@ class MetricWriter:
           continue
     self._path.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')
     self._lines = self._path.open('a', encoding='utf-8')
-    self._board = tensorboardX.SummaryWriter(str(directory / 'tensorboard'), purge_step=resume_step + 1)
+    self._board = tensorboardX.SummaryWriter(str(directory / TENSORBOARD), purge_step=resume_step + 1)
 
   def write(self, step: int, epoch: float, kind: str, values: dict[str, float]) -> None:
     """Writes the metrics of one step.

@@ -18,7 +18,8 @@ from letter_jax import sharding
 from letter_jax.configuration import Config, MeshConfig, RQVAEConfig
 from letter_jax.system import malloc
 from letter_jax.tokenizer import clustering
-from letter_jax.tokenizer.training import InputScale, tokenizer_program
+from letter_jax.tokenizer.input_scale import InputScale
+from letter_jax.tokenizer.training import tokenizer_program
 from tests.benchmarks import inputs, table
 from tests.benchmarks.in_subprocess import InSubprocess
 

@@ -41,7 +41,7 @@ def test_rows_come_from_the_model_and_each_text_is_embedded_once(tmp_path):
   'rows, message',
   [
     (np.array([[1.0, np.inf]]), 'gave a row that is not finite for the text "kettle"'),
-    (np.ones((1, 3)), r'gave rows of shape \[1, 3\] for 1 texts; expected \[1, 2\]'),
+    (np.ones((1, 3)), r'gave rows of shape \[1, 3\] for 1 text; expected \[1, 2\]'),
   ],
 )
 def test_invalid_rows_are_refused_and_not_cached(tmp_path, rows, message):

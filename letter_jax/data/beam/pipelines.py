@@ -26,7 +26,7 @@ from letter_jax.configuration import RAW_SOURCES, DataConfig
 from letter_jax.data import left_out
 from letter_jax.data.beam import transforms
 from letter_jax.data.beam.left_out_items import EXAMPLE
-from letter_jax.data.dataset import MIN_LENGTH, summarize
+from letter_jax.data.dataset import MIN_LENGTH, SUMMARY, TFDS, summarize
 from letter_jax.data.preparation import no_interaction_left
 from letter_jax.data.raw.common_ids import require_common_ids
 from letter_jax.data.raw.read import find_raw_source, no_usable_event, print_problems, print_time_unit
@@ -75,7 +75,7 @@ def prepare_with_beam(config: DataConfig, directory: str | os.PathLike, beam_arg
 def _prepare(config: DataConfig, source: RawSource, directory: epath.Path, options: PipelineOptions) -> dict[str, Any]:
   intermediate = directory / INTERMEDIATE
   if intermediate.exists():  # left by an interrupted run
-    for folder in (intermediate, directory / 'tfds'):
+    for folder in (intermediate, directory / TFDS):
       if folder.exists():
         folder.rmtree()
   elif directory.exists() and any(directory.iterdir()):
@@ -87,9 +87,9 @@ def _prepare(config: DataConfig, source: RawSource, directory: epath.Path, optio
   summary = run.tables()
   _write_tables(directory, options)
   (directory / left_out.FILE).write_text(left_out.table(run.left_out_items()))
-  partial = directory / 'summary.json.partial'
+  partial = directory / f'{SUMMARY}.partial'
   partial.write_text(json.dumps(summary, indent=2) + '\n')
-  partial.replace(directory / 'summary.json')
+  partial.replace(directory / SUMMARY)
   intermediate.rmtree()
   print_problems(summary['preparation']['problems'])
   return summary
@@ -276,10 +276,10 @@ def _write_tables(directory: epath.Path, options: PipelineOptions) -> None:
     # TFDS always prints that it downloads.
     with _failure_in_one_line(f'writing {table}'), contextlib.redirect_stdout(io.StringIO()):
       transforms.TablesFromRecords(
-        records=directory / INTERMEDIATE / table, config=table, data_dir=directory / 'tfds'
+        records=directory / INTERMEDIATE / table, config=table, data_dir=directory / TFDS
       ).download_and_prepare(download_config=tfds.download.DownloadConfig(beam_options=options))
-  if (directory / 'tfds' / 'downloads').exists():
-    (directory / 'tfds' / 'downloads').rmtree()  # empty
+  if (directory / TFDS / 'downloads').exists():
+    (directory / TFDS / 'downloads').rmtree()  # empty
 
 
 def absolute(path: str | os.PathLike) -> epath.Path:

@@ -38,6 +38,7 @@ class LCRec:
   base: BaseModel
 
   reads_texts: ClassVar[bool] = True
+  prepares: ClassVar[tuple[str, ...]] = (base_model.TOKENIZER,)
 
   @classmethod
   def for_training(

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from letter_jax.system import artifacts
-from letter_jax.tokenizer.training import InputScale
+from letter_jax.tokenizer.input_scale import InputScale
 
 FILE = 'features.npz'  # in the folder of the generator
 # Penalties of the ridge regression, of which leave-one-out errors choose one, and the items that it is fitted to.

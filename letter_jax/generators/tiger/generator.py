@@ -44,6 +44,7 @@ class Tiger:
   features: ItemFeatures | None = None
 
   reads_texts: ClassVar[bool] = False
+  prepares: ClassVar[tuple[str, ...]] = ()
 
   @classmethod
   def for_training(
