@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import re
 
 import letter_jax
 from tests.paths import ROOT
@@ -102,3 +103,19 @@ def test_no_modules_import_each_other():
 
   for module in sorted(below):
     visit(module, [])
+
+
+def test_nothing_but_the_interface_of_the_generators_knows_which_there_are():
+  """What a third generator would have to change: see CONTRIBUTING, 'Where things go'."""
+  kinds = {path.name for path in (PACKAGE / 'generators').iterdir() if (path / 'generator.py').is_file()}
+  assert kinds == {'tiger', 'lc_rec'}
+  imports, branches = [], []
+  for module, imported, line in ARROWS:
+    kind = imported.removeprefix('generators.').partition('.')[0] if imported.startswith('generators.') else ''
+    if kind in kinds and not module.startswith(f'generators.{kind}') and module != 'generators.generator':
+      imports.append(f'{module}:{line} imports {imported}')
+  for module, path in FILES.items():
+    if re.search(r'architecture (==|!=|in|not in) |isinstance\([^)]*(Tiger|LCRec)', path.read_text(encoding='utf-8')):
+      branches.append(module)
+  assert not imports, '\n'.join(imports)
+  assert branches == ['configuration.checks', 'generators.generator']

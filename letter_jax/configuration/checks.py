@@ -20,7 +20,7 @@ def check(config: Config) -> None:
     )
   if config.generator.architecture == 't5':
     _check_tiger(config.generator, config.data.history_length)
-  else:
+  elif config.generator.architecture == 'llama':
     _check_lc_rec(config.generator, config.data.window_users)
 
 
