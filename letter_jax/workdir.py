@@ -6,8 +6,8 @@
     WORKDIR/tokenizer/        input_scale.npz, best_validation.json; checkpoints
     WORKDIR/semantic_ids/     semantic_ids.npy, semantic_ids.csv (with raw ids), index.json, report.json; and, of IDs
                               learned here, latents.npy and codebooks.npy
-    WORKDIR/generator/        generator.json; features.npz, where items have features; tokenizer/, where the text tokenizer
-                              is made here; checkpoints
+    WORKDIR/generator/        generator.json; features.npz, where items have features; tokenizer/, where the text
+                              tokenizer is made here; checkpoints
     WORKDIR/evaluation/       metrics.json, predictions.jsonl, ranks.npz; fusion.json, where the generator has a partner
     WORKDIR/report.html, plan.json, export/; of a comparison or a sweep compare.json, compare.html
 
