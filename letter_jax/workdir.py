@@ -1,6 +1,7 @@
 """A workdir: the folder of one run, the names of its files, and how each is read.
 
-    WORKDIR/dataset/          tables (TFDS, ArrayRecord), lengths.npy, summary.json; of raw files left_out_items.csv
+    WORKDIR/dataset/          tables (TFDS, ArrayRecord), lengths.npy, summary.json, first_purchases.npy; of raw files
+                              left_out_items.csv
     WORKDIR/text_embeddings/  embeddings.npy and embeddings.ids.json; tf_idf.npz, where the rows are TF-IDF
     WORKDIR/collaborative/    embeddings.npy and embeddings.ids.json; metrics.json, ranks.npz; checkpoints
     WORKDIR/tokenizer/        input_scale.npz, best_validation.json; checkpoints
@@ -28,6 +29,7 @@ from letter_jax.configuration import Config, DataConfig, from_config_dict
 from letter_jax.data import dataset, left_out, matching, store
 from letter_jax.data.dataset import Windows
 from letter_jax.evaluation import ranks
+from letter_jax.evaluation.first_purchases import FirstPurchases, count_first_purchases
 from letter_jax.semantic_ids import table
 from letter_jax.system import artifacts, processes
 from letter_jax.system.errors import InputError
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 TFDS, LENGTHS, SUMMARY = dataset.TFDS, dataset.LENGTHS, dataset.SUMMARY
 EMBEDDINGS = 'embeddings.npy'
 EMBEDDING_IDS = matching.ids_file(pathlib.Path(EMBEDDINGS)).name
+FIRST_PURCHASES = 'first_purchases.npy'
 PROJECTION = 'tf_idf.npz'
 METRICS, RANKS, PREDICTIONS = 'metrics.json', ranks.FILE, 'predictions.jsonl'
 INPUT_SCALE, BEST_VALIDATION = input_scale.FILE, 'best_validation.json'
@@ -53,6 +56,8 @@ COMPARISON, COMPARISON_PAGE = 'compare.json', 'compare.html'
 RECORD = 'stage.json'
 TRAINING_LOG, TENSORBOARD, CHECKPOINTS = files.TRAINING_LOG, files.TENSORBOARD, files.CHECKPOINTS
 CHECKPOINT_FOLDERS = (files.LATEST, files.BEST)
+
+_WINDOW_USERS = 100_000  # in memory at a time, where first purchases are counted from the tables
 
 REDO_EVALUATION = 'run again with --stage=evaluate --overwrite'
 
@@ -136,6 +141,23 @@ class Workdir:
   def read_left_out(self) -> dict[str, str]:
     """Raw id -> step of the preparation that left the item out (`data/left_out.py`); empty where none is known."""
     return left_out.read(self.dataset / left_out.FILE)
+
+  def write_first_purchases(self, data: Windows) -> None:
+    """Counts and writes the first purchases of all users, for users of whom nothing is known."""
+    artifacts.write_npy(self.dataset / FIRST_PURCHASES, count_first_purchases(data))
+
+  def read_first_purchases(self) -> FirstPurchases:
+    """The popularity of first purchases; counted now, where the data set was prepared by a version without the file."""
+    path = self.dataset / FIRST_PURCHASES
+    if not path.exists():
+      return FirstPurchases(count_first_purchases(store.StreamedInteractions(self.dataset, _WINDOW_USERS, keep=1)))
+    try:
+      counts_2xN = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+      raise InputError(f'{path} cannot be read ({error}); {store.REDO}') from error
+    if counts_2xN.shape != (2, self.read_summary()['items']):
+      raise InputError(f'{path} is an array {list(counts_2xN.shape)}, not of the items of the data; {store.REDO}')
+    return FirstPurchases(counts_2xN)
 
   def read_texts(self) -> tuple[dict[str, str], ...] | None:
     """Texts of all items, field -> text; None where the source has none."""

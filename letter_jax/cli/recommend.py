@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import functools
+import itertools
 import os
 import pathlib
 import sys
@@ -16,6 +17,7 @@ from letter_jax.cli.options import STANDARD, Options
 from letter_jax.configuration import MeshConfig
 from letter_jax.data.raw_ids import as_raw_id
 from letter_jax.serving import jsonl
+from letter_jax.serving.catalogue import SHOWN, Item
 from letter_jax.serving.cold_items import read_cold_items
 from letter_jax.serving.recommender import Choice, Recommender
 from letter_jax.system import machine
@@ -43,15 +45,20 @@ def recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None
     answers = jsonl.recommend_lines(recommender, chunks, k, options.exclude_history, choice)
     quiet = True if options.output == STANDARD and sys.stdout.isatty() else None  # the answers are on the terminal
     with tqdm(total=count, desc='recommend', unit='user', disable=quiet, dynamic_ncols=True) as bar:
-      totals, seconds = _answer(answers, write, bar)
-  _print('; '.join(_summary(totals, seconds)))
+      totals, strange, seconds = _answer(answers, write, bar)
+  _print('; '.join(_summary(totals, recommender.catalogue.apart(strange), seconds)))
 
 
 def _answer(
   chunks: Iterator[list[jsonl.Answer]], write: Callable[[str], bool], bar: tqdm
-) -> tuple[collections.Counter[str], float]:
-  """Writes the answers; counts lines by outcome, and the seconds since the first chunk, which compiles."""
+) -> tuple[collections.Counter[str], list[Item], float]:
+  """Writes the answers; counts lines by outcome, and the seconds since the first chunk, which compiles.
+
+  Returns:
+    The counts, the first few unknown items of the histories, and the seconds.
+  """
   totals: collections.Counter[str] = collections.Counter()
+  strange: list[Item] = []
   started: float | None = None
   for answers in chunks:
     if not write(''.join(f'{answer.line}\n' for answer in answers)):
@@ -60,20 +67,28 @@ def _answer(
     totals.update(
       answered=good,
       failed=len(answers) - good,
-      skipped=sum(answer.skipped for answer in answers),
+      known=sum(answer.known for answer in answers),
+      skipped=sum(len(answer.unknown) for answer in answers),
+      wholly_unknown=sum(not answer.known and len(answer.unknown) > 0 for answer in answers),
       timed=0 if started is None else good,
     )
+    strange += itertools.islice((item for answer in answers for item in answer.unknown), SHOWN - len(strange))
     started = time.perf_counter() if started is None else started
     bar.update(len(answers))
-  return totals, 0.0 if started is None else time.perf_counter() - started
+  return totals, strange, 0.0 if started is None else time.perf_counter() - started
 
 
-def _summary(totals: collections.Counter[str], seconds: float) -> Iterator[str]:
+def _summary(totals: collections.Counter[str], apart: str, seconds: float) -> Iterator[str]:
+  """The parts of the last line; `apart` has examples of unknown items."""
   yield counted(totals['answered'], 'user')
   if totals['timed']:
     yield f'{totals["timed"] / seconds:,.0f} per second'
   if totals['skipped']:
-    yield f'{counted(totals["skipped"], "unknown item")} of their histories skipped'
+    examples = f' ({apart})' if totals['skipped'] > totals['known'] else ''
+    yield f'{counted(totals["skipped"], "unknown item")} of their histories skipped{examples}'
+  if totals['wholly_unknown']:
+    histories = 'history is' if totals['wholly_unknown'] == 1 else 'histories are'
+    yield f'{totals["wholly_unknown"]:,} {histories} wholly unknown, answered with the popularity of first purchases'
   if totals['failed']:
     yield f'{counted(totals["failed"], "invalid line")}, with an "error" in the output'
 

@@ -71,8 +71,12 @@ def dataset(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   workdir = Workdir(root)
   if config.data.source == 'prepared':
     store.adopt(sources.prepared_folder(config.data), workdir.dataset)
+    interactions = workdir.read_interactions(config.data)
   else:
-    store.save(sources.read_dataset(config.data, config.seed, _download_manager(config)), workdir.dataset)
+    data = sources.read_dataset(config.data, config.seed, _download_manager(config))
+    store.save(data, workdir.dataset)
+    interactions = data.interactions
+  workdir.write_first_purchases(interactions)
   summary = workdir.read_summary()
   print(f'dataset: {described(summary)}')
   for phrase in left_out.in_words(summary):

@@ -11,6 +11,7 @@ import numpy as np
 from letter_jax.data import left_out
 from letter_jax.data.index_format import tokens_of
 from letter_jax.data.raw_ids import as_raw_id
+from letter_jax.evaluation.first_purchases import FirstPurchases
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
@@ -31,6 +32,7 @@ class Catalogue:
     ids: semantic IDs of the items.
     trained: number of items that the generator was trained with.
     own_ids: whether the raw ids are those of the source; False where it has none.
+    newcomers: the ranking for users without a known item.
     left_out: reads the items that the preparation left out, raw id -> step (`data/left_out.py`).
   """
 
@@ -39,6 +41,7 @@ class Catalogue:
   ids: SemanticIds
   trained: int
   own_ids: bool
+  newcomers: FirstPurchases
   left_out: Callable[[], Mapping[str, str]] = dict
 
   @classmethod
@@ -53,7 +56,8 @@ class Catalogue:
     titles = tuple(text['title'] for text in texts) if texts else ('',) * len(ids)
     raw_ids = workdir.read_raw_ids()
     names = raw_ids or tuple(map(str, range(len(ids))))
-    return cls(names, titles, ids, len(ids), raw_ids is not None, workdir.read_left_out)
+    newcomers = workdir.read_first_purchases()
+    return cls(names, titles, ids, len(ids), raw_ids is not None, newcomers, workdir.read_left_out)
 
   def __len__(self) -> int:
     return len(self.raw_ids)
@@ -93,7 +97,13 @@ class Catalogue:
       codes_MxL: int32, semantic IDs with the levels and the codebook size of this catalogue.
     """
     ids = SemanticIds(np.concatenate([self.ids.codes_NxL, codes_MxL]), self.ids.codebook_size)
-    return dataclasses.replace(self, raw_ids=(*self.raw_ids, *raw_ids), titles=(*self.titles, *titles), ids=ids)
+    return dataclasses.replace(
+      self,
+      raw_ids=(*self.raw_ids, *raw_ids),
+      titles=(*self.titles, *titles),
+      ids=ids,
+      newcomers=self.newcomers.extended(len(raw_ids)),
+    )
 
   def allowed(self, allow: Iterable[Item] | None, deny: Iterable[Item], skip_unknown: bool) -> np.ndarray:
     """The items of `allow` that are not in `deny`, as a mask.

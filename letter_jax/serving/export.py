@@ -2,7 +2,7 @@
 
 FOLDER/search_PLATFORM.stablehlo   the whole search, by `jax.export`, for any number of users
 FOLDER/arrays.safetensors          its first argument: weights, semantic IDs and trie
-FOLDER/items.json                  raw ids, titles and semantic IDs; `beam`, `history_length`
+FOLDER/items.json                  raw ids, titles and semantic IDs; `beam`, `history_length`, the first purchases
 FOLDER/recommend.py                a script that recommends with these files (`exported_recommend.py`)
 FOLDER/semantic_ids.csv            raw ids and codes; index.json has the codes in LETTER's format
 FOLDER/hugging_face/               the generator for transformers
@@ -94,12 +94,14 @@ def export_search(
     run = _self_contained(lists, trie, paths, beam)
     exported = _export(run, arrays, len(catalogue), history_length, platform).serialize()
     artifacts.write(folder / f'search_{platform}.stablehlo', functools.partial(_write_bytes, content=exported))
+  popular, scores = catalogue.newcomers.best(np.ones(len(catalogue), bool), len(catalogue))
   artifacts.write_json(
     folder / 'items.json',
     {
       'beam': beam,
       'history_length': history_length,
       'own_ids': catalogue.own_ids,
+      'first_purchases': {'items': popular.tolist(), 'scores': [round(score, 6) for score in scores.tolist()]},
       'items': [
         {'id': raw_id, 'title': title, 'semantic_id': catalogue.semantic_id(item)}
         for item, (raw_id, title) in enumerate(zip(catalogue.raw_ids, catalogue.titles))

@@ -4,8 +4,9 @@
     python recommend.py [K] < users.jsonl > recommendations.jsonl
 
 Each input line is {"user": ..., "history": [items]}, items by raw id, the oldest first. An integer is the raw id with
-these digits; where the data has no ids of its own, it is the row of the item in items.json.
-K is the number of items for each user, 10 by default. From Python: `Recommender()(histories)`.
+these digits; where the data has no ids of its own, it is the row of the item in items.json. "from": "popularity" marks
+the answer to a history without a known item: the popularity of first purchases. K is the number of items for each user,
+10 by default. From Python: `Recommender()(histories)`.
 """
 
 import itertools
@@ -26,6 +27,7 @@ FOLDER = pathlib.Path(__file__).parent
 USERS_PER_BATCH = 64  # the search is compiled for each batch size, so all batches have the same
 BATCHES_PER_CHUNK = 16  # batches that are read before the first answers are written
 BLANKS = ''.join(filter(str.isspace, map(chr, range(0x3001)))) + '\u200b\ufeff'  # ignored around a raw id
+_REASONS = {False: 'the history is empty', True: 'no item of the history is known'}
 
 
 class Recommender:
@@ -49,6 +51,8 @@ class Recommender:
     self.beam = description['beam']
     self._own_ids = description['own_ids']
     self._index_by_raw_id = {_normal_form(item['id']): index for index, item in enumerate(self.items)}
+    popular = description['first_purchases']
+    self._popular = np.array(popular['items'], np.int32), np.array(popular['scores'], np.float32)
 
   def __call__(
     self,
@@ -60,7 +64,8 @@ class Recommender:
     """The k best next items for each of U histories.
 
     Args:
-      histories: sequences of items, raw ids or indices, the oldest first. Unknown items are ignored.
+      histories: sequences of items, the oldest first. Unknown items are ignored; a history without a known item gets
+        the popularity of first purchases.
       k: at most `beam`.
       exclude_history: whether the items of a history are excluded from its recommendations.
       allowed: bool [items], the items that may be recommended; None for all.
@@ -73,14 +78,18 @@ class Recommender:
       raise ValueError(f'k is {k}; expected 1 to {self.beam}')
     if allowed is None:
       allowed = np.ones(len(self.items), bool)
+    allowed = np.asarray(allowed, bool)
     known_histories = [self.known(history) for history in histories]
     items = np.full((len(known_histories), k), -1, np.int32)
     scores = np.full((len(known_histories), k), -np.inf, np.float32)
-    for first in range(0, len(known_histories), USERS_PER_BATCH):
-      batch = known_histories[first : first + USERS_PER_BATCH]
-      batch_items, batch_scores = self._search_batch(batch, exclude_history, np.asarray(allowed, bool))
-      items[first : first + len(batch)] = batch_items[: len(batch), :k]
-      scores[first : first + len(batch)] = batch_scores[: len(batch), :k]
+    popular = [part[allowed[self._popular[0]]][:k] for part in self._popular]
+    without = [user for user, history in enumerate(known_histories) if not history]
+    items[without, : len(popular[0])], scores[without, : len(popular[0])] = popular
+    searched = [user for user, history in enumerate(known_histories) if history]
+    for first in range(0, len(searched), USERS_PER_BATCH):
+      batch = searched[first : first + USERS_PER_BATCH]
+      found = self._search_batch([known_histories[user] for user in batch], exclude_history, allowed)
+      items[batch], scores[batch] = (part[: len(batch), :k] for part in found)
     return items, scores
 
   def _search_batch(
@@ -118,9 +127,11 @@ class Recommender:
       if 'error' in request:
         yield {'error': request['error']}
         continue
+      known = len(self.known(request['history']))
       yield {
         'user': request.get('user'),
-        'skipped': len(request['history']) - len(self.known(request['history'])),
+        'skipped': len(request['history']) - known,
+        **({} if known else {'from': 'popularity', 'reason': _REASONS[bool(request['history'])]}),
         'recommendations': [
           {'item': index, **self.items[index], 'score': round(score, 6)}
           for index, score in zip(item_row, score_row)

@@ -4,8 +4,10 @@
     {"user": "A3SGXH7AUHU8GW", "skipped": 0, "recommendations":
         [{"item": 41, "id": "B000068PBJ", "title": "...", "score": -3.21, "semantic_id": "<a_7><b_3><c_0>"}, ...]}
 
-"id" is the item; "item" is its row in this run and differs in the next one. A cold item (newer than the training) has
-"cold": true. An invalid line is answered with {"line": 7, "error": "..."}, and with its "user" where that can be read.
+"id" is the item; "item" is its row in this run and differs in the next one. A history without a known item is answered
+with the popularity of first purchases: the answer then has "from": "popularity" and the "reason". A cold item (newer
+than the training) has "cold": true. An invalid line is answered with {"line": 7, "error": "..."}, and with its "user"
+where that can be read.
 """
 
 import codecs
@@ -14,19 +16,19 @@ import itertools
 import json
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from letter_jax.serving.catalogue import Catalogue
+from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.recommender import Choice, Recommender
 
 USERS_AT_ONCE = 1024  # users that are read, sorted by history length and searched together
 
 NumberedLine = tuple[int, bytes]  # line number, from 1, and content
-Batch = tuple[np.ndarray, tuple[jax.Array, jax.Array]]  # as `Recommender.searches` yields it
+Batch = tuple[np.ndarray, tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]]  # as `Recommender.searches` yields it
 
 
 @dataclasses.dataclass
@@ -37,14 +39,14 @@ class Request:
     line: its number, from 1.
     user: the name of the user, a string, an integer or None.
     known: indices of the items of the history, without unknown items.
-    skipped: number of unknown items.
+    unknown: the unknown items.
     error: what is wrong with the line, '' for a valid one.
   """
 
   line: int
   user: str | int | None = None
   known: list[int] = dataclasses.field(default_factory=list)
-  skipped: int = 0
+  unknown: list[Item] = dataclasses.field(default_factory=list)
   error: str = ''
 
 
@@ -54,12 +56,14 @@ class Answer(NamedTuple):
   Attributes:
     line: the answer, JSON without a newline.
     good: whether the line of the input was valid.
-    skipped: number of unknown items of the history.
+    known: number of known items of the history.
+    unknown: the unknown items of the history.
   """
 
   line: str
   good: bool
-  skipped: int = 0
+  known: int = 0
+  unknown: Sequence[Item] = ()
 
 
 def recommend_lines(
@@ -184,7 +188,7 @@ def _fill(request: Request, record: Any, recommender: Recommender) -> str:
       return f'"history"[{place}] is {_shown(item)}, which is neither a raw id nor an index'
     index = recommender.catalogue.index_of(item)
     if index is None:
-      request.skipped += 1
+      request.unknown.append(item)
     else:
       request.known.append(index)
   return ''
@@ -212,8 +216,12 @@ def _answers(
     recommendations = [
       _recommendation(recommender.catalogue, item, score) for item, score in zip(*next(rows)) if item >= 0
     ]
-    answer = {'user': request.user, 'skipped': request.skipped, 'recommendations': recommendations}
-    yield Answer(json.dumps(answer, ensure_ascii=False), True, request.skipped)
+    answer: dict[str, Any] = {'user': request.user, 'skipped': len(request.unknown)}
+    if not request.known:
+      reason = 'no item of the history is known' if request.unknown else 'the history is empty'
+      answer |= {'from': 'popularity', 'reason': reason}
+    answer['recommendations'] = recommendations
+    yield Answer(json.dumps(answer, ensure_ascii=False), True, len(request.known), request.unknown)
 
 
 def _recommendation(catalogue: Catalogue, item: int, score: float) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from letter_jax.serving.loaded_generator import LoadedGenerator, serving_config
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 
+_Array = jax.Array | np.ndarray
+
 
 @dataclasses.dataclass(frozen=True)
 class Recommendations:
@@ -26,13 +28,16 @@ class Recommendations:
 
   Attributes:
     items_UxK: int32, indices of items; -1 where fewer than K items are allowed.
-    scores_UxK: float32, log-likelihoods of their semantic IDs; -inf where there is no item.
+    scores_UxK: float32, log-likelihoods of their semantic IDs, or of a first purchase; -inf where there is no item.
     skipped_U: int32, number of unknown items of each history.
+    from_popularity_U: bool, whether the history is empty or wholly unknown: the list is then the popularity of first
+      purchases, the same for all such users.
   """
 
   items_UxK: np.ndarray
   scores_UxK: np.ndarray
   skipped_U: np.ndarray
+  from_popularity_U: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +47,12 @@ class Choice:
   Attributes:
     recommender: the recommender that made it.
     candidates: the items, on its devices.
+    popular: the list of a user without a known item, int32 and float32 [beam].
   """
 
   recommender: 'Recommender' = dataclasses.field(repr=False)
   candidates: Candidates = dataclasses.field(repr=False)
+  popular: tuple[np.ndarray, np.ndarray] = dataclasses.field(repr=False)
 
 
 class Recommender:
@@ -69,7 +76,7 @@ class Recommender:
     self._search, self._params, self.catalogue = search, params, catalogue
     self.beam, self.batch = search.beam, search.batches.size
     self._widths = search.batches.widths(history_length)
-    self._all = Choice(self, search.candidates(np.ones(len(catalogue), bool)))
+    self._all = self._choice(np.ones(len(catalogue), bool))
 
   @classmethod
   def from_workdir(
@@ -127,7 +134,10 @@ class Recommender:
     Raises:
       InputError: `allow` has an unknown item that is not to be skipped, or no item is left.
     """
-    return Choice(self, self._search.candidates(self.catalogue.allowed(allow, deny, skip_unknown)))
+    return self._choice(self.catalogue.allowed(allow, deny, skip_unknown))
+
+  def _choice(self, allowed_N: np.ndarray) -> Choice:
+    return Choice(self, self._search.candidates(allowed_N), self.catalogue.newcomers.best(allowed_N, self.beam))
 
   def recommend(
     self, histories: Sequence[Sequence[Item]], k: int = 10, exclude_history: bool = True, among: Choice | None = None
@@ -137,7 +147,8 @@ class Recommender:
     Args:
       histories: raw ids of items, the oldest first; a number is the raw id with these digits, or the index of the item
         where the data has no ids of its own. The generator sees the latest items, as many as in the training
-        (`config.data.history_length`). Unknown items are skipped and counted. A history may be empty.
+        (`config.data.history_length`). Unknown items are skipped and counted. A history without a known item gets the
+        popularity of first purchases.
       k: at most `beam`.
       exclude_history: whether items of the history, however long it is, are excluded.
       among: the items to choose from, made by `among` of this recommender; by default all.
@@ -153,12 +164,14 @@ class Recommender:
     scores_UxK = np.full((len(known), k), -np.inf, np.float32)
     for users, batch in self.searches(known, exclude_history, among):
       items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users), :k] for part in batch)
-    return Recommendations(items_UxK, scores_UxK, skipped_U)
+    return Recommendations(items_UxK, scores_UxK, skipped_U, np.array([not history for history in known], bool))
 
   def searches(
     self, known: Sequence[Sequence[int]], exclude_history: bool = True, among: Choice | None = None, rows: int = 0
-  ) -> Iterator[tuple[np.ndarray, tuple[jax.Array, jax.Array]]]:
+  ) -> Iterator[tuple[np.ndarray, tuple[_Array, _Array]]]:
     """Searches for histories in batches of similar lengths; a batch is yielded when the next one has been started.
+
+    Histories without an item are not searched for: they get the popularity of first purchases.
 
     Args:
       known: indices of items, the oldest first.
@@ -167,8 +180,8 @@ class Recommender:
       rows: rows of a batch; 0 for as few as the histories need, which is faster, but compiled for that number.
 
     Yields:
-      int64, indices into `known` of the batch's users, and (items int32, scores float32 [rows, beam]) on the devices;
-      rows after those of the users are padding.
+      int64, indices into `known` of the batch's users, and (items int32, scores float32 [rows, beam]), on the devices
+      where they were searched for; rows after those of the users are padding.
 
     Raises:
       InputError: `among` was made by a different recommender.
@@ -177,10 +190,14 @@ class Recommender:
     if among.recommender is not self:
       raise InputError('`among` was made by a different Recommender; expected the result of among() of this one')
     lengths_U = np.array([len(history) for history in known], np.int64)
-    rows = rows or self._search.batches.rows(len(known))
     order_U = np.argsort(lengths_U, kind='stable')
+    nothing = int(np.count_nonzero(lengths_U == 0))
+    if nothing:
+      items, scores = (np.broadcast_to(part, (nothing, self.beam)) for part in among.popular)
+      yield order_U[:nothing], (items, scores)
+    rows = rows or self._search.batches.rows(len(known))
     started: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
-    for first in range(0, len(known), rows):
+    for first in range(nothing, len(known), rows):
       users = order_U[first : first + rows]
       longest = int(lengths_U[users[-1]])
       width = int(self._widths[np.searchsorted(self._widths, min(longest, self._widths[-1]))])

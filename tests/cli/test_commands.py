@@ -67,6 +67,17 @@ def test_files_and_lists(command, finished, tmp_path):
   assert [{each['id'] for each in user['recommendations']} for user in found] == [{'5', '7'}] * 3
 
 
+def test_histories_that_are_unknown_are_said(command, finished):
+  lines = ['{"history": ["1.0", "2.0"]}', '{"history": ["3.0"]}', '{"history": []}', '{"history": ["4", "5.0"]}']
+  done = command('--stage=recommend', f'--workdir={finished}', given='\n'.join(lines))
+  assert done.returncode == 0, done.stderr
+  assert [json.loads(line).get('from') for line in done.stdout.splitlines()] == ['popularity'] * 3 + [None]
+  end = done.stderr.splitlines()[-1]
+  assert "4 items of their histories are unknown and were skipped (they are such as '1.0', '2.0', '3.0', and" in end
+  assert "such as '0', '1', '2')" in end
+  assert end.endswith('2 histories are wholly unknown, answered with the popularity of first purchases')
+
+
 def test_wrong_flags_and_files(command, finished, tmp_path):
   run = ('--stage=recommend', f'--workdir={finished}')
   users = tmp_path / 'users.jsonl'

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from letter_jax.data import left_out
+from letter_jax.evaluation.first_purchases import FirstPurchases
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.system.errors import InputError
@@ -21,7 +22,8 @@ LEFT_OUT = {
 def catalogue(raw_ids=RAW_IDS, own_ids=True):
   count = len(raw_ids)
   ids = SemanticIds(distinct_codes(count, 2, 8), 8)
-  return Catalogue(raw_ids, ('',) * count, ids, count, own_ids, lambda: LEFT_OUT)
+  newcomers = FirstPurchases(np.zeros((2, count), np.int64))
+  return Catalogue(raw_ids, ('',) * count, ids, count, own_ids, newcomers, lambda: LEFT_OUT)
 
 
 @pytest.mark.parametrize(

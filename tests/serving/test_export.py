@@ -32,7 +32,7 @@ def exported(finished):
 def test_the_folder_recommends_without_this_program(exported, finished, predictions, tmp_path):
   users = [{'user': user['user'], 'history': user['history']} for user in predictions[:20]]
   users += [{'user': 'none', 'history': []}, {'user': 'long', 'history': [*range(45), 'who', *range(45)]}]
-  users.insert(0, {'user': 'blanks', 'history': [' 5\u00a0', '7\n']})
+  users += [{'user': 'unknown', 'history': ['who']}, {'user': 'blanks', 'history': [' 5\u00a0', '7\n']}]
   bad = ['no', '[1]', '{"user": 1}', '{"history": [null]}', '{"history": 3}', '{"history": "5"}', '{"history": [2.5]}']
   done = subprocess.run(
     [sys.executable, exported / 'recommend.py'],
@@ -47,7 +47,9 @@ def test_the_folder_recommends_without_this_program(exported, finished, predicti
   answers = [json.loads(line) for line in done.stdout.splitlines()]
   assert all('expected' in answer['error'] for answer in answers[: len(bad)])
   found = answers[len(bad) :]
-  assert found[-1]['skipped'] == 1
+  assert [user['skipped'] for user in found[-4:]] == [0, 1, 1, 0]
+  assert [user.get('from') for user in found[-4:]] == ['popularity', None, 'popularity', None]
+  assert found[-2]['reason'] == 'no item of the history is known'
   recommender = letter_jax.Recommender.from_workdir(finished, beam=20)
   expected = recommender.recommend([user['history'] for user in users])
   assert [user['user'] for user in found] == [user['user'] for user in users]

@@ -68,6 +68,19 @@ def test_unknown_items_are_skipped_and_counted(recommender):
   assert found['recommendations'] == same['recommendations']
 
 
+def test_where_no_item_is_known_the_line_says_what_it_is_from(recommender):
+  (_, empty), (_, unknown), (_, known) = answers(
+    recommender, [{'history': []}, {'user': 'u', 'history': ['who', 99]}, {'history': ['who', ' 5 ']}]
+  )
+  assert empty['from'] == unknown['from'] == 'popularity' and 'from' not in known
+  assert empty['reason'] == 'the history is empty' and empty['skipped'] == 0
+  assert unknown['reason'] == 'no item of the history is known' and unknown['skipped'] == 2
+  assert list(empty) == ['user', 'skipped', 'from', 'reason', 'recommendations']
+  expected = recommender.recommend([[]], k=3)
+  assert [entry['item'] for entry in empty['recommendations']] == expected.items_UxK[0].tolist()
+  assert empty['recommendations'] == unknown['recommendations'] and known['skipped'] == 1
+
+
 @pytest.mark.parametrize('chunks_of', [jsonl.whole_chunks, jsonl.ready_chunks])
 def test_a_stream_without_end_is_answered(recommender, monkeypatch, chunks_of):
   monkeypatch.setattr(jsonl, 'USERS_AT_ONCE', 4)

@@ -8,6 +8,7 @@ import pytest
 
 import letter_jax
 from letter_jax.configuration import MeshConfig
+from letter_jax.data import store
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.serving.cold_items import read_cold_items, with_cold_items
@@ -81,11 +82,23 @@ def test_numbers_and_raw_ids_mean_the_same_and_the_unknown_is_skipped(recommende
   assert (found.items_UxK == found.items_UxK[0]).all()
 
 
-def test_no_history_gives_what_the_model_gives_for_none(recommender):
-  found = recommender.recommend([[], ['who'], [3]], k=20)
-  assert found.items_UxK[0].tolist() == found.items_UxK[1].tolist() and (found.items_UxK[0] >= 0).all()
-  assert np.isfinite(found.scores_UxK).all() and len(set(found.items_UxK[0].tolist())) == 20
-  assert recommender.recommend([]).items_UxK.shape == (0, 10)
+def test_a_history_without_a_known_item_gets_the_popularity_of_first_purchases(recommender, finished):
+  data = store.load_interactions(finished / 'dataset')
+  first = np.bincount(data.items[data.offsets[:-1]], minlength=ITEMS)
+  found = recommender.recommend([[], ['who', '77'], [3]], k=20)
+  assert found.from_popularity_U.tolist() == [True, True, False] and found.skipped_U.tolist() == [0, 2, 0]
+  popular, same, _ = found.items_UxK.tolist()
+  assert popular == same and len(set(popular)) == 20
+  assert first[popular].tolist() == sorted(first.tolist(), reverse=True)[:20]
+  np.testing.assert_allclose(found.scores_UxK[0], np.log((first[popular] + 1) / (120 + ITEMS)), rtol=1e-6)
+  allowed = [item for item in popular if item % 2] + popular[:2]
+  among = recommender.among(allowed, deny=popular[:3])
+  few = recommender.recommend([[], [3]], k=20, among=among)
+  kept = [item for item in popular if item % 2 and item not in popular[:3]]
+  assert few.items_UxK[0].tolist() == kept + [-1] * (20 - len(kept))
+  assert (few.scores_UxK[0, len(kept) :] == -np.inf).all() and few.items_UxK[1, 0] in kept
+  nobody = recommender.recommend([])
+  assert nobody.items_UxK.shape == (0, 10) and nobody.from_popularity_U.shape == (0,)
 
 
 def test_a_user_gets_the_same_alone_and_among_others(recommender, predictions):
@@ -147,7 +160,8 @@ def test_ids_of_cold_items_are_in_their_normal_form(finished):
   cold = [{'id': 'new-1', 'title': 'Chess'}, {'id': ' new-2', 'title': 'Chess'}]
   recommender = letter_jax.Recommender.from_workdir(finished, cold_items=cold)
   assert recommender.catalogue.raw_ids[60:] == ('new-1', 'new-2')
-  assert recommender.among(['new-2 ', 'new-1', '5'])
+  popular = recommender.recommend([[]], among=recommender.among(['new-2 ', 'new-1', '5']))
+  assert popular.items_UxK[0, :3].tolist() == [5, 60, 61]
 
 
 def test_a_tf_idf_projection_that_is_damaged_or_missing(finished, tmp_path):
