@@ -46,7 +46,7 @@ class ListEvaluator:
     self._gather = jax.jit(lambda lists: lists, out_shardings=sharding.replicated(search.batches.mesh))
 
   def lists(
-    self, params: Any, examples: Examples, history_out: Examples | None, label: str
+    self, params: Any, examples: Examples, history_out: Examples | None, label: str, widest: int = 0
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The lists of all users, and the rank of each target in its list.
 
@@ -55,6 +55,7 @@ class ListEvaluator:
       examples: of U users.
       history_out: the examples with whole histories, whose items are ruled out; None leaves them in.
       label: the title of the progress bar.
+      widest: use the programs for histories of up to so many items; 0 for the longest of the examples.
 
     Returns:
       items int32 [U, K], scores float32 [U, K], ranks int32 [3, U].
@@ -66,7 +67,7 @@ class ListEvaluator:
       items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users)] for part in lists)
 
     previous: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
-    for users, _, histories_BxC, had_BxH in self._batches(examples, history_out, label):
+    for users, _, histories_BxC, had_BxH in self._batches(examples, history_out, label, widest):
       started = self._gather(self._search.search(params, histories_BxC, had_BxH, self._candidates))
       if previous is not None:
         fetch(*previous)  # while the device works on this batch
@@ -104,10 +105,10 @@ class ListEvaluator:
     return ranks_Gx3xU
 
   def _batches(
-    self, examples: Examples, history_out: Examples | None, label: str
+    self, examples: Examples, history_out: Examples | None, label: str, widest: int = 0
   ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Users, indices_B with padded rows, histories int32 [B, C], and the excluded items int32 [B, H] of each batch."""
-    longest = self._search.batches.widths(int(examples.lengths.max()))[-1]
+    longest = self._search.batches.widths(widest or int(examples.lengths.max()))[-1]
     widths = np.unique([min(NARROW, longest), longest])
     nobody_BxH = np.full((self._search.batches.size, self._excluded), PAD_ITEM, np.int32)
     for indices, weights, histories_BxC in batches_by_length(self._search, examples, label, widths):

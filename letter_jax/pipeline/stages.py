@@ -253,6 +253,7 @@ def _write_features(sources: Sequence[str], workdir: Workdir, given: GivenInputs
 def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Evaluates the best generator on validation and test, alone and with its partner, and the baselines next to it."""
   from letter_jax.evaluation import both_protocols, popularity, ranks
+  from letter_jax.evaluation.short_histories import KEY, evaluate_short_histories
   from letter_jax.generators.generator import user_search
   from letter_jax.serving.loaded_generator import LoadedGenerator
 
@@ -269,17 +270,18 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   collaborative_ranks = ranks.read(workdir.collaborative / RANKS) if config.has_collaborative else {}
   figures = {**alone.figures, 'baselines': {'popularity': of_popularity, **of_collaborative}}
   test_ranks = {**alone.ranks, **collaborative_ranks, **popularity_ranks}
-  lists = {'': alone}
+  lists, test, newcomers = {'': alone}, users['test'].examples, workdir.read_first_purchases()
+  figures[KEY] = evaluate_short_histories(search, loaded.params, test, longest, alone.ranks[ranks.GENERATOR], newcomers)
   if config.fusion.partner:
     fused_search, models = loaded.fused_search(search, config.fusion.candidates)
     lists['fused_'] = fused = both_protocols.evaluate_fused(fused_search, models, users, longest)
     settings = dataclasses.asdict(config.fusion)
     artifacts.write_json(workdir.evaluation / FUSION, {**settings, 'weight': fused.figures['weight']})
-    figures['fused'] = {**settings, **fused.figures}
+    params = (*models, np.float32(fused.figures['weight']))
+    short = evaluate_short_histories(fused_search, params, test, longest, fused.ranks[ranks.FUSED], newcomers)
+    figures['fused'] = {**settings, **fused.figures, KEY: short}
     test_ranks |= fused.ranks
-  artifacts.write(
-    workdir.evaluation / PREDICTIONS, lambda path: _write_predictions(path, recent, users['test'].examples, lists)
-  )
+  artifacts.write(workdir.evaluation / PREDICTIONS, lambda path: _write_predictions(path, recent, test, lists))
   ranks.write(workdir.evaluation / RANKS, test_ranks)
   artifacts.write_json(
     workdir.evaluation / METRICS,

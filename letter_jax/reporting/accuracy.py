@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from letter_jax.evaluation import ranks
+from letter_jax.evaluation.short_histories import KEY, LENGTHS, METRICS, WHOLE
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
 from letter_jax.reporting.finished import Finished
@@ -47,6 +48,7 @@ def section(run: Finished) -> page.Section:
         f'{counted(run.config.data.history_length, "item")}.'
       ),
       _grouped(run, names, run.lengths_U, 'items'),
+      *_short_histories(run, names),
     ],
   )
 
@@ -130,6 +132,29 @@ def _validation(run: Finished, names: Mapping[str, str]) -> Markup:
       )
     )
   return page.details('Validation, and other ways to count', *tables)
+
+
+def _short_histories(run: Finished, names: Mapping[str, str]) -> list[Markup]:
+  """The figures of `evaluation/short_histories.py`; evaluations of earlier versions do not have them."""
+  found = {name: run.metrics_of(model)[KEY] for model, name in names.items() if KEY in run.metrics_of(model)}
+  if not found:
+    return []
+  rows = []
+  for length in ('0', *map(str, LENGTHS), WHOLE):
+    cells = [page.number(of_model[length][metric]) for of_model in found.values() for metric in METRICS]
+    rows.append(('all' if length == WHOLE else length, *cells))
+  return [
+    page.heading('By what is known of the history'),
+    page.paragraph(
+      f'The same {run.metrics[KEY]["users"]:,} test users each time, with no more than the latest items of their '
+      'histories, as newcomers have them. Without any item, users are shown the popularity of first purchases.'
+    ),
+    page.table(
+      ['items', *(f'{name}: {field_name(metric)}' for name in found for metric in METRICS)],
+      rows,
+      'Test, with the items of the history in the ranking.',
+    ),
+  ]
 
 
 def groups(values_U: np.ndarray, unit: str) -> list[tuple[str, np.ndarray]]:

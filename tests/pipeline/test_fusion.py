@@ -40,7 +40,12 @@ def test_both_protocols_of_every_model_are_there(fused, small_run):
   assert models['fused']['weight'] in map(float, models['fused']['ndcg@10_by_weight'])
   # The generator alone is what it was.
   assert metrics['test'] == json.loads((small_run / 'evaluation/metrics.json').read_text())['test']
+  for found in (metrics['short_histories'], metrics['fused']['short_histories']):
+    assert list(found) == ['users', '0', '1', '2', '3', 'whole'] and found['users'] == 120
+  assert metrics['fused']['short_histories']['whole']['ndcg@10'] == pytest.approx(metrics['fused']['test']['ndcg@10'])
+  assert metrics['fused']['short_histories']['0'] == metrics['short_histories']['0']
   page = (fused / 'report.html').read_text()
+  assert 'LETTER-TIGER + SASRec: NDCG@10' in page and 'popularity of first purchases' in page
   assert 'LETTER-TIGER + SASRec' in page and 'history in the ranking' in page
   assert 'LETTER-TIGER + SASRec' not in (small_run / 'report.html').read_text()
 

@@ -83,6 +83,23 @@ def test_results_are_those_of_the_run(run, content):
   assert {'LETTER-TIGER', 'SASRec', 'popularity'} <= set(re.findall(r'[\w-]+', words)) and 'LightGCN' not in words
 
 
+def test_newcomers_have_a_row_for_each_length(run, content, tmp_path):
+  config, workdir = run
+  assert 'By what is known of the history' not in content  # an evaluation of an earlier version
+  shutil.copytree(workdir, tmp_path / 'run')
+  path = tmp_path / 'run' / 'evaluation' / 'metrics.json'
+  metrics = json.loads(path.read_text())
+  by_length = {
+    length: {'recall@10': 0.0101 * place, 'ndcg@10': 0.0011 * place}
+    for place, length in enumerate(('0', '1', '2', '3', 'whole'), 1)
+  }
+  path.write_text(json.dumps({**metrics, 'short_histories': {'users': 57, **by_length}}))
+  words = Reader(report(config, tmp_path / 'run')).words['results']
+  assert 'The same 57 test users' in words and 'LETTER-TIGER: Recall@10' in words and 'SASRec: Recall' not in words
+  for figures_of_length in by_length.values():
+    assert page.number(figures_of_length['recall@10']) in words and page.number(figures_of_length['ndcg@10']) in words
+
+
 def test_users_and_items_that_were_left_out_are_said(run, tmp_path):
   config, workdir = run
   shutil.copytree(workdir, tmp_path / 'run')
