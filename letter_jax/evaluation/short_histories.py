@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from letter_jax.data.splits import Examples
-from letter_jax.decoding.user_search import UserSearch
+from letter_jax.decoding.user_search import ListSearch
 from letter_jax.evaluation import ranks
 from letter_jax.evaluation.first_purchases import FirstPurchases
 from letter_jax.evaluation.list_evaluator import ListEvaluator
@@ -32,7 +32,7 @@ def sample(users: int) -> np.ndarray:
 
 
 def evaluate_short_histories(
-  search: UserSearch, params: Any, test: Examples, longest: int, ranks_3xU: np.ndarray, newcomers: FirstPurchases
+  search: ListSearch, params: Any, test: Examples, longest: int, ranks_3xU: np.ndarray, newcomers: FirstPurchases
 ) -> Figures:
   """Metrics of the sample by the number of items that are left of each history.
 
