@@ -240,7 +240,7 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
 
 def _write_features(sources: Sequence[str], workdir: Workdir, given: GivenInputs) -> None:
   """Writes the features of the items, which belong to the generator from then on."""
-  from letter_jax.generators.tiger.features import ItemFeatures
+  from letter_jax.generators.features import ItemFeatures
 
   files = given.features()
   for source, (_, matched) in files.items():

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import letter_jax
 from letter_jax.cli import commands
-from letter_jax.generators.tiger.features import ItemFeatures
+from letter_jax.generators.features import ItemFeatures
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir

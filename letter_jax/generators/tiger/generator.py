@@ -14,8 +14,8 @@ from letter_jax import sharding
 from letter_jax.configuration import GeneratorConfig
 from letter_jax.data.dataset import Texts, Windows
 from letter_jax.decoding.user_search import Search
+from letter_jax.generators.features import ItemFeatures
 from letter_jax.generators.tiger import weights
-from letter_jax.generators.tiger.features import ItemFeatures
 from letter_jax.generators.tiger.search import t5_search
 from letter_jax.generators.tiger.t5 import T5
 from letter_jax.generators.tiger.training import t5_program

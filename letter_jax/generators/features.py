@@ -1,4 +1,4 @@
-"""Features of the items: what LETTER-TIGER's encoder knows of an item besides its semantic ID.
+"""Features of the items: what a generator knows of an item besides its semantic ID.
 
 A source of features is a matrix with a row for every item: text embeddings, collaborative embeddings, or a file from
 outside (images, prices). Each is centred and scaled to unit variance; side by side, they go through one trained kernel

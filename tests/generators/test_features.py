@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from letter_jax.data import splits
-from letter_jax.generators.tiger.features import FILE, ItemFeatures
+from letter_jax.generators.features import FILE, ItemFeatures
 from letter_jax.generators.tiger.generator import Tiger
 from letter_jax.system.errors import InputError
 from tests.generators import building
