@@ -73,7 +73,7 @@ def test_histories_that_are_unknown_are_said(command, finished):
   assert done.returncode == 0, done.stderr
   assert [json.loads(line).get('from') for line in done.stdout.splitlines()] == ['popularity'] * 3 + [None]
   end = done.stderr.splitlines()[-1]
-  assert "4 items of their histories are unknown and were skipped (they are such as '1.0', '2.0', '3.0', and" in end
+  assert "4 unknown items of their histories skipped (they are such as '1.0', '2.0', '3.0', and" in end
   assert "such as '0', '1', '2')" in end
   assert end.endswith('2 histories are wholly unknown, answered with the popularity of first purchases')
 

@@ -7,6 +7,7 @@ import pytest
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
+from letter_jax.decoding.user_batches import UserBatches
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.evaluation import ranks, short_histories
 from letter_jax.evaluation.first_purchases import FirstPurchases, count_first_purchases
@@ -37,9 +38,8 @@ def world():
   random = np.random.default_rng(0)
   data = interactions([random.integers(ITEMS, size=random.integers(3, 17)) for _ in range(USERS)], ITEMS)
   table = random.normal(size=(ITEMS, LEVELS, K)).astype(np.float32)
-  search = UserSearch(
-    Search(begin, renormalise=False), placed(CODES_NxL, K, sharding.make_mesh(MeshConfig())), ITEMS, 5
-  )
+  ids = placed(CODES_NxL, K, sharding.make_mesh(MeshConfig()))
+  search = UserSearch(Search(begin, renormalise=False), ids, UserBatches(ids.mesh, 5), ITEMS)
   return data, table, search
 
 
