@@ -5,12 +5,14 @@ import pathlib
 from absl import app, flags, logging
 
 from letter_jax import configuration
-from letter_jax.cli import commands, options
+from letter_jax.cli import commands, environment, options
 from letter_jax.cli import flags as command_line
+from letter_jax.cli.log_lines import stamped
 from letter_jax.cli.one_line_errors import one_line_errors, silence_aborted_writes, silence_tpu_search
+from letter_jax.cli.termination import ends_at_once
 from letter_jax.pipeline import run as pipeline
 from letter_jax.pipeline import sweep
-from letter_jax.system import malloc, processes
+from letter_jax.system import machine, malloc, processes
 
 
 def main(_) -> None:
@@ -19,24 +21,25 @@ def main(_) -> None:
   logging.set_verbosity(logging.FATAL)  # Orbax logs a lot; what matters it raises
   silence_tpu_search()
   silence_aborted_writes()
-  import jax  # after the flags: --help and errors in flags need not wait for it
-
-  if getattr(jax.config, 'jax_compilation_cache_dir', None) is None:
-    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path.home() / '.cache' / 'letter_jax' / 'compiled'))
+  environment.configure_jax()  # after the flags: --help and errors in flags need not wait for JAX
   with one_line_errors():
     config = configuration.from_config_dict(values.config) if values['config'].value else None
     if values.distributed or {values.coordinator, values.processes, values.process} != {None}:
       processes.initialize(values.coordinator, values.processes, values.process)
-    with processes.fail_together():
+    with ends_at_once(), processes.fail_together():
+      if values.stage != commands.COMPARE:
+        machine.require_devices()
       if values.stage in commands.COMMANDS:
         commands.run(values.stage, workdir, options.read(), config)
       else:
         assert config is not None
-        (sweep.run if config.sweep else pipeline.run)(config, workdir, values.stage, values.overwrite)
+        with stamped():
+          (sweep.run if config.sweep else pipeline.run)(config, workdir, values.stage, values.overwrite)
 
 
 def run() -> None:
   """The entry point `letter-jax`."""
+  environment.prepare()
   command_line.define()
   app.run(main, flags_parser=command_line.parse_run)
 

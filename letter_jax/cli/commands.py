@@ -9,7 +9,7 @@ from letter_jax.cli.options import Options
 from letter_jax.configuration import Config, MeshConfig
 from letter_jax.pipeline.run import require_complete
 from letter_jax.pipeline.run import run as run_pipeline
-from letter_jax.system import processes
+from letter_jax.system import artifacts, processes
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 
@@ -70,13 +70,13 @@ def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   catalogue, folder = Catalogue.of_workdir(workdir, workdir.read_semantic_ids()), workdir.export
   loaded = LoadedGenerator.for_serving(workdir, config, catalogue.ids)
   loaded.require_beam(options.beam)
-  folder.mkdir(parents=True, exist_ok=True)
-  loaded.ids.write(folder, workdir.read_raw_ids())
-  export.export_hugging_face(folder / export.HUGGING_FACE, loaded, catalogue)
+  fusion = workdir.read_fusion()
+  with processes.locked(root), artifacts.replaced_folder(folder) as new:
+    loaded.ids.write(new, workdir.read_raw_ids())
+    export.export_hugging_face(new / export.HUGGING_FACE, loaded, catalogue)
+    export.export_search(new, loaded, catalogue, options.beam, options.platforms, fusion)
   name = NAMES[loaded.config.generator.architecture]
   print(f'export: {name} for transformers, in {folder / export.HUGGING_FACE}', flush=True)
-  fusion = workdir.read_fusion()
-  export.export_search(folder, loaded, catalogue, options.beam, options.platforms, fusion)
   search = 'its search, with SASRec,' if fusion else 'its search'
   print(
     f'export: {search} for {", ".join(options.platforms)}, in {folder}; try: python {folder / "recommend.py"} < '

@@ -10,6 +10,7 @@ from letter_jax.cli import options, overrides, recipes
 from letter_jax.cli.commands import COMMANDS, PLAN
 from letter_jax.cli.one_line_errors import fail
 from letter_jax.pipeline.graph import STAGES
+from letter_jax.system import home
 from letter_jax.system.errors import InputError
 
 
@@ -40,6 +41,10 @@ def parse_run(arguments: list[str]) -> list[str]:
     fail(f'--config is missing; {recipes.EXPECTED}')
   if not values.workdir:
     fail('--workdir is missing; expected a folder for all results')
+  try:
+    values['workdir'].value = home.expanded(values.workdir, '--workdir')
+  except InputError as error:
+    fail(str(error))
   return positional
 
 

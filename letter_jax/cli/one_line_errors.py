@@ -26,7 +26,7 @@ def one_line_errors() -> Iterator[None]:
   except (InputError, TrainingDiverged) as error:
     fail(str(error))
   except Preempted as error:
-    fail(f'{error}; the same command resumes', status=128 + signal.SIGTERM)
+    fail(str(error), status=128 + signal.SIGTERM)
   except jax.errors.JaxRuntimeError as error:
     if processes.count() == 1:
       raise
@@ -36,8 +36,8 @@ def one_line_errors() -> Iterator[None]:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
       raise
     fail(f'{error}; what is complete is kept, and the same command goes on from it')
-  except KeyboardInterrupt:
-    fail('interrupted; the same command resumes')
+  except KeyboardInterrupt as error:
+    fail(str(error) or 'interrupted; the same command resumes')
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

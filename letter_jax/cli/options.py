@@ -5,11 +5,17 @@ from typing import Any
 
 from absl import flags
 
+from letter_jax.system import home
+
 STANDARD = '-'
 
 
 def _flag(default: Any, meaning: str) -> Any:
   return dataclasses.field(default=default, metadata={'meaning': meaning})
+
+
+def _paths(default: Any, meaning: str) -> Any:
+  return dataclasses.field(default=default, metadata={'meaning': meaning, 'paths': True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,17 +24,17 @@ class Options:
 
   overwrite: bool = _flag(False, 'redo a stage whose settings or input changed, and the stages after it')
   topology: str = _flag('', 'plan: the TPU, such as v5e:2x4')
-  input: str = _flag(STANDARD, 'recommend: users, {"user": ..., "history": [items]} per line; -: stdin')
-  output: str = _flag(STANDARD, 'recommend: file for the recommendations, one line per user; -: stdout')
+  input: str = _paths(STANDARD, 'recommend: users, {"user": ..., "history": [items]} per line; -: stdin')
+  output: str = _paths(STANDARD, 'recommend: file for the recommendations, one line per user; -: stdout')
   k: int = _flag(0, 'recommend: items for each user; 0: the smaller of 10 and --beam')
   beam: int = _flag(20, 'recommend, export: beams of the search')
   exclude_history: bool = _flag(True, 'recommend: exclude the items of the history')
-  allow: str = _flag('', 'recommend: file of the only items that may be recommended, one raw id per line')
-  deny: str = _flag('', 'recommend: file of items that may not be recommended, one raw id per line')
+  allow: str = _paths('', 'recommend: file of the only items that may be recommended, one raw id per line')
+  deny: str = _paths('', 'recommend: file of items that may not be recommended, one raw id per line')
   skip_unknown: bool = _flag(False, 'recommend: ignore items of --allow that are unknown')
-  cold_items: str = _flag('', 'recommend: file of items newer than the training, {"id": ..., "title": ...} per line')
+  cold_items: str = _paths('', 'recommend: file of items newer than the training, {"id": ..., "title": ...} per line')
   platforms: tuple[str, ...] = _flag(('cpu', 'cuda', 'tpu'), 'export: platforms that the search is lowered for')
-  workdirs: tuple[str, ...] = _flag((), 'compare: the runs; the others are compared with the first')
+  workdirs: tuple[str, ...] = _paths((), 'compare: the runs; the others are compared with the first')
 
 
 def define() -> None:
@@ -47,9 +53,13 @@ def define() -> None:
 
 
 def read() -> Options:
-  """The options as they were given."""
-  values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Options)}
-  arguments: dict[str, Any] = {
-    name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-  }
+  """The options as they were given, `~` in paths expanded; InputError where there is no home folder."""
+  arguments: dict[str, Any] = {}
+  for field in dataclasses.fields(Options):
+    value: Any = flags.FLAGS[field.name].value
+    if isinstance(value, list):
+      value = tuple(home.expanded(part, f'--{field.name}') if 'paths' in field.metadata else part for part in value)
+    elif 'paths' in field.metadata:
+      value = home.expanded(value, f'--{field.name}')
+    arguments[field.name] = value
   return Options(**arguments)

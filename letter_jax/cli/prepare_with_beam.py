@@ -17,6 +17,7 @@ from letter_jax.cli.flags import parse
 from letter_jax.cli.one_line_errors import fail
 from letter_jax.data import left_out
 from letter_jax.data.dataset import described
+from letter_jax.system import home
 from letter_jax.system.errors import InputError
 
 
@@ -41,7 +42,8 @@ def main(arguments: list[str]) -> None:
     if flags.FLAGS['config'].value is None:
       fail('--config is missing; expected a recipe such as letter_tiger:beauty')
     config = configuration.from_config_dict(flags.FLAGS.config)
-    summary = prepare_with_beam(config.data, flags.FLAGS.directory, arguments[1:])
+    directory = home.expanded(flags.FLAGS.directory, '--directory')
+    summary = prepare_with_beam(config.data, directory, arguments[1:])
   except InputError as error:
     fail(str(error))
   except KeyboardInterrupt:

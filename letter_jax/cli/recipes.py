@@ -7,6 +7,7 @@ import runpy
 import ml_collections
 
 import letter_jax
+from letter_jax.system import home
 from letter_jax.system.errors import InputError
 
 _PACKAGE = pathlib.Path(letter_jax.__file__).parent
@@ -31,7 +32,7 @@ def load(recipe: str) -> ml_collections.ConfigDict:
     InputError: no such recipe; one that does not take this argument, or that fails.
   """
   place, colon, argument = recipe.partition(':')
-  path = pathlib.Path(place)
+  path = pathlib.Path(home.expanded(place, '--config'))
   if not path.is_file():
     known = included()
     if place not in known:

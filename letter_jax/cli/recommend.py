@@ -2,18 +2,18 @@
 
 import collections
 import contextlib
-import functools
 import itertools
-import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import BinaryIO, TextIO
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from tqdm import tqdm
 
+from letter_jax.cli.log_lines import time_stamp
 from letter_jax.cli.options import STANDARD, Options
+from letter_jax.cli.output import Output
 from letter_jax.configuration import MeshConfig
 from letter_jax.data.raw_ids import as_raw_id
 from letter_jax.serving import jsonl
@@ -21,36 +21,78 @@ from letter_jax.serving.catalogue import SHOWN, Item
 from letter_jax.serving.cold_items import read_cold_items
 from letter_jax.serving.recommender import Choice, Recommender
 from letter_jax.system import machine
-from letter_jax.system.errors import InputError
+from letter_jax.system.errors import InputError, Preempted
 from letter_jax.system.wording import counted
+from letter_jax.training.preemption import PreemptionWatch
 
 
 def recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   """Answers every line of `options.input`.
 
+  A file is written next to `options.output`, with `.partial` after its name, and renamed when it is complete.
+
   Raises:
     InputError: a wrong option, a file that cannot be read or written, an item of --allow that is unknown.
+    Preempted: the process received SIGTERM; the message says which lines are answered.
   """
   k = options.k or min(10, options.beam)
   if not 1 <= k <= options.beam:
     raise InputError(f'--k={k}; expected 1 to {options.beam}, the value of --beam')
   allow, deny = _read_item_list(options.allow), _read_item_list(options.deny)
   cold_items = read_cold_items(pathlib.Path(options.cold_items)) if options.cold_items else ()
-  with _reading(options.input) as (lines, count), _writing(options.output, options.input) as write:
+  output = Output(options.output, options.input)
+  with _reading(options.input) as (lines, count):
+    output.require_writable()
     recommender = Recommender.from_workdir(workdir, options.beam, cold_items, mesh)
     choice = _choose(recommender, allow, deny, options)
     cold = f', {len(cold_items):,} of them cold' if cold_items else ''
     _print(f'{counted(len(recommender.catalogue), "item")}{cold}, beam {options.beam}, {machine.devices()}')
     chunks = jsonl.ready_chunks(lines) if count is None else jsonl.whole_chunks(lines)
-    answers = jsonl.recommend_lines(recommender, chunks, k, options.exclude_history, choice)
     quiet = True if options.output == STANDARD and sys.stdout.isatty() else None  # the answers are on the terminal
-    with tqdm(total=count, desc='recommend', unit='user', disable=quiet, dynamic_ncols=True) as bar:
-      totals, strange, seconds = _answer(answers, write, bar)
+    bar = tqdm(total=count, desc='recommend', unit='user', disable=quiet, dynamic_ncols=True)
+    with PreemptionWatch() as watch, bar, output:
+      asked = _Asked(chunks, count, watch)
+      answers = jsonl.recommend_lines(recommender, iter(asked), k, options.exclude_history, choice)
+      try:
+        totals, strange, seconds = _answer(answers, asked, output, bar)
+      except KeyboardInterrupt:
+        raise KeyboardInterrupt(f'recommend: interrupted; {output.how_to_go_on(asked.last)}') from None
+      if asked.ended_early:
+        raise Preempted(f'recommend: terminated; {output.how_to_go_on(asked.last)}')
   _print('; '.join(_summary(totals, recommender.catalogue.apart(strange), seconds)))
 
 
+class _Asked:
+  """Chunks of lines until SIGTERM; what was passed on before is still answered.
+
+  Attributes:
+    last: number of the last line that is answered; 0 where none is.
+    ended_early: whether there are, or may be, lines that were not passed on.
+  """
+
+  def __init__(self, chunks: Iterator[list[jsonl.NumberedLine]], count: int | None, watch: PreemptionWatch) -> None:
+    """`count` is the number of lines, None where it is unknown."""
+    self._chunks, self._left, self._watch = chunks, count, watch
+    self._waiting: collections.deque[int] = collections.deque()
+    self.last, self.ended_early = 0, False
+
+  def __iter__(self) -> Iterator[list[jsonl.NumberedLine]]:
+    for chunk in self._chunks:
+      self._waiting.extend(number for number, _ in chunk)
+      self._left = None if self._left is None else self._left - len(chunk)
+      yield chunk
+      if self._watch.requested():
+        self.ended_early = self._left != 0
+        return
+
+  def answered(self, lines: int) -> None:
+    """Notes that so many more lines are answered."""
+    for _ in range(lines):
+      self.last = self._waiting.popleft()
+
+
 def _answer(
-  chunks: Iterator[list[jsonl.Answer]], write: Callable[[str], bool], bar: tqdm
+  chunks: Iterator[list[jsonl.Answer]], asked: _Asked, output: Output, bar: tqdm
 ) -> tuple[collections.Counter[str], list[Item], float]:
   """Writes the answers; counts lines by outcome, and the seconds since the first chunk, which compiles.
 
@@ -61,8 +103,9 @@ def _answer(
   strange: list[Item] = []
   started: float | None = None
   for answers in chunks:
-    if not write(''.join(f'{answer.line}\n' for answer in answers)):
+    if not output.write([answer.line for answer in answers]):
       break
+    asked.answered(len(answers))
     good = sum(answer.good for answer in answers)
     totals.update(
       answered=good,
@@ -110,7 +153,7 @@ def _choose(recommender: Recommender, allow: list[str] | None, deny: list[str] |
 
 def _print(message: str) -> None:
   """Prints on stderr: stdout may be the recommendations."""
-  tqdm.write(f'recommend: {message}', file=sys.stderr)
+  tqdm.write(f'{time_stamp(sys.stderr)}recommend: {message}', file=sys.stderr)
 
 
 def _read_item_list(path: str) -> list[str] | None:
@@ -131,6 +174,8 @@ def _read_item_list(path: str) -> list[str] | None:
 def _reading(path: str) -> Iterator[tuple[BinaryIO, int | None]]:
   """The lines, and their number where it can be known."""
   if path == STANDARD:
+    if sys.stdin is None:
+      raise InputError('stdin is closed; expected users on it, or --input=FILE')
     yield sys.stdin.buffer, None
     return
   try:
@@ -145,35 +190,3 @@ def _reading(path: str) -> Iterator[tuple[BinaryIO, int | None]]:
       count = sum(1 for line in file if line.strip())
       file.seek(0)
     yield file, count
-
-
-@contextlib.contextmanager
-def _writing(path: str, read: str) -> Iterator[Callable[[str], bool]]:
-  """A function that writes a text and returns whether anybody still reads."""
-  if path == STANDARD:
-    # JSON can hold half of a surrogate pair; it is written as JSON escapes it.
-    sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')  # type: ignore[union-attr]
-    yield functools.partial(_write, sys.stdout, path)
-    return
-  if read != STANDARD and pathlib.Path(path).exists() and os.path.samefile(path, read):
-    raise InputError(f'--output={path} is the input; expected a different file')
-  try:
-    file = open(path, 'w', encoding='utf-8', errors='backslashreplace')  # noqa: SIM115, closed below
-  except OSError as error:
-    raise InputError(f'--output={path} cannot be written ({error}); expected a file in an existing folder') from error
-  with file:
-    yield functools.partial(_write, file, path)
-
-
-def _write(file: TextIO, path: str, text: str) -> bool:
-  try:
-    file.write(text)
-    file.flush()
-    return True
-  except BrokenPipeError:  # the reader has enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
-    return False
-  except OSError as error:
-    raise InputError(
-      f'--output={path} cannot be written ({error}); expected a disk with room; what was written stays'
-    ) from error

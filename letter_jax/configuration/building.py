@@ -14,6 +14,7 @@ import ml_collections
 
 from letter_jax.configuration import checks
 from letter_jax.configuration.schema import Config
+from letter_jax.system import home
 from letter_jax.system.errors import InputError
 
 # Limits of a setting, with the comparison of a value with the limit, and its words.
@@ -84,7 +85,7 @@ def _checked(value: Any, hint: Any, limits: Mapping[str, Any], key: str) -> Any:
   if not _is(value, hint):
     raise InputError(f'config.{key} is {value!r}; expected {_words(hint)}')
   _check_limits(value, limits, key)
-  return value
+  return home.expanded(value, f'config.{key}') if limits['path'] else value
 
 
 def _is(value: Any, hint: Any) -> bool:

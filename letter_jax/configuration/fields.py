@@ -16,6 +16,7 @@ def setting(
   below: float | None = None,
   choices: tuple[str, ...] | None = None,
   date: bool = False,
+  path: bool = False,
 ) -> _T:
   """A dataclass field for one setting; the limits apply to each entry of a tuple.
 
@@ -26,9 +27,10 @@ def setting(
     above, below: values have to be larger or smaller than these.
     choices: the only values that are accepted.
     date: values have to be a day as YYYY-MM-DD, or ''.
+    path: values are paths, in which `~` stands for the home folder.
   """
-  limits = dict(meaning=meaning, minimum=minimum, above=above, maximum=maximum, below=below, choices=choices, date=date)
-  return dataclasses.field(default=default, metadata=limits)
+  limits = dict(minimum=minimum, above=above, maximum=maximum, below=below, choices=choices, date=date, path=path)
+  return dataclasses.field(default=default, metadata={'meaning': meaning, **limits})
 
 
 def section(kind: type[_T], **overrides: Any) -> _T:

@@ -90,7 +90,9 @@ class GeneratorConfig:
     choices=('t5', 'llama'),
   )
   base: str = setting(
-    '', "folder of a Hugging Face language model to start from; '': train one with the sizes `llama` from scratch"
+    '',
+    "folder of a Hugging Face language model to start from; '': train one with the sizes `llama` from scratch",
+    path=True,
   )
   llama: LlamaConfig = section(LlamaConfig)
   lora: LoRAConfig = section(LoRAConfig)
@@ -99,6 +101,7 @@ class GeneratorConfig:
     '',
     "LC-Rec's NAME.user.json: texts about what users look for and what they like; the latter must be written from the "
     'training interactions only, or held-out items leak',
+    path=True,
   )
   base_dtype: str = setting(
     'auto',
@@ -113,7 +116,7 @@ class GeneratorConfig:
     'how the parameters of the generator are split over the mesh',
   )
   initial_weights: str = setting(
-    '', '.safetensors file of a Hugging Face T5 with the same sizes and vocabulary to start from'
+    '', '.safetensors file of a Hugging Face T5 with the same sizes and vocabulary to start from', path=True
   )
   temperature: float = setting(
     1.0, 'tau of the ranking-guided loss (the search does not use it); 1: plain TIGER', above=0
@@ -134,6 +137,7 @@ class GeneratorConfig:
     (),
     "what a T5 with model.encoder='items' knows of an item besides its codes: 'text', 'collaborative' (the embeddings "
     'of those stages), or .npy files with a row of numbers for every item',
+    path=True,
   )
   validation_beam: int = setting(20, 'beams of the constrained search in validation', minimum=10)
   validation_users: int = setting(2000, 'users in the fixed validation sample (all, if there are fewer)', minimum=1)

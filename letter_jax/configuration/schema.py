@@ -52,9 +52,9 @@ class DataConfig:
     'letter_jax.cli.prepare_with_beam; otherwise raw files of that kind',
     choices=('letter', 'synthetic', 'prepared', *RAW_SOURCES),
   )
-  path: str = setting('', "folder with the files of the source; '': raw files are downloaded")
+  path: str = setting('', "folder with the files of the source; '': raw files are downloaded", path=True)
   name: str = setting('', "NAME in the file names, or the MovieLens version to download ('ml-1m', 'ml-32m', ...)")
-  downloads: str = setting('', "folder for downloaded raw files; '': ~/.cache/letter_jax/downloads")
+  downloads: str = setting('', "folder for downloaded raw files; '': ~/.cache/letter_jax/downloads", path=True)
   history_length: int = setting(20, 'number of latest interactions that a model sees', minimum=1)
   window_users: int = setting(
     0,
@@ -70,11 +70,12 @@ class DataConfig:
 class TextEmbeddingsConfig:
   """The text embeddings of the items, which the tokenizer encodes."""
 
-  path: str = setting('', ".npy file with one row per item to use; '': embed the items' texts")
+  path: str = setting('', ".npy file with one row per item to use; '': embed the items' texts", path=True)
   model: str = setting(
     '',
     'language model, with mean pooling: a sentence-transformers name or folder, or the folder of a Hugging Face '
     "model; '': TF-IDF and a truncated SVD",
+    path=True,
   )
   max_tokens: int = setting(
     0, "number of tokens of a text that `model` reads; 0: the limit in the model's files", minimum=0
@@ -123,7 +124,7 @@ class LightGCNConfig:
 class CollaborativeConfig:
   """The collaborative item embeddings that the tokenizer is aligned with, and the baseline."""
 
-  path: str = setting('', ".npy file with one collaborative row per item to use; '': train `method`")
+  path: str = setting('', ".npy file with one collaborative row per item to use; '': train `method`", path=True)
   method: str = setting(
     'sasrec',
     "the model whose item embeddings the tokenizer is aligned with: 'sasrec' or 'lightgcn'",
@@ -195,7 +196,7 @@ class TokenizerConfig:
 class SemanticIdsConfig:
   """The semantic IDs of the items."""
 
-  path: str = setting('', "LETTER's index.json to use; '': the codes of the tokenizer")
+  path: str = setting('', "LETTER's index.json to use; '': the codes of the tokenizer", path=True)
   collisions: str = setting(
     'resolve',
     "'resolve': no two items share an ID; 'reference': up to 20 rounds of Sinkhorn, remaining collisions are kept",
@@ -230,7 +231,9 @@ class Config:
 
   seed: int = setting(42, 'seed of everything random', minimum=0, maximum=2**32 - 1)
   mesh: MeshConfig = section(MeshConfig)
-  checkpoints: str = setting('', "folder for this run's checkpoints, also gs://...; '': next to the other results")
+  checkpoints: str = setting(
+    '', "folder for this run's checkpoints, also gs://...; '': next to the other results", path=True
+  )
   data: DataConfig = section(DataConfig)
   text_embeddings: TextEmbeddingsConfig = section(TextEmbeddingsConfig)
   collaborative: CollaborativeConfig = section(CollaborativeConfig)

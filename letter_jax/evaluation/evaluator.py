@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from letter_jax import sharding
 from letter_jax.data.splits import Examples
 from letter_jax.decoding.beam_search import Beams, expand
 from letter_jax.decoding.user_search import ListSearch, UserSearch
 from letter_jax.evaluation import metrics
+from letter_jax.system.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def batches_by_length(
   Args:
     search: whose batch size is used.
     examples: of U users.
-    label: the title of a progress bar; '' shows none.
+    label: the title of the progress; '' shows none.
     widths: that histories are padded to, ascending; by default those of the search.
 
   Yields:
@@ -52,15 +52,14 @@ def batches_by_length(
   """
   size = search.batches.size
   widths = search.batches.widths(int(examples.lengths.max())) if widths is None else widths
-  bar = tqdm(total=len(examples), desc=label, unit='user', disable=None if label else True, dynamic_ncols=True)
   by_length = np.argsort(examples.lengths, kind='stable')
-  for first in range(0, len(examples), size):
-    chosen = by_length[first : first + size]
-    width = widths[np.searchsorted(widths, min(examples.lengths[chosen[-1]], widths[-1]))]
-    indices, weights = sharding.padded_rows(chosen, size)
-    yield indices, weights, examples.take(indices).histories(width)
-    bar.update(len(chosen))
-  bar.close()
+  with Progress(label, len(examples), 'user') as progress:
+    for first in range(0, len(examples), size):
+      chosen = by_length[first : first + size]
+      width = widths[np.searchsorted(widths, min(examples.lengths[chosen[-1]], widths[-1]))]
+      indices, weights = sharding.padded_rows(chosen, size)
+      yield indices, weights, examples.take(indices).histories(width)
+      progress.update(len(chosen))
 
 
 class GeneratorEvaluator:

@@ -9,16 +9,16 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 
 from letter_jax.configuration import Config
-from letter_jax.pipeline import inputs, stages
+from letter_jax.pipeline import estimate, inputs, stages
 from letter_jax.pipeline import record as records
 from letter_jax.pipeline.graph import Graph, Stage
 from letter_jax.pipeline.record import Record
-from letter_jax.system import artifacts, machine, processes
+from letter_jax.system import artifacts, machine, processes, time_left
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import CHECKPOINT_FOLDERS, CHECKPOINTS, RECORD, Workdir
 
@@ -41,17 +41,21 @@ class _Attempt:
 
 
 class Run:
-  """The stages of one config in one workdir.
+  """The stages of one config in one workdir, whose lock is held (`processes.locked`) while they run.
 
   Attributes:
     graph: the stages.
     overwrite: redo what changed and what follows from it; of a stage that is named, redo it in any case.
   """
 
-  def __init__(self, config: Config, workdir: pathlib.Path, overwrite: bool = False):
+  def __init__(
+    self, config: Config, workdir: pathlib.Path, overwrite: bool = False, others: Sequence[pathlib.Path] = ()
+  ):
+    """`others` are workdirs of similar runs, which tell how long stages take."""
     self.config, self.workdir, self.overwrite = config, workdir, overwrite
     self.graph = Graph(config)
     self._given = inputs.GivenInputs(config, Workdir(workdir))
+    self._earlier = estimate.earlier_results(self.graph, [workdir, *others]) if processes.is_first() else {}
 
   def run(self, name: str = 'all') -> None:
     """Runs one stage, or all in order.
@@ -69,7 +73,7 @@ class Run:
     needed = set() if name == 'all' else self.graph.ancestors(self.graph[name])
     for stage in self.graph:
       if name in ('all', stage.name):
-        self._run_stage(stage, redo=self.overwrite and name == stage.name)
+        self._run_stage(stage, redo=self.overwrite and name == stage.name, with_later=name == 'all')
       elif stage.name in needed:
         processes.on_first_process(functools.partial(self._require_complete, stage, name))
       if stage.name == 'dataset' and name != 'dataset':
@@ -95,18 +99,12 @@ class Run:
     print(f'\n{final_results(self.config, self.workdir)}')
 
   def _require_files(self) -> None:
-    try:
-      self.workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise InputError(
-        f'--workdir={self.workdir} cannot be used ({error}); expected a folder that can be written'
-      ) from error
     for stage in self.graph:
       for key, path in stage.files(self.config).items():
         if not path.exists() and not key.endswith('.item.json'):
           raise InputError(f'{path} does not exist; config.{key.partition("/")[0]} names it')
 
-  def _run_stage(self, stage: Stage, redo: bool) -> None:
+  def _run_stage(self, stage: Stage, redo: bool, with_later: bool) -> None:
     attempt: _Attempt | None = None  # on process 0
 
     def begin() -> bool:
@@ -120,16 +118,23 @@ class Run:
 
     if not processes.on_first_process(begin):
       return
+    outlook = time_left.Outlook()
+    if with_later and processes.is_first():
+      outlook = estimate.outlook(self.graph, self.config, self.workdir, stage, self._earlier)
     try:
-      if stage.alone:
-        processes.on_first_process(lambda: stage.run(self.config, self.workdir, self._given))
-      else:
-        stage.run(self.config, self.workdir, self._given)
+      with time_left.followed_by(outlook):
+        if stage.alone:
+          processes.on_first_process(lambda: stage.run(self.config, self.workdir, self._given))
+        else:
+          stage.run(self.config, self.workdir, self._given)
     except Exception:
       if attempt is not None:
         self._put_back(stage, attempt)
       raise
     processes.on_first_process(finish)
+    if outlook.seconds:
+      done, of_all = len(self.graph.stages) - len(outlook.seconds), len(self.graph.stages)
+      print(f'letter_jax: {done} of {of_all} stages are done; left: {outlook.in_words()}', flush=True)
 
   def _begin(self, stage: Stage, redo: bool) -> _Attempt | None:
     """Marks the stage as begun; None where it is complete already."""
@@ -257,8 +262,9 @@ class Run:
 
 
 def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bool = False) -> None:
-  """`Run(config, workdir, overwrite).run(stage)`."""
-  Run(config, workdir, overwrite).run(stage)
+  """`Run(config, workdir, overwrite).run(stage)`, while no other run writes to the workdir; raises as that does."""
+  with processes.locked(workdir):
+    Run(config, workdir, overwrite).run(stage)
 
 
 def require_complete(workdir: pathlib.Path, *names: str) -> None:

@@ -15,7 +15,7 @@ from letter_jax.configuration import MADE_FEATURES, RAW_SOURCES, Config
 from letter_jax.data import left_out, sources, splits, store
 from letter_jax.data.dataset import Interactions, Windows, described
 from letter_jax.pipeline.inputs import GivenInputs, print_matching
-from letter_jax.system import artifacts, machine, processes
+from letter_jax.system import artifacts, home, machine, processes
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
 from letter_jax.workdir import (
@@ -89,7 +89,11 @@ def _download_manager(config: Config):
     return None
   import tensorflow_datasets as tfds
 
-  folder = pathlib.Path(config.data.downloads or '~/.cache/letter_jax/downloads').expanduser()
+  folder = config.data.downloads or home.cache_folder('downloads')
+  if folder is None:
+    raise InputError(
+      'config.data.downloads is empty and no home folder can be written; expected a folder for downloaded files'
+    )
   return tfds.download.DownloadManager(download_dir=folder)
 
 

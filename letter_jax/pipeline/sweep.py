@@ -10,8 +10,9 @@ import pathlib
 import shutil
 
 from letter_jax.configuration import Config, default_config, expected_value, from_config_dict
+from letter_jax.pipeline import estimate
 from letter_jax.pipeline.run import Run
-from letter_jax.system import processes
+from letter_jax.system import processes, time_left
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
 
@@ -57,14 +58,19 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
       f'config.checkpoints is {config.checkpoints!r}; expected none with config.sweep, as every run has its own'
     )
   done: list[pathlib.Path] = []
-  for number, (name, variant) in enumerate(runs.items(), 1):
-    print(f'--- {name}, run {number} of {len(runs)}', flush=True)
-    one = Run(variant, workdir / name, overwrite)
-    processes.on_first_process(functools.partial(share, one, done))
-    one.run(stage)
-    done.append(workdir / name)
-  if stage == 'all':
-    processes.on_first_process(lambda: _compare(done, workdir))
+  with processes.locked(workdir):
+    for number, (name, variant) in enumerate(runs.items(), 1):
+      if processes.is_first():
+        seconds = estimate.sweep_seconds(runs, done)
+        left = f', about {time_left.duration(seconds)} left for all runs' if seconds else ''
+        print(f'--- {name}, run {number} of {len(runs)}{left}', flush=True)
+      with processes.locked(workdir / name):
+        one = Run(variant, workdir / name, overwrite, done)
+        processes.on_first_process(functools.partial(share, one, done))
+        one.run(stage)
+      done.append(workdir / name)
+    if stage == 'all':
+      processes.on_first_process(lambda: _compare(done, workdir))
 
 
 def share(one: Run, others: list[pathlib.Path]) -> None:
@@ -100,4 +106,4 @@ def share(one: Run, others: list[pathlib.Path]) -> None:
 def _compare(workdirs: list[pathlib.Path], directory: pathlib.Path) -> None:
   from letter_jax.reporting.compare import compare
 
-  print(compare(workdirs, directory))
+  print(f'\n{compare(workdirs, directory)}')

@@ -59,7 +59,7 @@ def export_search(
   """Writes the search, its arrays, the items, and the script that reads them.
 
   Args:
-    folder: it is created; files of an earlier export are replaced.
+    folder: where to write; of an earlier export it has nothing.
     loaded: the generator, over the IDs of `catalogue`.
     catalogue: the items.
     beam: items that the search returns for each user.
@@ -80,8 +80,6 @@ def export_search(
   history_length, longest = loaded.config.data.history_length, generator.longest_history
   if longest is not None:
     history_length = min(history_length, longest)
-  folder.mkdir(parents=True, exist_ok=True)
-  artifacts.remove(sorted(folder.glob('search_*.stablehlo')))  # they belong to the arrays of an earlier export
   artifacts.write(folder / 'arrays.safetensors', lambda path: _write_arrays(path, arrays))
   for platform in platforms:
     dtype = compute_dtype_on(platform, generator.config.compute_dtype)

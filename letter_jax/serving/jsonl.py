@@ -26,6 +26,7 @@ from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.recommender import Choice, Recommender
 
 USERS_AT_ONCE = 1024  # users that are read, sorted by history length and searched together
+WAIT_SECONDS = 0.2
 
 NumberedLine = tuple[int, bytes]  # line number, from 1, and content
 Batch = tuple[np.ndarray, tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]]  # as `Recommender.searches` yields it
@@ -109,7 +110,7 @@ def ready_chunks(lines: Iterable[bytes]) -> Iterator[list[NumberedLine]]:
   """Chunks of at most USERS_AT_ONCE lines, as many as are ready, for an input such as a pipe.
 
   An empty chunk is yielded before waiting for the next line. A program that writes one line and waits for its answer
-  therefore gets it.
+  therefore gets it. While waiting, one is yielded every WAIT_SECONDS, so that a reader can end.
   """
   waiting: queue.Queue = queue.Queue(2 * USERS_AT_ONCE)
   end = object()
@@ -132,7 +133,8 @@ def ready_chunks(lines: Iterable[bytes]) -> Iterator[list[NumberedLine]]:
       if chunk:
         yield []
       chunk = []
-      entry = waiting.get()
+      while (entry := _get(waiting)) is None:
+        yield []
     if isinstance(entry, BaseException):
       raise entry
     if entry is end:
@@ -142,6 +144,14 @@ def ready_chunks(lines: Iterable[bytes]) -> Iterator[list[NumberedLine]]:
     if len(chunk) == USERS_AT_ONCE:
       yield chunk
       chunk = []
+
+
+def _get(waiting: queue.Queue) -> Any:
+  """The next entry; None where none comes for a while."""
+  try:
+    return waiting.get(timeout=WAIT_SECONDS)
+  except queue.Empty:
+    return None
 
 
 def _numbered(lines: Iterable[bytes]) -> Iterator[NumberedLine]:

@@ -9,7 +9,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,26 @@ def write(path: pathlib.Path, writer: Callable[[pathlib.Path], object]) -> None:
       f'{path} could not be written ({error}); expected a writable disk with free space; '
       'what is complete is kept, and the same command continues from it'
     ) from error
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A context with a new, empty folder, which at its end becomes `folder` and replaces what that held.
+
+  Whoever reads `folder` finds what it held before or what it holds afterwards. After an error it is as before.
+  """
+  partial, old = (folder.with_name(f'.{folder.name}.{state}') for state in ('partial', 'replaced'))
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  try:
+    yield partial
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+      folder.rename(old)
+    partial.rename(folder)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+  shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

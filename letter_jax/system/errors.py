@@ -10,4 +10,7 @@ class InputError(ValueError):
 
 
 class Preempted(Exception):
-  """The machine is being taken away (SIGTERM); the message says what was saved. All of several processes raise it."""
+  """The machine is being taken away (SIGTERM); the message says what was saved, and how to go on.
+
+  All of several processes raise it.
+  """

@@ -5,9 +5,25 @@ import os
 import pathlib
 import platform
 
+from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
 
 _CPU_INFO = pathlib.Path('/proc/cpuinfo')
+
+
+def require_devices() -> None:
+  """Raises InputError where JAX cannot use the platform that it is asked for."""
+  import jax
+
+  try:
+    jax.devices()
+  except Exception as error:  # RuntimeError or AssertionError, by the platform
+    platforms = jax.config.jax_platforms or ''  # type: ignore[attr-defined]
+    reason = ' '.join(str(error).split())[:200] or type(error).__name__
+    raise InputError(
+      f'JAX_PLATFORMS={platforms} cannot be used on this machine ({reason}); expected a platform that it has, such as '
+      'JAX_PLATFORMS=cpu'
+    ) from error
 
 
 def devices() -> str:

@@ -11,12 +11,14 @@ import faulthandler
 import itertools
 import json
 import os
+import pathlib
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from letter_jax.system import lock
 from letter_jax.system.errors import InputError, Preempted
 
 HEARTBEAT_SECONDS = 30  # silence after which a process counts as dead
@@ -80,6 +82,7 @@ class _Group:
       self.set(f'{_FAILURE}_read/{self.index}', '')
     if self.index == 0:
       time.sleep(_LAST_SECONDS)
+    lock.release_all()
     os._exit(status)
 
   def shut_down(self) -> None:
@@ -198,6 +201,23 @@ def preemption_agreed() -> bool:
   from jax.experimental import multihost_utils
 
   return _group is not None and multihost_utils.reached_preemption_sync_point(next(_group.preemption_checks))
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+  """A context in which this program, with all of its processes, is the only one that writes to a folder.
+
+  Process 0 holds the lock (`lock.Lock`).
+
+  Raises:
+    InputError: on every process, where another program holds it.
+  """
+  of_folder = lock.Lock(folder)
+  on_first_process(of_folder.acquire)
+  try:
+    yield
+  finally:
+    of_folder.release()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ never modified.
 
 import hashlib
 import json
-import os
 import pathlib
 import re
 import uuid
@@ -25,25 +24,18 @@ from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
 
 
-def cache_folder() -> pathlib.Path:
-  """The user's cache: `$XDG_CACHE_HOME/letter_jax/text_embeddings`, by default under `~/.cache`."""
-  base = os.environ.get('XDG_CACHE_HOME')  # the XDG standard says to ignore a relative path
-  home = pathlib.Path(base) if base and os.path.isabs(base) else pathlib.Path.home() / '.cache'
-  return home / 'letter_jax' / 'text_embeddings'
-
-
 class EmbeddingCache:
   """The cached rows of one model, in immutable shards.
 
   Attributes:
-    folder: holds the model's shards; created by the first `write`.
+    folder: holds the model's shards, created by the first `write`; None where nothing is cached.
   """
 
-  def __init__(self, cache: pathlib.Path, name: str, identity: Mapping[str, Any], dim: int):
+  def __init__(self, cache: pathlib.Path | None, name: str, identity: Mapping[str, Any], dim: int):
     """Locates the model's folder; nothing is read or written.
 
     Args:
-      cache: the folder that holds the folders of all models.
+      cache: the folder that holds the folders of all models; None: nothing is cached.
       name: the model's name, for messages and the name of its folder.
       identity: everything besides the text that determines a row; JSON.
       dim: width of a row.
@@ -51,7 +43,7 @@ class EmbeddingCache:
     self._name, self._identity, self._dim = name, dict(identity), dim
     identity_hash = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
     readable = re.sub(r'[^A-Za-z0-9._-]+', '_', '_'.join(pathlib.PurePath(name).parts[-2:]))
-    self.folder = cache / f'{readable}-{identity_hash[:16]}'
+    self.folder = cache and cache / f'{readable}-{identity_hash[:16]}'
 
   def read(self, texts: set[str]) -> dict[str, np.ndarray]:
     """Returns text -> float32 [dim] for those of `texts` that are cached; damaged shards are reported and skipped.
@@ -61,7 +53,7 @@ class EmbeddingCache:
     """
     text_by_hash = {_hash(text): text for text in texts}
     rows = {}
-    for path in sorted(self.folder.glob('*.npz')):
+    for path in sorted(self.folder.glob('*.npz')) if self.folder else ():
       try:
         hashes_TxH, rows_TxD = _read_shard(path)
       except (OSError, ValueError, KeyError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
@@ -79,11 +71,9 @@ class EmbeddingCache:
     return rows
 
   def write(self, rows: Mapping[str, np.ndarray]) -> None:
-    """Writes text -> float32 [dim] as a new shard.
-
-    Raises:
-      InputError: the cache cannot be written.
-    """
+    """Writes text -> float32 [dim] as a new shard; where that fails, it is said, and nothing more is cached."""
+    if self.folder is None:
+      return
     hashes_TxH = np.frombuffer(b''.join(map(_hash, rows)), np.uint8).reshape(len(rows), -1)
     rows_TxD = np.stack(list(rows.values()))
     try:
@@ -92,7 +82,8 @@ class EmbeddingCache:
       # A unique name, so that concurrent runs do not write to the same file.
       artifacts.write_npz(self.folder / f'{uuid.uuid4().hex}.npz', {'hashes': hashes_TxH, 'rows': rows_TxD})
     except InputError as error:
-      raise InputError(f'{error}; this is the cache, under XDG_CACHE_HOME or else ~/.cache') from error
+      print(f'text_embeddings: nothing is cached from here on: {error}', flush=True)
+      self.folder = None
 
 
 def _read_shard(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from letter_jax.configuration import TextEmbeddingsConfig
 from letter_jax.data.dataset import CATEGORY_SEPARATOR, TEXT_FIELDS
-from letter_jax.system import artifacts
+from letter_jax.system import artifacts, home
 from letter_jax.system.errors import InputError
+from letter_jax.system.progress import Progress
 from letter_jax.system.wording import counted
-from letter_jax.text_embeddings.cache import EmbeddingCache, cache_folder
+from letter_jax.text_embeddings.cache import EmbeddingCache
 
 # A shard is written after this many texts or seconds: a kill loses at most the rows since the last shard.
 SHARD_TEXTS = 4096
@@ -59,15 +59,16 @@ def embed_items(texts: Sequence[Mapping[str, str]], config: TextEmbeddingsConfig
 
   Raises:
     InputError: a package or model is missing or does not load; no item has a text that the model takes; the cache
-      cannot be used.
+      has rows of a different width.
   """
-  return embed_with(load_model(config.model, config.max_tokens), texts, config.batch_size, cache_folder())
+  cache = home.cache_folder('text_embeddings')
+  return embed_with(load_model(config.model, config.max_tokens), texts, config.batch_size, cache)
 
 
 def embed_with(
-  model: LanguageModel, texts: Sequence[Mapping[str, str]], batch_size: int, cache: pathlib.Path
+  model: LanguageModel, texts: Sequence[Mapping[str, str]], batch_size: int, cache: pathlib.Path | None
 ) -> np.ndarray:
-  """Embeds the items' texts with a loaded model; as `embed_items`, with an explicit cache folder."""
+  """Embeds the items' texts with a loaded model; as `embed_items`, with an explicit cache folder, or none."""
   texts_N = [model.item_texts(fields) for fields in texts]
   empty = sum(not any(item_texts) for item_texts in texts_N)
   if empty == len(texts_N):
@@ -84,13 +85,15 @@ def embed_with(
   return rows_NxD
 
 
-def _embed_texts(model: LanguageModel, texts: set[str], batch_size: int, folder: pathlib.Path) -> dict[str, np.ndarray]:
+def _embed_texts(
+  model: LanguageModel, texts: set[str], batch_size: int, folder: pathlib.Path | None
+) -> dict[str, np.ndarray]:
   """Returns text -> float32 [dim], from the cache where it has the text and otherwise from the model."""
   cache = EmbeddingCache(folder, model.name, model.identity, model.dim)
   rows = cache.read(texts)
   print(
     f'text_embeddings: {model.name}, {counted(model.dim, "dimension")}: {counted(len(texts), "distinct text")}, '
-    f'{len(rows):,} of them in {cache.folder}',
+    + (f'{len(rows):,} of them in {cache.folder}' if cache.folder else 'not cached: no home folder can be written'),
     flush=True,
   )
   # Sorted by length, for little padding; longest first, so that too little memory shows at once. A shard ends with a
@@ -98,13 +101,11 @@ def _embed_texts(model: LanguageModel, texts: set[str], batch_size: int, folder:
   order = sorted(texts - rows.keys(), key=lambda text: (-len(text), text))
   new: dict[str, np.ndarray] = {}
   last_write = time.monotonic()
-  with tqdm(
-    total=len(texts), initial=len(rows), desc='text_embeddings', unit='text', disable=None, dynamic_ncols=True
-  ) as bar:
+  with Progress('text_embeddings', len(texts), 'text', done=len(rows)) as progress:
     for start in range(0, len(order), batch_size):
       batch = order[start : start + batch_size]
       new.update(zip(batch, _encode(model, batch)))
-      bar.update(len(batch))
+      progress.update(len(batch))
       if len(new) >= SHARD_TEXTS or time.monotonic() - last_write >= SHARD_SECONDS:
         cache.write(new)
         rows.update(new)

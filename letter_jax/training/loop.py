@@ -18,6 +18,7 @@ from letter_jax.system.errors import InputError, Preempted
 from letter_jax.system.wording import counted
 from letter_jax.training.checkpoints import BestInMemory, Checkpoints, Progress, folder
 from letter_jax.training.metric_writer import MetricWriter
+from letter_jax.training.pace import Pace
 from letter_jax.training.preemption import PreemptionWatch
 from letter_jax.training.state import Metrics, TrainState
 
@@ -150,13 +151,14 @@ def _run(
   off = None if verbose else True  # None: on a terminal only
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=off, dynamic_ncols=True)
   writer = MetricWriter(directory, label, progress.step, bar, verbose)
-  log = _IntervalLog(writer, program, progress.step)
+  pace = Pace(label, config, program.steps_per_epoch)
+  log = _IntervalLog(writer, program, progress, pace)
   with contextlib.ExitStack() as exits:
     for resource in (batches, bar, writer):
       exits.callback(resource.close)
     watch = exits.enter_context(PreemptionWatch())
     if progress.validation_is_due:
-      _validate(program, state, progress, checkpoints, writer)
+      _validate(program, state, progress, checkpoints, writer, pace)
       progress.validation_is_due = False
     while progress.step < total_steps and progress.validations_since_best < config.patience:
       before = progress.step
@@ -177,25 +179,34 @@ def _run(
         log.emit(block=saves)
       progress.validation_is_due = validates and preempted  # there may be no time for it now
       if validates and not preempted:
-        _validate(program, state, progress, checkpoints, writer)
+        _validate(program, state, progress, checkpoints, writer, pace)
         log.restart_clock()
       if saves:
         checkpoints.save_latest(state, dataclasses.replace(progress))
       if preempted:
         checkpoints.wait()
+        at = f'step {progress.step} of {total_steps}'
         if directory is None:
-          raise Preempted(f'{label}: terminated at step {progress.step} of {total_steps}; nothing is saved')
-        raise Preempted(f'{label}: terminated; saved at step {progress.step} of {total_steps} in {directory}')
+          raise Preempted(f'{label}: terminated at {at}; nothing is saved')
+        raise Preempted(f'{label}: terminated; saved at {at} in {directory}; the same command resumes')
     log.emit(block=True)
   return progress
 
 
 def _validate(
-  program: Program, state: TrainState, progress: Progress, checkpoints: Checkpoints | BestInMemory, writer: MetricWriter
+  program: Program,
+  state: TrainState,
+  progress: Progress,
+  checkpoints: Checkpoints | BestInMemory,
+  writer: MetricWriter,
+  pace: Pace,
 ) -> None:
   """Validates the parameters, updates `progress`, and saves them if they are the best so far."""
+  started = time.perf_counter()
   metrics = program.evaluate(state.params)
-  writer.write(progress.step, progress.step / program.steps_per_epoch, 'validation', metrics)
+  pace.validation_took(time.perf_counter() - started)
+  left = pace.left(progress.step, progress.validations_since_best)
+  writer.write(progress.step, progress.step / program.steps_per_epoch, 'validation', metrics, left)
   value = metrics[program.selection]
   if not np.isfinite(value):
     raise TrainingDiverged(f'validation {program.selection} is {value} at step {progress.step}')
@@ -248,11 +259,11 @@ def _require_finite(totals: dict[str, np.ndarray], first_step: int) -> None:
 class _IntervalLog:
   """Collects metrics on the device and fetches those of an interval together, after the next step was dispatched."""
 
-  def __init__(self, writer: MetricWriter, program: Program, step: int) -> None:
-    self._writer, self._program = writer, program
+  def __init__(self, writer: MetricWriter, program: Program, progress: Progress, pace: Pace) -> None:
+    self._writer, self._program, self._progress, self._pace = writer, program, progress, pace
     self._collected: list[Metrics] = []
     self._due: tuple[int, int, list[Metrics]] | None = None
-    self._first, self._last = step, step
+    self._first = self._last = progress.step
     self.restart_clock()
 
   def restart_clock(self) -> None:
@@ -290,5 +301,7 @@ class _IntervalLog:
     now = time.perf_counter()
     examples = (last - first) / self._program.steps_per_epoch * self._program.examples_per_epoch
     values['examples_per_second'] = examples / max(now - self._clock, 1e-9)
+    self._pace.took(last - first, now - self._clock)
     self._clock = now
-    self._writer.write(last, last / self._program.steps_per_epoch, 'train', values)
+    left = self._pace.left(last, self._progress.validations_since_best)
+    self._writer.write(last, last / self._program.steps_per_epoch, 'train', values, left)

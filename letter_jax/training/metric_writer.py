@@ -57,7 +57,7 @@ class MetricWriter:
     self._lines = self._path.open('a', encoding='utf-8')
     self._board = tensorboardX.SummaryWriter(str(directory / TENSORBOARD), purge_step=resume_step + 1)
 
-  def write(self, step: int, epoch: float, kind: str, values: dict[str, float]) -> None:
+  def write(self, step: int, epoch: float, kind: str, values: dict[str, float], left: str = '') -> None:
     """Writes the metrics of one step.
 
     Args:
@@ -65,6 +65,7 @@ class MetricWriter:
       epoch: the same in epochs.
       kind: 'train' or 'validation'.
       values: scalars by name.
+      left: how much time is left, for the terminal; '' where that is not known.
     """
     if self._writes:
       self._lines.write(json.dumps({'step': step, 'epoch': epoch, 'kind': kind, **values}) + '\n')
@@ -78,7 +79,8 @@ class MetricWriter:
       self._bar.set_postfix_str(shown, refresh=False)
       return
     rate = f'  {values["examples_per_second"]:,.0f} examples/s' if 'examples_per_second' in values else ''
-    tqdm.write(f'{self._label} {kind:10} epoch {epoch:6.2f}  step {step:6}  {shown}{rate}')
+    left = left and f'  {left}'
+    tqdm.write(f'{self._label} {kind:10} epoch {epoch:6.2f}  step {step:6}  {shown}{rate}{left}')
 
   def close(self) -> None:
     """Closes the files."""

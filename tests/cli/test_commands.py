@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from letter_jax.cli import commands
+from letter_jax.serving import export
 from letter_jax.system.errors import InputError
-from tests.multi_process import HANG_SECONDS
+from letter_jax.system.lock import Lock
+from tests.multi_process import HANG_SECONDS, until
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -40,8 +45,9 @@ def test_from_the_standard_input_to_the_standard_output(command, finished):
   assert [first['user'], third['user']] == ['a', 'b'] and second['line'] == 2
   assert len(first['recommendations']) == 2 and not {1, 2} & {each['item'] for each in first['recommendations']}
   header, end = done.stderr.splitlines()
-  assert header == 'recommend: 60 items, beam 20, 1 CPU device'
-  assert end == 'recommend: 2 users; 1 invalid line, with an "error" in the output'
+  stamp = r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d '
+  assert re.fullmatch(f'{stamp}recommend: 60 items, beam 20, 1 CPU device', header)
+  assert re.fullmatch(f'{stamp}recommend: 2 users; 1 invalid line, with an "error" in the output', end)
 
 
 def test_files_and_lists(command, finished, tmp_path):
@@ -112,6 +118,102 @@ def test_a_reader_that_has_enough(finished):
   process.stdin.write(b'{"user": 2, "history": [1]}\n' * 3)
   process.stdin.close()
   assert process.wait(HANG_SECONDS) == 0 and b'Traceback' not in process.stderr.read()
+
+
+def start(*flags, **streams):
+  command = [sys.executable, '-m', 'letter_jax.main', '--stage=recommend', '--k=1', *map(str, flags)]
+  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env=environment, **streams)
+
+
+@pytest.mark.parametrize('sent', [signal.SIGTERM, signal.SIGINT])
+def test_a_file_that_ends_early_is_named_with_the_rest_of_the_input(finished, tmp_path, sent):
+  """Its lines, and those of the rest that the message names, are the answers to all."""
+  users, recs, partial = (tmp_path / name for name in ('users', 'recs', 'recs.partial'))
+  # Blank lines have no answers, and some answers are errors.
+  lines = [f'{{"user": {user}, "history": [{user % 50}]}}\n' + '\n' * (user % 3) for user in range(50_000)]
+  users.write_text('no\n' + ''.join(lines))
+  # A shell that starts a command in the background has it and its children ignore SIGINT.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  process = start(f'--workdir={finished}', f'--input={users}', f'--output={recs}')
+  signal.signal(signal.SIGINT, before)
+  until(lambda: partial.exists() and partial.stat().st_size, [process])
+  process.send_signal(sent)
+  error = process.communicate(timeout=HANG_SECONDS)[1].decode().splitlines()[-1]
+  assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 2}[sent] and not recs.exists()
+  answered = [json.loads(line) for line in partial.read_text().splitlines()]
+  assert f'{partial} has {len(answered):,} lines, the answers up to line ' in error and 'Traceback' not in error
+  rest = tmp_path / 'rest'
+  with rest.open('w') as file:
+    subprocess.run(error.partition('(')[2].partition(')')[0].split(), stdout=file, check=True)
+  left = [json.loads(line)['user'] for line in rest.read_text().split('\n') if line]
+  assert [answer.get('user') for answer in answered] + left == [None, *range(50_000)] and left
+  if sent == signal.SIGTERM:
+    rest.write_text(''.join(rest.read_text().splitlines(keepends=True)[:30]))
+    process = start(f'--workdir={finished}', f'--input={rest}', f'--output={recs}')
+    assert process.wait(HANG_SECONDS) == 0 and not partial.exists()
+    users_of_rest = [json.loads(line)['user'] for line in recs.read_text().splitlines()]
+    assert users_of_rest == left[: len(users_of_rest)] and users_of_rest
+
+
+def test_of_a_stream_that_ends_early_every_line_is_answered_or_named(finished):
+  process = start(f'--workdir={finished}', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+  process.stdin.write(b'{"user": 0, "history": [1]}\n\n')
+  process.stdin.flush()
+  answered = [json.loads(process.stdout.readline())['user']]
+  process.stdin.write(b''.join(b'{"user": %d, "history": [1]}\n' % user for user in range(1, 1001)))
+  process.stdin.flush()
+  answered.append(json.loads(process.stdout.readline())['user'])
+  process.send_signal(signal.SIGTERM)  # the input stays open
+  answered += [json.loads(line)['user'] for line in process.stdout.read().splitlines()]
+  error = process.stderr.read().decode().splitlines()[-1]
+  assert process.wait(HANG_SECONDS) == 143 and answered == list(range(len(answered)))
+  last = len(answered) + 1  # the second line is blank
+  assert f'{len(answered):,} lines are written, the answers up to line {last} of the input, and no line after' in error
+  assert f'recommend from line {last + 1} on' in error
+  process.stdin.close()
+
+
+def test_a_stream_that_waits_ends_at_once(finished):
+  process = start(f'--workdir={finished}', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+  assert b'items, beam' in process.stderr.readline()
+  time.sleep(0.5)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(HANG_SECONDS) == 143
+  assert b'terminated; no line is answered; the same command starts again' in process.stderr.read()
+  process.stdin.close()
+
+
+def test_readers_need_no_lock_and_writers_do(command, finished, tmp_path):
+  workdir = shutil.copytree(finished, tmp_path / 'workdir')
+  lock = Lock(workdir)
+  lock.acquire()
+  try:
+    done = command('--stage=recommend', f'--workdir={workdir}', given='{"history": [1]}\n')
+    assert done.returncode == 0 and 'recommendations' in done.stdout, done.stderr
+    fails(command('--stage=export', f'--workdir={workdir}', '--platforms=cpu'), f'{workdir} is in use by process')
+    assert not (workdir / 'export').exists()
+  finally:
+    lock.release()
+
+
+def test_an_export_that_fails_leaves_the_one_before(finished, tmp_path, monkeypatch):
+  workdir = shutil.copytree(finished, tmp_path / 'workdir')
+  commands.run('export', workdir, commands.Options(platforms=('cpu',)))
+  before = {path: path.read_bytes() for path in (workdir / 'export').rglob('*') if path.is_file()}
+  assert (workdir / 'export/items.json') in before
+
+  def full(path, content):
+    raise OSError('No space left on device')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(export, '_write_bytes', full)
+    with pytest.raises(InputError, match='No space left'):
+      commands.run('export', workdir, commands.Options(platforms=('cuda',)))
+  assert {path: path.read_bytes() for path in (workdir / 'export').rglob('*') if path.is_file()} == before
+  commands.run('export', workdir, commands.Options(platforms=('cuda',)))
+  assert sorted(path.name for path in (workdir / 'export').glob('search*')) == ['search_cuda.stablehlo']
+  assert not [path for path in workdir.iterdir() if path.name.startswith('.')]
 
 
 def test_what_was_changed_by_hand_is_noticed(finished, tmp_path):

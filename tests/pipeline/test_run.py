@@ -1,5 +1,6 @@
 """The stages together, on a synthetic store that is trained in seconds."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from letter_jax.semantic_ids import ids
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.sharding import on_one_device
 from letter_jax.system.errors import InputError
+from letter_jax.system.lock import Lock
 from letter_jax.training.checkpoints import read_best
 from letter_jax.workdir import Workdir
 from tests.small_data import config_with, run_settings, write_letter_folder
@@ -73,6 +75,20 @@ def test_a_finished_run_is_left_alone(workdir, capsys):
   pipeline.run(config_with(run_settings()), workdir)
   assert capsys.readouterr().out.count('done before') == len(STAGES)
   assert _trees(workdir) == before
+
+
+def test_a_second_run_of_a_workdir_is_refused_and_a_run_leaves_no_lock(workdir):
+  lock, before = Lock(workdir), _trees(workdir)
+  lock.acquire()
+  for stage in ('all', 'dataset', 'report'):
+    with pytest.raises(InputError, match=f'{workdir} is in use by process {os.getpid()} on .*, since .*; expected one'):
+      pipeline.run(config_with(run_settings()), workdir, stage, overwrite=True)
+  lock.release()
+  assert _trees(workdir) == before
+  for stage, error in (('dataset', False), ('all', True)):
+    with pytest.raises(InputError) if error else contextlib.nullcontext():
+      pipeline.run(config_with(run_settings(**({'evaluation__beam': 61} if error else {}))), workdir, stage)
+    assert not (workdir / 'run.lock').exists()
 
 
 def test_settings_without_effect_may_change(workdir, capsys):

@@ -6,6 +6,7 @@ import pytest
 
 from letter_jax.pipeline import sweep
 from letter_jax.system.errors import InputError
+from letter_jax.system.lock import Lock
 from tests.small_data import config_with, run_settings
 
 pytestmark = pytest.mark.slow
@@ -71,6 +72,16 @@ def test_wrong_sweeps(tmp_path, runs, said):
   with pytest.raises(InputError, match=said):
     sweep.run(config_with(run_settings(sweep=runs)), tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('folder', ['.', 'plain'])
+def test_a_sweep_locks_its_workdir_and_those_of_its_runs(tmp_path, folder):
+  lock = Lock(tmp_path / folder)
+  lock.acquire()
+  with pytest.raises(InputError, match=f'{tmp_path / folder} is in use by process'):
+    sweep.run(config_with(run_settings(sweep=SWEEP)), tmp_path, 'dataset')
+  lock.release()
+  assert not list(tmp_path.rglob('*/dataset')) and not list(tmp_path.rglob('run.lock'))
 
 
 def test_checkpoints_elsewhere_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Two processes that run as one program: their results, and how they end."""
 
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.pipeline import run as pipeline
+from letter_jax.system.lock import Lock
 from letter_jax.training.checkpoints import Checkpoints
 from tests import multi_process
 from tests.paths import ROOT
@@ -188,6 +190,18 @@ def test_every_process_reports_a_wrong_input(uninterrupted, tmp_path):
   assert multi_process.wait(started) == [2, 2]
   for index in (0, 1):
     assert 'nowhere.json does not exist; config.semantic_ids.path names it' in multi_process.error_of(tmp_path, index)
+
+
+def test_the_processes_of_a_run_have_one_lock(uninterrupted, tmp_path):
+  assert not (uninterrupted / 'workdir/run.lock').exists()
+  arguments = prepared(uninterrupted, tmp_path)
+  lock = Lock(tmp_path / 'workdir')
+  lock.acquire()
+  started = multi_process.start(tmp_path, arguments)
+  assert multi_process.wait(started) == [2, 2]
+  lock.release()
+  for index in (0, 1):
+    assert f'workdir is in use by process {os.getpid()} on ' in multi_process.error_of(tmp_path, index)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,14 @@ def test_rows_of_a_different_width_are_refused_with_the_folder_to_remove(tmp_pat
   assert str(folder) in str(caught.value)
 
 
-def test_an_unwritable_cache_is_an_input_error(tmp_path):
+@pytest.mark.parametrize('there_is_a_cache', [True, False])
+def test_without_a_cache_that_can_be_written_the_rows_are_the_same(tmp_path, monkeypatch, capsys, there_is_a_cache):
+  monkeypatch.setattr(language_models, 'SHARD_TEXTS', 2)
+  expected = embed_with(model_of(Encoder()), ITEMS, 4, tmp_path / 'writable')
   (tmp_path / 'cache').write_text('a file is in the way')
-  with pytest.raises(InputError, match='could not be written .*XDG_CACHE_HOME'):
-    embed_with(model_of(Encoder()), ITEMS, 4, tmp_path / 'cache')
+  capsys.readouterr()
+  rows_NxD = embed_with(model_of(Encoder()), ITEMS, 4, tmp_path / 'cache' if there_is_a_cache else None)
+  np.testing.assert_array_equal(rows_NxD, expected)
+  said = capsys.readouterr().out
+  assert said.count('nothing is cached from here on') == there_is_a_cache
+  assert ('not cached: no home folder can be written' in said) != there_is_a_cache

@@ -12,7 +12,6 @@ from letter_jax import configuration
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
 from letter_jax.text_embeddings import language_models
-from letter_jax.text_embeddings.cache import cache_folder
 from letter_jax.text_embeddings.language_models import (
   LanguageModel,
   embed_with,
@@ -102,9 +101,6 @@ def test_the_config_names_the_model_and_the_environment_the_cache_folder(tmp_pat
   assert embed_texts(ITEMS, config, seed=0)[0].shape == (10, 5)
   assert loaded == [('some/model', 7)] and [len(batch) for batch in encode.batches] == [3, 3, 3, 1]
   assert len(shards_of(tmp_path / 'letter_jax' / 'text_embeddings')) == 1
-  monkeypatch.setenv('XDG_CACHE_HOME', '')
-  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
-  assert cache_folder() == tmp_path / 'home' / '.cache' / 'letter_jax' / 'text_embeddings'
 
 
 def folder_of_a_model(path, file='modules.json'):

@@ -1,0 +1,52 @@
+"""What the environment of the program may lack or impose: streams, a home folder, a precision, a window for plots."""
+
+import io
+import logging
+import os
+import sys
+
+from letter_jax.cli.one_line_errors import fail
+from letter_jax.system import home
+
+
+def prepare() -> None:
+  """Makes the program independent of its environment; before JAX and matplotlib are imported."""
+  _open_closed_streams()
+  _require_utf8()
+  if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+    # A name that the locale lacks is printed all the same.
+    sys.stdout.reconfigure(errors='backslashreplace')
+  # Plots go to files. A backend for a window or a notebook need not be installed here.
+  os.environ['MPLBACKEND'] = 'agg'
+  logging.getLogger('matplotlib').setLevel(logging.ERROR)  # without a home folder it warns of a slower start
+
+
+def configure_jax() -> None:
+  """Sets JAX's precision, and its compilation cache where there is none and one can be written."""
+  import jax
+
+  # Every model is defined in 32 bits, so that results do not depend on JAX_ENABLE_X64.
+  jax.config.update('jax_enable_x64', False)
+  if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+    folder = home.cache_folder('compiled')
+    if folder is not None:
+      jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+def _require_utf8() -> None:
+  """Ends the program where a path may have characters whose bytes Python and the libraries would not agree on."""
+  if sys.getfilesystemencoding() != 'utf-8' and not all(text.isascii() for text in (os.getcwd(), *sys.argv)):
+    fail(
+      f'a path is not ASCII, and paths of this locale are {sys.getfilesystemencoding()}; expected a UTF-8 locale, or '
+      'PYTHONUTF8=1'
+    )
+
+
+def _open_closed_streams() -> None:
+  """Opens /dev/null for streams that are closed, lest a file of the program becomes one of them."""
+  while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    os.set_inheritable(descriptor, True)
+  os.close(descriptor)
+  for name in ('stdout', 'stderr'):
+    if getattr(sys, name) is None:
+      setattr(sys, name, open(os.devnull, 'w', encoding='utf-8'))  # noqa: SIM115, for the life of the process
