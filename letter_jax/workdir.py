@@ -30,6 +30,7 @@ from letter_jax.data import dataset, left_out, matching, store
 from letter_jax.data.dataset import Windows
 from letter_jax.evaluation import ranks
 from letter_jax.evaluation.first_purchases import FirstPurchases, count_first_purchases
+from letter_jax.generators import features
 from letter_jax.semantic_ids import table
 from letter_jax.system import artifacts, processes
 from letter_jax.system.errors import InputError
@@ -50,7 +51,7 @@ METRICS, RANKS, PREDICTIONS = 'metrics.json', ranks.FILE, 'predictions.jsonl'
 INPUT_SCALE, BEST_VALIDATION = input_scale.FILE, 'best_validation.json'
 CODES, CODES_TABLE, INDEX, IDS_REPORT = 'semantic_ids.npy', table.TABLE, table.INDEX, 'report.json'
 LATENTS, CODEBOOKS = 'latents.npy', 'codebooks.npy'
-DESCRIPTION, FUSION = 'generator.json', 'fusion.json'
+DESCRIPTION, FEATURES, FUSION = 'generator.json', features.FILE, 'fusion.json'
 REPORT, PLAN, EXPORT = 'report.html', 'plan.json', 'export'
 COMPARISON, COMPARISON_PAGE = 'compare.json', 'compare.html'
 RECORD = 'stage.json'

@@ -22,6 +22,7 @@ from letter_jax.workdir import (
   BEST_VALIDATION,
   CODEBOOKS,
   DESCRIPTION,
+  FEATURES,
   FUSION,
   LATENTS,
   METRICS,
@@ -238,7 +239,7 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     )
   except InputError:
     if not (directory / TRAINING_LOG).exists():  # nothing was trained, so the next attempt may have other settings
-      artifacts.remove([directory / name for name in (DESCRIPTION, *generator_kind.prepares)])
+      artifacts.remove([directory / name for name in (DESCRIPTION, FEATURES, *generator_kind.prepares)])
     raise
 
 

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import letter_jax
 from letter_jax.cli import commands
@@ -92,3 +92,17 @@ def test_files_that_do_not_fit(small_run, tmp_path, rows, message):
     np.save(path, np.ones((rows, 1), np.float32))
   with pytest.raises(InputError, match=message):
     pipeline.run(config_with(settings(path)), tmp_path / 'workdir', overwrite=True)
+
+
+def test_an_attempt_that_fails_before_it_trains_leaves_its_record_alone(small_run, tmp_path):
+  """The next one may then have other settings."""
+  workdir = shutil.copytree(small_run, tmp_path / 'workdir')
+  shutil.rmtree(workdir / 'generator')
+  save_file({'shared.weight': np.zeros((2, 2), np.float32)}, tmp_path / 'weights.safetensors')
+  np.save(tmp_path / 'prices.npy', np.ones((60, 1), np.float32))
+  config = config_with(
+    settings(tmp_path / 'prices.npy') | {'generator.initial_weights': str(tmp_path / 'weights.safetensors')}
+  )
+  with pytest.raises(InputError, match='weights.safetensors'):
+    pipeline.run(config, workdir, 'generator')
+  assert [path.name for path in (workdir / 'generator').iterdir()] == ['stage.json']
