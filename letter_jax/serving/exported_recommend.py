@@ -5,18 +5,20 @@
 
 Each input line is {"user": ..., "history": [items]}, items by raw id, the oldest first. An integer is the raw id with
 these digits; where the data has no ids of its own, it is the row of the item in items.json. "from": "popularity" marks
-the answer to a history without a known item: the popularity of first purchases. K is the number of items for each user,
-10 by default. From Python: `Recommender()(histories)`.
+the answer to a history without a known item: the popularity of first purchases. An invalid line is answered with an
+"error" and its number. K is the number of items for each user, 10 by default. From Python: `Recommender()(histories)`.
 """
 
+import codecs
 import itertools
 import json
 import operator
+import os
 import pathlib
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -24,7 +26,7 @@ from jax import export
 from safetensors.flax import load_file
 
 FOLDER = pathlib.Path(__file__).parent
-USERS_PER_BATCH = 64  # the search is compiled for each batch size, so all batches have the same
+USERS_PER_BATCH = 64  # or as many as there are; the search is compiled for each number of users
 BATCHES_PER_CHUNK = 16  # batches that are read before the first answers are written
 BLANKS = ''.join(filter(str.isspace, map(chr, range(0x3001)))) + '\u200b\ufeff'  # ignored around a raw id
 _REASONS = {False: 'the history is empty', True: 'no item of the history is known'}
@@ -76,9 +78,11 @@ class Recommender:
     """
     if not 1 <= k <= self.beam:
       raise ValueError(f'k is {k}; expected 1 to {self.beam}')
-    if allowed is None:
-      allowed = np.ones(len(self.items), bool)
-    allowed = np.asarray(allowed, bool)
+    allowed = np.ones(len(self.items), bool) if allowed is None else np.asarray(allowed)
+    if allowed.dtype != bool or allowed.shape != (len(self.items),) or not allowed.any():
+      raise ValueError(
+        f'allowed is {allowed.dtype} {list(allowed.shape)}; expected bool [{len(self.items)}], some True'
+      )
     known_histories = [self.known(history) for history in histories]
     items = np.full((len(known_histories), k), -1, np.int32)
     scores = np.full((len(known_histories), k), -np.inf, np.float32)
@@ -89,13 +93,13 @@ class Recommender:
     for first in range(0, len(searched), USERS_PER_BATCH):
       batch = searched[first : first + USERS_PER_BATCH]
       found = self._search_batch([known_histories[user] for user in batch], exclude_history, allowed)
-      items[batch], scores[batch] = (part[: len(batch), :k] for part in found)
+      items[batch], scores[batch] = (part[:, :k] for part in found)
     return items, scores
 
   def _search_batch(
     self, histories: list[list[int]], exclude_history: bool, allowed: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Items and scores [USERS_PER_BATCH, beam] for at most that many histories of indices."""
+    """Items and scores [histories, beam] for histories of indices."""
     latest = [history[-self.history_length :] for history in histories]
     excluded = [sorted(set(history)) if exclude_history else [] for history in histories]
     # Few different widths, as the search is compiled for each: the history length, then powers of two.
@@ -105,7 +109,9 @@ class Recommender:
     return np.asarray(items), np.asarray(scores)
 
   def known(self, history: Sequence[int | str]) -> list[int]:
-    """The indices of the known items of a history."""
+    """The indices of the known items of a history; TypeError for a text, or an item that is none."""
+    if isinstance(history, str | bytes):
+      raise TypeError(f'the history {history!r} is a text; expected a sequence of items')
     return [index for item in history if (index := self.index_of(item)) >= 0]
 
   def index_of(self, item: int | str) -> int:
@@ -119,42 +125,53 @@ class Recommender:
       item = str(number)
     return self._index_by_raw_id.get(_normal_form(item), -1)
 
-  def answers(self, lines: Iterable[bytes], k: int) -> Iterator[dict[str, Any]]:
-    """Yields an answer for each JSON line; for an invalid line it has the key 'error'."""
-    requests = [self._parse(line) for line in lines]
-    items, scores = self([request['history'] for request in requests], k)
-    for request, item_row, score_row in zip(requests, items.tolist(), scores.tolist()):
+  def answers(self, lines: Iterable[tuple[int, bytes]], k: int) -> Iterator[dict[str, Any]]:
+    """Yields an answer for each numbered JSON line; for an invalid line it has the keys 'line' and 'error'."""
+    requests = [_parse(number, line) for number, line in lines]
+    rows = zip(*self([request['history'] for request in requests if 'history' in request], k))
+    for request in requests:
       if 'error' in request:
-        yield {'error': request['error']}
+        yield request
         continue
+      item_row, score_row = next(rows)
       known = len(self.known(request['history']))
       yield {
-        'user': request.get('user'),
+        'user': request['user'],
         'skipped': len(request['history']) - known,
         **({} if known else {'from': 'popularity', 'reason': _REASONS[bool(request['history'])]}),
         'recommendations': [
           {'item': index, **self.items[index], 'score': round(score, 6)}
-          for index, score in zip(item_row, score_row)
+          for index, score in zip(item_row.tolist(), score_row.tolist())
           if index >= 0
         ],
       }
 
-  def _parse(self, line: bytes) -> dict[str, Any]:
-    """The request of a line; for an invalid line an empty history and the key 'error'."""
-    try:
-      request = json.loads(line)
-      if not isinstance(request['history'], list):
-        raise TypeError('"history" is not a list')
-      self.known(request['history'])  # raises TypeError for a wrong type
-      return request
-    except (ValueError, KeyError, TypeError) as error:
-      expected = 'expected {"user": ..., "history": [items]}'
-      return {'history': [], 'error': f'{type(error).__name__}: {error}; {expected}'}
+
+def _parse(number: int, line: bytes) -> dict[str, Any]:
+  """'user' and 'history' of a line; for an invalid line 'line', 'error' and, where it can be read, 'user'."""
+  user = None
+  try:
+    record = json.loads(line.decode('utf-8'))
+    if not isinstance(record, dict):
+      raise ValueError('it is not a JSON object')
+    given, history = record.get('user'), record.get('history')
+    if not isinstance(given, str | int | None):
+      raise ValueError('"user" is neither a string nor an integer')
+    user = given
+    if not isinstance(history, list):
+      raise ValueError('"history" is missing' if history is None else '"history" is not a list')
+    for place, item in enumerate(history):
+      if isinstance(item, bool) or not isinstance(item, str | int):
+        raise ValueError(f'"history"[{place}] is neither a raw id nor an index')
+    return {'user': user, 'history': history}
+  except (ValueError, RecursionError) as error:
+    message = f'{" ".join(str(error).split())[:100]}; expected {{"user": ..., "history": [items]}}'
+    return {'line': number, **({} if user is None else {'user': user}), 'error': message}
 
 
 def _padded(rows: list[list[int]], width: int) -> np.ndarray:
-  """int32 [USERS_PER_BATCH, width] with the given rows, -1 after the last entry of each and in missing rows."""
-  padded = np.full((USERS_PER_BATCH, width), -1, np.int32)
+  """int32 [rows, width] with the given rows, -1 after the last entry of each."""
+  padded = np.full((len(rows), width), -1, np.int32)
   for row, indices in enumerate(rows):
     padded[row, : len(indices)] = indices
   return padded
@@ -168,14 +185,35 @@ def _next_power_of_two(number: int) -> int:
   return 1 << max(number - 1, 0).bit_length()
 
 
+def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+  """The lines that are not blank, with their numbers from 1, without a byte order mark."""
+  for number, line in enumerate(lines, 1):
+    line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+    if line.strip():
+      yield number, line
+
+
 def main() -> None:
   """Answers the lines of stdin on stdout."""
-  k = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-  recommender = Recommender()
-  lines = (line for line in sys.stdin.buffer if line.strip())
-  while chunk := list(itertools.islice(lines, BATCHES_PER_CHUNK * USERS_PER_BATCH)):
-    for answer in recommender.answers(chunk, k):
-      print(json.dumps(answer), flush=True)
+  try:
+    recommender = Recommender()
+  except OSError as error:
+    _fail(f'{error}; expected an export for this platform, {jax.default_backend()}, in {FOLDER}')
+  k = sys.argv[1] if len(sys.argv) > 1 else str(min(10, recommender.beam))
+  if len(sys.argv) > 2 or not (k.isascii() and k.isdecimal() and 1 <= int(k) <= recommender.beam):
+    _fail(f'the arguments are {" ".join(sys.argv[1:])}; expected the number of items, 1 to {recommender.beam}')
+  numbered = _numbered(sys.stdin.buffer)
+  try:
+    while chunk := list(itertools.islice(numbered, BATCHES_PER_CHUNK * USERS_PER_BATCH)):
+      for answer in recommender.answers(chunk, int(k)):
+        print(json.dumps(answer), flush=True)
+  except BrokenPipeError:  # the reader has enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str) -> NoReturn:
+  print(f'recommend.py: {message}', file=sys.stderr)
+  sys.exit(2)
 
 
 if __name__ == '__main__':

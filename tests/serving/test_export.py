@@ -16,6 +16,7 @@ from jax import export as jax_export
 
 import letter_jax
 from letter_jax.cli import commands
+from letter_jax.serving import jsonl
 from letter_jax.system.errors import InputError
 from tests.multi_process import HANG_SECONDS
 from tests.small_data import TINY_RUN
@@ -29,11 +30,17 @@ def exported(finished):
   return finished / 'export'
 
 
-def test_the_folder_recommends_without_this_program(exported, finished, predictions, tmp_path):
+@pytest.fixture(scope='module')
+def recommender(finished):
+  return letter_jax.Recommender.from_workdir(finished, beam=20)
+
+
+def test_the_folder_recommends_without_this_program(exported, recommender, predictions, tmp_path):
   users = [{'user': user['user'], 'history': user['history']} for user in predictions[:20]]
   users += [{'user': 'none', 'history': []}, {'user': 'long', 'history': [*range(45), 'who', *range(45)]}]
   users += [{'user': 'unknown', 'history': ['who']}, {'user': 'blanks', 'history': [' 5\u00a0', '7\n']}]
-  bad = ['no', '[1]', '{"user": 1}', '{"history": [null]}', '{"history": 3}', '{"history": "5"}', '{"history": [2.5]}']
+  bad = ['\ufeffno', '[1]', '', '{"user": 1}', '{"history": [null]}', '{"history": 3}', '{"history": "5"}']
+  bad += ['{"history": [2.5]}']
   done = subprocess.run(
     [sys.executable, exported / 'recommend.py'],
     input='\n'.join([*bad, *map(json.dumps, users)]),
@@ -45,12 +52,12 @@ def test_the_folder_recommends_without_this_program(exported, finished, predicti
   )
   assert done.returncode == 0, done.stderr
   answers = [json.loads(line) for line in done.stdout.splitlines()]
-  assert all('expected' in answer['error'] for answer in answers[: len(bad)])
-  found = answers[len(bad) :]
+  failed, found = answers[:7], answers[7:]
+  assert all('expected' in answer['error'] for answer in failed)
+  assert [answer['line'] for answer in failed] == [1, 2, 4, 5, 6, 7, 8] and failed[2]['user'] == 1
   assert [user['skipped'] for user in found[-4:]] == [0, 1, 1, 0]
   assert [user.get('from') for user in found[-4:]] == ['popularity', None, 'popularity', None]
   assert found[-2]['reason'] == 'no item of the history is known'
-  recommender = letter_jax.Recommender.from_workdir(finished, beam=20)
   expected = recommender.recommend([user['history'] for user in users])
   assert [user['user'] for user in found] == [user['user'] for user in users]
   for user, items, scores in zip(found, expected.items_UxK.tolist(), expected.scores_UxK):
@@ -67,7 +74,7 @@ def test_the_script_imports_three_packages_besides_the_standard_library(exported
   }
   packages = {module.partition('.')[0] for module in modules}
   assert packages - set(sys.stdlib_module_names) == {'jax', 'numpy', 'safetensors'}
-  assert 'letter_jax' not in source and len(source.splitlines()) < 200
+  assert 'letter_jax' not in source and len(source.splitlines()) < 250
 
 
 @pytest.mark.parametrize('platform', ['cpu', 'cuda', 'tpu'])
@@ -107,12 +114,18 @@ def test_a_later_export_leaves_nothing_of_an_earlier_one(exported, finished, tmp
   assert json.loads((folder / 'items.json').read_text())['beam'] == 5
 
 
-def test_the_folder_as_a_module(exported, monkeypatch):
+@pytest.fixture(scope='module')
+def script(exported):
+  """The exported script as a module."""
   spec = importlib.util.spec_from_file_location('exported_folder', exported / 'recommend.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  recommender = module.Recommender()
-  monkeypatch.setattr(module, 'USERS_PER_BATCH', 3)
+  return module
+
+
+def test_the_folder_as_a_module(script, monkeypatch):
+  recommender = script.Recommender()
+  monkeypatch.setattr(script, 'USERS_PER_BATCH', 3)
   histories = [[1, 2], [3], [], ['4', '5'], [6], [7, 7, 7], [8]]
   items, scores = recommender(histories, k=4, allowed=np.arange(60) % 2 == 0)
   assert items.shape == scores.shape == (7, 4) and (items % 2 == 0).all()
@@ -120,6 +133,56 @@ def test_the_folder_as_a_module(exported, monkeypatch):
   assert recommender([], k=4)[0].shape == (0, 4)
   with pytest.raises(ValueError, match='k is 21; expected 1 to 20'):
     recommender([[1]], k=21)
+  for allowed in (np.arange(60), np.ones(59, bool), np.zeros(60, bool)):
+    with pytest.raises(ValueError, match=r'expected bool \[60\], some True'):
+      recommender([[1]], allowed=allowed)
+  for history in ('12', [1.0], [True], [None]):
+    with pytest.raises(TypeError):
+      recommender([history])
+
+
+def test_as_many_rows_are_computed_as_there_are_users(script, monkeypatch):
+  recommender, rows = script.Recommender(), []
+  search = recommender._search
+  monkeypatch.setattr(recommender, '_search', lambda *arrays: rows.append(arrays[1].shape[0]) or search(*arrays))
+  recommender([[1]])
+  recommender([[item % 60] for item in range(70)])
+  list(recommender.answers(enumerate([b'{', b'{"history": [1]}', b'[]']), 3))
+  assert rows == [1, 64, 6, 1]
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    *(b'no', b'[1]', b'3', b'null', b'\xff', b'[' * 100_000, '{"history": []}'.encode('utf-16')),
+    *(b'{"user": 1}', b'{"history": null}', b'{"history": 3}', b'{"history": "12"}', b'{"history": {"1": 2}}'),
+    *(b'{"history": [null]}', b'{"history": [1, 2.0]}', b'{"history": [true]}', b'{"history": [[1]]}'),
+    *(b'{"user": 1.5, "history": []}', b'{"user": [], "history": []}', b'{"user": "a", "history": [{}]}'),
+    *(b'{"history": []}', b'{"user": null, "history": [10000, "who"]}', b'{"user": 7, "history": ["1", 2, -1]}'),
+  ],
+)
+def test_a_line_is_refused_where_recommend_refuses_it(script, recommender, line):
+  expected, found = jsonl.parse(recommender, 3, line), script._parse(3, line)
+  assert bool(expected.error) == ('error' in found)
+  assert found.get('user') == expected.user and ('expected {"user": ' in found.get('error', '')) == bool(expected.error)
+  assert found.get('line') == (3 if expected.error else None)
+
+
+@pytest.mark.parametrize('arguments', [['0'], ['21'], ['-1'], ['x'], ['5', '5'], ['2.0'], ['']])
+def test_wrong_arguments_of_the_script(script, monkeypatch, capsys, arguments):
+  monkeypatch.setattr(sys, 'argv', ['recommend.py', *arguments])
+  with pytest.raises(SystemExit) as ended:
+    script.main()
+  (line,) = capsys.readouterr().err.splitlines()
+  assert ended.value.code == 2 and 'expected the number of items, 1 to 20' in line
+
+
+def test_an_export_for_other_platforms_is_named(script, monkeypatch, capsys):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'rocm')
+  with pytest.raises(SystemExit) as ended:
+    script.main()
+  (line,) = capsys.readouterr().err.splitlines()
+  assert ended.value.code == 2 and 'search_rocm.stablehlo' in line and 'expected an export for this platform' in line
 
 
 @pytest.mark.parametrize('platforms', [(), ('gpu',), ('cpu', 'rocm')])
