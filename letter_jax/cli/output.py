@@ -42,11 +42,15 @@ class Output:
           raise InputError(f'--output={path} is the input; expected a different file')
 
   def require_writable(self) -> None:
-    """Raises InputError where a file cannot be written; what an earlier run left in FILE.partial stays for now."""
+    """Raises InputError where a file cannot be written, or FILE.partial holds the answers of a run that was ended."""
     if self._partial:
       self._open('a').close()
-      if not self._partial.stat().st_size:
-        self._partial.unlink()
+      if self._partial.stat().st_size:
+        raise InputError(
+          f'{self._partial} holds the answers of a run that was ended; expected that it was moved or removed, or a '
+          'different --output'
+        )
+      self._partial.unlink()
 
   def __enter__(self) -> 'Output':
     self._file = self._open('w')
@@ -96,7 +100,7 @@ class Output:
       of_input, rest = 'the input', f'from line {last + 1} on'
     return (
       f'{written}, the answers up to line {last} of {of_input}, and no line after that is answered; to go on, '
-      f'recommend {rest}, and append the answers'
+      f'recommend {rest} to a different --output, and append its answers'
     )
 
   def _open(self, mode: str) -> IO[str]:

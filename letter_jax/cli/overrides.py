@@ -98,7 +98,7 @@ def _require_known(key: str, values: dict[str, object]) -> None:
   close = close or difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.7)
   elsewhere = {other.rpartition('.')[2]: other for other in sorted(known)}
   close = close or [elsewhere[match] for match in difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.8)]
-  hint = f'did you mean --config.{close[0]}?' if close else 'expected a key of letter_jax/configuration/schema.py'
+  hint = f'did you mean --config.{close[0]}?' if close else 'expected a key of letter_jax/configuration'
   raise InputError(f'--config.{key} does not exist; {hint}')
 
 

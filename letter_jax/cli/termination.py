@@ -19,8 +19,8 @@ _ending = threading.RLock()
 def ends_at_once() -> Iterator[None]:
   """A context in which these signals end the program, also while a long call runs, such as a compilation.
 
-  Every file is written atomically, so nothing is lost but the time since the last complete one. A training replaces the
-  handler by its own. With several processes JAX handles the signal.
+  Every file is written atomically, so nothing is lost but the time since the last complete one. A training, and
+  `recommend` once it answers, replace the handler by their own. With several processes JAX handles the signal.
   """
   if processes.count() > 1:
     yield
@@ -54,5 +54,5 @@ def _end(number: int, frame: FrameType | None) -> None:
   lock.release_all()
   with contextlib.suppress(Exception):  # the signal may have come in the middle of a write to the same stream
     sys.stdout.flush()
-  os.write(2, b'letter_jax: error: terminated; the same command goes on from what is complete\n')
+  os.write(2, b'letter_jax: error: terminated; what is complete stays, and the same command goes on from there\n')
   os._exit(128 + number)

@@ -49,7 +49,7 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
 def table(items: Mapping[str, Iterable[str]]) -> str:
   """The content of the file; `items` has the raw ids of the items by the step that left them out."""
   rows = io.StringIO()
-  writer = csv.writer(rows, lineterminator='\n')
+  writer = csv.writer(rows, lineterminator='\n', quoting=csv.QUOTE_ALL)  # Python 3.11 leaves a CR unquoted
   writer.writerow(HEADER)
   writer.writerows((item, step) for step, of_step in items.items() for item in of_step)
   return rows.getvalue()

@@ -12,6 +12,7 @@ Shapes: N items, M later items, T columns of the text, W columns of a source, F 
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class ItemFeatures:
     scales = {source: InputScale.of(rows) for source, rows in given.items()}
     return cls({source: scales[source].apply(rows) for source, rows in given.items()}, scales)
 
-  @property
+  @functools.cached_property
   def table_NxF(self) -> np.ndarray:
     """float32, all sources side by side."""
     return np.concatenate(list(self.rows.values()), axis=1)

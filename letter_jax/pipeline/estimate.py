@@ -52,7 +52,8 @@ def outlook(
 ) -> time_left.Outlook:
   """The stages after `stage` that are not complete."""
   later = graph.stages[graph.stages.index(stage) + 1 :]
-  open_stages = [each for each in later if not records.read_complete(each.directory(root))]
+  complete = earlier_results(graph, [root])
+  open_stages = [each for each in later if each.name not in complete]
   seconds: dict[str, float | None] = {each.name: expected_seconds(each, config, earlier) for each in open_stages}
   derived = {}
   if stage.name == 'generator' and 'evaluate' in seconds and seconds['evaluate'] is None:

@@ -125,15 +125,16 @@ def check_inputs(config: Config, workdir: Workdir, given: GivenInputs) -> None:
         f'{counted(items, "item")} cannot have semantic IDs of their own: {counted(model.levels, "level")} of '
         f'{model.codebook_size} codes; expected larger config.tokenizer.model.codebook_size or levels'
       )
-    if config.text_embeddings.path:
-      given.text_rows()
-    if config.collaborative.path:
-      dim = given.collaborative_rows()[0].shape[1]
-      if dim != model.latent_dim:
-        raise InputError(
-          f'{config.collaborative.path} has {dim} columns; expected config.tokenizer.model.latent_dim, '
-          f'{model.latent_dim} (letter_jax.collaborative.embeddings.collaborative_rows makes such rows of others)'
-        )
+  learned_ids, features = not config.semantic_ids.path, config.generator.features
+  if config.text_embeddings.path and (learned_ids or 'text' in features):
+    given.text_rows()
+  if config.collaborative.path:
+    dim = given.collaborative_rows()[0].shape[1]
+    if learned_ids and dim != model.latent_dim:
+      raise InputError(
+        f'{config.collaborative.path} has {dim} columns; expected config.tokenizer.model.latent_dim, '
+        f'{model.latent_dim} (letter_jax.collaborative.embeddings.collaborative_rows makes such rows of others)'
+      )
   given.features()
   from letter_jax.generators.generator import kind
 

@@ -11,6 +11,7 @@ import shutil
 
 from letter_jax.configuration import Config, default_config, expected_value, from_config_dict
 from letter_jax.pipeline import estimate
+from letter_jax.pipeline.graph import Graph
 from letter_jax.pipeline.run import Run
 from letter_jax.system import processes, time_left
 from letter_jax.system.errors import InputError
@@ -31,7 +32,7 @@ def variants(config: Config) -> dict[str, Config]:
       except (KeyError, AttributeError) as error:
         raise InputError(
           f'config.sweep: the run {name} sets config.{key}, which does not exist; expected a key of '
-          'letter_jax/configuration/schema.py'
+          'letter_jax/configuration'
         ) from error
       except (TypeError, ValueError) as error:
         raise InputError(
@@ -40,7 +41,7 @@ def variants(config: Config) -> dict[str, Config]:
     runs[name] = from_config_dict(settings)
   if len(runs) < 2:
     raise InputError(f'config.sweep has {counted(len(runs), "run")}; expected at least two, to compare')
-  data = {name: Run(variant, pathlib.Path()).graph['dataset'].settings_of(variant) for name, variant in runs.items()}
+  data = {name: Graph(variant)['dataset'].settings_of(variant) for name, variant in runs.items()}
   first = next(iter(data))
   for name, settings_of_data in data.items():
     if settings_of_data != data[first]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from letter_jax.configuration import Config
+from letter_jax.configuration import MADE_FEATURES, Config
 from letter_jax.data import splits, store
 from letter_jax.data.dataset import Windows
+from letter_jax.generators.features import ItemFeatures
 from letter_jax.ops.rounding import ceil_div
 from letter_jax.planning.costs import CHIPS, Chip, cost_of
 from letter_jax.semantic_ids.ids import SemanticIds
@@ -149,7 +150,8 @@ def steps(
       )
     )
   generator_kind = kind(settings)
-  with tempfile.TemporaryDirectory() as scratch:  # for a text tokenizer
+  with tempfile.TemporaryDirectory() as scratch:  # for a text tokenizer, and features
+    _write_features(config, folder, data.num_items, pathlib.Path(scratch))
     texts = folder.read_texts() if generator_kind.reads_texts else None
     model = generator_kind.for_training(settings, ids, config.mesh.fully_sharded, pathlib.Path(scratch), texts)
   batch_size = config.evaluation.batch_size
@@ -199,6 +201,21 @@ def _semantic_ids(config: Config, workdir: Workdir, items: int) -> SemanticIds:
   numbers = np.random.default_rng(0).permutation(min(model.codebook_size**model.levels, 8 * items))[:items]
   codes = numbers[:, None] // model.codebook_size ** np.arange(model.levels)[::-1] % model.codebook_size
   return SemanticIds(codes.astype(np.int32), model.codebook_size)
+
+
+def _write_features(config: Config, folder: Workdir, num_items: int, directory: pathlib.Path) -> None:
+  """Features of zeros, of the widths that the run's will have."""
+  made = dict(
+    zip(MADE_FEATURES, (lambda: _text_dim(config, folder), lambda: config.tokenizer.model.latent_dim), strict=True)
+  )
+  widths = {
+    source: made[source]() if source in made else np.load(source, mmap_mode='r').shape[1]
+    for source in config.generator.features
+  }
+  if widths:
+    ItemFeatures.of({source: np.zeros((num_items, width), np.float32) for source, width in widths.items()}).write(
+      directory
+    )
 
 
 def _text_dim(config: Config, workdir: Workdir) -> int:

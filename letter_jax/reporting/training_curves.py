@@ -10,7 +10,6 @@ from letter_jax.reporting import figures, page
 from letter_jax.reporting.finished import Finished
 from letter_jax.workdir import TRAINING_LOG, Curves, read_training_log
 
-# Folder under the workdir -> heading.
 _UNPLOTTED = ('examples_per_second', 'ndcg@1')  # NDCG@1 equals Recall@1
 _TITLES = {'recall': 'Recall@k', 'ndcg': 'NDCG@k'}
 _CAPTIONS = {

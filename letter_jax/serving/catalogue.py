@@ -63,6 +63,10 @@ class Catalogue:
     return len(self.raw_ids)
 
   @functools.cached_property
+  def _left_out_by(self) -> Mapping[str, str]:
+    return self.left_out()
+
+  @functools.cached_property
   def _index_by_raw_id(self) -> dict[str, int]:
     return {as_raw_id(raw_id) or raw_id: index for index, raw_id in enumerate(self.raw_ids)}
 
@@ -119,20 +123,20 @@ class Catalogue:
     Raises:
       InputError: `allow` has an unknown item that is not to be skipped, or no item is left.
     """
-    allowed_N, about = np.ones(len(self), bool), ''
+    allowed_N, given = np.ones(len(self), bool), [] if allow is None else list(allow)
+    unknown: list[Item] = []
     if allow is not None:
-      allow = list(allow)
-      allowed_N, unknown = self._mask(allow)
-      if unknown:
-        about = self.about_unknown(unknown, len(allow))
+      allowed_N, unknown = self._mask(given)
       if unknown and not skip_unknown:
         index = '' if self.own_ids else f'an index below {len(self)} or '
         raise InputError(
-          f'{len(unknown)} of the allowed items are unknown, the first is {unknown[0]!r}{about}; expected {index}a raw '
-          f'id such as {self.raw_ids[0]!r}, or skip_unknown to ignore unknown items'
+          f'{len(unknown)} of the allowed items are unknown, the first is {unknown[0]!r}'
+          f'{self.about_unknown(unknown, len(given))}; expected {index}a raw id such as {self.raw_ids[0]!r}, or '
+          'skip_unknown to ignore unknown items'
         )
     allowed_N &= ~self._mask(deny)[0]
     if not allowed_N.any():
+      about = self.about_unknown(unknown, len(given)) if unknown else ''
       raise InputError(f'no item is allowed{about}; expected at least one item to recommend')
     return allowed_N
 
@@ -142,7 +146,7 @@ class Catalogue:
     Args:
       unknown: the unknown ones among `total` given items.
     """
-    left_out_by = self.left_out()
+    left_out_by = self._left_out_by
     steps = [left_out_by.get(as_raw_id(str(item)) or '') for item in unknown]
     strange = [item for item, step in zip(unknown, steps) if step is None]
     parts = []

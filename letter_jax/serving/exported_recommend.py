@@ -162,7 +162,7 @@ def _parse(number: int, line: bytes) -> dict[str, Any]:
       raise ValueError('"history" is missing' if history is None else '"history" is not a list')
     for place, item in enumerate(history):
       if isinstance(item, bool) or not isinstance(item, str | int):
-        raise ValueError(f'"history"[{place}] is neither a raw id nor an index')
+        raise ValueError(f'"history"[{place}] is neither a string nor an integer')
     return {'user': user, 'history': history}
   except (ValueError, RecursionError) as error:
     message = f'{" ".join(str(error).split())[:100]}; expected {{"user": ..., "history": [items]}}'

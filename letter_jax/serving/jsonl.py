@@ -195,7 +195,7 @@ def _fill(request: Request, record: Any, recommender: Recommender) -> str:
     return '"history" is missing' if history is None else f'"history" is {_shown(history)}'
   for place, item in enumerate(history):
     if isinstance(item, bool) or not isinstance(item, str | int):
-      return f'"history"[{place}] is {_shown(item)}, which is neither a raw id nor an index'
+      return f'"history"[{place}] is {_shown(item)}, which is neither a string nor an integer'
     index = recommender.catalogue.index_of(item)
     if index is None:
       request.unknown.append(item)

@@ -195,7 +195,7 @@ class Recommender:
     if nothing:
       items, scores = (np.broadcast_to(part, (nothing, self.beam)) for part in among.popular)
       yield order_U[:nothing], (items, scores)
-    rows = rows or self._search.batches.rows(len(known))
+    rows = rows or self._search.batches.rows(len(known) - nothing)
     started: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
     for first in range(nothing, len(known), rows):
       users = order_U[first : first + rows]
@@ -222,7 +222,7 @@ class Recommender:
       try:
         indices = [self.catalogue.index_of(item) for item in history]
       except TypeError as error:
-        raise InputError(f'history {user} has an item that is neither an index nor a raw id ({error})') from error
+        raise InputError(f'history {user} has an item that is neither a string nor an integer ({error})') from error
       known.append([index for index in indices if index is not None])
     skipped_U = np.array([len(history) - len(indices) for history, indices in zip(histories, known)], np.int32)
     return known, skipped_U

@@ -54,9 +54,12 @@ def write(path: pathlib.Path, writer: Callable[[pathlib.Path], object]) -> None:
 def replaced_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """A context with a new, empty folder, which at its end becomes `folder` and replaces what that held.
 
-  Whoever reads `folder` finds what it held before or what it holds afterwards. After an error it is as before.
+  Whoever reads `folder` finds what it held before or what it holds afterwards; for an instant between there is none.
+  After an error it is as before.
   """
   partial, old = (folder.with_name(f'.{folder.name}.{state}') for state in ('partial', 'replaced'))
+  if old.exists() and not folder.exists():  # a kill in that instant
+    old.rename(folder)
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir(parents=True)
   try:
@@ -64,7 +67,12 @@ def replaced_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
       folder.rename(old)
-    partial.rename(folder)
+    try:
+      partial.rename(folder)
+    except OSError:
+      if old.exists():
+        old.rename(folder)
+      raise
   finally:
     shutil.rmtree(partial, ignore_errors=True)
   shutil.rmtree(old, ignore_errors=True)

@@ -81,7 +81,9 @@ class Holder:
     here = Holder.this_process()
     if (self.host, self.machine) != (here.host, here.machine):
       return None
-    if self.boot != here.boot or (self.flock and flock):
+    if self.boot != here.boot:  # without a machine's id, two containers of one name may be on different machines
+      return False if self.machine else None
+    if self.flock and flock:
       return False
     if self.namespace != here.namespace:
       return None

@@ -27,9 +27,8 @@ class Progress:
     )
     self._lines = bool(label) and self._bar.disable
     self._line = time.perf_counter()
-    self._first: tuple[float, int] | None = (
-      None  # when the first parts were done, which includes compilation, and which
-    )
+    # When the first parts were done, which includes compilation, and how many.
+    self._first: tuple[float, int] | None = None
 
   def __enter__(self) -> 'Progress':
     return self

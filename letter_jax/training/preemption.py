@@ -1,4 +1,4 @@
-"""Preemption: on SIGTERM, save the state and stop before the machine is taken away."""
+"""Preemption: on SIGTERM or SIGHUP, save the state and stop before the machine or the terminal is taken away."""
 
 import signal
 import threading
@@ -7,22 +7,25 @@ from typing import Any
 
 from letter_jax.system import processes
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
 
 class PreemptionWatch:
-  """A context that notes SIGTERM. Outside of a training SIGTERM ends the process: every file is written atomically."""
+  """A context that notes these signals, unless they are ignored, as SIGHUP is by nohup."""
 
   def __enter__(self) -> 'PreemptionWatch':
     self._requested = False
+    self._replaced: dict[signal.Signals, Any] = {}
     # With several processes JAX handles the signal, and agrees with the others on the step.
-    self._handles_signal = processes.count() == 1 and threading.current_thread() is threading.main_thread()
-    self._previous_handler: Any = None
-    if self._handles_signal:
-      self._previous_handler = signal.signal(signal.SIGTERM, self._note)
+    if processes.count() == 1 and threading.current_thread() is threading.main_thread():
+      for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+          self._replaced[number] = signal.signal(number, self._note)
     return self
 
   def __exit__(self, *_: object) -> None:
-    if self._handles_signal:
-      signal.signal(signal.SIGTERM, self._previous_handler)
+    for number, handler in self._replaced.items():
+      signal.signal(number, handler)
 
   def _note(self, signal_number: int, frame: FrameType | None) -> None:
     self._requested = True

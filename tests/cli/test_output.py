@@ -28,15 +28,18 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 
 def test_what_was_written_before_an_error_stays(tmp_path):
   final, partial = tmp_path / 'recs', tmp_path / 'recs.partial'
-  for lines in (['a', 'b'], []):
+  for lines in ([], ['a', 'b']):
     output = Output(str(final), '-')
     output.require_writable()
-    assert partial.exists() != bool(lines)  # what the first left is there until the second writes
     with pytest.raises(Ended), output:
       if lines:
         output.write(lines)
       raise Ended
     assert not final.exists() and partial.exists() == bool(lines)
+  # The next one does not write over what is left.
+  with pytest.raises(InputError, match='recs.partial holds the answers of a run that was ended'):
+    Output(str(final), '-').require_writable()
+  assert partial.read_text() == 'a\nb\n'
 
 
 def test_a_link_stays_a_link(tmp_path):

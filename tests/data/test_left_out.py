@@ -11,7 +11,7 @@ from letter_jax.data.preparation import prepare
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 
-DAY = 86400
+DAY = 86400 * 10**6  # microseconds
 
 
 def prepared(rows, **settings):
@@ -88,3 +88,10 @@ def test_a_damaged_table(tmp_path, content):
   (tmp_path / left_out.FILE).write_bytes(content)
   with pytest.raises(InputError, match=f'{left_out.FILE} cannot be read'):
     left_out.read(tmp_path / left_out.FILE)
+
+
+def test_the_table_keeps_every_raw_id(tmp_path):
+  ids = ['plain', 'a\rb', 'a\nb', 'a"b', 'a,b', ' b']
+  path = tmp_path / left_out.FILE
+  path.write_text(left_out.table({left_out.DATES: ids}), encoding='utf-8', newline='')
+  assert left_out.read(path) == dict.fromkeys(ids, left_out.DATES)

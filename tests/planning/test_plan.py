@@ -21,9 +21,12 @@ def test_a_device_is_a_chip(topology):
   assert len(plan.topology_devices(topology)) == 4
 
 
+FEATURES = {'generator.model.encoder': 'items', 'generator.features': ('text', 'collaborative')}
+
+
 @pytest.mark.parametrize('mesh_settings', [{}, {'mesh.model': 2, 'mesh.fully_sharded': True}])
 def test_the_plan_of_a_config(tmp_path, capsys, mesh_settings):
-  plan_for(config_with({**run_settings(), **mesh_settings}), tmp_path, 'v5e:2x2')
+  plan_for(config_with({**run_settings(), **({} if mesh_settings else FEATURES), **mesh_settings}), tmp_path, 'v5e:2x2')
   planned = json.loads((tmp_path / 'plan.json').read_text())
   assert planned['chips'] == 4
   assert [row['step'] for row in planned['steps']] == ['sasrec step', 'tokenizer epoch', 'generator step', 'decoding']

@@ -117,7 +117,7 @@ def test_wrong_calls(recommender, finished, tmp_path):
   with pytest.raises(InputError, match="1 of the allowed items are unknown, the first is 'who'"):
     recommender.among(['3', 'who'])
   for item in (True, 1.5, None):
-    with pytest.raises(InputError, match='history 1 has an item that is neither an index nor a raw id'):
+    with pytest.raises(InputError, match='history 1 has an item that is neither a string nor an integer'):
       recommender.recommend([[1], [2, item]])
   for histories in ([3], ['3']):
     with pytest.raises(InputError, match='history 0 is .*3.*; expected a sequence of items'):

@@ -115,6 +115,12 @@ def test_a_machine_that_was_started_again_has_no_holder(tmp_path, flock):
   take(tmp_path)
 
 
+def test_without_an_id_of_the_machine_another_boot_may_be_another_machine(tmp_path, monkeypatch, flock):
+  monkeypatch.setattr(lock, '_read', lambda path: 'a boot' if 'boot_id' in str(path) else '')
+  write(tmp_path, boot='another')
+  assert 'if that run has ended, remove' in refusal(tmp_path)
+
+
 @pytest.mark.parametrize('changes', [{'host': 'elsewhere'}, {'machine': 'another of this name'}])
 def test_a_lock_of_another_machine_is_never_taken_over(tmp_path, flock, changes):
   write(tmp_path, pid=7, boot='another', flock=True, **changes)

@@ -28,6 +28,21 @@ def test_sigterm_is_noted_instead_of_handled(handled):
   assert handled == []
 
 
+def test_a_terminal_that_goes_away_is_noted_too_unless_that_is_ignored():
+  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with PreemptionWatch() as watch:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert not watch.requested()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with PreemptionWatch() as watch:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert watch.requested()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+  finally:
+    signal.signal(signal.SIGHUP, previous)
+
+
 def test_the_handler_is_restored_even_after_an_exception(handled):
   with pytest.raises(RuntimeError), PreemptionWatch():
     raise RuntimeError

@@ -13,9 +13,8 @@ from letter_jax.data.raw_ids import as_raw_id
 
 EVENT_SCHEMA = {'user': pl.String, 'item': pl.String, 'timestamp': pl.Int64}
 CHUNK = 100_000  # events that are Python objects at a time
-NORMALISED = (
-  'id taken without its surrounding blanks and in the Unicode form NFC'  # counted, as lists come back with it
-)
+# Counted, as lists come back with the normal form.
+NORMALISED = 'id taken without its surrounding blanks and in the Unicode form NFC'
 
 Event = tuple[str, str, int]  # user, item, timestamp in microseconds since 1970
 Texts = dict[str, str]  # of one item: TEXT_FIELDS -> text

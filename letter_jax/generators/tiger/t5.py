@@ -322,7 +322,7 @@ class T5(nn.Module):
     if self.config.encoder == 'items':
       x = x.sum(axis=2)
     if self.features and items_BxC is not None:
-      known_BxCxF = self.item_features.astype(self.dtype)[jnp.maximum(items_BxC, 0)]
+      known_BxCxF = self.item_features[jnp.maximum(items_BxC, 0)].astype(self.dtype)
       x += dense(known_BxCxF, self.feature_kernel.astype(self.dtype))
     return x
 
