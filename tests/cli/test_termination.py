@@ -66,7 +66,7 @@ def test_the_program_ends_at_once_without_its_lock(start, tmp_path, kind, number
   process.send_signal(number)
   said, error = process.communicate(timeout=HANG_SECONDS)
   assert process.returncode == 128 + number and said == ''
-  assert error == 'letter_jax: error: terminated; the same command goes on from what is complete\n'
+  assert error == 'letter_jax: error: terminated; what is complete stays, and the same command goes on from there\n'
   assert not (tmp_path / 'workdir/run.lock').exists()
 
 
