@@ -176,7 +176,7 @@ def test_what_killed_attempts_were_to_replace_is_not_lost(workdir, monkeypatch, 
   """Ctrl-C leaves the half-made stage, to be resumed; if it cannot be made after all, the first result comes back."""
   before = (workdir / 'text_embeddings/embeddings.npy').read_bytes()
 
-  def killed(config, workdir):
+  def killed(config, workdir, given):
     (workdir / 'text_embeddings/half.npy').write_bytes(b'half')
     raise KeyboardInterrupt
 
