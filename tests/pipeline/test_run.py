@@ -540,7 +540,7 @@ def test_a_redo_replaces_checkpoints_elsewhere_or_brings_them_back(tmp_path, mon
   pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
   before = _trees(tmp_path)
 
-  def fails(config, workdir):
+  def fails(config, workdir, given):
     raise InputError('no')
 
   with monkeypatch.context() as patch:
