@@ -150,9 +150,9 @@ def test_a_file_that_ends_early_is_named_with_the_rest_of_the_input(finished, tm
   assert [answer.get('user') for answer in answered] + left == [None, *range(50_000)] and left
   if sent == signal.SIGTERM:
     rest.write_text(''.join(rest.read_text().splitlines(keepends=True)[:30]))
-    process = start(f'--workdir={finished}', f'--input={rest}', f'--output={recs}')
-    assert process.wait(HANG_SECONDS) == 0 and not partial.exists()
-    users_of_rest = [json.loads(line)['user'] for line in recs.read_text().splitlines()]
+    process = start(f'--workdir={finished}', f'--input={rest}', f'--output={tmp_path / "others"}')
+    assert process.wait(HANG_SECONDS) == 0 and partial.exists()
+    users_of_rest = [json.loads(line)['user'] for line in (tmp_path / 'others').read_text().splitlines()]
     assert users_of_rest == left[: len(users_of_rest)] and users_of_rest
 
 
