@@ -151,7 +151,7 @@ def _one_tensor_short(folder):
     (_change('config.json', hidden_size='16'), "hidden_size is '16'; expected an integer of at least 1"),
     (_change('config.json', num_attention_heads=0), 'num_attention_heads is 0; expected an integer'),
     (_change('config.json', num_key_value_heads=3), 'expected a divisor of the heads'),
-    (_change('config.json', rope_scaling='linear'), "positions are scaled by 'linear'"),
+    (_change('config.json', rope_scaling='linear'), "rope_scaling is 'linear'; expected an object or null"),
     (_change('config.json', quantization_config={'bits': 4}), 'quantization_config is .*; expected None'),
     (lambda folder: (folder / 'model.safetensors').unlink(), 'model.safetensors missing; expected the weights'),
     (_one_tensor_short, 'tensor model.layers.1.mlp.up_proj.weight is missing'),
