@@ -9,6 +9,7 @@ from typing import IO
 
 from letter_jax.cli.options import STANDARD
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 class Output:
@@ -93,7 +94,8 @@ class Output:
     """
     if not last:
       return 'no line is answered; the same command starts again'
-    written = f'{self._partial} has {self.lines:,} lines' if self._partial else f'{self.lines:,} lines are written'
+    lines = counted(self.lines, 'line')
+    written = f'{self._partial} has {lines}' if self._partial else f'wrote {lines}'
     if os.path.isfile(self._read):
       of_input, rest = self._read, f'the rest (tail -n +{last + 1} {self._read})'
     else:

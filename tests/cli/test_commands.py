@@ -169,7 +169,7 @@ def test_of_a_stream_that_ends_early_every_line_is_answered_or_named(finished):
   error = process.stderr.read().decode().splitlines()[-1]
   assert process.wait(HANG_SECONDS) == 143 and answered == list(range(len(answered)))
   last = len(answered) + 1  # the second line is blank
-  assert f'{len(answered):,} lines are written, the answers up to line {last} of the input, and no line after' in error
+  assert f'wrote {len(answered):,} lines, the answers up to line {last} of the input, and no line after' in error
   assert f'recommend from line {last + 1} on' in error
   process.stdin.close()
 

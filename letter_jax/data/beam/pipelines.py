@@ -24,7 +24,7 @@ from etils import epath
 
 from letter_jax.configuration import RAW_SOURCES, DataConfig
 from letter_jax.data import left_out
-from letter_jax.data.beam import transforms
+from letter_jax.data.beam import reading, transforms
 from letter_jax.data.beam.left_out_items import EXAMPLE
 from letter_jax.data.dataset import MIN_LENGTH, SUMMARY, TFDS, summarize
 from letter_jax.data.preparation import no_interaction_left
@@ -100,8 +100,8 @@ class _Run:
 
   def __init__(self, config: DataConfig, source: RawSource, folder: epath.Path, options: PipelineOptions):
     self._config, self._source, self._folder, self._options = config, source, folder, options
-    self._events = transforms.spans(source.files[0], 0, source.whole)
-    self._texts = transforms.spans(source.files[1], len(self._events), source.whole)
+    self._events = reading.spans(source.files[0], 0, source.whole)
+    self._texts = reading.spans(source.files[1], len(self._events), source.whole)
     self._histories, self._raw_items = folder / 'histories', folder / 'raw_items'
     self._tallies: dict[tuple[str, Any], tuple[int, list[Any]]] = {}
     self._dropped: dict[str, int] = {}
@@ -111,7 +111,7 @@ class _Run:
     """Reads events into histories, within the dates, without duplicates, in time order."""
     config = self._config.preparation
     with self._pipeline('reading events') as (pipeline, report):
-      histories, raw_items, tallies = transforms.read_histories(
+      histories, raw_items, tallies = reading.read_histories(
         pipeline,
         self._source,
         self._events,

@@ -9,7 +9,7 @@ from tensorflow_datasets.proto import tf_example_generated_pb2 as tf_example
 
 from letter_jax.configuration import DataConfig, PreparationConfig
 from letter_jax.data import left_out, store
-from letter_jax.data.beam import pipelines, transforms
+from letter_jax.data.beam import pipelines, reading, transforms
 from letter_jax.data.raw.read import read_raw_dataset
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
@@ -72,7 +72,7 @@ def assert_same_as_local(config, folder, *options):
 @pytest.mark.parametrize('source', test_raw.WRITERS)
 def test_every_raw_format_is_prepared_as_locally(tmp_path, monkeypatch, source):
   monkeypatch.setattr(test_raw, 'EVENTS', random_events(list(test_raw.WRITERS).index(source)))
-  monkeypatch.setattr(transforms, 'SPAN_BYTES', 1000)
+  monkeypatch.setattr(reading, 'SPAN_BYTES', 1000)
   monkeypatch.setattr(transforms, 'BUCKETS', 4)
   test_raw.WRITERS[source](tmp_path / 'raw')
   local = assert_same_as_local(test_raw.settings(source, tmp_path / 'raw', core=5), tmp_path)
@@ -81,7 +81,7 @@ def test_every_raw_format_is_prepared_as_locally(tmp_path, monkeypatch, source):
 
 
 def test_many_spans_and_several_workers_do_not_change_the_result(tmp_path, monkeypatch):
-  monkeypatch.setattr(transforms, 'SPAN_BYTES', 300)
+  monkeypatch.setattr(reading, 'SPAN_BYTES', 300)
   raw = tmp_path / 'raw'
   events = [*random_events(7), ('old', 'B old', 0), ('short', 'B short', 8), ('short', 'B0', 9)]
   write_reviews(raw / 'reviews_Beauty_5.json', [(user, item, day * 86400) for user, item, day in events])

@@ -12,7 +12,8 @@ from letter_jax.configuration import T5Config
 from letter_jax.data import packing, splits
 from letter_jax.data.splits import PAD_ITEM
 from letter_jax.generators.losses import ranking_guided_loss
-from letter_jax.generators.tiger.t5 import T5, relative_buckets
+from letter_jax.generators.tiger.layers import relative_buckets
+from letter_jax.generators.tiger.t5 import T5
 from letter_jax.semantic_ids.vocabulary import PAD, Vocabulary
 from tests.small_data import TINY_T5, cyclic_interactions, distinct_codes, relative_error
 
