@@ -17,8 +17,12 @@ if 'LETTER_JAX_TEST_FOLDER' not in os.environ:
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.join(os.environ['LETTER_JAX_TEST_FOLDER'], 'compiled'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # with libtpu installed, JAX would look for a TPU first
-# Most of the tests' time is compilation. LLVM's optimisations take half of it, and small arrays do not need them.
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+# Most of the tests' time is compilation. LLVM's optimisations and XLA's fusion emitters take three quarters of it, and
+# small arrays do not need them; dividing modules among threads takes more than it gives.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1',
+)
 
 # The same cases in every run, nothing in the working directory, and no limit that a busy machine exceeds.
 os.environ.setdefault('HYPOTHESIS_STORAGE_DIRECTORY', os.path.join(os.environ['LETTER_JAX_TEST_FOLDER'], 'hypothesis'))
@@ -28,12 +32,12 @@ hypothesis.settings.register_profile('letter_jax', derandomize=True, database=No
 hypothesis.settings.load_profile('letter_jax')
 
 # Files that take minutes and start processes of their own. First, so that no worker is left with one at the end.
-LONG = ('test_processes', 'test_meshes', 'test_resume', 'test_end_to_end', 'test_sweep', 'test_plan', 'test_training')
+LONG = ('test_processes', 'test_meshes', 'test_resume', 'test_run', 'test_end_to_end', 'test_sweep', 'test_plan')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   """Long files first; the order within a file stays."""
-  items.sort(key=lambda item: item.path.stem not in LONG)
+  items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope='session')

@@ -67,7 +67,7 @@ def test_a_mesh_that_does_not_fit(tmp_path):
 
 
 def test_a_step_that_does_not_fit_is_reported_and_the_others_are_planned(tmp_path, capsys):
-  huge = {'generator.model.d_model': 8192, 'generator.model.d_ff': 65536, 'generator.model.layers': 8}
+  huge = {'generator.model.d_model': 16384, 'generator.model.d_ff': 131072}
   plan_for(config_with({**run_settings(), **huge}), tmp_path, 'v5e:1x1')
   rows = {row['step']: row for row in json.loads((tmp_path / 'plan.json').read_text())['steps']}
   assert rows['sasrec step']['fits'] and not rows['generator step']['fits']
