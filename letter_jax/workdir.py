@@ -28,7 +28,7 @@ import numpy as np
 from letter_jax.configuration import Config, DataConfig, from_config_dict
 from letter_jax.data import dataset, left_out, matching, store
 from letter_jax.data.dataset import Windows
-from letter_jax.evaluation import ranks
+from letter_jax.evaluation import history, ranks
 from letter_jax.evaluation.first_purchases import FirstPurchases, count_first_purchases
 from letter_jax.generators import features
 from letter_jax.semantic_ids import table
@@ -245,6 +245,23 @@ class Workdir:
         f'{self.root} has no {path.relative_to(self.root)}; expected the workdir of a run whose evaluation is complete'
       )
     return read_json(path)
+
+  def read_served_protocol(self) -> dict[str, Any] | None:
+    """Whether `recommend` excludes the items of a history, as validation chose (`evaluation/history.py`, `choose`).
+
+    None where there is no evaluation, or one of an earlier version.
+
+    Raises:
+      InputError: `metrics.json` is damaged.
+    """
+    path = self.evaluation / METRICS
+    if not path.exists():
+      return None
+    metrics = read_json(path)
+    served = metrics.get(history.SERVED) if isinstance(metrics, dict) else 'nothing'
+    if served is not None and not history.is_choice(served):
+      raise InputError(f'{path} has {history.SERVED!r}: {served!r}; {REDO_EVALUATION}')
+    return served
 
   def read_fusion(self) -> dict[str, Any] | None:
     """`evaluation/fusion.json`: the generator's 'partner', 'candidates' of each, 'weight'; None where there is none."""

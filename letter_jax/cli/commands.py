@@ -70,11 +70,12 @@ def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   catalogue, folder = Catalogue.of_workdir(workdir, workdir.read_semantic_ids()), workdir.export
   loaded = LoadedGenerator.for_serving(workdir, config, catalogue.ids)
   loaded.require_beam(options.beam)
-  fusion = workdir.read_fusion()
+  fusion, served = workdir.read_fusion(), workdir.read_served_protocol()
   with processes.locked(root), artifacts.replaced_folder(folder) as new:
     loaded.ids.write(new, workdir.read_raw_ids())
     export.export_hugging_face(new / export.HUGGING_FACE, loaded, catalogue)
-    export.export_search(new, loaded, catalogue, options.beam, options.platforms, fusion)
+    exclude_history = served is None or served['exclude_history']
+    export.export_search(new, loaded, catalogue, options.beam, options.platforms, fusion, exclude_history)
   name = NAMES[loaded.config.generator.architecture]
   print(f'export: {name} for transformers, in {folder / export.HUGGING_FACE}', flush=True)
   search = 'its search, with SASRec,' if fusion else 'its search'

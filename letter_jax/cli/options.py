@@ -28,7 +28,10 @@ class Options:
   output: str = _paths(STANDARD, 'recommend: file for the recommendations, one line per user; -: stdout')
   k: int = _flag(0, 'recommend: items for each user; 0: the smaller of 10 and --beam')
   beam: int = _flag(20, 'recommend, export: beams of the search')
-  exclude_history: bool = _flag(True, 'recommend: exclude the items of the history')
+  exclude_history: bool | None = _flag(
+    None, 'recommend: exclude the items of the history; by default what was better on validation'
+  )
+  repeat: str = _paths('', 'recommend: file of the only items that users may get again, one raw id per line')
   allow: str = _paths('', 'recommend: file of the only items that may be recommended, one raw id per line')
   deny: str = _paths('', 'recommend: file of items that may not be recommended, one raw id per line')
   skip_unknown: bool = _flag(False, 'recommend: ignore items of --allow that are unknown')
@@ -42,7 +45,7 @@ def define() -> None:
   for field in dataclasses.fields(Options):
     meaning: str = field.metadata['meaning']
     default: Any = field.default
-    if isinstance(default, bool):
+    if field.type in (bool, bool | None):
       flags.DEFINE_bool(field.name, default, meaning)
     elif isinstance(default, int):
       flags.DEFINE_integer(field.name, default, meaning)

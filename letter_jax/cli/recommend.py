@@ -16,6 +16,7 @@ from letter_jax.cli.options import STANDARD, Options
 from letter_jax.cli.output import Output
 from letter_jax.configuration import MeshConfig
 from letter_jax.data.raw_ids import as_raw_id
+from letter_jax.evaluation import history
 from letter_jax.serving import jsonl
 from letter_jax.serving.catalogue import SHOWN, Item
 from letter_jax.serving.cold_items import read_cold_items
@@ -24,6 +25,7 @@ from letter_jax.system import machine
 from letter_jax.system.errors import InputError, Preempted
 from letter_jax.system.wording import counted
 from letter_jax.training.preemption import PreemptionWatch
+from letter_jax.workdir import Workdir
 
 
 def recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
@@ -38,15 +40,21 @@ def recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None
   k = options.k or min(10, options.beam)
   if not 1 <= k <= options.beam:
     raise InputError(f'--k={k}; expected 1 to {options.beam}, the value of --beam')
-  allow, deny = _read_item_list(options.allow), _read_item_list(options.deny)
+  if options.repeat and options.exclude_history is False:
+    raise InputError(
+      f'--repeat={options.repeat} names items that may repeat, and --exclude_history=false lets all; expected one of '
+      'the two'
+    )
+  allow, deny, repeat = map(_read_item_list, (options.allow, options.deny, options.repeat))
   cold_items = read_cold_items(pathlib.Path(options.cold_items)) if options.cold_items else ()
   output = Output(options.output, options.input)
   with _reading(options.input) as (lines, count):
     output.require_writable()
     recommender = Recommender.from_workdir(workdir, options.beam, cold_items, mesh)
-    choice = _choose(recommender, allow, deny, options)
+    choice = _choose(recommender, allow, deny, repeat, options)
     cold = f', {len(cold_items):,} of them cold' if cold_items else ''
     _print(f'{counted(len(recommender.catalogue), "item")}{cold}, beam {options.beam}, {machine.devices()}')
+    _print(_about_history(workdir, recommender, options))
     chunks = jsonl.ready_chunks(lines) if count is None else jsonl.whole_chunks(lines)
     quiet = True if options.output == STANDARD and sys.stdout.isatty() else None  # the answers are on the terminal
     bar = tqdm(total=count, desc='recommend', unit='user', disable=quiet, dynamic_ncols=True)
@@ -136,14 +144,31 @@ def _summary(totals: collections.Counter[str], apart: str, seconds: float) -> It
     yield f'{counted(totals["failed"], "invalid line")}, with an "error" in the output'
 
 
-def _choose(recommender: Recommender, allow: list[str] | None, deny: list[str] | None, options: Options) -> Choice:
+def _about_history(workdir: pathlib.Path, recommender: Recommender, options: Options) -> str:
+  """Whether the items of a history are recommended, and why."""
+  if options.repeat:
+    return f'items of the history are left out, but those of --repeat={options.repeat}'
+  served = Workdir(workdir).read_served_protocol()
+  excluded = recommender.exclude_history if options.exclude_history is None else options.exclude_history
+  if options.exclude_history is not None:
+    why = f'as --exclude_history={str(excluded).lower()} says'
+  elif served is None:
+    why = 'as no evaluation has chosen; --exclude_history=false keeps them'
+  else:
+    why = f'{history.choice_in_words(served)}; --exclude_history={str(not excluded).lower()} says otherwise'
+  return f'items of the history are {"left out" if excluded else "kept"}: {why}'
+
+
+def _choose(
+  recommender: Recommender, allow: list[str] | None, deny: list[str] | None, repeat: list[str] | None, options: Options
+) -> Choice:
   try:
-    choice = recommender.among(allow, deny or (), options.skip_unknown)
+    choice = recommender.among(allow, deny or (), options.skip_unknown, repeat)
   except InputError as error:
     where = f'--allow={options.allow}' if options.allow else f'--deny={options.deny}'
     raise InputError(f'{where}: {error}') from error
   catalogue = recommender.catalogue
-  for flag, items in (('--allow', allow or ()), ('--deny', deny or ())):
+  for flag, items in (('--allow', allow or ()), ('--deny', deny or ()), ('--repeat', repeat or ())):
     unknown = [item for item in items if catalogue.index_of(item) is None]
     if unknown:
       about = catalogue.about_unknown(unknown, len(items))

@@ -1,7 +1,7 @@
 """Every model of a run, evaluated with the history in the ranking and out of it (`history.py`).
 
-Figures are nested as in `metrics.json`: {'validation': metrics, 'test': metrics, 'history_out': {...}}. Ranks of the
-test are keyed as in `ranks.npz`.
+Figures are nested as in `metrics.json`: {'validation': metrics, 'test': metrics} of the main protocol, and the same of
+both under 'history_in' and 'history_out'. Ranks of the test are keyed as in `ranks.npz`.
 """
 
 import dataclasses
@@ -15,13 +15,12 @@ from letter_jax.data.dataset import Interactions
 from letter_jax.data.splits import Examples
 from letter_jax.decoding.fusion import FusedUserSearch
 from letter_jax.decoding.user_search import UserSearch
-from letter_jax.evaluation import metrics, popularity, ranks
+from letter_jax.evaluation import history, metrics, popularity, ranks
 from letter_jax.evaluation.evaluator import Evaluation, GeneratorEvaluator
-from letter_jax.evaluation.history import excluded_items
+from letter_jax.evaluation.history import Figures, excluded_items, in_both
 from letter_jax.evaluation.list_evaluator import ListEvaluator, choose_weight
 from letter_jax.system.wording import counted
 
-Figures = dict[str, Any]
 Ranks = dict[str, np.ndarray]
 
 
@@ -45,8 +44,8 @@ class Evaluated:
   Attributes:
     figures: its entries in `metrics.json`.
     ranks: the ranks int32 [3, U] of the test, by protocol.
-    items_UxK, scores_UxK: int32 and float32, the lists of the test with the history in the ranking; -1 and -inf where
-      there are fewer than K.
+    items_UxK, scores_UxK: int32 and float32, the lists of the test in the main protocol; -1 and -inf where there are
+      fewer than K.
   """
 
   figures: Figures
@@ -64,13 +63,16 @@ def validation_and_test(recent: Interactions, history_length: int) -> dict[str, 
   return {split: Split(of_split, of_split.whole_histories(recent)) for split, of_split in examples.items()}
 
 
-def evaluate_generator(search: UserSearch, params: Any, users: Mapping[str, Split], longest: int) -> Evaluated:
+def evaluate_generator(
+  search: UserSearch, params: Any, users: Mapping[str, Split], longest: int, exclude_history: bool
+) -> Evaluated:
   """A generator alone.
 
   Args:
     search, params: of the generator.
     users: as `validation_and_test` returns them.
     longest: the most items that any user has had.
+    exclude_history: the main protocol (`config.evaluation.exclude_history`).
   """
   evaluator = GeneratorEvaluator(search)
   evaluations: dict[str, Evaluation] = {}
@@ -83,27 +85,33 @@ def evaluate_generator(search: UserSearch, params: Any, users: Mapping[str, Spli
         flush=True,
       )
     evaluations[split] = evaluator.evaluate(params, of_split.examples, label=f'evaluate {split}')
-  *_, history_out_3xU = ListEvaluator(search, longest).lists(
-    params, users['test'].examples, users['test'].whole, 'evaluate test, history out'
+  lists, widest = ListEvaluator(search, longest), int(users['test'].examples.lengths.max())
+  out = {
+    split: lists.lists(params, of_split.examples, of_split.whole, f'evaluate {split}, history out', widest)
+    for split, of_split in users.items()
+  }
+  figures = in_both(
+    {split: evaluation.metrics for split, evaluation in evaluations.items()},
+    {split: ranks.metrics_of(ranks_3xU) for split, (*_, ranks_3xU) in out.items()},
+    exclude_history,
   )
-  figures: Figures = {split: evaluation.metrics for split, evaluation in evaluations.items()}
-  figures['history_out'] = {'test': ranks.metrics_of(history_out_3xU)}
   if evaluator.has_collisions:
     figures |= {f'{split}_string_match': evaluation.string_match for split, evaluation in evaluations.items()}
-  test = evaluations['test']
-  of_test = {ranks.GENERATOR: test.ranks_3xU, ranks.history_out(ranks.GENERATOR): history_out_3xU}
-  return Evaluated(figures, of_test, test.items_UxK, test.scores_UxK)
+  test, (items_UxK, scores_UxK, out_3xU) = evaluations['test'], out['test']
+  of_test = {ranks.GENERATOR: test.ranks_3xU, ranks.history_out(ranks.GENERATOR): out_3xU}
+  main = (items_UxK, scores_UxK) if exclude_history else (test.items_UxK, test.scores_UxK)
+  return Evaluated(figures, of_test, *main)
 
 
 def evaluate_fused(
-  search: FusedUserSearch, models: tuple[Any, Any], users: Mapping[str, Split], longest: int
+  search: FusedUserSearch, models: tuple[Any, Any], users: Mapping[str, Split], longest: int, exclude_history: bool
 ) -> Evaluated:
   """A generator with its partner; `figures['weight']` is the weight that validation chose.
 
   Args:
     search: of the two models.
     models: their parameters.
-    users, longest: as for `evaluate_generator`.
+    users, longest, exclude_history: as for `evaluate_generator`.
   """
   evaluator = ListEvaluator(search, longest)
   validation, test = users['validation'], users['test']
@@ -112,32 +120,61 @@ def evaluate_fused(
   )
   params = (*models, np.float32(weight))
   label = 'evaluate test, fused'
-  items_UxK, scores_UxK, in_3xU = evaluator.lists(params, test.examples, None, label)
-  *_, out_3xU = evaluator.lists(params, test.examples, test.whole, f'{label}, history out')
+  *in_UxK, in_3xU = evaluator.lists(params, test.examples, None, label)
+  *out_UxK, out_3xU = evaluator.lists(params, test.examples, test.whole, f'{label}, history out')
   of_validation, validation_out = by_weight[weight]
   figures: Figures = {
     'weight': weight,
     'ndcg@10_by_weight': {
       str(each): [of_protocol['ndcg@10'] for of_protocol in found] for each, found in by_weight.items()
     },
-    'validation': of_validation,
-    'test': ranks.metrics_of(in_3xU),
-    'history_out': {'validation': validation_out, 'test': ranks.metrics_of(out_3xU)},
+    **in_both(
+      {'validation': of_validation, 'test': ranks.metrics_of(in_3xU)},
+      {'validation': validation_out, 'test': ranks.metrics_of(out_3xU)},
+      exclude_history,
+    ),
   }
-  return Evaluated(figures, {ranks.FUSED: in_3xU, ranks.history_out(ranks.FUSED): out_3xU}, items_UxK, scores_UxK)
+  of_test = {ranks.FUSED: in_3xU, ranks.history_out(ranks.FUSED): out_3xU}
+  return Evaluated(figures, of_test, *(out_UxK if exclude_history else in_UxK))
 
 
-def evaluate_popularity(counts_N: np.ndarray, users: Mapping[str, Split]) -> tuple[Figures, Ranks]:
+def evaluate_popularity(
+  counts_N: np.ndarray, users: Mapping[str, Split], exclude_history: bool
+) -> tuple[Figures, Ranks]:
   """The popularity baseline, from the training interactions of each item (`popularity.training_counts`)."""
-  figures: Figures = {'history_out': {}}
+  history_in: Figures = {}
+  history_out: Figures = {}
   of_test: Ranks = {}
   for split, of_split in users.items():
-    for of_protocol, key, had_UxH in (
-      (figures, ranks.POPULARITY, None),
-      (figures['history_out'], ranks.history_out(ranks.POPULARITY), excluded_items(of_split.whole)),
+    for figures, key, had_UxH in (
+      (history_in, ranks.POPULARITY, None),
+      (history_out, ranks.history_out(ranks.POPULARITY), excluded_items(of_split.whole)),
     ):
       sums, ranks_3xU = popularity.popularity_metrics(counts_N, of_split.examples.targets, had_UxH)
-      of_protocol[split] = metrics.summarize(sums)
+      figures[split] = metrics.summarize(sums)
       if split == 'test':
         of_test[key] = ranks_3xU
-  return figures, of_test
+  return in_both(history_in, history_out, exclude_history), of_test
+
+
+def of_collaborative(figures: Mapping[str, Figures], exclude_history: bool) -> dict[str, Figures]:
+  """The figures of the models of the stage collaborative, which knows no main protocol, as those of the others."""
+  return {
+    model: in_both({split: found[split] for split in ('validation', 'test')}, found['history_out'], exclude_history)
+    for model, found in figures.items()
+  }
+
+
+def about_protocols(users: Mapping[str, Split], served: Figures, exclude_history: bool) -> Figures:
+  """What `metrics.json` says about the protocols: the main one, that of `recommend`, and how many targets repeat.
+
+  Args:
+    users: as `validation_and_test` returns them.
+    served: figures of the model that recommends.
+    exclude_history: the main protocol.
+  """
+  return {
+    history.MAIN: history.HISTORY_OUT if exclude_history else history.HISTORY_IN,
+    history.SERVED: history.choose(served),
+    history.REPEATS: {split: history.share_of_repeats(of_split.whole) for split, of_split in users.items()},
+  }

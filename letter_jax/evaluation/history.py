@@ -4,10 +4,74 @@ Published figures differ in this, and not by a constant: where users never have 
 can only help; where they do, it loses those targets. A figure means nothing without its protocol.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from letter_jax.data.splits import PAD_ITEM, Examples
 from letter_jax.ops.rounding import next_power_of_two
+
+# Keys of `metrics.json`: the figures of a model in each protocol, {'validation': metrics, 'test': metrics}.
+PROTOCOLS = HISTORY_IN, HISTORY_OUT = 'history_in', 'history_out'
+MAIN = 'protocol'  # the protocol of the figures 'validation' and 'test' of each model
+SERVED = 'recommend'  # the protocol of `recommend`, as of `choose`
+REPEATS = 'repeats'  # the share of the targets that the user had before, by split
+
+Figures = dict[str, Any]
+
+
+def in_both(history_in: Figures, history_out: Figures, exclude_history: bool) -> Figures:
+  """A model's figures: those of both protocols, and on top those of the main one, `evaluation.exclude_history`."""
+  main = history_out if exclude_history else history_in
+  return {**main, HISTORY_IN: history_in, HISTORY_OUT: history_out}
+
+
+def main_protocol(metrics: Mapping[str, Any]) -> str:
+  """The protocol of the figures on top of `metrics.json`; evaluations of earlier versions knew one."""
+  return metrics.get(MAIN, HISTORY_IN)
+
+
+def of_protocol(figures: Mapping[str, Any], protocol: str) -> Mapping[str, Any] | None:
+  """A model's figures in a protocol; None where an evaluation of an earlier version does not have them."""
+  return figures.get(protocol, figures if protocol == HISTORY_IN else None)
+
+
+def choose(figures: Figures) -> dict[str, Any]:
+  """The protocol that is better on validation, for recommendations: out of two equal ones, the history is excluded.
+
+  Args:
+    figures: of the model that recommends, as of `in_both`.
+
+  Returns:
+    {'exclude_history': bool, 'ndcg@10': {'history_in': value, 'history_out': value}}
+  """
+  ndcg = {protocol: figures[protocol]['validation']['ndcg@10'] for protocol in PROTOCOLS}
+  return {'exclude_history': ndcg[HISTORY_OUT] >= ndcg[HISTORY_IN], 'ndcg@10': ndcg}
+
+
+def is_choice(value: Any) -> bool:
+  """Whether a value, as JSON gives it back, is one that `choose` returns."""
+  if not isinstance(value, dict) or not isinstance(value.get('exclude_history'), bool):
+    return False
+  ndcg = value.get('ndcg@10')
+  return isinstance(ndcg, dict) and all(isinstance(ndcg.get(protocol), float | int) for protocol in PROTOCOLS)
+
+
+def choice_in_words(choice: Mapping[str, Any]) -> str:
+  """The two values that a choice was made by."""
+  ndcg = choice['ndcg@10']
+  return f'NDCG@10 on validation is {ndcg[HISTORY_OUT]:.4f} without them, {ndcg[HISTORY_IN]:.4f} with them'
+
+
+def share_of_repeats(whole: Examples) -> float:
+  """The share of the targets that the user had before; 0 where there is no user.
+
+  Args:
+    whole: examples with whole histories.
+  """
+  repeats_U = (excluded_items(whole) == whole.targets[:, None]).any(axis=1)
+  return float(repeats_U.mean()) if len(repeats_U) else 0.0
 
 
 def excluded_items(whole: Examples, width: int = 0) -> np.ndarray:

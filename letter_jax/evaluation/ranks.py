@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from letter_jax.evaluation.history import HISTORY_OUT
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
@@ -23,6 +24,11 @@ POPULARITY = 'popularity'
 def history_out(model: str) -> str:
   """The key of a model's ranks with the user's history out of the ranking (`evaluation/history.py`)."""
   return f'{model}_history_out'
+
+
+def key(model: str, protocol: str) -> str:
+  """The key of a model's ranks in a protocol (`evaluation/history.py`)."""
+  return history_out(model) if protocol == HISTORY_OUT else model
 
 
 def write(path: pathlib.Path, ranks: Mapping[str, np.ndarray]) -> None:

@@ -257,7 +257,7 @@ def _write_features(sources: Sequence[str], workdir: Workdir, given: GivenInputs
 
 def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Evaluates the best generator on validation and test, alone and with its partner, and the baselines next to it."""
-  from letter_jax.evaluation import both_protocols, popularity, ranks
+  from letter_jax.evaluation import both_protocols, history, popularity, ranks
   from letter_jax.evaluation.short_histories import KEY, evaluate_short_histories
   from letter_jax.generators.generator import user_search
   from letter_jax.serving.loaded_generator import LoadedGenerator
@@ -269,9 +269,13 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   longest = int(recent.lengths.max())
   users = both_protocols.validation_and_test(recent, config.data.history_length)
   search = user_search(loaded.generator, config.evaluation.beam, config.evaluation.batch_size)
-  alone = both_protocols.evaluate_generator(search, loaded.params, users, longest)
-  of_popularity, popularity_ranks = both_protocols.evaluate_popularity(popularity.training_counts(data), users)
-  of_collaborative = workdir.read_collaborative_metrics() if config.has_collaborative else {}
+  exclude_history = config.evaluation.exclude_history
+  alone = both_protocols.evaluate_generator(search, loaded.params, users, longest, exclude_history)
+  counts_N = popularity.training_counts(data)
+  of_popularity, popularity_ranks = both_protocols.evaluate_popularity(counts_N, users, exclude_history)
+  of_collaborative = both_protocols.of_collaborative(
+    workdir.read_collaborative_metrics() if config.has_collaborative else {}, exclude_history
+  )
   collaborative_ranks = ranks.read(workdir.collaborative / RANKS) if config.has_collaborative else {}
   figures = {**alone.figures, 'baselines': {'popularity': of_popularity, **of_collaborative}}
   test_ranks = {**alone.ranks, **collaborative_ranks, **popularity_ranks}
@@ -279,13 +283,20 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   figures[KEY] = evaluate_short_histories(search, loaded.params, test, longest, alone.ranks[ranks.GENERATOR], newcomers)
   if config.fusion.partner:
     fused_search, models = loaded.fused_search(search, config.fusion.candidates)
-    lists['fused_'] = fused = both_protocols.evaluate_fused(fused_search, models, users, longest)
+    lists['fused_'] = fused = both_protocols.evaluate_fused(fused_search, models, users, longest, exclude_history)
     settings = dataclasses.asdict(config.fusion)
     artifacts.write_json(workdir.evaluation / FUSION, {**settings, 'weight': fused.figures['weight']})
     params = (*models, np.float32(fused.figures['weight']))
     short = evaluate_short_histories(fused_search, params, test, longest, fused.ranks[ranks.FUSED], newcomers)
     figures['fused'] = {**settings, **fused.figures, KEY: short}
     test_ranks |= fused.ranks
+  figures |= both_protocols.about_protocols(users, figures.get('fused', figures), exclude_history)
+  served = figures[history.SERVED]
+  print(
+    f'evaluate: recommend will {"leave out" if served["exclude_history"] else "keep"} the items of the history by '
+    f'default: {history.choice_in_words(served)}',
+    flush=True,
+  )
   artifacts.write(workdir.evaluation / PREDICTIONS, lambda path: _write_predictions(path, recent, test, lists))
   ranks.write(workdir.evaluation / RANKS, test_ranks)
   artifacts.write_json(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from markupsafe import Markup
 
-from letter_jax.evaluation import ranks
+from letter_jax.evaluation import history, ranks
 from letter_jax.evaluation.short_histories import KEY, LENGTHS, METRICS, WHOLE
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
@@ -16,6 +16,10 @@ from letter_jax.reporting.finished import Finished
 from letter_jax.reporting.results_table import COLUMNS, field_name
 from letter_jax.system.wording import counted
 
+_IN_WORDS = {
+  history.HISTORY_IN: 'The items of the history are in the ranking.',
+  history.HISTORY_OUT: "The items of each user's history are out of the ranking.",
+}
 _GROUPS = 4
 _GROUP_CAPTION = (
   'Recall@10 with 95% intervals. Where no user of a group has a hit, every resample is 0, and so is the interval.'
@@ -33,7 +37,7 @@ def section(run: Finished) -> page.Section:
     'two models overlap before calling one of them better.',
     [
       _results(run, names),
-      _results_without_history(run, names),
+      _results_of_other_protocol(run, names),
       _differences(run, names),
       _validation(run, names),
       page.heading('By popularity of the chosen item'),
@@ -56,19 +60,28 @@ def section(run: Finished) -> page.Section:
 def _results(run: Finished, names: Mapping[str, str]) -> Markup:
   caption = (
     f'Test, {counted(run.metrics["users"], "user")}, ranking all of {counted(run.summary["items"], "item")}; beam '
-    f'{run.metrics["beam"]}. '
+    f'{run.metrics["beam"]}. {_IN_WORDS[run.protocol]}{_repeats(run)} '
     f'Below each value is its 95% interval, from {RESAMPLES:,} bootstrap resamples of the users.'
   )
   return _estimates(run, names, {model: run.metrics_of(model)['test'] for model in names}, run.ranks, caption)
 
 
-def _results_without_history(run: Finished, names: Mapping[str, str]) -> Markup:
+def _results_of_other_protocol(run: Finished, names: Mapping[str, str]) -> Markup:
   """The other protocol; evaluations of earlier versions do not have it."""
-  if 'history_out' not in run.metrics:
+  if run.other_protocol not in run.metrics:
     return Markup()
-  without = {model: run.ranks[ranks.history_out(model)] for model in names}
-  metrics = {model: run.metrics_of(model)['history_out']['test'] for model in names}
-  return _estimates(run, names, metrics, without, "The same without the items of each user's history in the ranking.")
+  metrics = {model: run.metrics_of(model)[run.other_protocol]['test'] for model in names}
+  return _estimates(run, names, metrics, run.other_ranks, f'The same. {_IN_WORDS[run.other_protocol]}')
+
+
+def _repeats(run: Finished) -> str:
+  """The share of targets that can be found in one protocol only; evaluations of earlier versions do not have it."""
+  if history.REPEATS not in run.metrics:
+    return ''
+  return (
+    f' {run.metrics[history.REPEATS]["test"]:.1%} of the chosen items are ones that the user had: where those are out '
+    'of the ranking, they cannot be found.'
+  )
 
 
 def _estimates(

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from letter_jax.configuration import Config
-from letter_jax.evaluation import ranks
+from letter_jax.evaluation import history, ranks
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
 from letter_jax.reporting.finished import duration
@@ -74,14 +74,16 @@ def compare(workdirs: Sequence[pathlib.Path], directory: pathlib.Path) -> str:
     raise InputError(
       f'{", ".join(map(str, workdirs)) or "no workdir"}: expected two or more different workdirs to compare'
     )
-  runs = [_read(folder, name) for folder, name in zip(folders, unique_names(folders))]
+  protocol = history.main_protocol(Workdir(folders[0]).read_metrics())
+  runs = [_read(folder, name, protocol) for folder, name in zip(folders, unique_names(folders))]
   for run in runs[1:]:
     _require_same_users(runs[0], run)
   keys = differing([run.config for run in runs])
   results = [{**_result(run, runs[0]), 'config': {key: run.config.get(key) for key in keys}} for run in runs]
   workdir = Workdir(directory)
   artifacts.write_json(
-    workdir.comparison, {'users': len(runs[0].users), 'resamples': RESAMPLES, 'seed': _SEED, 'runs': results}
+    workdir.comparison,
+    {'users': len(runs[0].users), 'protocol': protocol, 'resamples': RESAMPLES, 'seed': _SEED, 'runs': results},
   )
   page.write(workdir.comparison_page, _page(runs, results, keys))
   return f'{_terminal(runs, results, keys)}\n\ncomparison       {workdir.comparison_page}'
@@ -102,11 +104,15 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
   return [key for key in keys if any(key not in config or config[key] != configs[0].get(key) for config in configs)]
 
 
-def _read(folder: pathlib.Path, name: str) -> Compared:
-  metrics = Workdir(folder).read_metrics()
+def _read(folder: pathlib.Path, name: str, protocol: str) -> Compared:
+  """A run, with its results in a protocol (`evaluation/history.py`), the main one of the first run."""
+  metrics = history.of_protocol(Workdir(folder).read_metrics(), protocol)
+  of_users = Workdir(folder).read_ranks()
+  if metrics is None or ranks.key(ranks.GENERATOR, protocol) not in of_users:
+    raise InputError(f'{Workdir(folder).evaluation} has no {protocol}, as the first run has; {REDO_EVALUATION}')
   names = Workdir(folder).read_item_names()
   tests = [(line['user'], line['target']) for line in Workdir(folder).read_predictions()]
-  ranks_3xU = Workdir(folder).read_ranks()[ranks.GENERATOR]
+  ranks_3xU = of_users[ranks.key(ranks.GENERATOR, protocol)]
   if ranks_3xU.shape[1] != len(tests):
     raise InputError(
       f'{Workdir(folder).evaluation} has ranks of {counted(ranks_3xU.shape[1], "user")}, but recommendations of '

@@ -8,7 +8,7 @@ import numpy as np
 
 from letter_jax.configuration import Config, flattened
 from letter_jax.data import splits
-from letter_jax.evaluation import popularity, ranks
+from letter_jax.evaluation import history, popularity, ranks
 from letter_jax.generators.generator import NAMES as GENERATOR_NAMES
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
@@ -31,7 +31,8 @@ class Finished:
     lengths_U: int64, the number of items before each user's target; with `config.data.window_users`, of those kept.
     counts_N: int64, training interactions of each item.
     metrics: `evaluation/metrics.json`.
-    ranks: model -> int32 [3, users] (`evaluation/ranks.py`).
+    ranks: model -> int32 [3, users] (`evaluation/ranks.py`), in the main protocol (`protocol`).
+    other_ranks: the same in the other protocol; empty for evaluations of earlier versions.
     codes_NxL: int32, the semantic IDs.
     ids: `semantic_ids/report.json`.
   """
@@ -46,6 +47,7 @@ class Finished:
   counts_N: np.ndarray
   metrics: dict[str, Any]
   ranks: dict[str, np.ndarray]
+  other_ranks: dict[str, np.ndarray]
   codes_NxL: np.ndarray
   ids: dict[str, Any]
 
@@ -53,6 +55,16 @@ class Finished:
   def generator_name(self) -> str:
     """The name of the generator on the page, such as 'LETTER-TIGER'."""
     return GENERATOR_NAMES[self.config.generator.architecture]
+
+  @property
+  def protocol(self) -> str:
+    """The main protocol of the evaluation, a key of `metrics_of` (`evaluation/history.py`)."""
+    return history.main_protocol(self.metrics)
+
+  @property
+  def other_protocol(self) -> str:
+    """The other one."""
+    return history.HISTORY_OUT if self.protocol == history.HISTORY_IN else history.HISTORY_IN
 
   def model_names(self) -> dict[str, str]:
     """Key in `ranks` -> name on the page, for each model with results; the generator is first."""
@@ -63,7 +75,7 @@ class Finished:
     }
 
   def metrics_of(self, model: str) -> dict[str, Any]:
-    """{'validation': metrics, 'test': metrics, 'history_out': {'test': metrics}}, and more.
+    """{'validation': metrics, 'test': metrics}, the same for each protocol, and more.
 
     Args:
       model: a key of `model_names`.
@@ -100,6 +112,12 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
         f'{workdir.evaluation} has ranks of {counted(ranks_3xU.shape[1], "user")} ({model}), but the data set has '
         f'{len(examples)}; {REDO_EVALUATION}'
       )
+  main = history.main_protocol(metrics)
+  ranks_of: dict[bool, dict[str, np.ndarray]] = {True: {}, False: {}}
+  for model in (ranks.GENERATOR, ranks.FUSED, *BASELINE_NAMES):
+    for protocol in history.PROTOCOLS:
+      if ranks.key(model, protocol) in test_ranks:
+        ranks_of[protocol == main][model] = test_ranks[ranks.key(model, protocol)]
   return Finished(
     config,
     workdir,
@@ -110,7 +128,8 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
     recent.lengths - 1,
     counts_N,
     metrics,
-    test_ranks,
+    ranks_of[True],
+    ranks_of[False],
     workdir.read_semantic_ids().codes_NxL,
     workdir.read_ids_report(),
   )

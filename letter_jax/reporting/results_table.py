@@ -2,8 +2,10 @@
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from letter_jax.configuration import Config
+from letter_jax.evaluation import history
 from letter_jax.generators.generator import NAMES
 from letter_jax.system.wording import counted
 from letter_jax.workdir import CHECKPOINTS, CODES_TABLE, METRICS, PREDICTIONS, TENSORBOARD, TRAINING_LOG, Workdir
@@ -22,14 +24,25 @@ def final_results(config: Config, root: pathlib.Path) -> str:
     name: metrics,
     **{label: metrics['baselines'][key] for key, label in labels.items() if key in metrics['baselines']},
   }
+  main, titles = history.main_protocol(metrics), zip(history.PROTOCOLS, ('test, history in', 'test, history out'))
+  tables = []
+  for protocol, title in sorted(titles, key=lambda pair: pair[0] != main):
+    of_protocol = {label: history.of_protocol(found, protocol) for label, found in models.items()}
+    tables.append(results_table({label: found['test'] for label, found in of_protocol.items() if found}, title))
   parts = [
-    results_table({label: found['test'] for label, found in models.items()}),
-    results_table({label: found['history_out']['test'] for label, found in models.items()}, 'test, history out'),
+    *tables,
     f'{counted(metrics["users"], "user")}, full ranking, beam {metrics["beam"]}; history out: without the items that '
-    'the user had',
+    f'the user had{_repeats(metrics)}',
     '\n'.join(f'{meaning:<16} {place}' for meaning, place in _places(Workdir(root)).items()),
   ]
   return '\n\n'.join(parts)
+
+
+def _repeats(metrics: Mapping[str, Any]) -> str:
+  """The share of targets that no model can find without the history; evaluations of earlier versions do not have it."""
+  if history.REPEATS not in metrics:
+    return ''
+  return f', where {metrics[history.REPEATS]["test"]:.1%} of the test items cannot be found, as the user had them'
 
 
 def _places(workdir: Workdir) -> dict[str, str | pathlib.Path]:

@@ -126,7 +126,7 @@ class Catalogue:
     allowed_N, given = np.ones(len(self), bool), [] if allow is None else list(allow)
     unknown: list[Item] = []
     if allow is not None:
-      allowed_N, unknown = self._mask(given)
+      allowed_N, unknown = self.mask(given)
       if unknown and not skip_unknown:
         index = '' if self.own_ids else f'an index below {len(self)} or '
         raise InputError(
@@ -134,7 +134,7 @@ class Catalogue:
           f'{self.about_unknown(unknown, len(given))}; expected {index}a raw id such as {self.raw_ids[0]!r}, or '
           'skip_unknown to ignore unknown items'
         )
-    allowed_N &= ~self._mask(deny)[0]
+    allowed_N &= ~self.mask(deny)[0]
     if not allowed_N.any():
       about = self.about_unknown(unknown, len(given)) if unknown else ''
       raise InputError(f'no item is allowed{about}; expected at least one item to recommend')
@@ -161,7 +161,7 @@ class Catalogue:
     given, known = (', '.join(map(repr, ids[:SHOWN])) for ids in (strange, self.raw_ids))
     return f'they are such as {given}, and the ids of the catalogue are such as {known}'
 
-  def _mask(self, items: Iterable[Item]) -> tuple[np.ndarray, list[Item]]:
+  def mask(self, items: Iterable[Item]) -> tuple[np.ndarray, list[Item]]:
     """bool [N], True for the given items, and those of them that are unknown."""
     mask_N = np.zeros(len(self), bool)
     unknown = []

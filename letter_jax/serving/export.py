@@ -2,7 +2,8 @@
 
 FOLDER/search_PLATFORM.stablehlo   the whole search, by `jax.export`, for any number of users
 FOLDER/arrays.safetensors          its first argument: weights, semantic IDs and trie
-FOLDER/items.json                  raw ids, titles and semantic IDs; `beam`, `history_length`, the first purchases
+FOLDER/items.json                  raw ids, titles and semantic IDs; `beam`, `history_length`, `exclude_history`, first
+                                   purchases
 FOLDER/recommend.py                a script that recommends with these files (`exported_recommend.py`)
 FOLDER/semantic_ids.csv            raw ids and codes; index.json has the codes in LETTER's format
 FOLDER/hugging_face/               the generator for transformers
@@ -55,6 +56,7 @@ def export_search(
   beam: int,
   platforms: Sequence[str],
   fusion: Mapping[str, Any] | None = None,
+  exclude_history: bool = True,
 ) -> None:
   """Writes the search, its arrays, the items, and the script that reads them.
 
@@ -65,6 +67,7 @@ def export_search(
     beam: items that the search returns for each user.
     platforms: some of PLATFORMS.
     fusion: `Workdir.read_fusion`, for the generator together with its partner; None for the generator alone.
+    exclude_history: the default of the script: whether the items of a history are excluded.
 
   Raises:
     InputError: the partner cannot be read.
@@ -99,6 +102,7 @@ def export_search(
       'beam': beam,
       'history_length': history_length,
       'own_ids': catalogue.own_ids,
+      'exclude_history': exclude_history,
       'first_purchases': {'items': popular.tolist(), 'scores': [round(score, 6) for score in scores.tolist()]},
       'items': [
         {'id': raw_id, 'title': title, 'semantic_id': catalogue.semantic_id(item)}

@@ -7,6 +7,7 @@ Each input line is {"user": ..., "history": [items]}, items by raw id, the oldes
 these digits; where the data has no ids of its own, it is the row of the item in items.json. "from": "popularity" marks
 the answer to a history without a known item: the popularity of first purchases. An invalid line is answered with an
 "error" and its number. K is the number of items for each user, 10 by default. From Python: `Recommender()(histories)`.
+"exclude_history" in items.json says whether the items of a history are excluded, as validation chose.
 """
 
 import codecs
@@ -39,6 +40,7 @@ class Recommender:
     items: for each item a dict with 'id', 'title' and 'semantic_id'; the position is the item's index.
     history_length: the latest items of a history that the model sees.
     beam: the largest number of items for each user.
+    exclude_history: whether the items of a history are excluded, where a call does not say.
   """
 
   def __init__(self) -> None:
@@ -51,6 +53,7 @@ class Recommender:
     self.items = description['items']
     self.history_length = description['history_length']
     self.beam = description['beam']
+    self.exclude_history = description['exclude_history']
     self._own_ids = description['own_ids']
     self._index_by_raw_id = {_normal_form(item['id']): index for index, item in enumerate(self.items)}
     popular = description['first_purchases']
@@ -60,8 +63,9 @@ class Recommender:
     self,
     histories: Iterable[Sequence[int | str]],
     k: int = 10,
-    exclude_history: bool = True,
+    exclude_history: bool | None = None,
     allowed: np.ndarray | None = None,
+    repeat: np.ndarray | None = None,
   ) -> tuple[np.ndarray, np.ndarray]:
     """The k best next items for each of U histories.
 
@@ -69,8 +73,10 @@ class Recommender:
       histories: sequences of items, the oldest first. Unknown items are ignored; a history without a known item gets
         the popularity of first purchases.
       k: at most `beam`.
-      exclude_history: whether the items of a history are excluded from its recommendations.
+      exclude_history: whether the items of a history are excluded from its recommendations; None for
+        `self.exclude_history`, and True with `repeat`.
       allowed: bool [items], the items that may be recommended; None for all.
+      repeat: bool [items], those that may be recommended although they are in the history; None for none.
 
     Returns:
       items int32 [U, k], indices, the best first, and scores float32 [U, k], log-likelihoods; -1 and -inf where there
@@ -83,6 +89,13 @@ class Recommender:
       raise ValueError(
         f'allowed is {allowed.dtype} {list(allowed.shape)}; expected bool [{len(self.items)}], some True'
       )
+    if repeat is not None and exclude_history is False:
+      raise ValueError('repeat is given with exclude_history=False; expected one of the two')
+    repeats = np.zeros(len(self.items), bool) if repeat is None else np.asarray(repeat)
+    if repeats.dtype != bool or repeats.shape != (len(self.items),):
+      raise ValueError(f'repeat is {repeats.dtype} {list(repeats.shape)}; expected bool [{len(self.items)}]')
+    if exclude_history is None:
+      exclude_history = repeat is not None or self.exclude_history
     known_histories = [self.known(history) for history in histories]
     items = np.full((len(known_histories), k), -1, np.int32)
     scores = np.full((len(known_histories), k), -np.inf, np.float32)
@@ -92,12 +105,12 @@ class Recommender:
     searched = [user for user, history in enumerate(known_histories) if history]
     for first in range(0, len(searched), USERS_PER_BATCH):
       batch = searched[first : first + USERS_PER_BATCH]
-      found = self._search_batch([known_histories[user] for user in batch], exclude_history, allowed)
+      found = self._search_batch([known_histories[user] for user in batch], exclude_history, allowed, repeats)
       items[batch], scores[batch] = (part[:, :k] for part in found)
     return items, scores
 
   def _search_batch(
-    self, histories: list[list[int]], exclude_history: bool, allowed: np.ndarray
+    self, histories: list[list[int]], exclude_history: bool, allowed: np.ndarray, repeats: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
     """Items and scores [histories, beam] for histories of indices."""
     latest = [history[-self.history_length :] for history in histories]
@@ -105,7 +118,9 @@ class Recommender:
     # Few different widths, as the search is compiled for each: the history length, then powers of two.
     widest = max(len(indices) for indices in excluded)
     width = max(self.history_length, _next_power_of_two(widest))
-    items, scores = self._search(self._arrays, _padded(latest, self.history_length), _padded(excluded, width), allowed)
+    had = _padded(excluded, width)
+    had = np.where(repeats[had], -1, had)
+    items, scores = self._search(self._arrays, _padded(latest, self.history_length), had, allowed)
     return np.asarray(items), np.asarray(scores)
 
   def known(self, history: Sequence[int | str]) -> list[int]:

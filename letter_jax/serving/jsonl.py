@@ -71,12 +71,13 @@ def recommend_lines(
   recommender: Recommender,
   chunks: Iterable[list[NumberedLine]],
   k: int,
-  exclude_history: bool = True,
+  exclude_history: bool | None = None,
   among: Choice | None = None,
 ) -> Iterator[list[Answer]]:
   """Answers the lines of each chunk, in order.
 
-  The devices search for a chunk while the answers to the previous one are being written.
+  The devices search for a chunk while the answers to the previous one are being written. An answer depends on its line
+  alone, to the last bit, however the lines are cut into chunks.
 
   Args:
     recommender: a recommender with a beam of at least `k`.

@@ -12,7 +12,6 @@ from letter_jax.configuration import MeshConfig
 from letter_jax.decoding.candidates import Candidates
 from letter_jax.decoding.user_search import ListSearch
 from letter_jax.generators.generator import user_search
-from letter_jax.ops.rounding import next_power_of_two
 from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.cold_items import with_cold_items
 from letter_jax.serving.loaded_generator import LoadedGenerator, serving_config
@@ -48,11 +47,13 @@ class Choice:
     recommender: the recommender that made it.
     candidates: the items, on its devices.
     popular: the list of a user without a known item, int32 and float32 [beam].
+    repeat_N: bool, the items that may be recommended to users who had them; None where nothing was said about it.
   """
 
   recommender: 'Recommender' = dataclasses.field(repr=False)
   candidates: Candidates = dataclasses.field(repr=False)
   popular: tuple[np.ndarray, np.ndarray] = dataclasses.field(repr=False)
+  repeat_N: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
 
 class Recommender:
@@ -62,9 +63,12 @@ class Recommender:
     catalogue: the items, with their raw ids, titles and semantic IDs.
     beam: beams of the search, the largest number of items for each user.
     batch: users that are searched at once.
+    exclude_history: whether `recommend` excludes the items of a history, where it is not told.
   """
 
-  def __init__(self, search: ListSearch, params: Any, catalogue: Catalogue, history_length: int):
+  def __init__(
+    self, search: ListSearch, params: Any, catalogue: Catalogue, history_length: int, exclude_history: bool = True
+  ):
     """Places the set of all items on the devices; compiles nothing yet.
 
     Args:
@@ -72,9 +76,10 @@ class Recommender:
       params: as `search` takes them.
       catalogue: the items.
       history_length: latest items of a history that the generator was trained with.
+      exclude_history: the default of `recommend`.
     """
     self._search, self._params, self.catalogue = search, params, catalogue
-    self.beam, self.batch = search.beam, search.batches.size
+    self.beam, self.batch, self.exclude_history = search.beam, search.batches.size, exclude_history
     self._widths = search.batches.widths(history_length)
     self._all = self._choice(np.ones(len(catalogue), bool))
 
@@ -90,7 +95,8 @@ class Recommender:
     """The recommender of a run whose generator stage is complete, with either kind of generator.
 
     If the run's evaluation has joined the generator with a partner (`config.fusion`), so does the recommender: scores
-    are then log p(generator) + weight * log p(partner).
+    are then log p(generator) + weight * log p(partner). Whether items of a history may be recommended is by default
+    what was better on validation (`exclude_history`); they may not where no evaluation has chosen.
 
     Args:
       workdir: the run's --workdir.
@@ -114,14 +120,21 @@ class Recommender:
     loaded = LoadedGenerator.for_serving(folder, config, catalogue.ids, cold_text_MxT)
     loaded.require_beam(beam)
     joined = folder.read_fusion() if fusion and not cold_items else None
-    history_length = config.data.history_length
+    history_length, served = config.data.history_length, folder.read_served_protocol()
+    exclude_history = served is None or served['exclude_history']
     search = user_search(loaded.generator, beam, config.evaluation.batch_size)
     if joined:
       fused_search, models = loaded.fused_search(search, joined['candidates'])
-      return cls(fused_search, (*models, np.float32(joined['weight'])), catalogue, history_length)
-    return cls(search, loaded.params, catalogue, history_length)
+      return cls(fused_search, (*models, np.float32(joined['weight'])), catalogue, history_length, exclude_history)
+    return cls(search, loaded.params, catalogue, history_length, exclude_history)
 
-  def among(self, allow: Iterable[Item] | None = None, deny: Iterable[Item] = (), skip_unknown: bool = False) -> Choice:
+  def among(
+    self,
+    allow: Iterable[Item] | None = None,
+    deny: Iterable[Item] = (),
+    skip_unknown: bool = False,
+    repeat: Iterable[Item] | None = None,
+  ) -> Choice:
     """The items that `recommend` chooses from: all items, or those of `allow`, without those of `deny`.
 
     Takes milliseconds and compiles nothing, so stock, region or age limits can change with every call.
@@ -130,17 +143,25 @@ class Recommender:
       allow: items as in a history of `recommend`; None for all items.
       deny: items in the same way; unknown ones are ignored.
       skip_unknown: ignore unknown items of `allow`.
+      repeat: the items that may be recommended although the user had them, in the same way, while the other items of
+        the history may not; unknown ones are ignored. None where `exclude_history` decides about all items.
 
     Raises:
       InputError: `allow` has an unknown item that is not to be skipped, or no item is left.
     """
-    return self._choice(self.catalogue.allowed(allow, deny, skip_unknown))
+    repeat_N = None if repeat is None else self.catalogue.mask(repeat)[0]
+    return self._choice(self.catalogue.allowed(allow, deny, skip_unknown), repeat_N)
 
-  def _choice(self, allowed_N: np.ndarray) -> Choice:
-    return Choice(self, self._search.candidates(allowed_N), self.catalogue.newcomers.best(allowed_N, self.beam))
+  def _choice(self, allowed_N: np.ndarray, repeat_N: np.ndarray | None = None) -> Choice:
+    popular = self.catalogue.newcomers.best(allowed_N, self.beam)
+    return Choice(self, self._search.candidates(allowed_N), popular, repeat_N)
 
   def recommend(
-    self, histories: Sequence[Sequence[Item]], k: int = 10, exclude_history: bool = True, among: Choice | None = None
+    self,
+    histories: Sequence[Sequence[Item]],
+    k: int = 10,
+    exclude_history: bool | None = None,
+    among: Choice | None = None,
   ) -> Recommendations:
     """The `k` best next items for each of U histories.
 
@@ -150,12 +171,13 @@ class Recommender:
         (`config.data.history_length`). Unknown items are skipped and counted. A history without a known item gets the
         popularity of first purchases.
       k: at most `beam`.
-      exclude_history: whether items of the history, however long it is, are excluded.
+      exclude_history: whether items of the history, however long it is, are excluded; None for the recommender's
+        `exclude_history`, and True where `among` names the items that may repeat.
       among: the items to choose from, made by `among` of this recommender; by default all.
 
     Raises:
-      InputError: `k` is out of range, an item is neither a string nor an integer, or `among` was made by a different
-        recommender.
+      InputError: `k` is out of range, an item is neither a string nor an integer, `among` was made by a different
+        recommender, or `exclude_history` is False although `among` names the items that may repeat.
     """
     if not 1 <= k <= self.beam:
       raise InputError(f'k is {k}; expected 1 to {self.beam}, the beams of the search')
@@ -167,7 +189,11 @@ class Recommender:
     return Recommendations(items_UxK, scores_UxK, skipped_U, np.array([not history for history in known], bool))
 
   def searches(
-    self, known: Sequence[Sequence[int]], exclude_history: bool = True, among: Choice | None = None, rows: int = 0
+    self,
+    known: Sequence[Sequence[int]],
+    exclude_history: bool | None = None,
+    among: Choice | None = None,
+    rows: int = 0,
   ) -> Iterator[tuple[np.ndarray, tuple[_Array, _Array]]]:
     """Searches for histories in batches of similar lengths; a batch is yielded when the next one has been started.
 
@@ -177,41 +203,75 @@ class Recommender:
       known: indices of items, the oldest first.
       exclude_history: as in `recommend`.
       among: as in `recommend`.
-      rows: rows of a batch; 0 for as few as the histories need, which is faster, but compiled for that number.
+      rows: rows of a batch. Each history is then padded as it would be alone, and what is found for it is bit by bit
+        independent of the other histories. 0 for as few rows and batches as the histories need, which is faster for
+        a few of them, but compiled for that number, and scores may differ in their last bits.
 
     Yields:
       int64, indices into `known` of the batch's users, and (items int32, scores float32 [rows, beam]), on the devices
       where they were searched for; rows after those of the users are padding.
 
     Raises:
-      InputError: `among` was made by a different recommender.
+      InputError: `among` was made by a different recommender, or it names the items that may repeat and
+        `exclude_history` is False.
     """
     among = among or self._all
     if among.recommender is not self:
       raise InputError('`among` was made by a different Recommender; expected the result of among() of this one')
-    lengths_U = np.array([len(history) for history in known], np.int64)
-    order_U = np.argsort(lengths_U, kind='stable')
-    nothing = int(np.count_nonzero(lengths_U == 0))
-    if nothing:
-      items, scores = (np.broadcast_to(part, (nothing, self.beam)) for part in among.popular)
-      yield order_U[:nothing], (items, scores)
-    rows = rows or self._search.batches.rows(len(known) - nothing)
+    exclude = self._excludes(exclude_history, among)
+    nothing = np.array([user for user, history in enumerate(known) if not history], np.int64)
+    if len(nothing):
+      items, scores = (np.broadcast_to(part, (len(nothing), self.beam)) for part in among.popular)
+      yield nothing, (items, scores)
+    had = [list(set(history)) if exclude else [] for history in known]
     started: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
-    for first in range(nothing, len(known), rows):
-      users = order_U[first : first + rows]
-      longest = int(lengths_U[users[-1]])
-      width = int(self._widths[np.searchsorted(self._widths, min(longest, self._widths[-1]))])
-      latest_BxC = _padded([known[user][-width:] for user in users.tolist()], rows, width)
-      had_BxH = np.zeros((rows, 0), np.int32)
-      if exclude_history:
-        had = [list(set(known[user])) for user in users.tolist()]
-        most = max(map(len, had))
-        had_BxH = _padded(had, rows, width if most <= width else next_power_of_two(most))
+    for users, (width, had_width) in self._batches(known, had, rows):
+      shape = rows or self._search.batches.rows(len(known) - len(nothing))
+      latest_BxC = _padded([known[user][-width:] for user in users.tolist()], shape, width)
+      had_BxH = _padded([had[user] for user in users.tolist()], shape, had_width)
+      if among.repeat_N is not None:
+        had_BxH = np.where(among.repeat_N[had_BxH], -1, had_BxH)
       previous, started = started, (users, self._search.search(self._params, latest_BxC, had_BxH, among.candidates))
       if previous:
         yield previous
     if started:
       yield started
+
+  def _excludes(self, exclude_history: bool | None, among: Choice) -> bool:
+    """Whether the items of a history are excluded, but for those that may repeat."""
+    if among.repeat_N is None:
+      return self.exclude_history if exclude_history is None else exclude_history
+    if exclude_history is False:
+      raise InputError(
+        'exclude_history is False, but `among` names the items that may repeat; expected True, or no such items'
+      )
+    return True
+
+  def _batches(
+    self, known: Sequence[Sequence[int]], had: Sequence[Sequence[int]], rows: int
+  ) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """The users of each batch, shortest histories first, with C and H, the widths of what is padded.
+
+    Args:
+      known: indices of the items of each history.
+      had: the items that are excluded, each once.
+      rows: as in `searches`; unless it is 0, all users of a batch have the C and H that they would have alone.
+    """
+    length_U, excluded_U = (np.array(list(map(len, lists)), np.int64) for lists in (known, had))
+    width_U = self._widths[np.searchsorted(self._widths, np.minimum(length_U, self._widths[-1]))]
+    # Powers of four beyond the width: few programs, and few groups of users with long histories.
+    had_width_U = np.where(excluded_U <= width_U, width_U, 4 ** np.ceil(np.log2(np.maximum(excluded_U, 1)) / 2))
+    had_width_U = np.where(excluded_U > 0, had_width_U, 0).astype(np.int64)
+    order_U = np.lexsort((had_width_U, width_U, length_U > 0))
+    order_U = order_U[np.count_nonzero(length_U == 0) :]
+    shape_Ux2 = np.stack([width_U, had_width_U], axis=1)[order_U]
+    changes = np.flatnonzero((shape_Ux2[1:] != shape_Ux2[:-1]).any(axis=1)) + 1 if rows else []
+    size = rows or self._search.batches.rows(len(order_U))
+    for alike_U in np.split(order_U, changes):
+      for first in range(0, len(alike_U), size):
+        users = alike_U[first : first + size]
+        width, had_width = int(width_U[users].max()), int(had_width_U[users].max())
+        yield users, (width, max(width, had_width) if had_width else 0)
 
   def _known(self, histories: Sequence[Sequence[Item]]) -> tuple[list[list[int]], np.ndarray]:
     """The indices of the known items of each history, and int32 [U], the number of unknown ones."""
