@@ -38,15 +38,17 @@ def test_from_the_standard_input_to_the_standard_output(command, finished):
     '--stage=recommend',
     f'--workdir={finished}',
     '--k=2',
+    '--exclude_history',
     given='{"user": "a", "history": [1, "2"]}\nno\n{"user": "b", "history": []}\n',
   )
   assert done.returncode == 0, done.stderr
   first, second, third = map(json.loads, done.stdout.splitlines())
   assert [first['user'], third['user']] == ['a', 'b'] and second['line'] == 2
   assert len(first['recommendations']) == 2 and not {1, 2} & {each['item'] for each in first['recommendations']}
-  header, end = done.stderr.splitlines()
+  header, protocol, end = done.stderr.splitlines()
   stamp = r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d '
   assert re.fullmatch(f'{stamp}recommend: 60 items, beam 20, 1 CPU device', header)
+  assert re.fullmatch(f'{stamp}recommend: items of the history are left out: as --exclude_history=true says', protocol)
   assert re.fullmatch(f'{stamp}recommend: 2 users; 1 invalid line, with an "error" in the output', end)
 
 
@@ -71,6 +73,60 @@ def test_files_and_lists(command, finished, tmp_path):
   assert 'unknown: 1 of the 2 items of --deny' in done.stderr
   found = [json.loads(line) for line in (tmp_path / 'recs.jsonl').read_text().splitlines()]
   assert [{each['id'] for each in user['recommendations']} for user in found] == [{'5', '7'}] * 3
+
+
+def recommended(workdir, tmp_path, users, **options):
+  """The ids that each user gets."""
+  (tmp_path / 'users').write_text('\n'.join(json.dumps({'history': history}) for history in users))
+  given = commands.Options(input=str(tmp_path / 'users'), output=str(tmp_path / 'lists'), beam=60, k=60, **options)
+  commands.run('recommend', workdir, given)
+  answers = [json.loads(line) for line in (tmp_path / 'lists').read_text().splitlines()]
+  return [{each['id'] for each in answer['recommendations']} for answer in answers]
+
+
+def test_items_that_may_repeat(finished, tmp_path, capsys):
+  (tmp_path / 'repeat').write_text('\ufeff2\u00a0\n\nwho\n5\n')
+  (tmp_path / 'deny').write_text('5\n')
+  repeat = {'repeat': str(tmp_path / 'repeat')}
+  everything = set(map(str, range(60)))
+  users = [[1, 2, 3], [5, 2], [4]]
+  assert recommended(finished, tmp_path, users, **repeat) == [everything - {'1', '3'}, everything, everything - {'4'}]
+  said = capsys.readouterr().err
+  assert 'unknown: 1 of the 3 items of --repeat' in said
+  assert f'items of the history are left out, but those of --repeat={tmp_path / "repeat"}' in said
+  found = recommended(finished, tmp_path, users, exclude_history=True, deny=str(tmp_path / 'deny'), **repeat)
+  assert found == [everything - {'1', '3', '5'}, everything - {'5'}, everything - {'4', '5'}]
+  with pytest.raises(
+    InputError, match='names items that may repeat, and --exclude_history=false lets all; expected one'
+  ):
+    recommended(finished, tmp_path, users, exclude_history=False, **repeat)
+  (tmp_path / 'repeat').write_text('\n')
+  with pytest.raises(InputError, match='repeat names no item'):
+    recommended(finished, tmp_path, users, **repeat)
+
+
+def test_validation_chooses_whether_the_history_is_left_out(finished, tmp_path, capsys):
+  workdir = shutil.copytree(finished, tmp_path / 'workdir')
+  path, everything = workdir / 'evaluation/metrics.json', set(map(str, range(60)))
+  metrics = json.loads(path.read_text())
+  for exclude_history, said in (
+    (True, 'left out: NDCG@10 on validation is 0.5000 without them, 0.2500 with them; --exclude_history=false says'),
+    (False, 'kept: NDCG@10 on validation is 0.2500 without them, 0.5000 with them; --exclude_history=true says'),
+    (None, 'left out: as no evaluation has chosen; --exclude_history=false keeps them'),
+  ):
+    values = (0.25, 0.5) if exclude_history else (0.5, 0.25)
+    choice = {'exclude_history': exclude_history, 'ndcg@10': dict(zip(('history_in', 'history_out'), values))}
+    path.write_text(json.dumps({**metrics, 'recommend': None if exclude_history is None else choice}))
+    left = everything if exclude_history is False else everything - {'1', '2'}
+    assert recommended(workdir, tmp_path, [[1, 2]]) == [left]
+    assert f'recommend: items of the history are {said}' in capsys.readouterr().err
+    assert recommended(workdir, tmp_path, [[1, 2]], exclude_history=True) == [everything - {'1', '2'}]
+    assert recommended(workdir, tmp_path, [[1, 2]], exclude_history=False) == [everything]
+    assert 'kept: as --exclude_history=false says' in capsys.readouterr().err
+  for damaged in ('{"recommend": true}', '[]', '{'):
+    path.write_text(damaged)
+    with pytest.raises(InputError, match='metrics.json'):
+      recommended(workdir, tmp_path, [[1, 2]])
 
 
 def test_histories_that_are_unknown_are_said(command, finished):

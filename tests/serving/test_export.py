@@ -123,6 +123,13 @@ def script(exported):
   return module
 
 
+def had_again(recommender, **settings):
+  """Which items of a history can come out: those that do where nothing else is allowed."""
+  only = np.isin(np.arange(60), [1, 2, 7]) & settings.pop('allowed', np.ones(60, bool))
+  items, _ = recommender([[1, 2, 7, 1]], k=4, allowed=only, **settings)
+  return set(items[0].tolist()) - {-1}
+
+
 def test_the_folder_as_a_module(script, monkeypatch):
   recommender = script.Recommender()
   monkeypatch.setattr(script, 'USERS_PER_BATCH', 3)
@@ -136,6 +143,18 @@ def test_the_folder_as_a_module(script, monkeypatch):
   for allowed in (np.arange(60), np.ones(59, bool), np.zeros(60, bool)):
     with pytest.raises(ValueError, match=r'expected bool \[60\], some True'):
       recommender([[1]], allowed=allowed)
+  repeat = np.isin(np.arange(60), [2, 7, 40])
+  for exclude_history in (False, True):
+    recommender.exclude_history = exclude_history
+    kept = {said: had_again(recommender, exclude_history=said) for said in (None, False, True)}
+    assert kept == {False: {1, 2, 7}, True: set(), None: set() if exclude_history else {1, 2, 7}}
+    assert had_again(recommender, repeat=repeat) == {2, 7}
+    assert had_again(recommender, repeat=repeat, allowed=np.arange(60) != 7) == {2}
+  for wrong in ({'repeat': np.arange(60)}, {'repeat': np.ones(59, bool)}):
+    with pytest.raises(ValueError, match=r'repeat is .*; expected bool \[60\]'):
+      recommender([[1]], **wrong)
+  with pytest.raises(ValueError, match='repeat is given with exclude_history=False'):
+    recommender([[1]], repeat=repeat, exclude_history=False)
   for history in ('12', [1.0], [True], [None]):
     with pytest.raises(TypeError):
       recommender([history])

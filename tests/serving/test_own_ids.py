@@ -75,7 +75,12 @@ def test_what_is_denied_does_not_come_out(shop, tmp_path, denied):
   ]
   (tmp_path / 'users').write_text('\n'.join(map(json.dumps, users)))
   options = commands.Options(
-    input=str(tmp_path / 'users'), output=str(tmp_path / 'lists'), beam=40, k=40, deny=str(tmp_path / 'deny')
+    input=str(tmp_path / 'users'),
+    output=str(tmp_path / 'lists'),
+    beam=40,
+    k=40,
+    deny=str(tmp_path / 'deny'),
+    exclude_history=True,
   )
   commands.run('recommend', shop, options)
   answers = [json.loads(line) for line in (tmp_path / 'lists').read_text().splitlines()]
@@ -86,7 +91,8 @@ def test_what_is_denied_does_not_come_out(shop, tmp_path, denied):
 
 
 def test_a_number_is_the_raw_id_with_these_digits(everything):
-  found = everything.recommend([[101, 102, 3], ['101', ' 102', 'who'], [17, 0, 39], ['0017']], k=40)
+  histories = [[101, 102, 3], ['101', ' 102', 'who'], [17, 0, 39], ['0017']]
+  found = everything.recommend(histories, k=40, exclude_history=True)
   assert found.skipped_U.tolist() == [1, 1, 3, 0]
   assert found.items_UxK[0].tolist() == found.items_UxK[1].tolist()
   assert not {'101', '102'} & set(listed(everything, found)) and len(listed(everything, found)) == 38

@@ -47,7 +47,7 @@ def test_a_history_is_ruled_out_of_a_full_ranking(everything, predictions):
   histories = [user['history'] for user in predictions[:30]]
   histories[0] = [*range(50), *histories[0]]  # all of it, not only the latest that the model sees
   whole = everything.recommend(histories, k=ITEMS, exclude_history=False)
-  found = everything.recommend(histories, k=ITEMS)
+  found = everything.recommend(histories, k=ITEMS, exclude_history=True)
   for history, before, after, scores_before, scores in zip(
     histories, whole.items_UxK.tolist(), found.items_UxK.tolist(), whole.scores_UxK, found.scores_UxK
   ):
@@ -142,7 +142,8 @@ def test_cold_items_have_ids_of_their_own_and_can_come_out_and_go_in(finished):
   assert len(np.unique(catalogue.ids.codes_NxL, axis=0)) == 63
   found = recommender.recommend([['new-1', 3]], k=63, exclude_history=False)
   assert sorted(found.items_UxK[0].tolist()) == list(range(63)) and np.isfinite(found.scores_UxK).all()
-  only = recommender.recommend([['new-1', 3]], k=3, among=recommender.among(['new-1', 'new-2', 'new-3']))
+  among = recommender.among(['new-1', 'new-2', 'new-3'])
+  only = recommender.recommend([['new-1', 3]], k=3, exclude_history=True, among=among)
   assert sorted(only.items_UxK[0].tolist()) == [-1, 61, 62]
   # Of two with the same text the codes part at the last level, or where a prefix is full.
   assert (catalogue.ids.codes_NxL[60, 0] == catalogue.ids.codes_NxL[61, 0]) and only.skipped_U[0] == 0

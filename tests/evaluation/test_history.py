@@ -1,0 +1,53 @@
+"""The two protocols of a ranking, by name."""
+
+import numpy as np
+import pytest
+
+from letter_jax.data import splits
+from letter_jax.evaluation import history
+from tests.small_data import interactions
+
+
+def figures(history_in, history_out):
+  return history.in_both({'validation': {'ndcg@10': history_in}}, {'validation': {'ndcg@10': history_out}}, False)
+
+
+def test_the_main_figures_are_those_of_the_setting_and_both_are_there():
+  for exclude_history, value in ((False, 1), (True, 2)):
+    found = history.in_both({'test': {'ndcg@10': 1}}, {'test': {'ndcg@10': 2}}, exclude_history)
+    assert found['test']['ndcg@10'] == value
+    assert [found[protocol]['test']['ndcg@10'] for protocol in history.PROTOCOLS] == [1, 2]
+
+
+@pytest.mark.parametrize('history_in, history_out, excluded', [(0.2, 0.3, True), (0.3, 0.2, False), (0.2, 0.2, True)])
+def test_the_better_one_on_validation_is_served(history_in, history_out, excluded):
+  choice = history.choose(figures(history_in, history_out))
+  assert choice == {
+    'exclude_history': excluded,
+    'ndcg@10': {'history_in': history_in, 'history_out': history_out},
+  } and history.is_choice(choice)
+  assert history.choice_in_words(choice) == (
+    f'NDCG@10 on validation is {history_out:.4f} without them, {history_in:.4f} with them'
+  )
+
+
+@pytest.mark.parametrize(
+  'value', [None, 'nothing', {}, {'exclude_history': 1}, {'exclude_history': True, 'ndcg@10': {'history_in': 1}}]
+)
+def test_what_is_no_choice(value):
+  assert not history.is_choice(value)
+
+
+def test_the_share_of_targets_that_the_user_had_before():
+  # The second user's repeat is older than the history that a model sees; the third's target is new.
+  data = interactions([[1, 2, 1], [5, 0, 1, 2, 3, 4, 5], [3, 4, 0], [2, 2, 2]], 6)
+  test = splits.test_examples(data, 2)
+  assert history.share_of_repeats(test.whole_histories(data)) == 0.75
+  assert history.share_of_repeats(test) == 0.5
+  assert history.share_of_repeats(test.take(np.array([], int))) == 0
+
+
+def test_earlier_versions_knew_one_main_protocol():
+  assert history.main_protocol({'test': {}}) == 'history_in'
+  assert history.of_protocol({'test': 1}, 'history_in') == {'test': 1}
+  assert history.of_protocol({'test': 1}, 'history_out') is None
