@@ -25,7 +25,9 @@ import numpy as np
 from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.recommender import Choice, Recommender
 
-USERS_AT_ONCE = 1024  # users that are read, sorted by history length and searched together
+# Users that are read together and grouped by the length of their histories. The last batch of each group is padded with
+# rows that nobody needs: about 11% more work of the search than without groups, and 25% more with 1,024 users.
+USERS_AT_ONCE = 2048
 WAIT_SECONDS = 0.2
 
 NumberedLine = tuple[int, bytes]  # line number, from 1, and content

@@ -18,6 +18,9 @@ from letter_jax.serving.loaded_generator import LoadedGenerator, serving_config
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 
+# Excluded items are padded to so many, or to 4, 16, ... times as many.
+EXCLUDED = 64
+
 _Array = jax.Array | np.ndarray
 
 
@@ -259,9 +262,9 @@ class Recommender:
     """
     length_U, excluded_U = (np.array(list(map(len, lists)), np.int64) for lists in (known, had))
     width_U = self._widths[np.searchsorted(self._widths, np.minimum(length_U, self._widths[-1]))]
-    # Powers of four beyond the width: few programs, and few groups of users with long histories.
-    had_width_U = np.where(excluded_U <= width_U, width_U, 4 ** np.ceil(np.log2(np.maximum(excluded_U, 1)) / 2))
-    had_width_U = np.where(excluded_U > 0, had_width_U, 0).astype(np.int64)
+    # Wide, which costs little, so that few users need a program and a group of their own.
+    had_width_U = EXCLUDED * 4 ** np.ceil(np.log2(np.maximum(excluded_U / EXCLUDED, 1)) / 2).astype(np.int64)
+    had_width_U = np.where(excluded_U > 0, had_width_U, 0)
     order_U = np.lexsort((had_width_U, width_U, length_U > 0))
     order_U = order_U[np.count_nonzero(length_U == 0) :]
     shape_Ux2 = np.stack([width_U, had_width_U], axis=1)[order_U]
@@ -270,8 +273,7 @@ class Recommender:
     for alike_U in np.split(order_U, changes):
       for first in range(0, len(alike_U), size):
         users = alike_U[first : first + size]
-        width, had_width = int(width_U[users].max()), int(had_width_U[users].max())
-        yield users, (width, max(width, had_width) if had_width else 0)
+        yield users, (int(width_U[users].max()), int(had_width_U[users].max()))
 
   def _known(self, histories: Sequence[Sequence[Item]]) -> tuple[list[list[int]], np.ndarray]:
     """The indices of the known items of each history, and int32 [U], the number of unknown ones."""
