@@ -1,5 +1,8 @@
 """How users share batches, and which items of a history may come out: on tables instead of a trained generator."""
 
+import json
+import queue
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from letter_jax.decoding.user_batches import UserBatches
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.evaluation.first_purchases import FirstPurchases
 from letter_jax.semantic_ids.ids import SemanticIds
+from letter_jax.serving import jsonl
 from letter_jax.serving import recommender as recommender_module
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.serving.recommender import Recommender
@@ -22,9 +26,10 @@ CODES_NxL = distinct_codes(ITEMS, LEVELS, K)
 
 
 def begin(table_IxLxK, items_BxC, codes_NxL):
-  """Scores depend on the whole history, in its order."""
+  """Scores depend on the whole history, in its order, and in their last bits on its padding, as in real models."""
   weight_BxC = jnp.where(items_BxC >= 0, 1.3 ** jnp.arange(items_BxC.shape[1]), 0)
   of_user_BxLxK = jnp.einsum('bc,bclk->blk', weight_BxC, table_IxLxK[jnp.maximum(items_BxC, 0)])
+  of_user_BxLxK *= 1 + 1e-6 * items_BxC.shape[1]
 
   def step(level, codes_BxW, cache):
     width = 1 if codes_BxW is None else codes_BxW.shape[1]
@@ -103,6 +108,28 @@ def test_the_scores_of_a_user_do_not_depend_on_the_others_to_the_last_bit(make, 
   assert items[np.argsort(order)].tobytes() == together[0] and scores[np.argsort(order)].tobytes() == together[1]
   alone = [bits(recommender, [history], ROWS) for history in histories]
   assert tuple(b''.join(parts) for parts in zip(*alone)) == together
+
+
+def test_answers_are_the_same_bytes_however_the_lines_arrive(make):
+  """At once, one by one from a program that waits for each answer, and a few at a time."""
+  recommender, users = make(), [*random_histories(20), [], ['who']]
+  lines = [
+    json.dumps({'user': user, 'history': list(map(str, history))}).encode() for user, history in enumerate(users)
+  ]
+  given = queue.Queue()
+  waiting = jsonl.recommend_lines(recommender, jsonl.ready_chunks(iter(given.get, None)), ITEMS)
+  one_by_one = []
+  for line in lines:
+    given.put(line)
+    one_by_one += next(waiting)
+  given.put(None)
+  at_once, few = (
+    [answer for chunk in jsonl.recommend_lines(recommender, chunks, ITEMS) for answer in chunk]
+    for chunks in (jsonl.whole_chunks(lines), [list(enumerate(lines[:7])), list(enumerate(lines[7:]))])
+  )
+  assert [json.loads(answer.line)['user'] for answer in at_once] == list(range(len(users)))
+  assert [answer.line for answer in one_by_one] == [answer.line for answer in at_once]
+  assert [answer.line for answer in few] == [answer.line for answer in at_once]
 
 
 @pytest.mark.parametrize('partner', [False, True])

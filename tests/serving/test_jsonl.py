@@ -81,23 +81,6 @@ def test_where_no_item_is_known_the_line_says_what_it_is_from(recommender):
   assert empty['recommendations'] == unknown['recommendations'] and known['skipped'] == 1
 
 
-def test_an_answer_is_the_same_bytes_however_the_lines_arrive(recommender, predictions):
-  """All at once, one by one, and a few at a time: the batches, and the users beside a user, differ."""
-  users = [{'user': 'long', 'history': [*range(40)]}, {'user': 'none', 'history': []}]
-  users += [
-    {'user': user['user'], 'history': user['history'][-length:]} for user in predictions[:12] for length in (1, 9)
-  ]
-  lines = [(number, json.dumps(user).encode()) for number, user in enumerate(users, 1)]
-
-  def answered(size):
-    chunks = [lines[first : first + size] for first in range(0, len(lines), size)]
-    return [answer.line for chunk in jsonl.recommend_lines(recommender, chunks, 20) for answer in chunk]
-
-  at_once = answered(len(lines))
-  assert [json.loads(line)['user'] for line in at_once] == [user['user'] for user in users]
-  assert answered(1) == at_once and answered(5) == at_once
-
-
 @pytest.mark.parametrize('chunks_of', [jsonl.whole_chunks, jsonl.ready_chunks])
 def test_a_stream_without_end_is_answered(recommender, monkeypatch, chunks_of):
   monkeypatch.setattr(jsonl, 'USERS_AT_ONCE', 4)
