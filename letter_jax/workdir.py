@@ -258,7 +258,7 @@ class Workdir:
     if not path.exists():
       return None
     metrics = read_json(path)
-    served = metrics.get(history.SERVED) if isinstance(metrics, dict) else 'nothing'
+    served: Any = metrics.get(history.SERVED) if isinstance(metrics, dict) else metrics
     if served is not None and not history.is_choice(served):
       raise InputError(f'{path} has {history.SERVED!r}: {served!r}; {REDO_EVALUATION}')
     return served

@@ -268,9 +268,9 @@ class Recommender:
     order_U = np.lexsort((had_width_U, width_U, length_U > 0))
     order_U = order_U[np.count_nonzero(length_U == 0) :]
     shape_Ux2 = np.stack([width_U, had_width_U], axis=1)[order_U]
-    changes = np.flatnonzero((shape_Ux2[1:] != shape_Ux2[:-1]).any(axis=1)) + 1 if rows else []
     size = rows or self._search.batches.rows(len(order_U))
-    for alike_U in np.split(order_U, changes):
+    changes = np.flatnonzero((shape_Ux2[1:] != shape_Ux2[:-1]).any(axis=1)) + 1
+    for alike_U in np.split(order_U, changes) if rows else [order_U]:
       for first in range(0, len(alike_U), size):
         users = alike_U[first : first + size]
         yield users, (int(width_U[users].max()), int(had_width_U[users].max()))
