@@ -13,9 +13,11 @@ from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
 from letter_jax.data.splits import Examples
 from letter_jax.decoding.candidates import without_items
+from letter_jax.decoding.fusion import DenseScores
 from letter_jax.evaluation import metrics, ranks
 from letter_jax.evaluation.history import excluded_items
 from letter_jax.ops.rounding import round_up
+from letter_jax.ops.top_k import top_k
 
 EVALUATION_BATCH = 512
 
@@ -68,6 +70,31 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> R
     return metrics.summarize(metrics.merge(sums)), ranks_3xU
 
   return evaluate_all
+
+
+def full_lists(
+  scores: DenseScores, params: Any, examples: Examples, width: int, k: int, mesh: jax.sharding.Mesh
+) -> np.ndarray:
+  """The k best items of each of U users, int32 [U, k], with the items of the history in the ranking.
+
+  Args:
+    scores, params: of the model.
+    examples: of the users.
+    width: latest items of a history that the model sees.
+    k: at most the number of items.
+    mesh: the devices.
+  """
+
+  @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+  def best(params: Any, history_BxT: jax.Array) -> jax.Array:
+    return top_k(scores(params, history_BxT), k)[1]
+
+  size = round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
+  lists = []
+  for first in range(0, len(examples), size):
+    indices, _ = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
+    lists.append(best(params, sharding.put(examples.take(indices).histories(width), sharding.split_over_data(mesh))))
+  return np.concatenate(jax.device_get(lists))[: len(examples)]
 
 
 def evaluate_both_ways(
