@@ -78,7 +78,10 @@ def _most_frequent(counted: 'sparse.csr_array', counts_N: np.ndarray) -> 'sparse
   row_E = np.repeat(np.arange(len(lengths_R)), lengths_R)
   long_E = np.flatnonzero(lengths_R[row_E] > NEIGHBOURS)
   item_E = counted.indices[long_E]
-  order_E = np.lexsort((item_E, -counts_N[item_E], -counted.data[long_E], row_E[long_E]))
+  # Sorted by one number for count, popularity and place in the catalogue, which takes less time than three.
+  priority_N = np.empty(len(counts_N), np.int64)
+  priority_N[np.lexsort((-np.arange(len(counts_N)), counts_N))] = np.arange(len(counts_N))
+  order_E = np.lexsort((-(counted.data[long_E] * len(counts_N) + priority_N[item_E]), row_E[long_E]))
   beyond_E = ragged.positions(lengths_R[lengths_R > NEIGHBOURS]) >= NEIGHBOURS
   counted.data[long_E[order_E[beyond_E]]] = 0
   counted.eliminate_zeros()

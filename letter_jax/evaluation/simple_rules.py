@@ -4,7 +4,7 @@ Popularity, the third rule, needs nothing of a user and has its own module. User
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,26 +44,29 @@ def evaluate_simple_rules(
     ranks.BOUGHT_TOGETHER: lambda examples: bought_together_scores(neighbours_NxN, examples),
     ranks.BUY_AGAIN: lambda examples: buy_again_scores(examples, len(counts_N)),
   }
+  found = {split: _both_ways(rules, counts_N, of_split) for split, of_split in users.items()}
   figures: dict[str, Figures] = {}
   of_test: Ranks = {}
-  for name, rule in rules.items():
-    found = {split: _both_ways(rule, counts_N, of_split) for split, of_split in users.items()}
+  for name in rules:
     history_in, history_out = (
-      {split: ranks.metrics_of(of_split[way]) for split, of_split in found.items()} for way in (0, 1)
+      {split: ranks.metrics_of(of_split[name][way]) for split, of_split in found.items()} for way in (0, 1)
     )
     figures[name] = {**history_in, 'history_out': history_out}
-    of_test[name], of_test[ranks.history_out(name)] = found['test']
+    of_test[name], of_test[ranks.history_out(name)] = found['test'][name]
   return figures, of_test
 
 
-def _both_ways(rule: Rule, counts_N: np.ndarray, users: Split) -> tuple[np.ndarray, np.ndarray]:
-  """The ranks int32 [3, U] with the history in the ranking and out of it."""
-  parts: tuple[list[Any], list[Any]] = [], []
+def _both_ways(
+  rules: Mapping[str, Rule], counts_N: np.ndarray, users: Split
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """The ranks int32 [3, U] of each rule with the history in the ranking and out of it."""
+  found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in rules}
   for first in range(0, len(users.examples), _USERS):
     chosen = np.arange(first, min(first + _USERS, len(users.examples)))
-    examples = users.examples.take(chosen)
-    scores_BxN = rule(examples)
-    for part, had_BxH in zip(parts, (None, excluded_items(users.whole.take(chosen)))):
-      part.append(ranks_in_sparse_scores(scores_BxN, counts_N, examples.targets, had_BxH))
-  history_in, history_out = (np.concatenate(part, axis=1) for part in parts)
-  return history_in, history_out
+    examples, had_BxH = users.examples.take(chosen), excluded_items(users.whole.take(chosen))
+    for name, rule in rules.items():
+      found[name].append(ranks_in_sparse_scores(rule(examples), counts_N, examples.targets, had_BxH))
+  return {
+    name: (np.concatenate(history_in, axis=1), np.concatenate(history_out, axis=1))
+    for name, (history_in, history_out) in ((name, zip(*parts)) for name, parts in found.items())
+  }
