@@ -3,7 +3,7 @@
 A pair of items counts 1 / d each time that a training sequence has them d places apart, up to WINDOW; so an item that
 users have again counts with itself. The score of an item is the sum of its counts with the user's last LAST items, of
 which the latest weighs 1, the one before 1/2, then 1/3, and so on. Counts are not divided by the items' own: on five
-data sets, cosines ranked no better than plain counts (docs/results.md).
+data sets, cosines were no better on the whole (docs/results.md).
 
 All weights are multiples of 1 / (UNIT * LAST_UNIT) and kept as integers, so equal scores are equal on every machine.
 Shapes: U users, N items, E training items, B users that are ranked at once.

@@ -64,10 +64,10 @@ def in_words(recalls: Mapping[str, float], users: int) -> str:
   first, second = recalls[ours], recalls[rule]
   # Small or similar shares need more users to tell them apart.
   per = 1000 if users >= 1000 and (first < 0.1 or round(100 * first) == round(100 * second)) else 100
-  better = '' if round(per * first) >= round(per * second) else 'is better, '
+  less = first < second
   return (
-    f'The next purchase is among ten recommendations for {first * per:.0f} of {per:,} users; best simple rule '
-    f'({RULE_NAMES[rule]}): {better}{second * per:.0f}.'
+    f'The next purchase is among ten recommendations for {first * per:.0f} of {per:,} users; '
+    f'{"a simple rule does better" if less else "best simple rule"} ({RULE_NAMES[rule]}): {second * per:.0f}.'
   )
 
 
@@ -109,9 +109,11 @@ def _data(run: Finished) -> str:
     dates = f', from {summary["first_day"]} to {summary["last_day"]}'
   else:
     dates = '; the source has no dates, only an order' if run.config.data.source in ('letter', 'synthetic') else ''
-  return (
-    f'{run.data_title}: {kept}{dates}. {run.repeats:.1%} of the hidden items are repeats: the user had had the item '
-    'before. A ranking without the items of the history can never find those.'
+  return f'{run.data_title}: {kept}{dates}. ' + (
+    f'{run.repeats:.1%} of the hidden items are repeats: the user had had the item before. A ranking without the items '
+    'of the history can never find those.'
+    if run.repeats
+    else 'None of the hidden items is a repeat: no user had had it before.'
   )
 
 

@@ -153,9 +153,10 @@ def _scrolls(header: Sequence[Content], rows: Sequence[Sequence[Content]], words
   return '' if step == 20 else str(step) if step <= 70 else 'always'
 
 
-def _longest(cell: Content, broken: bool) -> int:
-  """The letters of the longest part of a cell that stays on one line; an interval is on a line of its own."""
-  return max(map(len, re.split(r'<[^>]*>|[\s._]' if broken else r'<[^>]*>|\n', str(cell))))
+def _longest(cell: Content, broken: bool) -> float:
+  """The letters of the longest part of a cell that stays on one line; an interval has one of its own, in small type."""
+  parts = re.split(r'<[^>]*>|[\s._]' if broken else r'<[^>]*>|\n', str(cell))
+  return max(len(part) * (0.85 if part.startswith('[') else 1.0) for part in parts)
 
 
 def figure(picture: Picture, title: str, caption: str = '') -> Markup:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from letter_jax import sharding
-from letter_jax.collaborative.full_ranking import EVALUATION_BATCH, full_ranking
+from letter_jax.collaborative.full_ranking import EVALUATION_BATCH, full_lists, full_ranking
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from tests.small_data import interactions
@@ -45,3 +45,15 @@ def test_metrics_are_those_of_all_users(users, history_out):
   for k in (1, 5, 10, 20):
     assert found[f'recall@{k}'] == pytest.approx(np.mean(rank_U < k))
     assert found[f'ndcg@{k}'] == pytest.approx(np.sum((rank_U < k) / np.log2(rank_U + 2)) / users, rel=1e-5)
+
+
+@pytest.mark.parametrize('users', [3, 2 * EVALUATION_BATCH + 5])
+def test_lists_are_those_of_sorting_the_catalogue(users):
+  random = np.random.default_rng(users)
+  data = interactions(random.integers(ITEMS, size=(users, 5)), ITEMS)
+  examples = splits.test_examples(data, 20)
+  table_NxN = random.random((ITEMS, ITEMS)).astype(np.float32)
+  score = lambda table, history_BxT: table[history_BxT].sum(axis=1)
+  found = full_lists(score, table_NxN, examples, WIDTH, 7, sharding.make_mesh(MeshConfig()))
+  latest_Ux2 = data.items.reshape(users, 5)[:, 2:4]
+  np.testing.assert_array_equal(found, np.argsort(-table_NxN[latest_Ux2].sum(axis=1), axis=1)[:, :7])
