@@ -55,6 +55,13 @@ def test_an_item_keeps_its_most_frequent_neighbours(monkeypatch):
     assert np.flatnonzero(found[item]).tolist() == sorted(best)
 
 
+def test_of_equally_frequent_neighbours_the_popular_ones_stay_and_then_the_first(monkeypatch):
+  data = interactions([[0, other, 9, 9] for other in range(1, 8)], 10)
+  popular_N = np.array([7, 1, 1, 1, 1, 2, 1, 1, 0, 0])
+  monkeypatch.setattr(bought_together, 'NEIGHBOURS', 3)
+  assert np.flatnonzero(neighbours(data, 50, popular_N).toarray()[0]).tolist() == [1, 2, 5]
+
+
 def test_scores_are_weighted_by_the_age_of_the_last_items():
   data, sequences = data_and_sequences(2)
   counts = pair_counts(sequences, 50)
