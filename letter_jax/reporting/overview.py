@@ -19,6 +19,8 @@ from letter_jax.reporting.finished import RULE_NAMES, Finished
 from letter_jax.reporting.lists import RECOMMENDATIONS, Lists
 from letter_jax.system.wording import counted
 
+_OURS = ranks.FUSED, ranks.GENERATOR
+# The simplest first: without the history in the ranking, buy again is popularity.
 _RULES = {
   ranks.POPULARITY: 'popularity shows everybody the items with the most interactions',
   ranks.BOUGHT_TOGETHER: "bought together shows what others had together with the user's last items",
@@ -57,10 +59,10 @@ def in_words(recalls: Mapping[str, float], users: int) -> str:
   """How often the best of our models is right, and how often the best simple rule is.
 
   Args:
-    recalls: model -> Recall@10; with the generator and at least one of `ranks.SIMPLE_RULES`.
+    recalls: model -> Recall@10; with the generator and at least one of the simple rules.
     users: that it was measured on.
   """
-  ours, rule = _best(recalls, (ranks.FUSED, ranks.GENERATOR)), _best(recalls, ranks.SIMPLE_RULES)
+  ours, rule = _best(recalls, _OURS), _best(recalls, tuple(_RULES))
   first, second = recalls[ours], recalls[rule]
   # Small or similar shares need more users to tell them apart.
   per = 1000 if users >= 1000 and (first < 0.1 or round(100 * first) == round(100 * second)) else 100
@@ -72,15 +74,15 @@ def in_words(recalls: Mapping[str, float], users: int) -> str:
 
 
 def _best(recalls: Mapping[str, float], models: tuple[str, ...]) -> str:
-  """The best of some models; of equal ones the first."""
-  return max((model for model in models if model in recalls), key=lambda model: recalls[model])
+  """The best of some models, to the digits that a page shows; of equal ones the first."""
+  return max((model for model in models if model in recalls), key=lambda model: round(recalls[model], 4))
 
 
 def _protocol(run: Finished) -> str:
   """Exactly what was measured, and the same with the other treatment of the history."""
   names = run.model_names()
   recalls = {model: run.metrics_of(model)['test']['recall@10'] for model in names}
-  ours = _best(recalls, (ranks.FUSED, ranks.GENERATOR))
+  ours = _best(recalls, _OURS)
   excluded = run.metrics.get('protocol') == 'history_out'
   rules = '; '.join(text for rule, text in _RULES.items() if rule in names)
   parts = [
@@ -95,7 +97,7 @@ def _protocol(run: Finished) -> str:
   if all(other in run.metrics_of(model) for model in names):
     recalls = {model: run.metrics_of(model)[other]['test']['recall@10'] for model in names}
     way = 'Ranked with the items of the history' if excluded else 'Without the items of the history in the ranking'
-    rule = _best(recalls, ranks.SIMPLE_RULES)
+    rule = _best(recalls, tuple(_RULES))
     parts.append(
       f'{way}, it is {page.number(recalls[ours])}; the best rule ({RULE_NAMES[rule]}) has {page.number(recalls[rule])}.'
     )

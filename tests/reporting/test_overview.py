@@ -45,6 +45,11 @@ def words(config, workdir) -> str:
     ({'generator': 0.552, **RULES}, 5000, '552 of 1,000 users; best simple rule (bought together): 550.'),
     ({'generator': 0.552, **RULES}, 500, '55 of 100 users; best simple rule (bought together): 55.'),
     ({'generator': 0.067, 'popularity': 0.011}, 2000, '67 of 1,000 users; best simple rule (popularity): 11.'),
+    (
+      {'generator': 0.3, 'buy_again': 0.2000001, 'popularity': 0.2},
+      50,
+      '30 of 100 users; best simple rule (popularity)',
+    ),
     ({'generator': 0.3, **RULES}, 5000, '30 of 100 users; a simple rule does better (bought together): 55.'),
   ],
 )
