@@ -11,11 +11,13 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
-from letter_jax.data.splits import Examples
+from letter_jax.data.splits import PAD_ITEM, Examples
 from letter_jax.decoding.candidates import without_items
+from letter_jax.decoding.fusion import DenseScores
 from letter_jax.evaluation import metrics, ranks
 from letter_jax.evaluation.history import excluded_items
-from letter_jax.ops.rounding import round_up
+from letter_jax.ops.rounding import next_power_of_two, round_up
+from letter_jax.ops.top_k import top_k
 
 EVALUATION_BATCH = 512
 
@@ -68,6 +70,43 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> R
     return metrics.summarize(metrics.merge(sums)), ranks_3xU
 
   return evaluate_all
+
+
+def full_lists(
+  scores: DenseScores,
+  params: Any,
+  examples: Examples,
+  history_out: Examples | None,
+  width: int,
+  k: int,
+  mesh: jax.sharding.Mesh,
+) -> np.ndarray:
+  """The k best items of each of U users, int32 [U, k], best first; -1 where there are fewer.
+
+  Args:
+    scores, params: of the model.
+    examples: of the users.
+    history_out: the examples with whole histories, whose items are ruled out; None leaves them in.
+    width: latest items of a history that the model sees.
+    k: at most the number of items.
+    mesh: the devices.
+  """
+
+  @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+  def best(params: Any, history_BxT: jax.Array, had_BxH: jax.Array) -> jax.Array:
+    scores_BxK, item_BxK = top_k(without_items(scores(params, history_BxT), had_BxH), k)
+    return jnp.where(jnp.isfinite(scores_BxK), item_BxK, PAD_ITEM)
+
+  size = round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
+  excluded = 1 if history_out is None else next_power_of_two(int(history_out.lengths.max(initial=1)))
+  nobody_BxH = np.full((size, excluded), PAD_ITEM, np.int32)
+  lists = []
+  for first in range(0, len(examples), size):
+    indices, _ = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
+    had_BxH = nobody_BxH if history_out is None else excluded_items(history_out.take(indices), nobody_BxH.shape[1])
+    rows = (examples.take(indices).histories(width), had_BxH)
+    lists.append(best(params, *(sharding.put(row, sharding.split_over_data(mesh)) for row in rows)))
+  return np.concatenate(jax.device_get(lists))[: len(examples)]
 
 
 def evaluate_both_ways(

@@ -54,6 +54,7 @@ class DataConfig:
   )
   path: str = setting('', "folder with the files of the source; '': raw files are downloaded", path=True)
   name: str = setting('', "NAME in the file names, or the MovieLens version to download ('ml-1m', 'ml-32m', ...)")
+  title: str = setting('', "what the report calls the data; '': its name, or that of its folder")
   downloads: str = setting('', "folder for downloaded raw files; '': ~/.cache/letter_jax/downloads", path=True)
   history_length: int = setting(20, 'number of latest interactions that a model sees', minimum=1)
   window_users: int = setting(

@@ -3,7 +3,8 @@
     DIRECTORY/tfds/letter_dataset/users/1.0.0    (builders.py has the features)
     DIRECTORY/tfds/letter_dataset/items/1.0.0
     DIRECTORY/lengths.npy     int32 [users], number of interactions of each, in the order of the records
-    DIRECTORY/summary.json    counts, sparsity, quantiles, what preparation dropped; `content`, a fingerprint
+    DIRECTORY/summary.json    counts, sparsity, quantiles, what preparation dropped, first and last day; `content`, a
+                              fingerprint
     DIRECTORY/left_out_items.csv   of raw files: items without any interaction that was kept (`left_out.py`)
 
 The tables are written by TFDS and can be read with it (`tfds.builder_from_directory`); here records are parsed in bulk,
@@ -25,6 +26,7 @@ import numpy as np
 
 from letter_jax.data import left_out, ragged
 from letter_jax.data.dataset import LENGTHS, MIN_LENGTH, PREPARED_BY, SUMMARY, TEXT_FIELDS, TFDS, Dataset, Interactions
+from letter_jax.data.times import day_of
 from letter_jax.ops.rounding import ceil_div
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
@@ -68,12 +70,12 @@ def adopt(prepared: pathlib.Path, directory: pathlib.Path) -> None:
   if prepared.resolve() == directory.resolve():
     raise InputError(f'config.data.path must not be the output folder {prepared}; expected a different folder')
   summary = load_summary(prepared, FROM_BEAM)
-  lengths_U, content = _inspect(prepared, summary, FROM_BEAM)
+  lengths_U, found = _inspect(prepared, summary, FROM_BEAM)
   with _replacing_tables(directory):
     shutil.copytree(prepared / TFDS, directory / TFDS, copy_function=_link_or_copy)
     if (prepared / left_out.FILE).exists():
       _link_or_copy(prepared / left_out.FILE, directory / left_out.FILE)
-  _write_summary(directory, summary, lengths_U, content)
+  _write_summary(directory, summary, lengths_U, found)
 
 
 def _link_or_copy(source: str | os.PathLike, target: str | os.PathLike) -> None:
@@ -101,17 +103,19 @@ def _replacing_tables(directory: pathlib.Path) -> Iterator[None]:
     ) from error
 
 
-def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tuple[np.ndarray, str]:
+def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tuple[np.ndarray, dict[str, str]]:
   """Reads the tables once and checks them.
 
   Returns:
-    int32 [users], the number of interactions of each in the order of the records; and a fingerprint, a sum over the
-    records that does not depend on their order, as TFDS does not write the same bytes each time.
+    int32 [users], the number of interactions of each in the order of the records; and what the summary adds: the first
+    and the last day, where there are timestamps, and a fingerprint, a sum over the records that does not depend on
+    their order, as TFDS does not write the same bytes each time.
 
   Raises:
     InputError: the tables are damaged, or do not match the summary or each other; the message ends with `expected`.
   """
   total, lengths, user_ids, item_ids = 0, array.array('i'), array.array('q'), array.array('q')
+  bounds = array.array('q')  # the first and the last timestamp of each user
   with _damage_in_one_line(directory, expected):
     for features in Table(directory / TABLES['users']).parsed():
       items, times = (
@@ -120,6 +124,7 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
       user_ids.append(_id(features, 'user_id'))
       total += _hash(user_ids[-1], _text(features, 'raw_id'), items.tobytes(), times.tobytes())
       lengths.append(len(items))
+      bounds.extend((min(times), max(times)) if times else ())
       if (
         len(items) < MIN_LENGTH or min(items) < 0 or max(items) >= summary['items'] or len(times) not in (0, len(items))
       ):
@@ -137,12 +142,13 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
       raise ValueError(
         f'the lengths sum to {lengths_U.sum(dtype=np.int64)}, but {SUMMARY} has {summary["interactions"]}'
       )
-  return lengths_U, f'{total % 2**256:064x}'
+    days = {'first_day': day_of(min(bounds)), 'last_day': day_of(max(bounds))} if bounds else {}
+  return lengths_U, {**days, 'content': f'{total % 2**256:064x}'}
 
 
-def _write_summary(directory: pathlib.Path, summary: dict, lengths_U: np.ndarray, content: str) -> None:
+def _write_summary(directory: pathlib.Path, summary: dict, lengths_U: np.ndarray, found: dict[str, str]) -> None:
   artifacts.write_npy(directory / LENGTHS, lengths_U)
-  artifacts.write_json(directory / SUMMARY, {**summary, 'content': content})
+  artifacts.write_json(directory / SUMMARY, {**summary, **found})
 
 
 def _hash(number: int, *parts: bytes) -> int:

@@ -86,6 +86,11 @@ def day_start(date: str) -> int:
   return (datetime.datetime.fromisoformat(date).replace(tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
 
 
+def day_of(time: int) -> str:
+  """The day (YYYY-MM-DD, UTC) of microseconds since 1970."""
+  return (_EPOCH + time * _MICROSECOND).date().isoformat()
+
+
 def _number(text: str) -> tuple[str, str] | None:
   """The digits before and after the decimal point; None if the text is not a plain number of at most 19 digits."""
   text = text.strip()

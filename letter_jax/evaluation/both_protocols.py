@@ -19,6 +19,7 @@ from letter_jax.evaluation import history, metrics, popularity, ranks
 from letter_jax.evaluation.evaluator import Evaluation, GeneratorEvaluator
 from letter_jax.evaluation.history import Figures, excluded_items, in_both
 from letter_jax.evaluation.list_evaluator import ListEvaluator, choose_weight
+from letter_jax.evaluation.repeats import repeat_share
 from letter_jax.system.wording import counted
 
 Ranks = dict[str, np.ndarray]
@@ -176,5 +177,5 @@ def about_protocols(users: Mapping[str, Split], served: Figures, exclude_history
   return {
     history.MAIN: history.HISTORY_OUT if exclude_history else history.HISTORY_IN,
     history.SERVED: history.choose(served),
-    history.REPEATS: {split: history.share_of_repeats(of_split.whole) for split, of_split in users.items()},
+    history.REPEATS: {split: repeat_share(of_split.whole) for split, of_split in users.items()},
   }

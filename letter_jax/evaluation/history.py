@@ -64,16 +64,6 @@ def choice_in_words(choice: Mapping[str, Any]) -> str:
   return f'NDCG@10 on validation is {ndcg[HISTORY_OUT]:.4f} without them, {ndcg[HISTORY_IN]:.4f} with them'
 
 
-def share_of_repeats(whole: Examples) -> float:
-  """The share of the targets that the user had before; 0 where there is no user.
-
-  Args:
-    whole: examples with whole histories.
-  """
-  repeats_U = (excluded_items(whole) == whole.targets[:, None]).any(axis=1)
-  return float(repeats_U.mean()) if len(repeats_U) else 0.0
-
-
 def excluded_items(whole: Examples, width: int = 0) -> np.ndarray:
   """int32 [N, H], the distinct items of each history, and PAD_ITEM elsewhere.
 

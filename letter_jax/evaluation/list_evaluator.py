@@ -151,6 +151,7 @@ def _ranks_by_weight(scored: ScoredItems, weight_G: jax.Array, target_B: jax.Arr
   total_GxBxM = scored.generator_BxM + weight_G[:, None, None] * scored.dense_BxM
   total_GxBxM = jnp.where(there_BxM, total_GxBxM, -jnp.inf)
   of_target_GxB = jnp.max(jnp.where(is_target_BxM, total_GxBxM, -jnp.inf), axis=-1)
-  ahead_GxB = (total_GxBxM > of_target_GxB[..., None]).sum(axis=-1)
+  # The target is not ahead of itself, also where XLA computes its two totals with different roundings.
+  ahead_GxB = ((total_GxBxM > of_target_GxB[..., None]) & ~is_target_BxM).sum(axis=-1)
   found_GxB = jnp.broadcast_to(is_target_BxM.any(axis=-1), ahead_GxB.shape)
   return jnp.stack([ahead_GxB, jnp.ones_like(ahead_GxB), found_GxB], axis=1).astype(jnp.int32)

@@ -15,6 +15,13 @@ def training_counts(data: Windows) -> np.ndarray:
   return counts_N
 
 
+def places(counts_N: np.ndarray, target_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """How many items have a larger count than each of B items, and how many the same (itself included), int64 [B]."""
+  sorted_N = np.sort(counts_N)
+  not_ahead_B = np.searchsorted(sorted_N, counts_N[target_B], side='right')
+  return len(counts_N) - not_ahead_B, not_ahead_B - np.searchsorted(sorted_N, counts_N[target_B], side='left')
+
+
 def popularity_metrics(
   counts_N: np.ndarray, target_B: np.ndarray, had_BxH: np.ndarray | None = None, ks: tuple[int, ...] = ranks.KS
 ) -> tuple[metrics.Sums, np.ndarray]:
@@ -29,10 +36,7 @@ def popularity_metrics(
   Returns:
     The metrics, and the ranks int32 [3, B] as in `ranks.py`.
   """
-  sorted_N = np.sort(counts_N)
-  not_ahead_B = np.searchsorted(sorted_N, counts_N[target_B], side='right')
-  ahead_B = len(counts_N) - not_ahead_B
-  group_B = not_ahead_B - np.searchsorted(sorted_N, counts_N[target_B], side='left')
+  ahead_B, group_B = places(counts_N, target_B)
   found_B = all_B = np.ones(len(target_B), bool)
   if had_BxH is not None:
     had_count_BxH = np.where(had_BxH >= 0, counts_N[np.maximum(had_BxH, 0)], -1)

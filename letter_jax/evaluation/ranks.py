@@ -19,6 +19,9 @@ FILE = 'ranks.npz'
 GENERATOR = 'generator'
 FUSED = 'fused'
 POPULARITY = 'popularity'
+BOUGHT_TOGETHER = 'bought_together'
+BUY_AGAIN = 'buy_again'
+SIMPLE_RULES = (BOUGHT_TOGETHER, BUY_AGAIN, POPULARITY)  # baselines that nothing is trained for
 
 
 def history_out(model: str) -> str:

@@ -174,7 +174,7 @@ def _stages(config: Config) -> list[Stage]:
     Stage(
       'report',
       ('collaborative', 'text_embeddings', 'tokenizer', 'semantic_ids', 'generator', 'evaluate'),
-      ('seed',),
+      ('seed', 'data.title'),
       (f'../{files.REPORT}',),
       stages.report,
       alone=True,

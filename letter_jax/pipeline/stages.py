@@ -34,7 +34,8 @@ from letter_jax.workdir import (
 )
 
 if TYPE_CHECKING:
-  from letter_jax.evaluation.both_protocols import Evaluated
+  from letter_jax.evaluation.both_protocols import Evaluated, Split
+  from letter_jax.serving.loaded_generator import LoadedGenerator
 
 
 def _read_interactions(config: Config, workdir: Workdir) -> Windows:
@@ -259,11 +260,12 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Evaluates the best generator on validation and test, alone and with its partner, and the baselines next to it."""
   from letter_jax.evaluation import both_protocols, history, popularity, ranks
   from letter_jax.evaluation.short_histories import KEY, evaluate_short_histories
+  from letter_jax.evaluation.simple_rules import evaluate_simple_rules
   from letter_jax.generators.generator import user_search
   from letter_jax.serving.loaded_generator import LoadedGenerator
 
   workdir = Workdir(root)
-  data = _read_interactions(config, workdir)
+  data = workdir.read_interactions(config.data)  # of all users, on every process: the baselines count in them
   loaded = LoadedGenerator.of_workdir(workdir, config)
   recent = data.recent()
   longest = int(recent.lengths.max())
@@ -273,12 +275,13 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   alone = both_protocols.evaluate_generator(search, loaded.params, users, longest, exclude_history)
   counts_N = popularity.training_counts(data)
   of_popularity, popularity_ranks = both_protocols.evaluate_popularity(counts_N, users, exclude_history)
+  of_rules, rule_ranks = evaluate_simple_rules(recent, config.data.history_length, counts_N, users, exclude_history)
   of_collaborative = both_protocols.of_collaborative(
     workdir.read_collaborative_metrics() if config.has_collaborative else {}, exclude_history
   )
   collaborative_ranks = ranks.read(workdir.collaborative / RANKS) if config.has_collaborative else {}
-  figures = {**alone.figures, 'baselines': {'popularity': of_popularity, **of_collaborative}}
-  test_ranks = {**alone.ranks, **collaborative_ranks, **popularity_ranks}
+  figures = {**alone.figures, 'baselines': {**of_collaborative, **of_rules, ranks.POPULARITY: of_popularity}}
+  test_ranks = {**alone.ranks, **collaborative_ranks, **rule_ranks, **popularity_ranks}
   lists, test, newcomers = {'': alone}, users['test'].examples, workdir.read_first_purchases()
   figures[KEY] = evaluate_short_histories(search, loaded.params, test, longest, alone.ranks[ranks.GENERATOR], newcomers)
   if config.fusion.partner:
@@ -297,7 +300,10 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     f'default: {history.choice_in_words(served)}',
     flush=True,
   )
-  artifacts.write(workdir.evaluation / PREDICTIONS, lambda path: _write_predictions(path, recent, test, lists))
+  sasrec_UxK = _sasrec_lists(config, loaded, users['test']) if config.trains_sasrec else None
+  artifacts.write(
+    workdir.evaluation / PREDICTIONS, lambda path: _write_predictions(path, recent, test, lists, sasrec_UxK)
+  )
   ranks.write(workdir.evaluation / RANKS, test_ranks)
   artifacts.write_json(
     workdir.evaluation / METRICS,
@@ -312,10 +318,28 @@ def report(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   write_report(config, root)
 
 
+def _sasrec_lists(config: Config, loaded: 'LoadedGenerator', test: 'Split') -> np.ndarray | None:
+  """int32 [U, K], the lists of SASRec alone in the main protocol, for the report; None where its checkpoint is gone."""
+  from letter_jax.collaborative.full_ranking import full_lists
+
+  try:
+    scores, params = loaded.partner()
+  except InputError as error:
+    print(f'evaluate: no lists of SASRec alone: {error}', flush=True)
+    return None
+  mesh, settings = loaded.generator.ids.mesh, config.evaluation
+  history_out = test.whole if settings.exclude_history else None
+  return full_lists(scores, params, test.examples, history_out, config.data.history_length, settings.beam, mesh)
+
+
 def _write_predictions(
-  path: pathlib.Path, data: Interactions, examples: splits.Examples, lists: Mapping[str, 'Evaluated']
+  path: pathlib.Path,
+  data: Interactions,
+  examples: splits.Examples,
+  lists: Mapping[str, 'Evaluated'],
+  sasrec_UxK: np.ndarray | None,
 ) -> None:
-  """Writes a line of JSON per user; `lists` has the results of each model by the prefix of its keys."""
+  """Writes a line of JSON per user; `lists` has the results of each generator by the prefix of its keys."""
   with path.open('w', encoding='utf-8') as file:
     for user in range(len(examples)):
       line = {
@@ -327,4 +351,6 @@ def _write_predictions(
         kept = evaluated.items_UxK[user] >= 0
         line[f'{prefix}items'] = evaluated.items_UxK[user][kept].tolist()
         line[f'{prefix}scores'] = [round(score, 6) for score in evaluated.scores_UxK[user][kept].tolist()]
+      if sasrec_UxK is not None:
+        line['sasrec_items'] = sasrec_UxK[user].tolist()
       file.write(json.dumps(line) + '\n')

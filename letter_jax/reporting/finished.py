@@ -1,20 +1,23 @@
 """A finished run: everything that the report and comparison pages show, read from a workdir."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from letter_jax.configuration import Config, flattened
+from letter_jax.configuration import RAW_SOURCES, Config, flattened
 from letter_jax.data import splits
 from letter_jax.evaluation import history, popularity, ranks
+from letter_jax.evaluation.repeats import repeat_share
 from letter_jax.generators.generator import NAMES as GENERATOR_NAMES
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
 from letter_jax.workdir import REDO_EVALUATION, Workdir
 
-BASELINE_NAMES = {'sasrec': 'SASRec', 'lightgcn': 'LightGCN', 'popularity': 'popularity'}
+RULE_NAMES = {name: name.replace('_', ' ') for name in ranks.SIMPLE_RULES}
+BASELINE_NAMES = {'sasrec': 'SASRec', 'lightgcn': 'LightGCN', **RULE_NAMES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Finished:
     item_names: raw ids of all items; None if the source has none.
     texts: texts of all items, field -> text; None if the source has none.
     examples: the test example of every user.
+    repeats: the share of the test targets that the user had before; with `config.data.window_users`, among those kept.
     lengths_U: int64, the number of items before each user's target; with `config.data.window_users`, of those kept.
     counts_N: int64, training interactions of each item.
     metrics: `evaluation/metrics.json`.
@@ -43,6 +47,7 @@ class Finished:
   item_names: tuple[str, ...] | None
   texts: tuple[dict[str, str], ...] | None
   examples: splits.Examples
+  repeats: float
   lengths_U: np.ndarray
   counts_N: np.ndarray
   metrics: dict[str, Any]
@@ -65,6 +70,22 @@ class Finished:
   def other_protocol(self) -> str:
     """The other one."""
     return history.HISTORY_OUT if self.protocol == history.HISTORY_IN else history.HISTORY_IN
+
+  @property
+  def ours(self) -> str:
+    """The key of the model that `recommend` uses: the generator, with its partner where it has one."""
+    return ranks.FUSED if ranks.FUSED in self.metrics else ranks.GENERATOR
+
+  @property
+  def data_title(self) -> str:
+    """What the page calls the data: `config.data.title`, or else its name, or that of its folder."""
+    data, name = self.config.data, self.summary['name']
+    if data.title.strip():
+      return data.title.strip()
+    if data.source == 'synthetic':
+      return 'Synthetic store'
+    # Raw files without a name of their own are named after their kind, which says less than their folder does.
+    return (pathlib.Path(data.path).resolve().name if data.path and name in RAW_SOURCES else '') or name
 
   def model_names(self) -> dict[str, str]:
     """Key in `ranks` -> name on the page, for each model with results; the generator is first."""
@@ -125,6 +146,7 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
     workdir.read_raw_ids(),
     workdir.read_texts(),
     examples,
+    repeat_share(examples.whole_histories(recent)),
     recent.lengths - 1,
     counts_N,
     metrics,

@@ -135,7 +135,28 @@ def table(
     caption: none if empty.
     words: whether the cells hold text, which is left-aligned, rather than numbers.
   """
-  return _PIECES.table(header, list(rows), caption, words)
+  rows = list(rows)
+  return _PIECES.table(header, rows, caption, words, _scrolls(header, rows, words))
+
+
+def _scrolls(header: Sequence[Content], rows: Sequence[Sequence[Content]], words: bool) -> str:
+  """On which screens a table scrolls, for `page.css`: narrower than '25' to '70' rem, 'always', or '' for none.
+
+  The width is an estimate: in the type of a table, letters are about half a rem wide.
+  """
+  width = 2.0  # the margins of the page
+  for place, title in enumerate(header):
+    broken = words or place == 0  # between words
+    longest = max(_longest(title, broken=False), *(_longest(row[place], broken) for row in rows), 0)
+    width += max(6.5 if broken else 0.0, longest / 2) + 0.8
+  step = max(int(-(-width // 5) * 5), 20)
+  return '' if step == 20 else str(step) if step <= 70 else 'always'
+
+
+def _longest(cell: Content, broken: bool) -> float:
+  """The letters of the longest part of a cell that stays on one line; an interval has one of its own, in small type."""
+  parts = re.split(r'<[^>]*>|[\s._]' if broken else r'<[^>]*>|\n', str(cell))
+  return max(len(part) * (0.85 if part.startswith('[') else 1.0) for part in parts)
 
 
 def figure(picture: Picture, title: str, caption: str = '') -> Markup:

@@ -1,19 +1,15 @@
 """The section of the report that shows real users: their history, the item they chose next, and the recommendations."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from letter_jax.reporting import page
 from letter_jax.reporting.finished import Finished
-from letter_jax.system.errors import InputError
+from letter_jax.reporting.lists import KEYS, RECOMMENDATIONS, Lists
 from letter_jax.system.wording import counted
-from letter_jax.workdir import PREDICTIONS, REDO_EVALUATION
 
-USERS, RECOMMENDATIONS = 10, 10
 _LATEST = 5  # items of a history that are shown without unfolding it
 
 
@@ -26,36 +22,23 @@ class _Item:
   semantic_id: str
 
 
-def section(run: Finished) -> page.Section:
-  """`USERS` test users, drawn with the run's seed.
-
-  Raises:
-    InputError: `evaluation/predictions.jsonl` is damaged or has too few lines.
-  """
-  count = len(run.examples)
-  users = np.sort(np.random.default_rng(run.config.seed).choice(count, min(USERS, count), replace=False)).tolist()
-  cards = [_card(run, user, line) for user, line in zip(users, _read_lines(run, users))]
+def section(run: Finished, lists: Lists) -> page.Section:
+  """The users of `lists.shown`: our list of each, and beside it that of SASRec, where it was trained."""
+  models = {model: name for model, name in run.model_names().items() if model in lists.items_UxK}
+  shown = {model: models[model] for model in (run.ours, 'sasrec') if model in models}
+  recall = page.number(run.metrics_of(run.ours)['test']['recall@10'])
   return page.Section(
     'users',
     'Users',
-    counted(len(users), 'user'),
-    'These users are drawn at random with the seed, not picked, so expect misses: Recall@10 is '
-    f'{page.number(run.metrics["test"]["recall@10"])}. Look at whether a miss is at least the right kind of item. The '
-    'numbers after a title are its semantic ID.',
-    [page.cards(cards)],
+    counted(len(lists.shown), 'user'),
+    f'These users are drawn at random with the seed, not picked, so expect misses: Recall@10 of {models[run.ours]} is '
+    f'{recall}. A tick marks the item that was chosen next. Look at whether a miss is at least the right kind of item. '
+    'The numbers after a title are its semantic ID.',
+    [page.cards([_card(run, shown, user, line) for user, line in lists.shown.items()])],
   )
 
 
-def _read_lines(run: Finished, users: Sequence[int]) -> list[dict[str, Any]]:
-  """The predictions for these users, which are in ascending order."""
-  drawn = set(users)
-  lines = [line for user, line in enumerate(run.workdir.read_predictions()) if user in drawn]
-  if len(lines) < len(users):
-    raise InputError(f'{run.workdir.evaluation / PREDICTIONS} ends before line {users[-1] + 1}; {REDO_EVALUATION}')
-  return lines
-
-
-def _card(run: Finished, user: int, line: dict[str, Any]) -> Markup:
+def _card(run: Finished, shown: dict[str, str], user: int, line: dict[str, Any]) -> Markup:
   history = [_item(run, item) for item in line['history']]
   return page.render(
     'user.html',
@@ -65,8 +48,9 @@ def _card(run: Finished, user: int, line: dict[str, Any]) -> Markup:
       'latest': history[-_LATEST:],
       'target': _item(run, line['target']),
       'ranks': _ranks(run, user),
-      'generator': run.generator_name,
-      'recommendations': [_item(run, item) for item in line['items'][:RECOMMENDATIONS]],
+      'lists': {
+        name: [_item(run, item) for item in line[KEYS[model]][:RECOMMENDATIONS]] for model, name in shown.items()
+      },
     },
   )
 

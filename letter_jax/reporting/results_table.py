@@ -7,6 +7,7 @@ from typing import Any
 from letter_jax.configuration import Config
 from letter_jax.evaluation import history
 from letter_jax.generators.generator import NAMES
+from letter_jax.reporting.finished import BASELINE_NAMES
 from letter_jax.system.wording import counted
 from letter_jax.workdir import CHECKPOINTS, CODES_TABLE, METRICS, PREDICTIONS, TENSORBOARD, TRAINING_LOG, Workdir
 
@@ -18,7 +19,7 @@ def final_results(config: Config, root: pathlib.Path) -> str:
   metrics = Workdir(root).read_metrics()
   name = NAMES[config.generator.architecture]
   sasrec = f'SASRec ({config.collaborative.model.loss.replace("_", " ")})'
-  labels = {'sasrec': sasrec, 'lightgcn': 'LightGCN', 'popularity': 'popularity'}
+  labels = {**BASELINE_NAMES, 'sasrec': sasrec}
   models = {
     **({f'{name} + SASRec': metrics['fused']} if 'fused' in metrics else {}),
     name: metrics,

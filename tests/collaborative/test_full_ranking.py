@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from letter_jax import sharding
-from letter_jax.collaborative.full_ranking import EVALUATION_BATCH, full_ranking
+from letter_jax.collaborative.full_ranking import EVALUATION_BATCH, full_lists, full_ranking
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
 from tests.small_data import interactions
@@ -45,3 +45,24 @@ def test_metrics_are_those_of_all_users(users, history_out):
   for k in (1, 5, 10, 20):
     assert found[f'recall@{k}'] == pytest.approx(np.mean(rank_U < k))
     assert found[f'ndcg@{k}'] == pytest.approx(np.sum((rank_U < k) / np.log2(rank_U + 2)) / users, rel=1e-5)
+
+
+@pytest.mark.parametrize('history_out', [False, True])
+@pytest.mark.parametrize('users', [3, 2 * EVALUATION_BATCH + 5])
+def test_lists_are_those_of_sorting_the_catalogue(users, history_out):
+  random = np.random.default_rng(users)
+  data = interactions(random.integers(ITEMS, size=(users, 5)), ITEMS)
+  examples = splits.test_examples(data, 20)
+  table_NxN = random.random((ITEMS, ITEMS)).astype(np.float32)
+  score = lambda table, history_BxT: table[history_BxT].sum(axis=1)
+  whole = examples.whole_histories(data) if history_out else None
+  # So many that without the history, and with it, some lists end early or do not.
+  found = full_lists(score, table_NxN, examples, whole, WIDTH, ITEMS, sharding.make_mesh(MeshConfig()))
+  earlier_Ux4 = data.items.reshape(users, 5)[:, :4]
+  scores_UxN = table_NxN[earlier_Ux4[:, 2:]].sum(axis=1)
+  if history_out:
+    np.put_along_axis(scores_UxN, earlier_Ux4, -np.inf, axis=1)
+  best_UxN = np.argsort(-scores_UxN, axis=1, kind='stable')
+  there_UxN = np.isfinite(np.take_along_axis(scores_UxN, best_UxN, axis=1))
+  assert there_UxN.all() != history_out
+  np.testing.assert_array_equal(found, np.where(there_UxN, best_UxN, -1))

@@ -54,6 +54,17 @@ def test_timestamps_raw_ids_and_preparation_are_saved_too(tmp_path):
   assert loaded.item_names is loaded.timestamps is loaded.preparation is None
 
 
+def test_the_summary_has_the_first_and_the_last_day(tmp_path):
+  days = np.array([17, 18, 18, 3, 40, 16, 17]) * 86400 * 10**6  # in no order over users
+  store.save(dataclasses.replace(small(), timestamps=days - 1), tmp_path / 'prepared')
+  store.adopt(tmp_path / 'prepared', tmp_path / 'adopted')
+  store.save(small(), tmp_path / 'undated')
+  for name in ('prepared', 'adopted'):
+    summary = store.load_summary(tmp_path / name)
+    assert (summary['first_day'], summary['last_day']) == ('1970-01-03', '1970-02-09')
+  assert not {'first_day', 'last_day'} & store.load_summary(tmp_path / 'undated').keys()
+
+
 def test_tfds_reads_the_tables_without_this_program(tmp_path):
   store.save(dataclasses.replace(small(), timestamps=np.arange(7) * 86400), tmp_path)
   users = tfds.builder_from_directory(tmp_path / store.TABLES['users']).as_data_source('users')

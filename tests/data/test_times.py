@@ -102,3 +102,4 @@ def test_numbers_of_a_known_unit(value, unit):
 
 def test_a_day_starts_at_midnight():
   assert times.day_start('1970-01-02') == 86400 * SECOND == times.of_date('1970-01-02')
+  assert [times.day_of(86400 * SECOND + more) for more in (-1, 0)] == ['1970-01-01', '1970-01-02']

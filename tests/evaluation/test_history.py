@@ -1,11 +1,8 @@
 """The two protocols of a ranking, by name."""
 
-import numpy as np
 import pytest
 
-from letter_jax.data import splits
 from letter_jax.evaluation import history
-from tests.small_data import interactions
 
 
 def figures(history_in, history_out):
@@ -36,15 +33,6 @@ def test_the_better_one_on_validation_is_served(history_in, history_out, exclude
 )
 def test_what_is_no_choice(value):
   assert not history.is_choice(value)
-
-
-def test_the_share_of_targets_that_the_user_had_before():
-  # The second user's repeat is older than the history that a model sees; the third's target is new.
-  data = interactions([[1, 2, 1], [5, 0, 1, 2, 3, 4, 5], [3, 4, 0], [2, 2, 2]], 6)
-  test = splits.test_examples(data, 2)
-  assert history.share_of_repeats(test.whole_histories(data)) == 0.75
-  assert history.share_of_repeats(test) == 0.5
-  assert history.share_of_repeats(test.take(np.array([], int))) == 0
 
 
 def test_earlier_versions_knew_one_main_protocol():

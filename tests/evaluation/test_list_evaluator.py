@@ -92,7 +92,7 @@ def test_ranks_are_those_of_a_full_ranking(world, history_out):
 
 def test_the_weight_with_the_best_validation_is_chosen(world):
   data, table, dense, generator_IxN, dense_IxN = world
-  _, fused = searches(beam=20)
+  _, fused = searches(beam=ITEMS)
   evaluator = ListEvaluator(fused, int(data.lengths.max()))
   examples = splits.test_examples(data, 12)
   weight, found = choose_weight(evaluator, (table, dense), examples, examples.whole_histories(data), '')

@@ -31,7 +31,7 @@ def fused(small_run, tmp_path_factory):
 def test_both_protocols_of_every_model_are_there(fused, small_run):
   metrics = json.loads((fused / 'evaluation/metrics.json').read_text())
   models = {ranks.GENERATOR: metrics, ranks.FUSED: metrics['fused'], **metrics['baselines']}
-  assert set(models) == {'generator', 'fused', 'sasrec', 'popularity'}
+  assert set(models) == {'generator', 'fused', 'sasrec', *ranks.SIMPLE_RULES}
   of_users = Workdir(fused).read_ranks()
   for name, found in models.items():
     for key, of_protocol in ((name, found), (ranks.history_out(name), found['history_out'])):
@@ -47,6 +47,7 @@ def test_both_protocols_of_every_model_are_there(fused, small_run):
   page = (fused / 'report.html').read_text()
   assert 'LETTER-TIGER + SASRec: NDCG@10' in page and 'popularity of first purchases' in page
   assert 'LETTER-TIGER + SASRec' in page and 'history in the ranking' in page
+  assert page.count('LETTER-TIGER + SASRec recommends') == page.count('>SASRec recommends') == 10
   assert 'LETTER-TIGER + SASRec' not in (small_run / 'report.html').read_text()
 
 

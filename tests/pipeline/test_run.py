@@ -14,6 +14,7 @@ import pytest
 from letter_jax.collaborative import lightgcn
 from letter_jax.collaborative.embeddings import collaborative_rows
 from letter_jax.data import index_format, matching, synthetic
+from letter_jax.evaluation import ranks
 from letter_jax.pipeline import record
 from letter_jax.pipeline import run as pipeline
 from letter_jax.pipeline.graph import STAGES, Graph
@@ -56,7 +57,7 @@ def test_every_artifact_is_there(finished):
   for split in ('test', 'validation'):
     assert set(metrics[split]) == names
     assert all(0 <= value <= 1 for value in metrics[split].values())
-    for baseline in ('sasrec', 'popularity'):
+    for baseline in ('sasrec', *ranks.SIMPLE_RULES):
       assert set(metrics['baselines'][baseline][split]) == names
 
 
@@ -65,9 +66,10 @@ def test_predictions_have_every_user_once_and_give_the_metrics(finished):
   assert sorted(line['user'] for line in lines) == sorted(f'user-{user}' for user in range(120))
   assert all(len(set(line['items'])) == 20 == len(line['scores']) for line in lines)
   assert all(line['scores'] == sorted(line['scores'], reverse=True) for line in lines)
-  metrics = json.loads((finished / 'evaluation/metrics.json').read_text())['test']
-  hits = np.mean([line['target'] in line['items'][:10] for line in lines])
-  assert metrics['recall@10'] == pytest.approx(hits, abs=1e-6)
+  metrics = json.loads((finished / 'evaluation/metrics.json').read_text())
+  for found, key in ((metrics, 'items'), (metrics['baselines']['sasrec'], 'sasrec_items')):
+    hits = np.mean([line['target'] in line[key][:10] for line in lines])
+    assert found['test']['recall@10'] == pytest.approx(hits, abs=1e-6)
 
 
 def test_a_finished_run_is_left_alone(workdir, capsys):
@@ -304,14 +306,14 @@ def _metrics(workdir, stage='collaborative'):
 def test_a_run_that_aligns_with_lightgcn(finished, tmp_path, capsys):
   pipeline.run(_lightgcn(), tmp_path)
   table = capsys.readouterr().out
-  assert [table.count(f'\n{name} ') for name in ('LETTER-TIGER', 'SASRec', 'LightGCN', 'popularity')] == [
-    2
-  ] * 4  # both protocols
+  names = ('LETTER-TIGER', 'SASRec', 'LightGCN', 'bought together', 'buy again', 'popularity')
+  assert [table.count(f'\n{name} ') for name in names] == [2] * 6  # both protocols
   trained = _metrics(tmp_path)
   assert trained.keys() == {'sasrec', 'lightgcn'}
   assert trained['sasrec'] == _metrics(finished)['sasrec'] != trained['lightgcn']
   baselines = _metrics(tmp_path, 'evaluation')['baselines']
-  assert baselines == {'popularity': _metrics(finished, 'evaluation')['baselines']['popularity'], **trained}
+  rules = {name: _metrics(finished, 'evaluation')['baselines'][name] for name in ranks.SIMPLE_RULES}
+  assert baselines == {**rules, **trained}
 
   # The rows are of the propagated items of the best validation, not of SASRec's.
   config = _lightgcn()
@@ -399,7 +401,7 @@ def test_sasrec_is_not_trained_where_nothing_reads_it(tmp_path, finished):
   given = dict(semantic_ids__path=ids, collaborative__baseline=False)
   pipeline.run(config_with(run_settings(**given)), tmp_path)
   assert not (tmp_path / 'collaborative').exists() and (tmp_path / 'report.html').exists()
-  assert _metrics(tmp_path, 'evaluation')['baselines'].keys() == {'popularity'}
+  assert _metrics(tmp_path, 'evaluation')['baselines'].keys() == set(ranks.SIMPLE_RULES)
   for read in (
     dict(given, fusion__partner='sasrec'),
     dict(given, collaborative__baseline=True),

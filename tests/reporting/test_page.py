@@ -47,3 +47,30 @@ def test_a_long_key_may_be_broken_after_dots_and_underscores():
 def test_a_page_is_written_as_utf_8(tmp_path):
   page.write(tmp_path / 'page.html', page.document('−.1 · é', '', []))
   assert '<title>−.1 · é</title>' in (tmp_path / 'page.html').read_text(encoding='utf-8')
+
+
+def scrolls(table) -> str:
+  """The class of the hint that a table scrolls, '' without one."""
+  (*found,) = (value for key, value in Reader(table).attributes if key == 'class' and value.startswith('note scrolls'))
+  return found[0].rpartition('-')[2] if found else ''
+
+
+def test_a_wide_table_says_that_it_scrolls():
+  cell = page.estimate(0.25, 0.125, 0.5)
+  widths = [
+    scrolls(page.table(['model', *['Recall@10'] * n], [('ours', *[cell] * n)], 'caption')) for n in range(1, 12)
+  ]
+  assert widths[0] == '' and widths[-1] == 'always'
+  numbers = [int(width) for width in widths if width.isdigit()]
+  assert len(numbers) > 5 and numbers == sorted(numbers) and set(numbers) <= set(range(25, 75, 5))
+  long = page.table(['key', 'value'], [('a', 'x' * 300)])
+  assert scrolls(long) == 'always'
+  assert scrolls(page.table(['key', 'value'], [('a', 'some words ' * 30)], words=True)) == ''
+  assert scrolls(page.table(['run'], [])) == ''
+
+
+def test_every_class_of_a_hint_has_its_rule():
+  style = page.document('', '', [])
+  for step in range(25, 75, 5):
+    assert f'@media (max-width: {step}rem) {{ .scrolls-{step} {{ display: block }} }}' in style
+  assert '.scrolls-always { display: block }' in style and '.scrolls { display: none' in style

@@ -10,13 +10,14 @@ from letter_jax.data import store
 from letter_jax.evaluation import ranks
 from letter_jax.reporting import accuracy, figures, item_space, page, recommendations
 from letter_jax.reporting.finished import duration, read_finished
+from letter_jax.reporting.lists import read_lists
 from letter_jax.reporting.report import write_report
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 from tests.reporting.html_reader import Reader
 from tests.reporting.small_run import CODES, HOSTILE, ITEMS, LEVELS, USERS, add_tokenizer, write_run
 
-SECTIONS = ('results', 'training', 'codes', 'collisions', 'map', 'neighbours', 'users', 'origin')
+SECTIONS = ('overview', 'users', 'results', 'training', 'codes', 'collisions', 'map', 'neighbours', 'origin')
 
 
 def report(config, workdir) -> str:
@@ -67,7 +68,7 @@ def test_text_of_the_data_is_escaped(content):
   """A frequent item has a <script> as its title, and the data set's name has a tag."""
   read = Reader(content)
   assert '<script' not in content and HOSTILE in read.words['users']
-  assert 'LETTER-TIGER on Small & <b>' in read.words['']
+  assert 'Small & <b>' in read.words['']
 
 
 def test_the_same_workdir_gives_the_same_bytes(run, content):
@@ -108,7 +109,7 @@ def test_users_and_items_that_were_left_out_are_said(run, tmp_path):
   preparation = {'raw_users': 2000, 'raw_items': 78, 'left_out': left}
   path.write_text(json.dumps({**json.loads(path.read_text()), 'preparation': preparation}))
   words = Reader(report(config, tmp_path / 'run')).words
-  assert '1,234 of 2,000 users and 56 of 78 items left out (outside the 5-core)' in words['']
+  assert '1,234 of 2,000 users and 56 of 78 items left out (outside the 5-core)' in words['overview']
 
 
 def test_the_seed_draws_ten_users(run, content):
@@ -180,7 +181,7 @@ def test_the_target_is_marked_by_its_index_not_by_its_title(tmp_path):
     read_finished(config, Workdir(tmp_path)), texts=({'title': 'same', 'categories': ''},) * ITEMS
   )
   lines = [json.loads(line) for line in (tmp_path / 'evaluation' / 'predictions.jsonl').read_text().splitlines()]
-  (users,) = recommendations.section(run).content
+  (users,) = recommendations.section(run, read_lists(run)).content
   drawn = np.sort(np.random.default_rng(config.seed).choice(USERS, 10, replace=False))
   assert users.count('class="hit"') == sum(lines[user]['target'] in lines[user]['items'][:10] for user in drawn)
 
@@ -194,7 +195,7 @@ def test_right_to_left_names_are_isolated_from_what_follows(tmp_path):
   run = dataclasses.replace(
     read_finished(config, Workdir(tmp_path)), texts=({'title': title, 'categories': category},) * ITEMS
   )
-  (users,) = recommendations.section(run).content
+  (users,) = recommendations.section(run, read_lists(run)).content
   (legend, _) = item_space.map_section(run).content
   assert '<h3>User <bdi>עדי</bdi></h3>' in users and f'<bdi>{category}</bdi>' in legend
   assert users.count(title) == users.count(f'<bdi>{title}</bdi> <code>') > 100

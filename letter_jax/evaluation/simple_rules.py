@@ -1,0 +1,73 @@
+"""What any shop would try before it trains a model, in both protocols (`history.py`): bought together, and buy again.
+
+Popularity, the third rule, needs nothing of a user and has its own module. Users are ranked a few thousand at a time.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from letter_jax.data.dataset import Interactions
+from letter_jax.data.splits import Examples
+from letter_jax.evaluation import ranks
+from letter_jax.evaluation.both_protocols import Ranks, Split
+from letter_jax.evaluation.bought_together import bought_together_scores, neighbours
+from letter_jax.evaluation.buy_again import buy_again_scores
+from letter_jax.evaluation.history import Figures, excluded_items, in_both
+from letter_jax.evaluation.sparse_ranks import ranks_in_sparse_scores
+
+if TYPE_CHECKING:
+  from scipy import sparse
+
+_USERS = 4096  # ranked at a time
+
+Rule = Callable[[Examples], 'sparse.csr_array']
+
+
+def evaluate_simple_rules(
+  recent: Interactions, history_length: int, counts_N: np.ndarray, users: Mapping[str, Split], exclude_history: bool
+) -> tuple[dict[str, Figures], Ranks]:
+  """The two rules, on validation and test.
+
+  Args:
+    recent: the users' latest interactions; 'bought together' counts in the training items among them.
+    history_length: how many of the latest training items of a user it counts.
+    counts_N: int64, training interactions of each item, for the items that a rule says nothing about.
+    users: as `both_protocols.validation_and_test` returns them.
+    exclude_history: the main protocol (`config.evaluation.exclude_history`).
+
+  Returns:
+    The entries of each rule in `metrics.json`, and its ranks of the test as in `ranks.npz`.
+  """
+  neighbours_NxN = neighbours(recent, history_length, counts_N)
+  rules: dict[str, Rule] = {
+    ranks.BOUGHT_TOGETHER: lambda examples: bought_together_scores(neighbours_NxN, examples),
+    ranks.BUY_AGAIN: lambda examples: buy_again_scores(examples, len(counts_N)),
+  }
+  found = {split: _both_ways(rules, counts_N, of_split) for split, of_split in users.items()}
+  figures: dict[str, Figures] = {}
+  of_test: Ranks = {}
+  for name in rules:
+    history_in, history_out = (
+      {split: ranks.metrics_of(of_split[name][way]) for split, of_split in found.items()} for way in (0, 1)
+    )
+    figures[name] = in_both(history_in, history_out, exclude_history)
+    of_test[name], of_test[ranks.history_out(name)] = found['test'][name]
+  return figures, of_test
+
+
+def _both_ways(
+  rules: Mapping[str, Rule], counts_N: np.ndarray, users: Split
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """The ranks int32 [3, U] of each rule with the history in the ranking and out of it."""
+  found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in rules}
+  for first in range(0, len(users.examples), _USERS):
+    chosen = np.arange(first, min(first + _USERS, len(users.examples)))
+    examples, had_BxH = users.examples.take(chosen), excluded_items(users.whole.take(chosen))
+    for name, rule in rules.items():
+      found[name].append(ranks_in_sparse_scores(rule(examples), counts_N, examples.targets, had_BxH))
+  return {
+    name: (np.concatenate(history_in, axis=1), np.concatenate(history_out, axis=1))
+    for name, (history_in, history_out) in ((name, zip(*parts)) for name, parts in found.items())
+  }

@@ -1,0 +1,56 @@
+"""The recommendations of all test users, read once from `evaluation/predictions.jsonl`.
+
+Shapes: U test users, K items of a list.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from letter_jax.evaluation import ranks
+from letter_jax.reporting.finished import Finished
+from letter_jax.system.errors import InputError
+from letter_jax.workdir import PREDICTIONS, REDO_EVALUATION
+
+SHOWN_USERS, RECOMMENDATIONS = 10, 10
+# Model -> the key of its items in a line. SASRec's lists are there if it was trained; earlier versions wrote none.
+KEYS = {ranks.GENERATOR: 'items', ranks.FUSED: 'fused_items', 'sasrec': 'sasrec_items'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+  """The lists of the test.
+
+  Attributes:
+    items_UxK: model -> int32 [U, RECOMMENDATIONS], best first; -1 where there are fewer.
+    shown: user -> line of the file, of a few users that are drawn with the run's seed, in the order of the data set.
+  """
+
+  items_UxK: dict[str, np.ndarray]
+  shown: dict[int, dict[str, Any]]
+
+
+def read_lists(run: Finished) -> Lists:
+  """Reads the lists.
+
+  Raises:
+    InputError: the file is damaged or has too few lines.
+  """
+  count = len(run.examples)
+  drawn = np.random.default_rng(run.config.seed).choice(count, min(SHOWN_USERS, count), replace=False)
+  shown: dict[int, dict[str, Any]] = {user: {} for user in np.sort(drawn).tolist()}
+  items_UxK: dict[str, np.ndarray] = {}
+  lines = 0
+  for user, line in enumerate(run.workdir.read_predictions()):
+    if user in shown:
+      shown[user] = line
+    for model, key in KEYS.items():
+      if key in line and user < count:
+        of_model = items_UxK.setdefault(model, np.full((count, RECOMMENDATIONS), -1, np.int32))
+        found = line[key][:RECOMMENDATIONS]
+        of_model[user, : len(found)] = found
+    lines = user + 1
+  if lines < count:
+    raise InputError(f'{run.workdir.evaluation / PREDICTIONS} ends before line {count}; {REDO_EVALUATION}')
+  return Lists(items_UxK, shown)
