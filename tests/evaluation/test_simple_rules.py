@@ -15,7 +15,7 @@ def test_figures_and_ranks_are_those_of_a_full_ranking(monkeypatch):
   data = interactions([random.integers(0, ITEMS, random.integers(3, 15)) ** 2 // ITEMS for _ in range(USERS)], ITEMS)
   counts_N, users = popularity.training_counts(data), both_protocols.validation_and_test(data, LENGTH)
   monkeypatch.setattr(simple_rules, '_USERS', 7)  # several batches, the last one smaller
-  figures, of_test = simple_rules.evaluate_simple_rules(data, LENGTH, counts_N, users)
+  figures, of_test = simple_rules.evaluate_simple_rules(data, LENGTH, counts_N, users, exclude_history=False)
   neighbours_NxN = bought_together.neighbours(data, LENGTH, counts_N)
   for split, of_split in users.items():
     scores = {
@@ -33,7 +33,7 @@ def test_figures_and_ranks_are_those_of_a_full_ranking(monkeypatch):
         score = np.where(by_both_UxN < 0, -np.inf, by_both_UxN).astype(np.float32)
         rank = metrics.rank_in_scores(score, of_split.examples.targets)
         expected = metrics.summarize(metrics.expected_metrics(*rank, np.ones(USERS)))
-        found = figures[name]['history_out'] if history_out else figures[name]
+        found = figures[name]['history_out' if history_out else 'history_in']
         assert found[split] == pytest.approx(expected, rel=1e-5)
         if split == 'test':
           in_list = np.asarray(rank[2])
