@@ -246,10 +246,13 @@ class Workdir:
       )
     return read_json(path)
 
-  def read_served_protocol(self) -> dict[str, Any] | None:
+  def read_served_protocol(self, fused: bool) -> dict[str, Any] | None:
     """Whether `recommend` excludes the items of a history, as validation chose (`evaluation/history.py`, `choose`).
 
     None where there is no evaluation, or one of an earlier version.
+
+    Args:
+      fused: whether the generator recommends together with its partner.
 
     Raises:
       InputError: `metrics.json` is damaged.
@@ -258,7 +261,8 @@ class Workdir:
     if not path.exists():
       return None
     metrics = read_json(path)
-    served: Any = metrics.get(history.SERVED) if isinstance(metrics, dict) else metrics
+    of_model = metrics.get(ranks.FUSED) if fused and isinstance(metrics, dict) else metrics
+    served: Any = of_model.get(history.SERVED) if isinstance(of_model, dict) else of_model
     if served is not None and not history.is_choice(served):
       raise InputError(f'{path} has {history.SERVED!r}: {served!r}; {REDO_EVALUATION}')
     return served

@@ -70,7 +70,8 @@ def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   catalogue, folder = Catalogue.of_workdir(workdir, workdir.read_semantic_ids()), workdir.export
   loaded = LoadedGenerator.for_serving(workdir, config, catalogue.ids)
   loaded.require_beam(options.beam)
-  fusion, served = workdir.read_fusion(), workdir.read_served_protocol()
+  fusion = workdir.read_fusion()
+  served = workdir.read_served_protocol(fused=fusion is not None)
   with processes.locked(root), artifacts.replaced_folder(folder) as new:
     loaded.ids.write(new, workdir.read_raw_ids())
     export.export_hugging_face(new / export.HUGGING_FACE, loaded, catalogue)

@@ -25,7 +25,6 @@ from letter_jax.system import machine
 from letter_jax.system.errors import InputError, Preempted
 from letter_jax.system.wording import counted
 from letter_jax.training.preemption import PreemptionWatch
-from letter_jax.workdir import Workdir
 
 
 def recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
@@ -54,7 +53,7 @@ def recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None
     choice = _choose(recommender, allow, deny, repeat, options)
     cold = f', {len(cold_items):,} of them cold' if cold_items else ''
     _print(f'{counted(len(recommender.catalogue), "item")}{cold}, beam {options.beam}, {machine.devices()}')
-    _print(_about_history(workdir, recommender, options))
+    _print(_about_history(recommender, options))
     chunks = jsonl.ready_chunks(lines) if count is None else jsonl.whole_chunks(lines)
     quiet = True if options.output == STANDARD and sys.stdout.isatty() else None  # the answers are on the terminal
     bar = tqdm(total=count, desc='recommend', unit='user', disable=quiet, dynamic_ncols=True)
@@ -144,18 +143,17 @@ def _summary(totals: collections.Counter[str], apart: str, seconds: float) -> It
     yield f'{counted(totals["failed"], "invalid line")}, with an "error" in the output'
 
 
-def _about_history(workdir: pathlib.Path, recommender: Recommender, options: Options) -> str:
+def _about_history(recommender: Recommender, options: Options) -> str:
   """Whether the items of a history are recommended, and why."""
   if options.repeat:
-    return f'items of the history are left out, but those of --repeat={options.repeat}'
-  served = Workdir(workdir).read_served_protocol()
+    return f'items of the history are left out, except those of --repeat={options.repeat}'
   excluded = recommender.exclude_history if options.exclude_history is None else options.exclude_history
   if options.exclude_history is not None:
     why = f'as --exclude_history={str(excluded).lower()} says'
-  elif served is None:
+  elif recommender.chosen is None:
     why = 'as no evaluation has chosen; --exclude_history=false keeps them'
   else:
-    why = f'{history.choice_in_words(served)}; --exclude_history={str(not excluded).lower()} says otherwise'
+    why = f'{history.choice_in_words(recommender.chosen)}; --exclude_history={str(not excluded).lower()} says otherwise'
   return f'items of the history are {"left out" if excluded else "kept"}: {why}'
 
 

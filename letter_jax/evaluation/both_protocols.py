@@ -24,6 +24,8 @@ from letter_jax.system.wording import counted
 
 Ranks = dict[str, np.ndarray]
 
+_USERS = 4096  # whose whole histories are arrays at a time
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -88,7 +90,7 @@ def evaluate_generator(
     evaluations[split] = evaluator.evaluate(params, of_split.examples, label=f'evaluate {split}')
   lists, widest = ListEvaluator(search, longest), int(users['test'].examples.lengths.max())
   out = {
-    split: lists.lists(params, of_split.examples, of_split.whole, f'evaluate {split}, history out', widest)
+    split: lists.lists(params, of_split.examples, of_split.whole, f'evaluate {split}, history out', widest, True)
     for split, of_split in users.items()
   }
   figures = in_both(
@@ -147,14 +149,18 @@ def evaluate_popularity(
   history_out: Figures = {}
   of_test: Ranks = {}
   for split, of_split in users.items():
-    for figures, key, had_UxH in (
-      (history_in, ranks.POPULARITY, None),
-      (history_out, ranks.history_out(ranks.POPULARITY), excluded_items(of_split.whole)),
+    for figures, key, excluded in (
+      (history_in, ranks.POPULARITY, False),
+      (history_out, ranks.history_out(ranks.POPULARITY), True),
     ):
-      sums, ranks_3xU = popularity.popularity_metrics(counts_N, of_split.examples.targets, had_UxH)
-      figures[split] = metrics.summarize(sums)
+      parts = []
+      for first in range(0, len(of_split.examples), _USERS):
+        chosen = np.arange(first, min(first + _USERS, len(of_split.examples)))
+        had_BxH = excluded_items(of_split.whole.take(chosen)) if excluded else None
+        parts.append(popularity.popularity_metrics(counts_N, of_split.examples.targets[chosen], had_BxH))
+      figures[split] = metrics.summarize(metrics.merge(sums for sums, _ in parts))
       if split == 'test':
-        of_test[key] = ranks_3xU
+        of_test[key] = np.concatenate([ranks_3xB for _, ranks_3xB in parts], axis=1)
   return in_both(history_in, history_out, exclude_history), of_test
 
 
@@ -166,16 +172,14 @@ def of_collaborative(figures: Mapping[str, Figures], exclude_history: bool) -> d
   }
 
 
-def about_protocols(users: Mapping[str, Split], served: Figures, exclude_history: bool) -> Figures:
-  """What `metrics.json` says about the protocols: the main one, that of `recommend`, and how many targets repeat.
+def about_protocols(users: Mapping[str, Split], exclude_history: bool) -> Figures:
+  """What `metrics.json` says about the protocols for all models: the main one, and how many targets repeat.
 
   Args:
     users: as `validation_and_test` returns them.
-    served: figures of the model that recommends.
     exclude_history: the main protocol.
   """
   return {
     history.MAIN: history.HISTORY_OUT if exclude_history else history.HISTORY_IN,
-    history.SERVED: history.choose(served),
     history.REPEATS: {split: repeat_share(of_split.whole) for split, of_split in users.items()},
   }

@@ -47,27 +47,43 @@ def neighbours(recent: Interactions, history_length: int, counts_N: np.ndarray) 
   partners_E = np.minimum(place_E, WINDOW) + np.minimum(left_E, WINDOW)
   pairs_N = np.cumsum(np.bincount(item_E, partners_E, minlength=recent.num_items))
   part_N = (pairs_N // _PAIRS).astype(np.int64)
+  order_E = np.argsort(item_E, kind='stable')  # each part visits its own places alone
+  places_N = np.concatenate([[0], np.cumsum(np.bincount(item_E, minlength=recent.num_items))])
   parts = []
   for part in np.unique(part_N):
     first, last = np.searchsorted(part_N, (part, part + 1))
-    counted = _pair_counts(item_E, left_E, int(first), int(last), recent.num_items)
+    places_P = order_E[places_N[first] : places_N[last]]
+    counted = _pair_counts(item_E, place_E, left_E, places_P, int(first), int(last), recent.num_items)
     parts.append(_most_frequent(counted, counts_N))
   return sparse.csr_array(sparse.vstack(parts, format='csr'))
 
 
-def _pair_counts(item_E: np.ndarray, left_E: np.ndarray, first: int, last: int, num_items: int) -> 'sparse.csr_array':
-  """The rows first .. last - 1 of all counts; `left_E` is how many items follow in the same sequence."""
+def _pair_counts(
+  item_E: np.ndarray,
+  place_E: np.ndarray,
+  left_E: np.ndarray,
+  places_P: np.ndarray,
+  first: int,
+  last: int,
+  num_items: int,
+) -> 'sparse.csr_array':
+  """The rows first .. last - 1 of all counts.
+
+  Args:
+    item_E: the items of all sequences.
+    place_E, left_E: how many items come before and after each in its sequence.
+    places_P: where the items first .. last - 1 are in `item_E`.
+    first, last, num_items: as above, and N.
+  """
   from scipy import sparse
 
   rows, columns, weights = [], [], []
   for distance in range(1, WINDOW + 1):
-    earlier_P = np.flatnonzero(left_E >= distance)
-    for row_P, column_P in ((earlier_P, earlier_P + distance), (earlier_P + distance, earlier_P)):
-      row_P, column_P = item_E[row_P], item_E[column_P]
-      chosen_P = (row_P >= first) & (row_P < last)
-      rows.append(row_P[chosen_P] - first)
-      columns.append(column_P[chosen_P])
-      weights.append(np.full(len(rows[-1]), UNIT // distance, np.int64))
+    for step, there_E in ((distance, left_E), (-distance, place_E)):
+      row_P = places_P[there_E[places_P] >= distance]
+      rows.append(item_E[row_P] - first)
+      columns.append(item_E[row_P + step])
+      weights.append(np.full(len(row_P), UNIT // distance, np.int64))
   entries = np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))
   return sparse.csr_array(sparse.coo_array(entries, shape=(last - first, num_items)))
 

@@ -15,7 +15,7 @@ from letter_jax.ops.rounding import next_power_of_two
 # Keys of `metrics.json`: the figures of a model in each protocol, {'validation': metrics, 'test': metrics}.
 PROTOCOLS = HISTORY_IN, HISTORY_OUT = 'history_in', 'history_out'
 MAIN = 'protocol'  # the protocol of the figures 'validation' and 'test' of each model
-SERVED = 'recommend'  # the protocol of `recommend`, as of `choose`
+SERVED = 'recommend'  # the protocol of `recommend`, of each model that it can use, as of `choose`
 REPEATS = 'repeats'  # the share of the targets that the user had before, by split
 
 Figures = dict[str, Any]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import sharding
+from letter_jax.data import ragged
 from letter_jax.data.splits import PAD_ITEM, Examples
 from letter_jax.decoding.fusion import FusedUserSearch, ScoredItems
 from letter_jax.decoding.user_search import ListSearch
@@ -46,7 +47,13 @@ class ListEvaluator:
     self._gather = jax.jit(lambda lists: lists, out_shardings=sharding.replicated(search.batches.mesh))
 
   def lists(
-    self, params: Any, examples: Examples, history_out: Examples | None, label: str, widest: int = 0
+    self,
+    params: Any,
+    examples: Examples,
+    history_out: Examples | None,
+    label: str,
+    widest: int = 0,
+    tied_ids: bool = False,
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The lists of all users, and the rank of each target in its list.
 
@@ -56,6 +63,7 @@ class ListEvaluator:
       history_out: the examples with whole histories, whose items are ruled out; None leaves them in.
       label: the title of the progress bar.
       widest: use the programs for histories of up to so many items; 0 for the longest of the examples.
+      tied_ids: whether items that share a semantic ID are tied, as they are for a generator alone.
 
     Returns:
       items int32 [U, K], scores float32 [U, K], ranks int32 [3, U].
@@ -74,8 +82,14 @@ class ListEvaluator:
       previous = (users, started)
     if previous is not None:
       fetch(*previous)
-    match_UxK = items_UxK == examples.targets[:, None]
-    ranks_3xU = np.stack([match_UxK.argmax(axis=1), np.ones(len(examples), int), match_UxK.any(axis=1)])
+    if tied_ids:
+      leaves_N = self._search.ids.host.leaves_N
+      match_UxK = (items_UxK >= 0) & (leaves_N[items_UxK] == leaves_N[examples.targets][:, None])
+      group_U, there_U = _mates(leaves_N, examples.targets, history_out)
+    else:
+      match_UxK = items_UxK == examples.targets[:, None]
+      group_U, there_U = np.ones(len(examples), int), np.ones(len(examples), bool)
+    ranks_3xU = np.stack([match_UxK.argmax(axis=1), group_U, match_UxK.any(axis=1) & there_U])
     return items_UxK, scores_UxK, ranks_3xU.astype(np.int32)
 
   def ranks_by_weight(
@@ -114,6 +128,27 @@ class ListEvaluator:
     for indices, weights, histories_BxC in batches_by_length(self._search, examples, label, widths):
       had_BxH = nobody_BxH if history_out is None else excluded_items(history_out.take(indices), self._excluded)
       yield indices[weights > 0], indices, histories_BxC, had_BxH
+
+
+def _mates(leaves_N: np.ndarray, target_U: np.ndarray, history_out: Examples | None) -> tuple[np.ndarray, np.ndarray]:
+  """The number of items in the ranking that share each target's semantic ID, itself included, and whether it is there.
+
+  Args:
+    leaves_N: int, the leaf of each item.
+    target_U: int32, the targets.
+    history_out: the examples with whole histories, whose items are ruled out; None leaves them in.
+  """
+  group_U = np.bincount(leaves_N)[leaves_N[target_U]]
+  if history_out is None:
+    return group_U, np.ones(len(target_U), bool)
+  lengths_U = history_out.lengths
+  user_E = np.repeat(np.arange(len(target_U)), lengths_U)
+  item_E = history_out.items[ragged.ranges(history_out.start, lengths_U)]
+  user_P, item_P = np.unique(np.stack([user_E, item_E]), axis=1)
+  mate_P = leaves_N[item_P] == leaves_N[target_U[user_P]]
+  gone_U = np.bincount(user_P[mate_P], minlength=len(target_U))
+  had_U = np.bincount(user_P[item_P == target_U[user_P]], minlength=len(target_U)) > 0
+  return np.maximum(group_U - gone_U, 1), ~had_U
 
 
 def choose_weight(

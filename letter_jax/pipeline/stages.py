@@ -293,8 +293,9 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     short = evaluate_short_histories(fused_search, params, test, longest, fused.ranks[ranks.FUSED], newcomers)
     figures['fused'] = {**settings, **fused.figures, KEY: short}
     test_ranks |= fused.ranks
-  figures |= both_protocols.about_protocols(users, figures.get('fused', figures), exclude_history)
-  served = figures[history.SERVED]
+  for of_model in (figures, *([figures['fused']] if 'fused' in figures else [])):
+    of_model[history.SERVED] = served = history.choose(of_model)
+  figures |= both_protocols.about_protocols(users, exclude_history)
   print(
     f'evaluate: recommend will {"leave out" if served["exclude_history"] else "keep"} the items of the history by '
     f'default: {history.choice_in_words(served)}',
@@ -318,15 +319,11 @@ def report(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   write_report(config, root)
 
 
-def _sasrec_lists(config: Config, loaded: 'LoadedGenerator', test: 'Split') -> np.ndarray | None:
-  """int32 [U, K], the lists of SASRec alone in the main protocol, for the report; None where its checkpoint is gone."""
+def _sasrec_lists(config: Config, loaded: 'LoadedGenerator', test: 'Split') -> np.ndarray:
+  """int32 [U, K], the lists of SASRec alone in the main protocol, for the report; -1 where there are fewer items."""
   from letter_jax.collaborative.full_ranking import full_lists
 
-  try:
-    scores, params = loaded.partner()
-  except InputError as error:
-    print(f'evaluate: no lists of SASRec alone: {error}', flush=True)
-    return None
+  scores, params = loaded.partner()
   mesh, settings = loaded.generator.ids.mesh, config.evaluation
   history_out = test.whole if settings.exclude_history else None
   return full_lists(scores, params, test.examples, history_out, config.data.history_length, settings.beam, mesh)
@@ -352,5 +349,5 @@ def _write_predictions(
         line[f'{prefix}items'] = evaluated.items_UxK[user][kept].tolist()
         line[f'{prefix}scores'] = [round(score, 6) for score in evaluated.scores_UxK[user][kept].tolist()]
       if sasrec_UxK is not None:
-        line['sasrec_items'] = sasrec_UxK[user].tolist()
+        line['sasrec_items'] = sasrec_UxK[user][sasrec_UxK[user] >= 0].tolist()
       file.write(json.dumps(line) + '\n')

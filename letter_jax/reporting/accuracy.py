@@ -119,7 +119,7 @@ def _differences(run: Finished, names: Mapping[str, str]) -> Markup:
     [f'{run.generator_name} minus', *map(field_name, COLUMNS)],
     rows,
     'Differences are paired by user, with 95% intervals; this is a sharper test than comparing two separate intervals. '
-    'An asterisk marks an interval that excludes 0.',
+    'An asterisk marks an interval that excludes 0. ' + _IN_WORDS[run.protocol],
   )
 
 
@@ -131,7 +131,10 @@ def _validation(run: Finished, names: Mapping[str, str]) -> Markup:
     rows.append((name, *(page.number(run.metrics_of(model)['validation'][column]) for column in COLUMNS)))
   tables = [
     page.table(
-      header, rows, 'Validation: the target is the item before the test item. Checkpoints are chosen by these results.'
+      header,
+      rows,
+      'Validation: the target is the item before the test item. Checkpoints are chosen by validation with the items of '
+      'the history in the ranking. ' + _IN_WORDS[run.protocol],
     )
   ]
   if 'test_string_match' in run.metrics:
@@ -141,7 +144,7 @@ def _validation(run: Finished, names: Mapping[str, str]) -> Markup:
         header,
         [row],
         "Test, counted as in LETTER's own code: any item with the target's semantic ID is a hit, which overestimates "
-        'where items share an ID.',
+        'where items share an ID. ' + _IN_WORDS[history.HISTORY_IN],
       )
     )
   return page.details('Validation, and other ways to count', *tables)

@@ -85,8 +85,9 @@ def compare(workdirs: Sequence[pathlib.Path], directory: pathlib.Path) -> str:
     workdir.comparison,
     {'users': len(runs[0].users), 'protocol': protocol, 'resamples': RESAMPLES, 'seed': _SEED, 'runs': results},
   )
-  page.write(workdir.comparison_page, _page(runs, results, keys))
-  return f'{_terminal(runs, results, keys)}\n\ncomparison       {workdir.comparison_page}'
+  title = f'test, {protocol.replace("_", " ")}'
+  page.write(workdir.comparison_page, _page(runs, results, keys, title))
+  return f'{_terminal(runs, results, keys, title)}\n\ncomparison       {workdir.comparison_page}'
 
 
 def unique_names(folders: Sequence[pathlib.Path]) -> list[str]:
@@ -109,7 +110,10 @@ def _read(folder: pathlib.Path, name: str, protocol: str) -> Compared:
   metrics = history.of_protocol(Workdir(folder).read_metrics(), protocol)
   of_users = Workdir(folder).read_ranks()
   if metrics is None or ranks.key(ranks.GENERATOR, protocol) not in of_users:
-    raise InputError(f'{Workdir(folder).evaluation} has no {protocol}, as the first run has; {REDO_EVALUATION}')
+    raise InputError(
+      f'{Workdir(folder).evaluation} has no results for {protocol.replace("_", " ")}, in which the first run is '
+      f'evaluated; {REDO_EVALUATION}'
+    )
   names = Workdir(folder).read_item_names()
   tests = [(line['user'], line['target']) for line in Workdir(folder).read_predictions()]
   ranks_3xU = of_users[ranks.key(ranks.GENERATOR, protocol)]
@@ -210,7 +214,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
   ]
 
 
-def _terminal(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys: Sequence[str]) -> str:
+def _terminal(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys: Sequence[str], title: str) -> str:
   def cell(estimate: _Interval, mark: str = '') -> str:
     return f'{page.number(estimate["value"])}{mark} {page.interval(estimate["low"], estimate["high"])}'
 
@@ -224,7 +228,7 @@ def _terminal(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys:
   to_first = [[result['name'], *differences(result)] for result in results[1:]]
   settings = [[key, *(_truncated(_short(run.config.get(key))) for run in runs)] for key in keys]
   lines = [
-    *_aligned([['test', *header], *test]),
+    *_aligned([[title, *header], *test]),
     '',
     *_aligned([[f'minus {runs[0].name}', *header], *to_first]),
     f'{counted(len(runs[0].users), "user")}; 95% intervals, differences paired by user; * the interval excludes 0',
@@ -249,7 +253,7 @@ def _facts(runs: Sequence[Compared]) -> list[list[str]]:
   return rows
 
 
-def _page(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys: Sequence[str]) -> str:
+def _page(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys: Sequence[str], title: str) -> str:
   names = [run.name for run in runs]
   settings = [(key, *(_short(run.config.get(key)) for run in runs)) for key in keys]
   sections = [
@@ -259,7 +263,7 @@ def _page(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys: Seq
       'Results',
       'The generator of each run on the same users. An interval shows how much a value could vary with the choice of '
       'users.',
-      [_test_table(runs, results)],
+      [_test_table(runs, results, title)],
     ),
     page.Section(
       'differences',
@@ -295,7 +299,7 @@ def _page(runs: Sequence[Compared], results: Sequence[dict[str, Any]], keys: Seq
   return page.document(f'Comparison of {len(runs)} runs', ', '.join(names), sections)
 
 
-def _test_table(runs: Sequence[Compared], results: Sequence[dict[str, Any]]) -> Markup:
+def _test_table(runs: Sequence[Compared], results: Sequence[dict[str, Any]], title: str) -> Markup:
   best = {metric: max(result['test'][metric]['value'] for result in results) for metric in METRICS}
   rows = []
   for result in results:
@@ -307,7 +311,8 @@ def _test_table(runs: Sequence[Compared], results: Sequence[dict[str, Any]]) -> 
   return page.table(
     ['run', *map(field_name, METRICS)],
     rows,
-    f'Test, {counted(len(runs[0].users), "user")}; 95% intervals from {RESAMPLES:,} bootstrap resamples.',
+    f'{title.capitalize()}, {counted(len(runs[0].users), "user")}; 95% intervals from {RESAMPLES:,} bootstrap '
+    'resamples.',
   )
 
 

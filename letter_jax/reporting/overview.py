@@ -19,7 +19,6 @@ from letter_jax.reporting.finished import RULE_NAMES, Finished
 from letter_jax.reporting.lists import RECOMMENDATIONS, Lists
 from letter_jax.system.wording import counted
 
-_OURS = ranks.FUSED, ranks.GENERATOR
 # The simplest first: without the history in the ranking, buy again is popularity.
 _RULES = {
   ranks.POPULARITY: 'popularity shows everybody the items with the most interactions',
@@ -27,7 +26,7 @@ _RULES = {
   ranks.BUY_AGAIN: 'buy again shows what the user had before, the most frequent first',
 }
 _IN = "the items of the user's own history among them"
-_OUT = "but for the items of the user's own history"
+_OUT = "except those of the user's own history"
 
 
 def section(run: Finished, lists: Lists) -> page.Section:
@@ -50,53 +49,57 @@ def section(run: Finished, lists: Lists) -> page.Section:
 
 
 def sentence(run: Finished) -> str:
-  """The result in words, such as 'The next purchase is among ten recommendations for 57 of 100 users; ...'."""
+  """The result in words, such as 'The next item is among ten recommendations for 57 of 100 users; ...'."""
   recalls = {model: run.metrics_of(model)['test']['recall@10'] for model in run.model_names()}
-  return in_words(recalls, run.metrics['users'])
+  return in_words(recalls[run.ours], recalls, run.metrics['users'])
 
 
-def in_words(recalls: Mapping[str, float], users: int) -> str:
-  """How often the best of our models is right, and how often the best simple rule is.
+def in_words(first: float, recalls: Mapping[str, float], users: int) -> str:
+  """How often the model that recommends is right, and how often the best simple rule is.
 
   Args:
-    recalls: model -> Recall@10; with the generator and at least one of the simple rules.
+    first: Recall@10 of the model that recommends.
+    recalls: model -> Recall@10; with at least one of the simple rules.
     users: that it was measured on.
   """
-  ours, rule = _best(recalls, _OURS), _best(recalls, tuple(_RULES))
-  first, second = recalls[ours], recalls[rule]
+  rule = _best_rule(recalls)
+  second = recalls[rule]
   # Small or similar shares need more users to tell them apart.
   per = 1000 if users >= 1000 and (first < 0.1 or round(100 * first) == round(100 * second)) else 100
-  less = first < second
+  ours, rules = (f'{recall * per:.0f}' for recall in (first, second))
+  if ours == rules:
+    judged = 'a simple rule does as well'
+  else:
+    judged = 'a simple rule does better' if first < second else 'best simple rule'
   return (
-    f'The next purchase is among ten recommendations for {first * per:.0f} of {per:,} users; '
-    f'{"a simple rule does better" if less else "best simple rule"} ({RULE_NAMES[rule]}): {second * per:.0f}.'
+    f'The next item is among ten recommendations for {ours} of {per:,} users; {judged} ({RULE_NAMES[rule]}): {rules}.'
   )
 
 
-def _best(recalls: Mapping[str, float], models: tuple[str, ...]) -> str:
-  """The best of some models, to the digits that a page shows; of equal ones the first."""
-  return max((model for model in models if model in recalls), key=lambda model: round(recalls[model], 4))
+def _best_rule(recalls: Mapping[str, float]) -> str:
+  """The best simple rule, to the digits that a page shows; of equal ones the first."""
+  return max((rule for rule in _RULES if rule in recalls), key=lambda rule: round(recalls[rule], 4))
 
 
 def _protocol(run: Finished) -> str:
   """Exactly what was measured, and the same with the other treatment of the history."""
   names = run.model_names()
   recalls = {model: run.metrics_of(model)['test']['recall@10'] for model in names}
-  ours = _best(recalls, _OURS)
+  ours = run.ours
   excluded, other = run.protocol == history.HISTORY_OUT, run.other_protocol
   rules = '; '.join(text for rule, text in _RULES.items() if rule in names)
   parts = [
-    f'The last item of each of {counted(run.metrics["users"], "user")} was hidden, and every model ranked all of '
-    f'{counted(run.summary["items"], "item")}, {_OUT if excluded else _IN}, by what the user had before. The share of '
-    f'users whose hidden item is among the first ten (Recall@10) is {page.number(recalls[ours])} for {names[ours]}, '
-    'the best of our models here'
+    f'The last item of each of {counted(run.metrics["users"], "user")} was hidden. From the earlier ones, every model '
+    f'ranked all of {counted(run.summary["items"], "item")}, {_OUT if excluded else _IN}. The share of users whose '
+    f'hidden item is among the first ten (Recall@10) is {page.number(recalls[ours])} for {names[ours]}, the model that '
+    'recommends'
     + (f', and {page.number(recalls["sasrec"])} for SASRec, a model of another kind' if 'sasrec' in names else '')
     + f'. The rules: {rules}.'
   ]
   if all(other in run.metrics_of(model) for model in names):
     recalls = {model: run.metrics_of(model)[other]['test']['recall@10'] for model in names}
     way = 'Ranked with the items of the history' if excluded else 'Without the items of the history in the ranking'
-    rule = _best(recalls, tuple(_RULES))
+    rule = _best_rule(recalls)
     parts.append(
       f'{way}, it is {page.number(recalls[ours])}; the best rule ({RULE_NAMES[rule]}) has {page.number(recalls[rule])}.'
     )
@@ -110,11 +113,13 @@ def _data(run: Finished) -> str:
     dates = f', from {summary["first_day"]} to {summary["last_day"]}'
   else:
     dates = '; the source has no dates, only an order' if run.config.data.source in ('letter', 'synthetic') else ''
+  # Streamed data are evaluated by the latest items of each user alone.
+  latest = f' among the latest {run.config.data.history_length} items' if run.config.data.window_users else ''
   return f'{run.data_title}: {kept}{dates}. ' + (
-    f'{run.repeats:.1%} of the hidden items are repeats: the user had had the item before. A ranking without the items '
-    'of the history can never find those.'
+    f'{run.repeats:.1%} of the hidden items are repeats: the user had had the item before{latest}. A ranking without '
+    'the items of the history can never find those.'
     if run.repeats
-    else 'None of the hidden items is a repeat: no user had had it before.'
+    else f'None of the hidden items is a repeat: no user had had it before{latest}.'
   )
 
 

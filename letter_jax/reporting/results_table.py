@@ -43,7 +43,10 @@ def _repeats(metrics: Mapping[str, Any]) -> str:
   """The share of targets that no model can find without the history; evaluations of earlier versions do not have it."""
   if history.REPEATS not in metrics:
     return ''
-  return f', where {metrics[history.REPEATS]["test"]:.1%} of the test items cannot be found, as the user had them'
+  share = metrics[history.REPEATS]['test']
+  if not share:
+    return '; no test item is one that the user had before'
+  return f', where {share:.1%} of the test items cannot be found, as the user had them before'
 
 
 def _places(workdir: Workdir) -> dict[str, str | pathlib.Path]:

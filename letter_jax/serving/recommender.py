@@ -67,10 +67,16 @@ class Recommender:
     beam: beams of the search, the largest number of items for each user.
     batch: users that are searched at once.
     exclude_history: whether `recommend` excludes the items of a history, where it is not told.
+    chosen: why, as `evaluation.history.choose` returned it; None where no evaluation has chosen.
   """
 
   def __init__(
-    self, search: ListSearch, params: Any, catalogue: Catalogue, history_length: int, exclude_history: bool = True
+    self,
+    search: ListSearch,
+    params: Any,
+    catalogue: Catalogue,
+    history_length: int,
+    chosen: Mapping[str, Any] | None = None,
   ):
     """Places the set of all items on the devices; compiles nothing yet.
 
@@ -79,10 +85,11 @@ class Recommender:
       params: as `search` takes them.
       catalogue: the items.
       history_length: latest items of a history that the generator was trained with.
-      exclude_history: the default of `recommend`.
+      chosen: what decides whether `recommend` excludes the items of a history; None: it does.
     """
     self._search, self._params, self.catalogue = search, params, catalogue
-    self.beam, self.batch, self.exclude_history = search.beam, search.batches.size, exclude_history
+    self.beam, self.batch, self.chosen = search.beam, search.batches.size, chosen
+    self.exclude_history = chosen is None or chosen['exclude_history']
     self._widths = search.batches.widths(history_length)
     self._all = self._choice(np.ones(len(catalogue), bool))
 
@@ -123,13 +130,12 @@ class Recommender:
     loaded = LoadedGenerator.for_serving(folder, config, catalogue.ids, cold_text_MxT)
     loaded.require_beam(beam)
     joined = folder.read_fusion() if fusion and not cold_items else None
-    history_length, served = config.data.history_length, folder.read_served_protocol()
-    exclude_history = served is None or served['exclude_history']
+    history_length, chosen = config.data.history_length, folder.read_served_protocol(fused=joined is not None)
     search = user_search(loaded.generator, beam, config.evaluation.batch_size)
     if joined:
       fused_search, models = loaded.fused_search(search, joined['candidates'])
-      return cls(fused_search, (*models, np.float32(joined['weight'])), catalogue, history_length, exclude_history)
-    return cls(search, loaded.params, catalogue, history_length, exclude_history)
+      return cls(fused_search, (*models, np.float32(joined['weight'])), catalogue, history_length, chosen)
+    return cls(search, loaded.params, catalogue, history_length, chosen)
 
   def among(
     self,

@@ -93,7 +93,7 @@ def test_items_that_may_repeat(finished, tmp_path, capsys):
   assert recommended(finished, tmp_path, users, **repeat) == [everything - {'1', '3'}, everything, everything - {'4'}]
   said = capsys.readouterr().err
   assert 'unknown: 1 of the 3 items of --repeat' in said
-  assert f'items of the history are left out, but those of --repeat={tmp_path / "repeat"}' in said
+  assert f'items of the history are left out, except those of --repeat={tmp_path / "repeat"}' in said
   found = recommended(finished, tmp_path, users, exclude_history=True, deny=str(tmp_path / 'deny'), **repeat)
   assert found == [everything - {'1', '3', '5'}, everything - {'5'}, everything - {'4', '5'}]
   with pytest.raises(

@@ -14,6 +14,7 @@ from letter_jax.decoding.fusion import FusedUserSearch
 from letter_jax.decoding.user_batches import UserBatches
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.evaluation import ranks
+from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.evaluation.list_evaluator import WEIGHTS, ListEvaluator, choose_weight
 from tests.generators.building import placed
 from tests.small_data import distinct_codes, interactions
@@ -88,6 +89,24 @@ def test_ranks_are_those_of_a_full_ranking(world, history_out):
       assert len(kept) == (ITEMS - len(had) if history_out else ITEMS) == len(set(kept.tolist()))
       last = data.items[data.offsets[user + 1] - 2]
       np.testing.assert_allclose(scores_UxK[user][items >= 0], scores_IxN[last, kept], atol=1e-4)
+
+
+def test_items_that_share_an_id_are_tied(world):
+  data, table, *_ = world
+  codes_NxL = np.repeat(CODES_NxL[::4], 4, axis=0)  # four items of each ID
+  ids = placed(codes_NxL, K, sharding.make_mesh(MeshConfig()))
+  search = UserSearch(Search(begin, renormalise=False), ids, UserBatches(ids.mesh, 5), ITEMS)
+  lists, test = ListEvaluator(search, int(data.lengths.max())), splits.test_examples(data, 12)
+  *_, in_3xU = lists.lists(table, test, None, '', tied_ids=True)
+  np.testing.assert_array_equal(in_3xU, GeneratorEvaluator(search).evaluate(table, test, '').ranks_3xU)
+  items_UxK, _, out_3xU = lists.lists(table, test, test.whole_histories(data), '', tied_ids=True)
+  for user, (items, target) in enumerate(zip(items_UxK, test.targets)):
+    mates = [place for place, item in enumerate(items) if item >= 0 and item // 4 == target // 4]
+    if target in data.items[data.offsets[user] : data.offsets[user + 1] - 1]:
+      assert not out_3xU[2, user]
+    else:
+      assert out_3xU[:, user].tolist() == [mates[0], len(mates), 1]
+  assert {1, 4} < set(out_3xU[1].tolist()) and not out_3xU[2].all()
 
 
 def test_the_weight_with_the_best_validation_is_chosen(world):

@@ -32,7 +32,7 @@ def copies(runs, tmp_path) -> list[pathlib.Path]:
 
 def test_the_table_has_a_line_for_each_run_and_one_for_each_difference(runs, tmp_path):
   lines = compare(runs, tmp_path).splitlines()
-  assert re.match(r'test +Recall@5 +Recall@10 +NDCG@5 +NDCG@10$', lines[0])
+  assert re.match(r'test, history in +Recall@5 +Recall@10 +NDCG@5 +NDCG@10$', lines[0])
   assert [line.split()[0] for line in lines[1:3]] == ['one/run', 'two/run']
   assert lines[4].startswith('minus one/run') and lines[5].startswith('two/run')
   assert any(re.match(r'generator.temperature +1 +0.7$', line) for line in lines)

@@ -38,24 +38,19 @@ def words(config, workdir) -> str:
 
 
 @pytest.mark.parametrize(
-  ('recalls', 'users', 'expected'),
+  ('ours', 'rules', 'users', 'expected'),
   [
-    ({'generator': 0.5687, **RULES}, 5000, '57 of 100 users; best simple rule (bought together): 55.'),
-    ({'generator': 0.5687, 'fused': 0.61, 'sasrec': 0.7, **RULES}, 50, '61 of 100 users; best simple rule'),
-    ({'generator': 0.552, **RULES}, 5000, '552 of 1,000 users; best simple rule (bought together): 550.'),
-    ({'generator': 0.552, **RULES}, 500, '55 of 100 users; best simple rule (bought together): 55.'),
-    ({'generator': 0.067, 'popularity': 0.011}, 2000, '67 of 1,000 users; best simple rule (popularity): 11.'),
-    (
-      {'generator': 0.3, 'buy_again': 0.2000001, 'popularity': 0.2},
-      50,
-      '30 of 100 users; best simple rule (popularity)',
-    ),
-    ({'generator': 0.3, **RULES}, 5000, '30 of 100 users; a simple rule does better (bought together): 55.'),
+    (0.5687, {**RULES}, 5000, '57 of 100 users; best simple rule (bought together): 55.'),
+    (0.552, {**RULES}, 5000, '552 of 1,000 users; best simple rule (bought together): 550.'),
+    (0.552, {**RULES}, 500, '55 of 100 users; a simple rule does as well (bought together): 55.'),
+    (0.067, {'popularity': 0.011}, 2000, '67 of 1,000 users; best simple rule (popularity): 11.'),
+    (0.3, {'buy_again': 0.2000001, 'popularity': 0.2}, 50, '30 of 100 users; best simple rule (popularity)'),
+    (0.3, {**RULES}, 5000, '30 of 100 users; a simple rule does better (bought together): 55.'),
   ],
 )
-def test_the_result_in_words(recalls, users, expected):
-  found = overview.in_words(recalls, users)
-  assert found.startswith(f'The next purchase is among ten recommendations for {expected}')
+def test_the_result_in_words(ours, rules, users, expected):
+  found = overview.in_words(ours, rules, users)
+  assert found.startswith(f'The next item is among ten recommendations for {expected}')
 
 
 def test_the_page_begins_with_the_title_and_the_sentence(run):
@@ -64,7 +59,7 @@ def test_the_page_begins_with_the_title_and_the_sentence(run):
   read = Reader((workdir / 'report.html').read_text(encoding='utf-8'))
   metrics = json.loads((workdir / 'evaluation/metrics.json').read_text())
   recalls = {name: found['test']['recall@10'] for name, found in metrics['baselines'].items()}
-  expected = overview.in_words({'generator': metrics['test']['recall@10'], **recalls}, USERS)
+  expected = overview.in_words(metrics['test']['recall@10'], recalls, USERS)
   assert re.search(rf'Small & <b>\s+{re.escape(expected)}', read.words[''])
   assert 'all of 30 items' in read.words['overview'] and "user's own history among them" in read.words['overview']
 

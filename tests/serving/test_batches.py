@@ -55,9 +55,9 @@ def make():
   alone = UserSearch(Search(begin, renormalise=False), placed, UserBatches(placed.mesh, ROWS), ITEMS)
   fused = FusedUserSearch(alone, dense_scores, ITEMS)
 
-  def recommender(partner=False, exclude_history=True):
+  def recommender(partner=False, chosen=None):
     search, params = (fused, (table, dense, np.float32(0.5))) if partner else (alone, table)
-    return Recommender(search, params, catalogue, LENGTH, exclude_history)
+    return Recommender(search, params, catalogue, LENGTH, chosen)
 
   return recommender
 
@@ -159,7 +159,7 @@ def test_items_that_may_repeat(make, partner):
 def test_the_default_is_that_of_the_recommender_unless_a_call_says(make):
   history = [[1, 2, 3]]
   for exclude_history in (False, True):
-    recommender = make(exclude_history=exclude_history)
+    recommender = make(chosen={'exclude_history': exclude_history})
     lists = {
       said: set(recommender.recommend(history, ITEMS, exclude_history=said).items_UxK[0].tolist())
       for said in (None, False, True)
