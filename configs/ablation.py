@@ -41,7 +41,7 @@ def get_config(name: str = 'synthetic'):
     config.generator.training.accumulation_steps = 2
   else:
     raise InputError(f'--config=ablation:{name} is not valid; expected synthetic or scientific after the colon')
-  config.fusion.partner = ''
+  config.fusion.partners = ()
   config.sweep = SWEEP
   return config
 

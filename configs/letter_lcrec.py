@@ -63,7 +63,7 @@ def _recipe(name: str, *argument: str):
   config = runpy.run_path(str(pathlib.Path(__file__).with_name(f'{name}.py')))['get_config'](*argument)
   config.generator.architecture = 'llama'
   config.generator.partition = PARTITION
-  config.fusion.partner = ''
+  config.fusion.partners = ()
   training = config.generator.training
   training.epochs = 4
   training.batch_size = 128

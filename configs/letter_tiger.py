@@ -65,7 +65,7 @@ def get_config(name: str = ''):
   generator.model.d_ff = 512
   generator.softmax = 'catalogue'
   generator.temperature = 1.0
-  config.fusion.partner = 'sasrec'
+  config.fusion.partners = ('sasrec', 'bought_together')
 
   training = generator.training
   training.epochs = 16

@@ -42,5 +42,5 @@ def get_config():
   generator.training.weight_decay = 0.0
   generator.training.warmup_fraction = 0.03
   generator.training.gradient_clip = 1.0
-  config.fusion.partner = 'sasrec'
+  config.fusion.partners = ('sasrec', 'bought_together')
   return config

@@ -9,7 +9,8 @@
                               learned here, latents.npy and codebooks.npy
     WORKDIR/generator/        generator.json; features.npz, where items have features; tokenizer/, where the text
                               tokenizer is made here; checkpoints
-    WORKDIR/evaluation/       metrics.json, predictions.jsonl, ranks.npz; fusion.json, where the generator has a partner
+    WORKDIR/evaluation/       metrics.json, predictions.jsonl, ranks.npz; fusion.json, where the generator has
+                              partners, and bought_together.safetensors, where that is one
     WORKDIR/report.html, plan.json, export/; of a comparison or a sweep compare.json, compare.html
 
 Each stage's folder also has `stage.json`, its record (`pipeline/record.py`), and, where it trains, `metrics.jsonl` and
@@ -52,6 +53,7 @@ INPUT_SCALE, BEST_VALIDATION = input_scale.FILE, 'best_validation.json'
 CODES, CODES_TABLE, INDEX, IDS_REPORT = 'semantic_ids.npy', table.TABLE, table.INDEX, 'report.json'
 LATENTS, CODEBOOKS = 'latents.npy', 'codebooks.npy'
 DESCRIPTION, FEATURES, FUSION = 'generator.json', features.FILE, 'fusion.json'
+BOUGHT_TOGETHER = 'bought_together.safetensors'
 REPORT, PLAN, EXPORT = 'report.html', 'plan.json', 'export'
 COMPARISON, COMPARISON_PAGE = 'compare.json', 'compare.html'
 RECORD = 'stage.json'
@@ -252,7 +254,7 @@ class Workdir:
     None where there is no evaluation, or one of an earlier version.
 
     Args:
-      fused: whether the generator recommends together with its partner.
+      fused: whether the generator recommends together with its partners.
 
     Raises:
       InputError: `metrics.json` is damaged.
@@ -268,7 +270,7 @@ class Workdir:
     return served
 
   def read_fusion(self) -> dict[str, Any] | None:
-    """`evaluation/fusion.json`: the generator's 'partner', 'candidates' of each, 'weight'; None where there is none."""
+    """`evaluation/fusion.json`: the generator's 'partners', 'candidates' and 'weights' of each; None without any."""
     path = self.evaluation / FUSION
     return read_json(path) if path.exists() else None
 

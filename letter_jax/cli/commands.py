@@ -79,7 +79,7 @@ def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
     export.export_search(new, loaded, catalogue, options.beam, options.platforms, fusion, exclude_history)
   name = NAMES[loaded.config.generator.architecture]
   print(f'export: {name} for transformers, in {folder / export.HUGGING_FACE}', flush=True)
-  search = 'its search, with SASRec,' if fusion else 'its search'
+  search = f'its search, with {" and ".join(fusion["partners"])},' if fusion else 'its search'
   print(
     f'export: {search} for {", ".join(options.platforms)}, in {folder}; try: python {folder / "recommend.py"} < '
     'users.jsonl',

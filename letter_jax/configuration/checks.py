@@ -74,12 +74,15 @@ def _check_collaborative(collaborative: CollaborativeConfig) -> None:
 
 def _check_fusion(config: Config) -> None:
   collaborative, fusion = config.collaborative, config.fusion
-  if not fusion.partner:
+  if not fusion.partners:
     return
-  if not collaborative.baseline and (collaborative.path or collaborative.method != 'sasrec'):
+  if len(set(fusion.partners)) < len(fusion.partners):
+    raise InputError(f'config.fusion.partners is {fusion.partners}; expected each model once')
+  other_rows = collaborative.path or collaborative.method != 'sasrec'
+  if 'sasrec' in fusion.partners and not collaborative.baseline and other_rows:
     raise InputError(
-      f'config.fusion.partner is {fusion.partner!r}, but config.collaborative.baseline=False trains no SASRec; '
-      'expected True, or no partner'
+      "config.fusion.partners has 'sasrec', but config.collaborative.baseline=False trains no SASRec; expected True, "
+      'or other partners'
     )
   if fusion.candidates < config.evaluation.beam:
     raise InputError(

@@ -218,17 +218,20 @@ class EvaluationConfig:
   batch_size: int = setting(64, 'users decoded at once, over all devices', minimum=1)
 
 
+PARTNERS = ('sasrec', 'bought_together')
+
+
 @dataclasses.dataclass(frozen=True)
 class FusionConfig:
-  """The generator and a dense model as one recommender (`decoding/fusion.py`)."""
+  """The generator and dense models as one recommender (`decoding/fusion.py`)."""
 
-  partner: str = setting(
-    '',
-    "the model whose candidates and scores are joined with the generator's: 'sasrec', that of the stage "
-    "collaborative; '': none",
-    choices=('', 'sasrec'),
+  partners: tuple[str, ...] = setting(
+    (),
+    "the models whose candidates and scores are joined with the generator's: 'sasrec', that of the stage "
+    "collaborative; 'bought_together', the counts of the baseline",
+    choices=PARTNERS,
   )
-  candidates: int = setting(50, 'candidates of each of the two models', minimum=20)
+  candidates: int = setting(50, 'candidates of each of the models', minimum=20)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,9 +257,9 @@ class Config:
 
   @property
   def trains_sasrec(self) -> bool:
-    """Whether SASRec is trained: as a baseline, or where tokenizer, generator or the generator's partner read it."""
+    """Whether SASRec is trained: as a baseline or a partner, or where the tokenizer or the generator reads its rows."""
     rows = not self.collaborative.path and self.collaborative.method == 'sasrec'
-    readers = not self.semantic_ids.path, 'collaborative' in self.generator.features, bool(self.fusion.partner)
+    readers = not self.semantic_ids.path, 'collaborative' in self.generator.features, 'sasrec' in self.fusion.partners
     return self.collaborative.baseline or rows and any(readers)
 
   @property

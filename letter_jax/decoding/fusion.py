@@ -1,16 +1,17 @@
-"""One ranking from two models: a generator of semantic IDs, and a dense model that scores every item at once.
+"""One ranking from several models: a generator of semantic IDs, and dense models that score every item at once.
 
-Each model proposes its best items. For these candidates both log-likelihoods are exact: the dense model's is a softmax
+Each model proposes its best items. For these candidates all log-likelihoods are exact: a dense model's is a softmax
 over the catalogue, the generator's is computed by teacher forcing along the path of the item in the trie. The score of
-a candidate is log p(generator) + weight * log p(dense model). Two models that err differently rank better together
+a candidate is log p(generator) + sum of weight * log p(dense model). Models that err differently rank better together
 than each does alone (LIGER, EnsRec).
 
-Shapes: B users, N items, C items of a history, H excluded items, L levels, W candidates of each model, M = 2 W.
+Shapes: B users, N items, C items of a history, H excluded items, L levels, P dense models, W candidates of each model,
+M = (1 + P) W.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,12 +37,13 @@ class ScoredItems:
 
   Attributes:
     items_BxM: int32, -1 where there is none.
-    generator_BxM, dense_BxM: float32, log-likelihoods of the items under the two models; -inf where there is none.
+    generator_BxM: float32, log-likelihoods of the items under the generator; -inf where there is none.
+    dense_BxMxP: float32, the same under each of the dense models.
   """
 
   items_BxM: jax.Array
   generator_BxM: jax.Array
-  dense_BxM: jax.Array
+  dense_BxMxP: jax.Array
 
 
 def score_items(
@@ -75,9 +77,9 @@ def score_items(
 
 def scored_candidates(
   search: Search,
-  dense_scores: DenseScores,
+  partners: Sequence[DenseScores],
   width: int,
-  params: tuple[Any, Any],
+  params: tuple[Any, Sequence[Any]],
   items_BxC: jax.Array,
   had_BxH: jax.Array,
   codes_NxL: jax.Array,
@@ -85,111 +87,134 @@ def scored_candidates(
   paths: Paths,
   candidates: Candidates,
 ) -> ScoredItems:
-  """The best allowed items of the generator and of the dense model, with the scores of both. Pure.
+  """The best allowed items of the generator and of the dense models, with the scores of all. Pure.
 
   Args:
     search: of the generator.
-    dense_scores: of the dense model.
+    partners: the scores of the dense models.
     width: W, candidates of each model, at most N.
-    params: of the generator, and of the dense model.
+    params: of the generator, and of each of the dense models.
     items_BxC, had_BxH, codes_NxL, trie, paths, candidates: as for `Search.items`.
   """
   generator_params, dense_params = params
   found_BxW, found_scores_BxW = search.items(
     width, generator_params, items_BxC, had_BxH, codes_NxL, trie, paths, candidates
   )
-  dense_BxN = jax.nn.log_softmax(dense_scores(dense_params, items_BxC).astype(jnp.float32), axis=-1)
-  allowed_BxN = jnp.where(candidates.allowed_N, dense_BxN, -jnp.inf)
-  best_BxW, best_item_BxW = top_k(without_items(allowed_BxN, had_BxH), width)
+  dense = [
+    jax.nn.log_softmax(scores(of_partner, items_BxC).astype(jnp.float32), axis=-1)
+    for scores, of_partner in zip(partners, dense_params, strict=True)
+  ]
+  best = [top_k(without_items(jnp.where(candidates.allowed_N, of, -jnp.inf), had_BxH), width) for of in dense]
+  best_BxV, item_BxV = (jnp.concatenate(parts, axis=1) for parts in zip(*best))  # V = P W
   step, cache = search.begin(generator_params, items_BxC, codes_NxL)
-  generator_BxW = score_items(step, cache, trie, paths, codes_NxL, best_item_BxW, search.renormalise)
+  generator_BxV = score_items(step, cache, trie, paths, codes_NxL, item_BxV, search.renormalise)
 
-  found_twice_BxW = (best_item_BxW[:, :, None] == found_BxW[:, None, :]).any(axis=-1)
-  there_BxW = jnp.isfinite(best_BxW) & ~found_twice_BxW
-  items_BxM = jnp.concatenate([found_BxW, jnp.where(there_BxW, best_item_BxW, -1)], axis=1)
-  generator_BxM = jnp.concatenate([found_scores_BxW, jnp.where(there_BxW, generator_BxW, -jnp.inf)], axis=1)
-  dense_BxM = jnp.where(items_BxM >= 0, take(dense_BxN, jnp.maximum(items_BxM, 0)), -jnp.inf)
-  return ScoredItems(items_BxM, generator_BxM, dense_BxM)
+  items_BxM = jnp.concatenate([found_BxW, jnp.where(jnp.isfinite(best_BxV), item_BxV, -1)], axis=1)
+  earlier_MxM = np.tri(items_BxM.shape[1], k=-1, dtype=bool)
+  twice_BxM = ((items_BxM[:, :, None] == items_BxM[:, None, :]) & earlier_MxM).any(axis=-1)
+  items_BxM = jnp.where(twice_BxM, -1, items_BxM)
+  there_BxM = items_BxM >= 0
+  generator_BxM = jnp.where(there_BxM, jnp.concatenate([found_scores_BxW, generator_BxV], axis=1), -jnp.inf)
+  dense_BxMxP = jnp.stack([take(of, jnp.maximum(items_BxM, 0)) for of in dense], axis=-1)
+  return ScoredItems(items_BxM, generator_BxM, jnp.where(there_BxM[..., None], dense_BxMxP, -jnp.inf))
 
 
-def fuse(scored: ScoredItems, weight: jax.Array | float, k: int) -> tuple[jax.Array, jax.Array]:
-  """The k best candidates by log p(generator) + weight * log p(dense model). Pure.
+def totals(scored: ScoredItems, weights_xP: jax.Array | np.ndarray) -> jax.Array:
+  """log p(generator) + sum of weight * log p(dense model) of each candidate, -inf where there is none. Pure.
 
   Args:
     scored: the candidates.
-    weight: of the dense model, not negative.
+    weights_xP: float32 [..., P], of the dense models, not negative.
+
+  Returns:
+    float32 [..., B, M].
+  """
+  there_BxM = scored.items_BxM >= 0
+  dense_BxMxP = jnp.where(there_BxM[..., None], scored.dense_BxMxP, 0)  # a weight of 0 times -inf would be NaN
+  # Summed in a fixed order, without a matrix product: the same with one set of weights as with many.
+  weighted = sum(weights_xP[..., p, None, None] * dense_BxMxP[..., p] for p in range(dense_BxMxP.shape[-1]))
+  return jnp.where(there_BxM, scored.generator_BxM + weighted, -jnp.inf)
+
+
+def fuse(scored: ScoredItems, weights_P: jax.Array | np.ndarray, k: int) -> tuple[jax.Array, jax.Array]:
+  """The k best candidates by log p(generator) + sum of weight * log p(dense model). Pure.
+
+  Args:
+    scored: the candidates.
+    weights_P: float32, of the dense models, not negative.
     k: at most M.
 
   Returns:
     items int32 and scores float32 [B, k], best first; -1 and -inf where there are fewer.
   """
-  missing_BxM = scored.items_BxM < 0
-  total_BxM = jnp.where(missing_BxM, -jnp.inf, scored.generator_BxM + weight * scored.dense_BxM)
-  scores_BxK, place_BxK = jax.lax.top_k(total_BxM, k)
+  scores_BxK, place_BxK = jax.lax.top_k(totals(scored, weights_P), k)
   return jnp.where(scores_BxK > -jnp.inf, take(scored.items_BxM, place_BxK), -1), scores_BxK
 
 
 @dataclasses.dataclass(frozen=True)
 class Fusion:
-  """Two models as one, as `user_search.Search` is one model.
+  """Several models as one, as `user_search.Search` is one model.
 
   Attributes:
     generator: its search.
-    dense_scores: of the dense model.
+    partners: the scores of the dense models.
     width: W, candidates of each model, at most N.
   """
 
   generator: Search
-  dense_scores: DenseScores
+  partners: Sequence[DenseScores]
   width: int
 
-  def items(self, beam: int, params: tuple[Any, Any, jax.Array], *arrays: Any) -> tuple[jax.Array, jax.Array]:
-    """As `Search.items`; `params` are those of the generator and of the dense model, and the weight. Pure."""
-    *models, weight = params
-    scored = scored_candidates(self.generator, self.dense_scores, self.width, tuple(models), *arrays)
-    return fuse(scored, weight, beam)
+  def items(self, beam: int, params: tuple[Any, Sequence[Any], jax.Array], *arrays: Any) -> tuple[jax.Array, jax.Array]:
+    """As `Search.items`; `params` are those of the generator and of each dense model, and the weights [P]. Pure."""
+    generator_params, dense_params, weights_P = params
+    scored = scored_candidates(self.generator, self.partners, self.width, (generator_params, dense_params), *arrays)
+    return fuse(scored, weights_P, beam)
 
 
 class FusedUserSearch:
-  """The search of a generator, with the candidates and the scores of a dense model (`user_search.ListSearch`).
+  """The search of a generator, with the candidates and the scores of dense models (`user_search.ListSearch`).
 
-  Its `params` are (parameters of the generator, parameters of the dense model, weight).
+  Its `params` are (parameters of the generator, parameters of each dense model, weights float32 [P]).
 
   Attributes:
     ids, batches, beam: those of the generator's search.
+    num_partners: P.
   """
 
-  def __init__(self, generator: UserSearch, dense_scores: DenseScores, width: int):
+  def __init__(self, generator: UserSearch, partners: Sequence[DenseScores], width: int):
     """Compiles nothing yet.
 
     Args:
       generator: its search.
-      dense_scores: of the dense model.
+      partners: the scores of the dense models, at least one.
       width: candidates of each model, at least `generator.beam`.
     """
-    self._generator = generator
+    self._generator, self.num_partners = generator, len(partners)
     self.ids, self.batches, self.beam = generator.ids, generator.batches, generator.beam
-    self._scored = self.batches.compiled(functools.partial(scored_candidates, generator.model, dense_scores, width), 2)
+    self._scored = self.batches.compiled(
+      functools.partial(scored_candidates, generator.model, tuple(partners), width), 2
+    )
     self._fuse = jax.jit(functools.partial(fuse, k=self.beam), out_shardings=self.batches.sharding)
 
   def search(
     self, params: tuple[Any, Any, Any], items_BxC: np.ndarray, had_BxH: np.ndarray, candidates: Candidates
   ) -> tuple[jax.Array, jax.Array]:
-    """As `ListSearch.search`; scores are log p(generator) + weight * log p(dense model)."""
-    *models, weight = params
-    return self._fuse(self.scored(tuple(models), items_BxC, had_BxH, candidates), weight)
+    """As `ListSearch.search`; scores are log p(generator) + sum of weight * log p(dense model)."""
+    generator_params, dense_params, weights_P = params
+    return self._fuse(self.scored((generator_params, dense_params), items_BxC, had_BxH, candidates), weights_P)
 
   def candidates(self, allowed_N: np.ndarray) -> Candidates:
     """As `ListSearch.candidates`."""
     return self._generator.candidates(allowed_N)
 
   def scored(
-    self, params: tuple[Any, Any], items_BxC: np.ndarray, had_BxH: np.ndarray, candidates: Candidates
+    self, params: tuple[Any, Sequence[Any]], items_BxC: np.ndarray, had_BxH: np.ndarray, candidates: Candidates
   ) -> ScoredItems:
-    """The candidates of each user with the scores of both models, on the devices.
+    """The candidates of each user with the scores of all models, on the devices.
 
     Args:
-      params: of the generator, and of the dense model.
+      params: of the generator, and of each dense model.
       items_BxC, had_BxH, candidates: as for `search`.
     """
     batch = self.batches.put((items_BxC, had_BxH))

@@ -18,7 +18,7 @@ from letter_jax.decoding.user_search import UserSearch
 from letter_jax.evaluation import history, metrics, popularity, ranks
 from letter_jax.evaluation.evaluator import Evaluation, GeneratorEvaluator
 from letter_jax.evaluation.history import Figures, excluded_items, in_both
-from letter_jax.evaluation.list_evaluator import ListEvaluator, choose_weight
+from letter_jax.evaluation.list_evaluator import ListEvaluator, choose_weights
 from letter_jax.evaluation.repeats import repeat_share
 from letter_jax.system.wording import counted
 
@@ -109,28 +109,28 @@ def evaluate_generator(
 def evaluate_fused(
   search: FusedUserSearch, models: tuple[Any, Any], users: Mapping[str, Split], longest: int, exclude_history: bool
 ) -> Evaluated:
-  """A generator with its partner; `figures['weight']` is the weight that validation chose.
+  """A generator with its partners; `figures['weights']` are the weights that validation chose.
 
   Args:
-    search: of the two models.
+    search: of the models.
     models: their parameters.
     users, longest, exclude_history: as for `evaluate_generator`.
   """
   evaluator = ListEvaluator(search, longest)
   validation, test = users['validation'], users['test']
-  weight, by_weight = choose_weight(
-    evaluator, models, validation.examples, validation.whole, 'evaluate validation, fused'
+  weights, by_weights = choose_weights(
+    evaluator, models, search.num_partners, validation.examples, validation.whole, 'evaluate validation, fused'
   )
-  params = (*models, np.float32(weight))
+  params = (*models, np.array(weights, np.float32))
   label = 'evaluate test, fused'
   *in_UxK, in_3xU = evaluator.lists(params, test.examples, None, label)
   *out_UxK, out_3xU = evaluator.lists(params, test.examples, test.whole, f'{label}, history out')
-  of_validation, validation_out = by_weight[weight]
+  of_validation, validation_out = by_weights[weights]
   figures: Figures = {
-    'weight': weight,
-    'ndcg@10_by_weight': {
-      str(each): [of_protocol['ndcg@10'] for of_protocol in found] for each, found in by_weight.items()
-    },
+    'weights': list(weights),
+    'ndcg@10_by_weights': [
+      [*each, *(of_protocol['ndcg@10'] for of_protocol in found)] for each, found in by_weights.items()
+    ],
     **in_both(
       {'validation': of_validation, 'test': ranks.metrics_of(in_3xU)},
       {'validation': validation_out, 'test': ranks.metrics_of(out_3xU)},

@@ -1,9 +1,11 @@
 """Evaluation of recommendation lists as users get them: with the history ruled out, and of two models as one.
 
-Shapes: U users, B users of a batch, H items of a history, M candidates, G weights, K items of a list.
+Shapes: U users, B users of a batch, H items of a history, M candidates, P partners, G choices of their weights, K items
+of a list.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from typing import Any, cast
 
 import jax
@@ -13,18 +15,20 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.data import ragged
 from letter_jax.data.splits import PAD_ITEM, Examples
-from letter_jax.decoding.fusion import FusedUserSearch, ScoredItems
+from letter_jax.decoding.fusion import FusedUserSearch, ScoredItems, totals
 from letter_jax.decoding.user_search import ListSearch
 from letter_jax.evaluation import ranks
 from letter_jax.evaluation.evaluator import batches_by_length
 from letter_jax.evaluation.history import excluded_items
 from letter_jax.ops.rounding import next_power_of_two
 
+Weights = tuple[float, ...]  # of each partner
+
 # Histories of up to so many items are searched by a program of their own.
 NARROW = 10
 
-# The mixing weights that validation chooses from.
-WEIGHTS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+# The weights of each partner that validation chooses from.
+WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 
 
 class ListEvaluator:
@@ -93,28 +97,23 @@ class ListEvaluator:
     return items_UxK, scores_UxK, ranks_3xU.astype(np.int32)
 
   def ranks_by_weight(
-    self,
-    params: tuple[Any, Any],
-    weights: Sequence[float],
-    examples: Examples,
-    history_out: Examples | None,
-    label: str,
+    self, params: tuple[Any, Any], weights_GxP: np.ndarray, examples: Examples, history_out: Examples | None, label: str
   ) -> np.ndarray:
-    """int32 [G, 3, U], the ranks of the targets for each of G weights of the dense model.
+    """int32 [G, 3, U], the ranks of the targets for each of G choices of the weights of P dense models.
 
     Args:
-      params: of the two models of a `FusedUserSearch`.
-      weights: of the dense model.
+      params: of the models of a `FusedUserSearch`.
+      weights_GxP: float32.
       examples, history_out, label: as for `lists`.
     """
     search = cast(FusedUserSearch, self._search)
     whole = sharding.replicated(search.batches.mesh)
-    weight_G = sharding.put(np.array(weights, np.float32), whole)
+    placed_GxP = sharding.put(weights_GxP, whole)
     rank = jax.jit(_ranks_by_weight, out_shardings=whole)
-    ranks_Gx3xU = np.zeros((len(weights), 3, len(examples)), np.int32)
+    ranks_Gx3xU = np.zeros((len(weights_GxP), 3, len(examples)), np.int32)
     for users, indices, histories_BxC, had_BxH in self._batches(examples, history_out, label):
       scored = search.scored(params, histories_BxC, had_BxH, self._candidates)
-      ranks_Gx3xB = rank(scored, weight_G, search.batches.put(examples.targets[indices]))
+      ranks_Gx3xB = rank(scored, placed_GxP, search.batches.put(examples.targets[indices]))
       ranks_Gx3xU[:, :, users] = np.asarray(ranks_Gx3xB)[:, :, : len(users)]
     return ranks_Gx3xU
 
@@ -151,40 +150,42 @@ def _mates(leaves_N: np.ndarray, target_U: np.ndarray, history_out: Examples | N
   return np.maximum(group_U - gone_U, 1), ~had_U
 
 
-def choose_weight(
-  evaluator: ListEvaluator, params: tuple[Any, Any], examples: Examples, whole: Examples, label: str
-) -> tuple[float, dict[float, tuple[dict[str, float], dict[str, float]]]]:
-  """The weight of the dense model with the highest sum of NDCG@10 with the history in the ranking and out of it.
+def choose_weights(
+  evaluator: ListEvaluator, params: tuple[Any, Any], partners: int, examples: Examples, whole: Examples, label: str
+) -> tuple[Weights, dict[Weights, tuple[dict[str, float], dict[str, float]]]]:
+  """The weights of the dense models with the highest sum of NDCG@10 with the history in the ranking and out of it.
 
-  Both protocols count because one weight serves both, and because the history in the ranking alone rewards a generator
-  that remembers: on Beauty it would choose half the weight that is best on the test.
+  Both protocols count because the same weights serve both, and because the history in the ranking alone rewards a
+  generator that remembers: on Beauty, with SASRec, it would choose half the weight that is best on the test.
 
   Args:
-    evaluator: of the two models.
-    params: of the two models.
+    evaluator: of the models.
+    params: of the models.
+    partners: P, the number of dense models.
     examples: the validation.
     whole: the same with whole histories.
     label: the title of the progress bars.
 
   Returns:
-    the best of WEIGHTS, and for each of them the metrics with the history in the ranking and out of it.
+    the best weights, one of WEIGHTS for each model, and for all such choices the metrics with the history in the
+    ranking and out of it.
   """
+  choices: list[Weights] = list(itertools.product(WEIGHTS, repeat=partners))
+  weights_GxP = np.array(choices, np.float32)
   ranks_Gx3xU, without_Gx3xU = (
-    evaluator.ranks_by_weight(params, WEIGHTS, examples, history_out, label) for history_out in (None, whole)
+    evaluator.ranks_by_weight(params, weights_GxP, examples, history_out, label) for history_out in (None, whole)
   )
   found = {
-    weight: (ranks.metrics_of(ranks_3xU), ranks.metrics_of(without_3xU))
-    for weight, ranks_3xU, without_3xU in zip(WEIGHTS, ranks_Gx3xU, without_Gx3xU)
+    weights: (ranks.metrics_of(ranks_3xU), ranks.metrics_of(without_3xU))
+    for weights, ranks_3xU, without_3xU in zip(choices, ranks_Gx3xU, without_Gx3xU)
   }
-  return max(found, key=lambda weight: sum(metrics['ndcg@10'] for metrics in found[weight])), found
+  return max(found, key=lambda weights: sum(metrics['ndcg@10'] for metrics in found[weights])), found
 
 
-def _ranks_by_weight(scored: ScoredItems, weight_G: jax.Array, target_B: jax.Array) -> jax.Array:
-  """int32 [G, 3, B], the ranks of the targets among the candidates for each weight."""
-  there_BxM = scored.items_BxM >= 0
+def _ranks_by_weight(scored: ScoredItems, weights_GxP: jax.Array, target_B: jax.Array) -> jax.Array:
+  """int32 [G, 3, B], the ranks of the targets among the candidates for each choice of weights."""
   is_target_BxM = scored.items_BxM == target_B[:, None]
-  total_GxBxM = scored.generator_BxM + weight_G[:, None, None] * scored.dense_BxM
-  total_GxBxM = jnp.where(there_BxM, total_GxBxM, -jnp.inf)
+  total_GxBxM = totals(scored, weights_GxP)
   of_target_GxB = jnp.max(jnp.where(is_target_BxM, total_GxBxM, -jnp.inf), axis=-1)
   # The target is not ahead of itself, also where XLA computes its two totals with different roundings.
   ahead_GxB = ((total_GxBxM > of_target_GxB[..., None]) & ~is_target_BxM).sum(axis=-1)

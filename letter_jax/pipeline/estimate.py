@@ -99,7 +99,7 @@ def _trainings(config: Config, stage: Stage) -> tuple[str, ...]:
 
 def _evaluation_in_validations(config: Config, users: int) -> float:
   """The length of the evaluation, in validations of the generator's training."""
-  # Validation and test, with the history in the ranking and out of it; alone, and with the partner.
-  passes = 4 * (2 if config.fusion.partner else 1)
+  # Validation and test, with the history in the ranking and out of it; alone, and with the partners.
+  passes = 4 * (2 if config.fusion.partners else 1)
   beams = config.evaluation.beam / config.generator.validation_beam
   return passes * beams * users / min(users, config.generator.validation_users)

@@ -105,6 +105,9 @@ def json_settings(config: Config) -> dict[str, Any]:
 
 def _stages(config: Config) -> list[Stage]:
   learned_ids, features = not config.semantic_ids.path, config.generator.features
+  fused = (files.FUSION,) if config.fusion.partners else ()
+  if 'bought_together' in config.fusion.partners:
+    fused = (*fused, files.BOUGHT_TOGETHER)
   made_features = dict(zip(MADE_FEATURES, ('text_embeddings', 'collaborative')))
   data_settings = {'synthetic': ('seed', 'data.synthetic'), 'letter': ('data.name',), 'prepared': ()}.get(
     config.data.source, ('data.name', 'data.preparation')
@@ -167,7 +170,7 @@ def _stages(config: Config) -> list[Stage]:
       'evaluate',
       ('dataset', 'collaborative', 'semantic_ids', 'generator'),
       ('data.history_length', 'evaluation', 'fusion'),
-      (files.METRICS, files.PREDICTIONS, files.RANKS, *((files.FUSION,) if config.fusion.partner else ())),
+      (files.METRICS, files.PREDICTIONS, files.RANKS, *fused),
       stages.evaluate,
       folder='evaluation',
     ),

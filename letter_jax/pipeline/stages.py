@@ -20,6 +20,7 @@ from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
 from letter_jax.workdir import (
   BEST_VALIDATION,
+  BOUGHT_TOGETHER,
   CODEBOOKS,
   DESCRIPTION,
   FEATURES,
@@ -257,7 +258,8 @@ def _write_features(sources: Sequence[str], workdir: Workdir, given: GivenInputs
 
 
 def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
-  """Evaluates the best generator on validation and test, alone and with its partner, and the baselines next to it."""
+  """Evaluates the best generator on validation and test, alone and with its partners, and the baselines next to it."""
+  from letter_jax.collaborative.bought_together import BoughtTogether
   from letter_jax.evaluation import both_protocols, history, popularity, ranks
   from letter_jax.evaluation.short_histories import KEY, evaluate_short_histories
   from letter_jax.evaluation.simple_rules import evaluate_simple_rules
@@ -284,12 +286,15 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   test_ranks = {**alone.ranks, **collaborative_ranks, **rule_ranks, **popularity_ranks}
   lists, test, newcomers = {'': alone}, users['test'].examples, workdir.read_first_purchases()
   figures[KEY] = evaluate_short_histories(search, loaded.params, test, longest, alone.ranks[ranks.GENERATOR], newcomers)
-  if config.fusion.partner:
-    fused_search, models = loaded.fused_search(search, config.fusion.candidates)
+  if config.fusion.partners:
+    if 'bought_together' in config.fusion.partners:
+      together = BoughtTogether.of(recent, config.data.history_length, counts_N)
+      processes.on_first_process(lambda: together.write(workdir.evaluation / BOUGHT_TOGETHER))
+    fused_search, models = loaded.fused_search(search, config.fusion.partners, config.fusion.candidates)
     lists['fused_'] = fused = both_protocols.evaluate_fused(fused_search, models, users, longest, exclude_history)
     settings = dataclasses.asdict(config.fusion)
-    artifacts.write_json(workdir.evaluation / FUSION, {**settings, 'weight': fused.figures['weight']})
-    params = (*models, np.float32(fused.figures['weight']))
+    artifacts.write_json(workdir.evaluation / FUSION, {**settings, 'weights': fused.figures['weights']})
+    params = (*models, np.array(fused.figures['weights'], np.float32))
     short = evaluate_short_histories(fused_search, params, test, longest, fused.ranks[ranks.FUSED], newcomers)
     figures['fused'] = {**settings, **fused.figures, KEY: short}
     test_ranks |= fused.ranks
@@ -323,7 +328,7 @@ def _sasrec_lists(config: Config, loaded: 'LoadedGenerator', test: 'Split') -> n
   """int32 [U, K], the lists of SASRec alone in the main protocol, for the report; -1 where there are fewer items."""
   from letter_jax.collaborative.full_ranking import full_lists
 
-  scores, params = loaded.partner()
+  scores, params = loaded.partner('sasrec')
   mesh, settings = loaded.generator.ids.mesh, config.evaluation
   history_out = test.whole if settings.exclude_history else None
   return full_lists(scores, params, test.examples, history_out, config.data.history_length, settings.beam, mesh)

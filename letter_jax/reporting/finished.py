@@ -91,7 +91,7 @@ class Finished:
     """Key in `ranks` -> name on the page, for each model with results; the generator is first."""
     return {
       ranks.GENERATOR: self.generator_name,
-      **({ranks.FUSED: f'{self.generator_name} + SASRec'} if ranks.FUSED in self.metrics else {}),
+      **({ranks.FUSED: fused_name(self.generator_name, self.metrics)} if ranks.FUSED in self.metrics else {}),
       **{key: name for key, name in BASELINE_NAMES.items() if key in self.metrics['baselines']},
     }
 
@@ -110,6 +110,11 @@ class Finished:
     title = self.texts[item]['title'] if self.texts else ''
     name = self.item_names[item] if self.item_names else ''
     return title or name or f'item {item}'
+
+
+def fused_name(generator: str, metrics: Mapping[str, Any]) -> str:
+  """The name of a generator together with its partners, such as 'LETTER-TIGER + SASRec'."""
+  return ' + '.join([generator, *(BASELINE_NAMES[name] for name in metrics[ranks.FUSED]['partners'])])
 
 
 def read_finished(config: Config, workdir: Workdir) -> Finished:

@@ -7,7 +7,7 @@ from typing import Any
 from letter_jax.configuration import Config
 from letter_jax.evaluation import history
 from letter_jax.generators.generator import NAMES
-from letter_jax.reporting.finished import BASELINE_NAMES
+from letter_jax.reporting.finished import BASELINE_NAMES, fused_name
 from letter_jax.system.wording import counted
 from letter_jax.workdir import CHECKPOINTS, CODES_TABLE, METRICS, PREDICTIONS, TENSORBOARD, TRAINING_LOG, Workdir
 
@@ -21,7 +21,7 @@ def final_results(config: Config, root: pathlib.Path) -> str:
   sasrec = f'SASRec ({config.collaborative.model.loss.replace("_", " ")})'
   labels = {**BASELINE_NAMES, 'sasrec': sasrec}
   models = {
-    **({f'{name} + SASRec': metrics['fused']} if 'fused' in metrics else {}),
+    **({fused_name(name, metrics): metrics['fused']} if 'fused' in metrics else {}),
     name: metrics,
     **{label: metrics['baselines'][key] for key, label in labels.items() if key in metrics['baselines']},
   }

@@ -37,7 +37,7 @@ from letter_jax.system.errors import InputError
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 HUGGING_FACE = 'hugging_face'  # folder
-_OF_FUSION = ('generator', 'partner', 'weight')  # the names of the parameters of two models in arrays.safetensors
+_OF_FUSION = ('generator', 'partners', 'weights')  # the names of the parameters of a fusion in arrays.safetensors
 
 # (arrays, items_BxC, had_BxH, allowed_N) -> (items int32, scores float32 [B, beam])
 ExportedSearch = Callable[[dict[str, jax.Array], jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -66,18 +66,19 @@ def export_search(
     catalogue: the items.
     beam: items that the search returns for each user.
     platforms: some of PLATFORMS.
-    fusion: `Workdir.read_fusion`, for the generator together with its partner; None for the generator alone.
+    fusion: `Workdir.read_fusion`, for the generator together with its partners; None for the generator alone.
     exclude_history: the default of the script: whether the items of a history are excluded.
 
   Raises:
-    InputError: the partner cannot be read.
+    InputError: a partner cannot be read.
   """
   generator, trie = loaded.generator, catalogue.ids.host_trie
   paths = Paths.of(trie)
   params: Any = loaded.params
   if fusion:
-    dense_scores, dense_params = loaded.partner()
-    params = dict(zip(_OF_FUSION, (params, dense_params, np.float32(fusion['weight']))))
+    partners = {name: loaded.partner(name) for name in fusion['partners']}
+    of_partners = {name: of_partner for name, (_, of_partner) in partners.items()}
+    params = dict(zip(_OF_FUSION, (params, of_partners, np.array(fusion['weights'], np.float32))))
     width = loaded.fusion_width(beam, fusion['candidates'])
   arrays = _arrays(params, catalogue.ids.codes_NxL, trie, paths)
   history_length, longest = loaded.config.data.history_length, generator.longest_history
@@ -91,8 +92,8 @@ def export_search(
       config=dataclasses.replace(generator.config, compute_dtype=dtype),
     )
     search = for_platform.search()
-    lists = Fusion(search, dense_scores, width) if fusion else search
-    run = _self_contained(lists, trie, paths, beam)
+    lists = Fusion(search, tuple(scores for scores, _ in partners.values()), width) if fusion else search
+    run = _self_contained(lists, trie, paths, beam, tuple(fusion['partners']) if fusion else ())
     exported = _export(run, arrays, len(catalogue), history_length, platform).serialize()
     artifacts.write(folder / f'search_{platform}.stablehlo', functools.partial(_write_bytes, content=exported))
   popular, scores = catalogue.newcomers.best(np.ones(len(catalogue), bool), len(catalogue))
@@ -139,13 +140,16 @@ def export_hugging_face(folder: pathlib.Path, loaded: LoadedGenerator, catalogue
   )
 
 
-def _self_contained(search: Search | Fusion, trie: ItemTrie, paths: Paths, beam: int) -> ExportedSearch:
+def _self_contained(
+  search: Search | Fusion, trie: ItemTrie, paths: Paths, beam: int, partners: Sequence[str]
+) -> ExportedSearch:
   """The search as a function of plain arrays: a program that calls it needs none of the types of this one.
 
   Args:
-    search: the model's part, or that of two models.
+    search: the model's part, or that of several models.
     trie, paths: of the catalogue; only their static fields are used, the arrays are arguments of the result.
     beam: items for each user.
+    partners: the names of the dense models of a fusion, in the order of their weights.
   """
 
   def run(
@@ -155,15 +159,11 @@ def _self_contained(search: Search | Fusion, trie: ItemTrie, paths: Paths, beam:
     read_trie = _trie_of(tree['trie'], trie)
     read_paths = dataclasses.replace(paths, nodes_NxL=tree['nodes'], rank_N=tree.get('rank'))
     params = tree['params']
+    if isinstance(search, Fusion):
+      of_generator, of_partners, weights_P = (params[name] for name in _OF_FUSION)
+      params = of_generator, tuple(of_partners[name] for name in partners), weights_P
     return search.items(
-      beam,
-      tuple(params[name] for name in _OF_FUSION) if isinstance(search, Fusion) else params,
-      items_BxC,
-      had_BxH,
-      tree['codes'],
-      read_trie,
-      read_paths,
-      Candidates.of(read_trie, allowed_N),
+      beam, params, items_BxC, had_BxH, tree['codes'], read_trie, read_paths, Candidates.of(read_trie, allowed_N)
     )
 
   return run

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from letter_jax.decoding.user_search import UserSearch
 from letter_jax.generators.generator import Generator, kind
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
-from letter_jax.workdir import Workdir
+from letter_jax.workdir import BOUGHT_TOGETHER, Workdir
 
 
 def serving_config(workdir: Workdir, mesh: MeshConfig) -> Config:
@@ -90,22 +91,34 @@ class LoadedGenerator:
     """All parameters, on the devices: the trained ones and, of a language model, the frozen base."""
     return self.generator.whole_params(self.trained)
 
-  def fused_search(self, search: UserSearch, candidates: int) -> tuple[FusedUserSearch, tuple[Any, Any]]:
-    """The search of the generator and its partner, SASRec, and the parameters of the two.
+  def fused_search(
+    self, search: UserSearch, names: Sequence[str], candidates: int
+  ) -> tuple[FusedUserSearch, tuple[Any, tuple[Any, ...]]]:
+    """The search of the generator and its partners, and the parameters of all.
 
     Args:
       search: of the generator.
+      names: of the partners, as in `config.fusion`.
       candidates: of each model; at least the beams of `search` are taken.
 
     Raises:
-      InputError: the partner cannot be read.
+      InputError: a partner cannot be read.
     """
-    dense_scores, dense_params = self.partner()
+    scores, params = zip(*map(self.partner, names))
     width = self.fusion_width(search.beam, candidates)
-    return FusedUserSearch(search, dense_scores, width), (self.params, dense_params)
+    return FusedUserSearch(search, scores, width), (self.params, params)
 
-  def partner(self) -> tuple[DenseScores, Any]:
-    """The scores of the partner, SASRec, and its parameters; InputError where it cannot be read."""
+  def partner(self, name: str) -> tuple[DenseScores, Any]:
+    """The scores of a partner and its parameters, on the devices; InputError where it cannot be read.
+
+    Args:
+      name: as in `config.fusion.partners`.
+    """
+    if name == 'bought_together':
+      from letter_jax.collaborative import bought_together
+
+      arrays = bought_together.BoughtTogether.read(self.workdir.evaluation / BOUGHT_TOGETHER)
+      return bought_together.scores, sharding.put(arrays.params(), sharding.replicated(self.generator.ids.mesh))
     from letter_jax.collaborative.sasrec_training import read_sasrec
 
     config = self.config
@@ -119,7 +132,7 @@ class LoadedGenerator:
     )
 
   def fusion_width(self, beam: int, candidates: int) -> int:
-    """Candidates of each of two models: `candidates`, but at least `beam` and at most the number of items."""
+    """Candidates of each of several models: `candidates`, but at least `beam` and at most the number of items."""
     return min(max(candidates, beam), len(self.ids))
 
   def require_beam(self, beam: int) -> None:

@@ -104,9 +104,9 @@ class Recommender:
   ) -> 'Recommender':
     """The recommender of a run whose generator stage is complete, with either kind of generator.
 
-    If the run's evaluation has joined the generator with a partner (`config.fusion`), so does the recommender: scores
-    are then log p(generator) + weight * log p(partner). Whether items of a history may be recommended is by default
-    what was better on validation (`exclude_history`); they may not where no evaluation has chosen.
+    If the run's evaluation has joined the generator with partners (`config.fusion`), so does the recommender: scores
+    are then log p(generator) + sum of weight * log p(partner). Whether items of a history may be recommended is by
+    default what was better on validation (`exclude_history`); they may not where no evaluation has chosen.
 
     Args:
       workdir: the run's --workdir.
@@ -116,7 +116,7 @@ class Recommender:
         tokenizer gives them semantic IDs that no other item has.
       mesh: how the devices are arranged; by default each has the whole generator and a share of the users.
       fusion: False for the generator alone. Cold items are recommended by the generator alone: they have no row in the
-        partner.
+        partners.
 
     Raises:
       InputError: the workdir has no generator that can be read, or a cold item cannot be tokenised.
@@ -133,8 +133,8 @@ class Recommender:
     history_length, chosen = config.data.history_length, folder.read_served_protocol(fused=joined is not None)
     search = user_search(loaded.generator, beam, config.evaluation.batch_size)
     if joined:
-      fused_search, models = loaded.fused_search(search, joined['candidates'])
-      return cls(fused_search, (*models, np.float32(joined['weight'])), catalogue, history_length, chosen)
+      fused_search, models = loaded.fused_search(search, joined['partners'], joined['candidates'])
+      return cls(fused_search, (*models, np.array(joined['weights'], np.float32)), catalogue, history_length, chosen)
     return cls(search, loaded.params, catalogue, history_length, chosen)
 
   def among(

@@ -1,4 +1,4 @@
-"""Two models' candidates and scores, against a full ranking by the sum of both."""
+"""Several models' candidates and scores, against a full ranking by their sum."""
 
 import functools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from letter_jax.decoding.candidates import Candidates
-from letter_jax.decoding.fusion import fuse, scored_candidates
+from letter_jax.decoding.fusion import ScoredItems, fuse, scored_candidates, totals
 from letter_jax.decoding.user_search import Search
 from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
 from tests.small_data import distinct_codes
@@ -57,51 +57,68 @@ def _best(scores_N, items, count):
 @pytest.mark.parametrize('codes_NxL', [CODES_NxL, SHARED_NxL], ids=['distinct', 'shared'])
 @pytest.mark.parametrize('renormalise', [False, True])
 @pytest.mark.parametrize('width', [7, ITEMS])
-def test_candidates_have_the_scores_of_both_models(codes_NxL, renormalise, width):
+@pytest.mark.parametrize('partners', [1, 2])
+def test_candidates_have_the_scores_of_all_models(codes_NxL, renormalise, width, partners):
   random = np.random.default_rng(0)
   table = random.normal(size=(3, LEVELS, K, K)).astype(np.float32)
-  dense = random.normal(size=(5, ITEMS)).astype(np.float32)
+  dense = [random.normal(size=(5 + partner, ITEMS)).astype(np.float32) for partner in range(partners)]
   histories = random.integers(ITEMS, size=(USERS, HISTORY)).astype(np.int32)
   histories[0, 2:] = -1
   had = np.where(np.arange(3) < 2, histories[:, :3], -1)
   had[had[:, 0] == had[:, 1], 1] = -1
   allowed_N = np.arange(ITEMS) % 9 != 0
   trie = ItemTrie.build(codes_NxL)
-  run = jax.jit(functools.partial(scored_candidates, Search(begin, renormalise), dense_scores, width))
+  search = Search(begin, renormalise)
+  run = jax.jit(functools.partial(scored_candidates, search, (dense_scores,) * partners, width))
   scored = run(
-    (table, dense), histories, had, jnp.asarray(codes_NxL), trie, Paths.of(trie), Candidates.of(trie, allowed_N)
+    (table, tuple(dense)), histories, had, jnp.asarray(codes_NxL), trie, Paths.of(trie), Candidates.of(trie, allowed_N)
   )
-  items_BxM, generator_BxM, dense_BxM = map(np.asarray, (scored.items_BxM, scored.generator_BxM, scored.dense_BxM))
-  assert items_BxM.shape == (USERS, 2 * width)
+  items_BxM, generator_BxM, dense_BxMxP = map(np.asarray, (scored.items_BxM, scored.generator_BxM, scored.dense_BxMxP))
+  assert items_BxM.shape == (USERS, (1 + partners) * width)
   for user in range(USERS):
     sums = np.maximum(histories[user], 0).sum()
     of_generator = generator_scores(table, sums % 3, codes_NxL, renormalise)
-    of_dense = dense[sums % 5] - np.log(np.exp(dense[sums % 5]).sum())
+    of_dense = np.stack([of[sums % len(of)] - np.log(np.exp(of[sums % len(of)]).sum()) for of in dense], axis=-1)
     left = [item for item in range(ITEMS) if allowed_N[item] and item not in had[user]]
     there = items_BxM[user] >= 0
     found = items_BxM[user][there].tolist()
     assert len(set(found)) == len(found) and set(found) <= set(left)
-    assert _best(of_dense, left, width) <= set(found)
+    best_of_dense = set.union(*(_best(of, left, width) for of in of_dense.T))
+    assert best_of_dense <= set(found)
     if width == ITEMS and codes_NxL is CODES_NxL:  # a narrow beam may miss some, and items that share an ID are tied
-      assert set(found) == _best(of_dense, left, width) | _best(of_generator, left, width)
+      assert set(found) == best_of_dense | _best(of_generator, left, width)
     np.testing.assert_allclose(generator_BxM[user][there], of_generator[found], atol=1e-5)
-    np.testing.assert_allclose(dense_BxM[user][there], of_dense[found], atol=1e-5)
+    np.testing.assert_allclose(dense_BxMxP[user][there], of_dense[found], atol=1e-5)
     assert (generator_BxM[user][~there] == -np.inf).all()
 
-    for weight in (0.0, 0.7):
-      items, scores = (np.asarray(part)[user] for part in fuse(scored, weight, 10))
-      total = of_generator + weight * of_dense
+    for weights_P in (np.zeros(partners, np.float32), np.arange(1, partners + 1, dtype=np.float32) * 0.7):
+      items, scores = (np.asarray(part)[user] for part in fuse(scored, weights_P, 10))
+      total = of_generator + of_dense @ weights_P
       expected = sorted(found, key=lambda item: -total[item])[:10]
       np.testing.assert_allclose(scores[: len(expected)], total[expected], atol=1e-5)
       assert set(items[: len(expected)].tolist()) <= set(found) and (items[len(expected) :] == -1).all()
 
 
+def test_many_choices_of_weights_give_what_each_gives():
+  random = np.random.default_rng(0)
+  items = np.where(random.random((3, 8)) < 0.3, -1, random.integers(ITEMS, size=(3, 8)))
+  there, generator, dense = items >= 0, random.normal(size=(3, 8)), random.normal(size=(3, 8, 2))
+  scored = ScoredItems(
+    *map(jnp.asarray, (items, np.where(there, generator, -np.inf), np.where(there[..., None], dense, -np.inf)))
+  )
+  weights_GxP = np.array([[0, 0], [0.5, 0], [0.3, 2.8]], np.float32)
+  found_GxBxM = totals(scored, weights_GxP)
+  for weights_P, found_BxM in zip(weights_GxP, found_GxBxM):
+    np.testing.assert_array_equal(found_BxM, totals(scored, weights_P))
+    np.testing.assert_allclose(found_BxM, np.where(there, generator + dense @ weights_P, -np.inf), atol=1e-5)
+
+
 def test_a_user_with_fewer_items_than_asked_for():
   trie = ItemTrie.build(CODES_NxL)
   allowed_N = np.arange(ITEMS) < 3
-  run = functools.partial(scored_candidates, Search(begin, True), dense_scores, 5)
+  run = functools.partial(scored_candidates, Search(begin, True), (dense_scores,), 5)
   scored = run(
-    (np.zeros((3, LEVELS, K, K), np.float32), np.zeros((5, ITEMS), np.float32)),
+    (np.zeros((3, LEVELS, K, K), np.float32), (np.zeros((5, ITEMS), np.float32),)),
     np.zeros((1, 2), np.int32),
     np.array([[1, -1]], np.int32),
     jnp.asarray(CODES_NxL),
@@ -109,6 +126,6 @@ def test_a_user_with_fewer_items_than_asked_for():
     Paths.of(trie),
     Candidates.of(trie, allowed_N),
   )
-  items, scores = fuse(scored, 1.0, 10)
+  items, scores = fuse(scored, np.ones(1, np.float32), 10)
   assert sorted(items[0].tolist()) == [-1] * 8 + [0, 2]
   assert np.isfinite(scores[0, :2]).all() and (scores[0, 2:] == -np.inf).all()

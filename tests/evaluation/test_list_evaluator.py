@@ -15,7 +15,7 @@ from letter_jax.decoding.user_batches import UserBatches
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.evaluation import ranks
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
-from letter_jax.evaluation.list_evaluator import WEIGHTS, ListEvaluator, choose_weight
+from letter_jax.evaluation.list_evaluator import WEIGHTS, ListEvaluator, choose_weights
 from tests.generators.building import placed
 from tests.small_data import distinct_codes, interactions
 
@@ -55,7 +55,7 @@ def searches(beam):
   """The search of the generator, and of both models."""
   ids = placed(CODES_NxL, K, sharding.make_mesh(MeshConfig()))
   search = UserSearch(Search(begin, renormalise=False), ids, UserBatches(ids.mesh, 5), beam)
-  return search, FusedUserSearch(search, dense_scores, ITEMS)
+  return search, FusedUserSearch(search, (dense_scores,), ITEMS)
 
 
 def expected_ranks(data, scores_IxN, history_out):
@@ -77,7 +77,7 @@ def test_ranks_are_those_of_a_full_ranking(world, history_out):
   whole = test.whole_histories(data) if history_out else None
   for searcher, params, scores_IxN in (
     (alone, table, generator_IxN),
-    (fused, (table, dense, np.float32(0.5)), generator_IxN + 0.5 * dense_IxN),
+    (fused, (table, (dense,), np.array([0.5], np.float32)), generator_IxN + 0.5 * dense_IxN),
   ):
     evaluator = ListEvaluator(searcher, int(data.lengths.max()))
     items_UxK, scores_UxK, ranks_3xU = evaluator.lists(params, test, whole, '')
@@ -114,14 +114,14 @@ def test_the_weight_with_the_best_validation_is_chosen(world):
   _, fused = searches(beam=ITEMS)
   evaluator = ListEvaluator(fused, int(data.lengths.max()))
   examples = splits.test_examples(data, 12)
-  weight, found = choose_weight(evaluator, (table, dense), examples, examples.whole_histories(data), '')
+  weights, found = choose_weights(evaluator, (table, (dense,)), 1, examples, examples.whole_histories(data), '')
   for each in WEIGHTS:
     for history_out in (False, True):
       rank_U = expected_ranks(data, generator_IxN + each * dense_IxN, history_out)
       gains = ranks.metrics_of(np.stack([rank_U, np.ones(USERS, int), rank_U < ITEMS]))
-      assert found[each][history_out] == pytest.approx(gains)
-  total = {each: sum(metrics['ndcg@10'] for metrics in found[each]) for each in WEIGHTS}
-  assert total[weight] == max(total.values()) and len(set(total.values())) > 1
+      assert found[(each,)][history_out] == pytest.approx(gains)
+  total = {each: sum(metrics['ndcg@10'] for metrics in of) for each, of in found.items()}
+  assert total[weights] == max(total.values()) and len(set(total.values())) > 1
 
 
 def test_both_searches_share_one_copy_of_the_catalogue_on_the_devices(world):
@@ -131,7 +131,7 @@ def test_both_searches_share_one_copy_of_the_catalogue_on_the_devices(world):
   before = {id(array) for array in jax.live_arrays()}
   alone, fused = searches(beam=10)
   ListEvaluator(alone, longest).lists(table, test, None, '')
-  ListEvaluator(fused, longest).lists((table, dense, np.float32(1)), test, None, '')
+  ListEvaluator(fused, longest).lists((table, (dense,), np.ones(1, np.float32)), test, None, '')
   gc.collect()
   new = [array for array in jax.live_arrays() if id(array) not in before]
   of_items = [array for array in new if array.shape == CODES_NxL.shape]

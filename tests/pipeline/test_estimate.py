@@ -82,13 +82,13 @@ def test_a_damaged_record_tells_nothing(tmp_path):
   assert outlook(CONFIG, tmp_path / 'this', 'evaluate', [other]).seconds == {'report': None}
 
 
-@pytest.mark.parametrize('partner, times', [('', 4 * 2 * 300 / 50), ('sasrec', 8 * 2 * 300 / 50)])
-def test_the_evaluation_follows_from_the_validations_of_the_generator(tmp_path, partner, times):
+@pytest.mark.parametrize('partners, times', [((), 4 * 2 * 300 / 50), (('sasrec',), 8 * 2 * 300 / 50)])
+def test_the_evaluation_follows_from_the_validations_of_the_generator(tmp_path, partners, times):
   """Four passes over 300 users with 20 beams, where a validation is one over 50 with 10."""
   (tmp_path / 'dataset').mkdir()
   summary = {'users': 300, 'items': 60, 'interactions': 1000}
   (tmp_path / 'dataset/summary.json').write_text(json.dumps(summary))
-  config = changed(generator__validation_beam=10, fusion__partner=partner)
+  config = changed(generator__validation_beam=10, fusion__partners=partners)
   found = outlook(config, tmp_path, 'generator')
   assert found.seconds == {'evaluate': None, 'report': None} and found.validations == {'evaluate': times}
   other = write(tmp_path / 'other', config)

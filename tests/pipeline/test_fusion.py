@@ -1,4 +1,4 @@
-"""A run whose generator has a partner: evaluated in both protocols, recommended with, and on the report."""
+"""A run whose generator has partners: evaluated in both protocols, recommended with, and on the report."""
 
 import importlib.util
 import json
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def fused(small_run, tmp_path_factory):
-  """The small run, evaluated again with SASRec as the partner."""
+  """The small run, evaluated again with both partners."""
   workdir = tmp_path_factory.mktemp('fusion') / 'workdir'
   shutil.copytree(small_run, workdir)
-  settings = run_settings(fusion__partner='sasrec', fusion__candidates=25)
+  settings = run_settings(fusion__partners=('sasrec', 'bought_together'), fusion__candidates=25)
   pipeline.run(config_with(settings), workdir, overwrite=True)
   return workdir
 
@@ -37,7 +37,9 @@ def test_both_protocols_of_every_model_are_there(fused, small_run):
     for key, of_protocol in ((name, found), (ranks.history_out(name), found['history_out'])):
       assert ranks.metrics_of(of_users[key]) == pytest.approx(of_protocol['test'], abs=1e-6)
   assert found['validation'].keys() == found['test'].keys()
-  assert models['fused']['weight'] in map(float, models['fused']['ndcg@10_by_weight'])
+  *chosen, in_ndcg, out_ndcg = max(models['fused']['ndcg@10_by_weights'], key=lambda row: row[2] + row[3])
+  assert models['fused']['weights'] == chosen
+  assert in_ndcg == pytest.approx(models['fused']['history_in']['validation']['ndcg@10'])
   # The generator alone is what it was.
   assert metrics['test'] == json.loads((small_run / 'evaluation/metrics.json').read_text())['test']
   for found in (metrics['short_histories'], metrics['fused']['short_histories']):
@@ -45,9 +47,9 @@ def test_both_protocols_of_every_model_are_there(fused, small_run):
   assert metrics['fused']['short_histories']['whole']['ndcg@10'] == pytest.approx(metrics['fused']['test']['ndcg@10'])
   assert metrics['fused']['short_histories']['0'] == metrics['short_histories']['0']
   page = (fused / 'report.html').read_text()
-  assert 'LETTER-TIGER + SASRec: NDCG@10' in page and 'popularity of first purchases' in page
+  assert 'LETTER-TIGER + SASRec + bought together: NDCG@10' in page and 'popularity of first purchases' in page
   assert 'LETTER-TIGER + SASRec' in page and 'history in the ranking' in page
-  assert page.count('LETTER-TIGER + SASRec recommends') == page.count('>SASRec recommends') == 10
+  assert page.count('LETTER-TIGER + SASRec + bought together recommends') == page.count('>SASRec recommends') == 10
   assert 'LETTER-TIGER + SASRec' not in (small_run / 'report.html').read_text()
 
 
@@ -68,10 +70,14 @@ def test_the_recommender_is_what_was_evaluated(fused, small_run):
 
 
 def test_a_partner_that_is_not_trained_is_refused():
-  with pytest.raises(InputError, match="partner is 'sasrec', but config.collaborative.baseline=False trains no SASRec"):
-    config_with(run_settings(fusion__partner='sasrec', collaborative__baseline=False, collaborative__path='rows.npy'))
+  rows = dict(collaborative__baseline=False, collaborative__path='rows.npy')
+  with pytest.raises(InputError, match="has 'sasrec', but config.collaborative.baseline=False trains no SASRec"):
+    config_with(run_settings(fusion__partners=('sasrec',), **rows))
+  assert config_with(run_settings(fusion__partners=('bought_together',), **rows)).fusion.partners
+  with pytest.raises(InputError, match='expected each model once'):
+    config_with(run_settings(fusion__partners=('sasrec', 'sasrec')))
   with pytest.raises(InputError, match='config.fusion.candidates is 20; expected at least config.evaluation.beam, 30'):
-    config_with(run_settings(fusion__partner='sasrec', fusion__candidates=20, evaluation__beam=30))
+    config_with(run_settings(fusion__partners=('sasrec',), fusion__candidates=20, evaluation__beam=30))
 
 
 def test_the_exported_folder_has_both_models(fused):

@@ -407,7 +407,7 @@ def test_sasrec_is_not_trained_where_nothing_reads_it(tmp_path, finished):
   assert not (tmp_path / 'collaborative').exists() and (tmp_path / 'report.html').exists()
   assert _metrics(tmp_path, 'evaluation')['baselines'].keys() == set(ranks.SIMPLE_RULES)
   for read in (
-    dict(given, fusion__partner='sasrec'),
+    dict(given, fusion__partners=('sasrec',)),
     dict(given, collaborative__baseline=True),
     dict(collaborative__baseline=False),
   ):

@@ -53,10 +53,10 @@ def make():
   names = tuple(map(str, range(ITEMS)))
   catalogue = Catalogue(names, names, ids, ITEMS, True, FirstPurchases(np.ones((2, ITEMS), np.int64)))
   alone = UserSearch(Search(begin, renormalise=False), placed, UserBatches(placed.mesh, ROWS), ITEMS)
-  fused = FusedUserSearch(alone, dense_scores, ITEMS)
+  fused = FusedUserSearch(alone, (dense_scores,), ITEMS)
 
   def recommender(partner=False, chosen=None):
-    search, params = (fused, (table, dense, np.float32(0.5))) if partner else (alone, table)
+    search, params = (fused, (table, (dense,), np.array([0.5], np.float32))) if partner else (alone, table)
     return Recommender(search, params, catalogue, LENGTH, chosen)
 
   return recommender
