@@ -24,6 +24,8 @@ from letter_jax.system.wording import counted
 
 Ranks = dict[str, np.ndarray]
 
+WEIGHED = 5000  # validation users for the choice of the partners' weights
+
 _USERS = 4096  # whose whole histories are arrays at a time
 
 
@@ -111,6 +113,8 @@ def evaluate_fused(
 ) -> Evaluated:
   """A generator with its partners; `figures['weights']` are the weights that validation chose.
 
+  The validation is that of at most WEIGHED users.
+
   Args:
     search: of the models.
     models: their parameters.
@@ -118,8 +122,11 @@ def evaluate_fused(
   """
   evaluator = ListEvaluator(search, longest)
   validation, test = users['validation'], users['test']
+  # Evenly spaced: what is chosen among a few weights needs no more users, and each costs several searches.
+  chosen = np.unique(np.linspace(0, len(validation.examples) - 1, min(len(validation.examples), WEIGHED)).astype(int))
+  examples, whole = validation.examples.take(chosen), validation.whole.take(chosen)
   weights, by_weights = choose_weights(
-    evaluator, models, search.num_partners, validation.examples, validation.whole, 'evaluate validation, fused'
+    evaluator, models, search.num_partners, examples, whole, 'evaluate validation, fused'
   )
   params = (*models, np.array(weights, np.float32))
   label = 'evaluate test, fused'
