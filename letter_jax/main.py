@@ -2,7 +2,7 @@
 
 import pathlib
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from letter_jax import configuration
 from letter_jax.cli import commands, environment, options
@@ -41,7 +41,7 @@ def run() -> None:
   """The entry point `letter-jax`."""
   environment.prepare()
   command_line.define()
-  app.run(main, flags_parser=command_line.parse_run)
+  command_line.run_app(main)
 
 
 if __name__ == '__main__':

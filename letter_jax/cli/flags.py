@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
-from absl import flags
+from absl import app, flags
 from ml_collections import config_flags
 
 from letter_jax.cli import options, overrides, recipes
@@ -46,6 +47,17 @@ def parse_run(arguments: list[str]) -> list[str]:
   except InputError as error:
     fail(str(error))
   return positional
+
+
+def run_app(main: Callable[[list[str]], None]) -> None:
+  """Parses the flags and calls `main`; after --help the exit code is 0, where absl's is 1."""
+  try:
+    app.run(main, flags_parser=parse_run)
+  except SystemExit as ended:
+    asked = {argument.lstrip('-') for argument in sys.argv[1:] if argument.startswith('-')}
+    if ended.code == 1 and asked & {'help', 'helpshort', 'helpfull', 'h'}:
+      sys.exit(0)
+    raise
 
 
 def parse(arguments: list[str]) -> list[str]:

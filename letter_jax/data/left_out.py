@@ -18,7 +18,7 @@ HEADER = ['id', 'left_out']
 
 # The steps, as `dropped` of a summary names them.
 DATES = 'outside the dates'
-SHORT = f'of users with fewer than {MIN_LENGTH}'
+SHORT = f'of users with fewer than {MIN_LENGTH} interactions'
 
 
 def outside_core(core: int) -> str:
@@ -31,7 +31,7 @@ def way_back(step: str) -> str:
   if step == DATES:
     return 'left out by the dates: --config.data.preparation.since and until, or --cold_items'
   if step == SHORT:
-    return f'left out with all users {step.removeprefix("of users ")} interactions: --cold_items'
+    return f'left out with all {step.removeprefix("of ")}: --cold_items'
   return f'left out by the {step.removeprefix("outside the ")}: --config.data.preparation.core, or --cold_items'
 
 
@@ -40,7 +40,7 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
   preparation = summary.get('preparation') or {}
   return [
     f'{gone["users"]:,} of {preparation["raw_users"]:,} users and {gone["items"]:,} of {preparation["raw_items"]:,} '
-    f'items left out ({step})'
+    f'items left out ({step.removeprefix("of ")})'
     for step, gone in preparation.get('left_out', {}).items()
     if gone['users'] or gone['items']
   ]

@@ -74,11 +74,20 @@ def refusal(text: str, unit: str) -> str:
 def unit_of(texts: Iterable[str]) -> str:
   """The unit that most of the numbers among `texts` have by their range: a key of MICROSECONDS, or DATES.
 
-  It is DATES if there is no number.
+  It is DATES if there is no number, or if there are more dates than numbers: a few numbers among dates are no times.
   """
-  counts = collections.Counter(_unit(parts[0]) for parts in map(_number, texts) if parts)
+  counts: collections.Counter[str | None] = collections.Counter()
+  dates = numbers = 0
+  for text in texts:
+    if parts := _number(text):
+      counts[_unit(parts[0])] += 1
+      numbers += 1
+    else:
+      dates += of_date(text.strip()) is not None
   units = [*MICROSECONDS, DATES]
-  return max(units, key=lambda unit: counts[unit]) if any(counts[unit] for unit in units) else DATES
+  if dates > numbers or not any(counts[unit] for unit in units):
+    return DATES
+  return max(units, key=lambda unit: counts[unit])
 
 
 def day_start(date: str) -> int:

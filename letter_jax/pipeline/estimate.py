@@ -99,7 +99,11 @@ def _trainings(config: Config, stage: Stage) -> tuple[str, ...]:
 
 def _evaluation_in_validations(config: Config, users: int) -> float:
   """The length of the evaluation, in validations of the generator's training."""
-  # Validation and test, with the history in the ranking and out of it; alone, and with the partners.
-  passes = 4 * (2 if config.fusion.partners else 1)
-  beams = config.evaluation.beam / config.generator.validation_beam
-  return passes * beams * users / min(users, config.generator.validation_users)
+  from letter_jax.evaluation.both_protocols import WEIGHED
+
+  # Validation and test, with the history in the ranking and out of it: four searches of all users alone.
+  beams = 4 * users * config.evaluation.beam
+  if partners := len(config.fusion.partners):
+    # Two of the test and two of at most WEIGHED validation users; the candidates of each partner cost what beams cost.
+    beams += 2 * (users + min(users, WEIGHED)) * (1 + partners) * config.fusion.candidates
+  return beams / config.generator.validation_beam / min(users, config.generator.validation_users)

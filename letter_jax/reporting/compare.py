@@ -72,7 +72,7 @@ def compare(workdirs: Sequence[pathlib.Path], directory: pathlib.Path) -> str:
   folders = [pathlib.Path(folder).resolve() for folder in workdirs]
   if len(folders) < 2 or len(set(folders)) < len(folders):
     raise InputError(
-      f'{", ".join(map(str, workdirs)) or "no workdir"}: expected two or more different workdirs to compare'
+      f'{", ".join(map(str, workdirs)) or "none"} in --workdirs; expected two or more different workdirs to compare'
     )
   protocol = history.main_protocol(Workdir(folders[0]).read_metrics())
   runs = [_read(folder, name, protocol) for folder, name in zip(folders, unique_names(folders))]

@@ -72,6 +72,14 @@ class Finished:
     return history.HISTORY_OUT if self.protocol == history.HISTORY_IN else history.HISTORY_IN
 
   @property
+  def served_protocol(self) -> str:
+    """The protocol that `recommend` follows by default; the main one where no evaluation has chosen."""
+    choice = self.metrics_of(self.ours).get(history.SERVED)
+    if choice is None:
+      return self.protocol
+    return history.HISTORY_OUT if choice['exclude_history'] else history.HISTORY_IN
+
+  @property
   def ours(self) -> str:
     """The key of the model that `recommend` uses: the generator, with its partner where it has one."""
     return ranks.FUSED if ranks.FUSED in self.metrics else ranks.GENERATOR

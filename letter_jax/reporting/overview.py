@@ -50,8 +50,14 @@ def section(run: Finished, lists: Lists) -> page.Section:
 
 def sentence(run: Finished) -> str:
   """The result in words, such as 'The next item is among ten recommendations for 57 of 100 users; ...'."""
-  recalls = {model: run.metrics_of(model)['test']['recall@10'] for model in run.model_names()}
+  recalls = _recalls(run, run.served_protocol)
   return in_words(recalls[run.ours], recalls, run.metrics['users'])
+
+
+def _recalls(run: Finished, protocol: str) -> dict[str, float]:
+  """Model -> Recall@10 of the test in a protocol; without the models of evaluations of earlier versions."""
+  figures = {model: history.of_protocol(run.metrics_of(model), protocol) for model in run.model_names()}
+  return {model: found['test']['recall@10'] for model, found in figures.items() if found}
 
 
 def in_words(first: float, recalls: Mapping[str, float], users: int) -> str:
@@ -65,7 +71,7 @@ def in_words(first: float, recalls: Mapping[str, float], users: int) -> str:
   rule = _best_rule(recalls)
   second = recalls[rule]
   # Small or similar shares need more users to tell them apart.
-  per = 1000 if users >= 1000 and (first < 0.1 or round(100 * first) == round(100 * second)) else 100
+  per = 1000 if users >= 1000 and (first < 0.1 or round(100 * first) == round(100 * second)) else min(users, 100)
   ours, rules = (f'{recall * per:.0f}' for recall in (first, second))
   if ours == rules:
     judged = 'a simple rule does as well'
@@ -83,25 +89,27 @@ def _best_rule(recalls: Mapping[str, float]) -> str:
 
 def _protocol(run: Finished) -> str:
   """Exactly what was measured, and the same with the other treatment of the history."""
-  names = run.model_names()
-  recalls = {model: run.metrics_of(model)['test']['recall@10'] for model in names}
-  ours = run.ours
-  excluded, other = run.protocol == history.HISTORY_OUT, run.other_protocol
+  names, served = run.model_names(), run.served_protocol
+  recalls, excluded = _recalls(run, served), served == history.HISTORY_OUT
   rules = '; '.join(text for rule, text in _RULES.items() if rule in names)
   parts = [
     f'The last item of each of {counted(run.metrics["users"], "user")} was hidden. From the earlier ones, every model '
-    f'ranked all of {counted(run.summary["items"], "item")}, {_OUT if excluded else _IN}. The share of users whose '
-    f'hidden item is among the first ten (Recall@10) is {page.number(recalls[ours])} for {names[ours]}, the model that '
-    'recommends'
-    + (f', and {page.number(recalls["sasrec"])} for SASRec, a model of another kind' if 'sasrec' in names else '')
+    f'ranked all of {counted(run.summary["items"], "item")}, {_OUT if excluded else _IN}, as recommendations are made '
+    'by default. The share of users whose hidden item is among the first ten (Recall@10) is '
+    f'{page.number(recalls[run.ours])} for {names[run.ours]}, the model that recommends'
+    + (
+      f', and {page.number(recalls["sasrec"])} for SASRec alone, which knows no semantic IDs'
+      if 'sasrec' in names
+      else ''
+    )
     + f'. The rules: {rules}.'
   ]
-  if all(other in run.metrics_of(model) for model in names):
-    recalls = {model: run.metrics_of(model)[other]['test']['recall@10'] for model in names}
-    way = 'Ranked with the items of the history' if excluded else 'Without the items of the history in the ranking'
-    rule = _best_rule(recalls)
+  others = _recalls(run, history.HISTORY_IN if excluded else history.HISTORY_OUT)
+  if len(others) == len(recalls):
+    rule = _best_rule(others)
     parts.append(
-      f'{way}, it is {page.number(recalls[ours])}; the best rule ({RULE_NAMES[rule]}) has {page.number(recalls[rule])}.'
+      f'{"With" if excluded else "Without"} the items of the history in the ranking, {names[run.ours]} has '
+      f'{page.number(others[run.ours])} and the best rule ({RULE_NAMES[rule]}) {page.number(others[rule])}.'
     )
   return ' '.join(parts)
 

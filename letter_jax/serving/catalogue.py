@@ -14,6 +14,7 @@ from letter_jax.data.raw_ids import as_raw_id
 from letter_jax.evaluation.first_purchases import FirstPurchases
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 from letter_jax.workdir import Workdir
 
 # An item as users of the program refer to it: its raw id in the source of the data, or a number (`Catalogue.index_of`).
@@ -130,7 +131,8 @@ class Catalogue:
       if unknown and not skip_unknown:
         index = '' if self.own_ids else f'an index below {len(self)} or '
         raise InputError(
-          f'{len(unknown)} of the allowed items are unknown, the first is {unknown[0]!r}'
+          f'{counted(len(unknown), "allowed item")} {"is" if len(unknown) == 1 else "are"} unknown, the first is '
+          f'{unknown[0]!r}'
           f'{self.about_unknown(unknown, len(given))}; expected {index}a raw id such as {self.raw_ids[0]!r}, or '
           'skip_unknown to ignore unknown items'
         )

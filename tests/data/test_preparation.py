@@ -95,7 +95,7 @@ def test_users_too_short_for_a_split_are_dropped_below_core_three():
   rows = [('a', f'i{n}', n) for n in range(3)] + [('b', 'i0', 0), ('b', 'i9', 1)]
   prepared = prepare(table(rows), PreparationConfig(core=1))
   assert prepared.user_names == ['a'] and prepared.item_names == ['i0', 'i1', 'i2']
-  assert prepared.dropped['of users with fewer than 3'] == 2
+  assert prepared.dropped['of users with fewer than 3 interactions'] == 2
 
 
 @pytest.mark.parametrize('rows', [[], [('u', 'i', 1), ('u', 'j', 2)]])

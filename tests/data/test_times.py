@@ -55,6 +55,9 @@ def test_a_number_of_another_unit_is_refused():
     assert times.refusal(texts[units.index(unit) - 1], unit) == f'timestamp not in {unit}, unlike most'
     assert times.of_text('2024-05-01', unit) == 1714521600 * SECOND  # a date has no unit
     assert times.unit_of([*texts, texts[units.index(unit)], 'soon', '2024-05-01', '2024-05-02']) == unit
+  # A number among dates is not a time of the year 5138.
+  assert times.unit_of(['2024-05-01', '2024-05-02T10:00', '9' * 17]) == times.DATES
+  assert times.of_text('9' * 17, times.DATES) is None
   assert times.unit_of([]) == times.unit_of(['2024-05-01', 'soon', '9' * 19]) == times.DATES
   assert times.of_text('0', 'milliseconds') == 0 and times.of_text('0.0', 'seconds') == 0
 

@@ -44,7 +44,7 @@ def words(config, workdir) -> str:
     (0.552, {**RULES}, 5000, '552 of 1,000 users; best simple rule (bought together): 550.'),
     (0.552, {**RULES}, 500, '55 of 100 users; a simple rule does as well (bought together): 55.'),
     (0.067, {'popularity': 0.011}, 2000, '67 of 1,000 users; best simple rule (popularity): 11.'),
-    (0.3, {'buy_again': 0.2000001, 'popularity': 0.2}, 50, '30 of 100 users; best simple rule (popularity)'),
+    (0.3, {'buy_again': 0.2000001, 'popularity': 0.2}, 50, '15 of 50 users; best simple rule (popularity): 10.'),
     (0.3, {**RULES}, 5000, '30 of 100 users; a simple rule does better (bought together): 55.'),
   ],
 )
@@ -148,4 +148,6 @@ def test_an_evaluation_of_both_ways_is_said_in_both(copy):
     found['history_out'] = {'test': {name: value / 2 for name, value in found['test'].items()}}
   metrics['history_out']['test']['recall@10'] = 0.1234
   path.write_text(json.dumps(metrics))
-  assert 'Without the items of the history in the ranking, it is .1234' in words(config, workdir)
+  assert 'Without the items of the history in the ranking, LETTER-TIGER has .1234 and the best rule' in words(
+    config, workdir
+  )

@@ -74,7 +74,7 @@ def test_where_most_ids_are_of_something_else_three_of_each_are_shown():
   with pytest.raises(InputError) as caught:
     catalogue().allowed(iter(['7.0', '10.0', '3.0', '0017', '4.0']), (), False)
   message = str(caught.value)
-  assert "4 of the allowed items are unknown, the first is '7.0'" in message
+  assert "4 allowed items are unknown, the first is '7.0'" in message
   assert "such as '7.0', '10.0', '3.0'" in message and "'4.0'" not in message
   assert "the catalogue are such as '7', '10', 'caf\u00e9'" in message
   with pytest.raises(InputError, match="no item is allowed; they are such as '7.0'"):

@@ -114,7 +114,7 @@ def test_wrong_calls(recommender, finished, tmp_path):
   for k in (0, 21):
     with pytest.raises(InputError, match=f'k is {k}; expected 1 to 20'):
       recommender.recommend([[1]], k=k)
-  with pytest.raises(InputError, match="1 of the allowed items are unknown, the first is 'who'"):
+  with pytest.raises(InputError, match="1 allowed item is unknown, the first is 'who'"):
     recommender.among(['3', 'who'])
   for item in (True, 1.5, None):
     with pytest.raises(InputError, match='history 1 has an item that is neither a string nor an integer'):
