@@ -13,7 +13,7 @@ import time
 
 from tests import multi_process
 from tests.small_data import run_settings, write_recipe
-from tests.system.test_processes import assert_same_result
+from tests.system.test_processes import assert_same_generator
 
 # Frequent validations and checkpoints, so that a random moment often falls into one of them.
 SETTINGS = run_settings(
@@ -67,7 +67,7 @@ def main() -> None:
       flush=True,
     )
   assert multi_process.wait(start('killed')) == [0, 0], multi_process.output_of(folder / 'killed', 0)[-500:]
-  assert_same_result(folder / 'killed/workdir', folder / 'whole/workdir')
+  assert_same_generator(folder / 'killed/workdir', folder / 'whole/workdir')
   print('bit for bit the same')
 
 
