@@ -9,16 +9,19 @@ Shapes: B users, C items of a history, N items, K neighbours of an item.
 
 import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from letter_jax.data.dataset import Interactions
-from letter_jax.evaluation.bought_together import LAST, NEIGHBOURS, UNIT, neighbours
+from letter_jax.evaluation.bought_together import LAST, UNIT
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
+
+if TYPE_CHECKING:
+  from scipy import sparse
 
 PRIOR = 1.0
 
@@ -38,15 +41,15 @@ class BoughtTogether:
   popularity_N: np.ndarray
 
   @classmethod
-  def of(cls, recent: Interactions, history_length: int, counts_N: np.ndarray) -> 'BoughtTogether':
-    """Counts the training items.
+  def of(cls, neighbours_NxN: 'sparse.csr_array', counts_N: np.ndarray) -> 'BoughtTogether':
+    """The counts as rows of equal lengths.
 
     Args:
-      recent, history_length, counts_N: as for `evaluation.bought_together.neighbours`.
+      neighbours_NxN: as of `evaluation.bought_together.neighbours`.
+      counts_N: int64, the training interactions of each item.
     """
-    neighbours_NxN = neighbours(recent, history_length, counts_N)
     lengths_N = np.diff(neighbours_NxN.indptr)
-    column_NxK = np.arange(min(NEIGHBOURS, max(int(lengths_N.max(initial=1)), 1)))
+    column_NxK = np.arange(int(lengths_N.max(initial=1)))
     there_NxK = column_NxK < lengths_N[:, None]
     items_NxK, counts_NxK = np.zeros(there_NxK.shape, np.int32), np.zeros(there_NxK.shape, np.float32)
     items_NxK[there_NxK], counts_NxK[there_NxK] = neighbours_NxN.indices, neighbours_NxN.data / UNIT

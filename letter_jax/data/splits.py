@@ -59,6 +59,11 @@ class Examples:
     return np.where(valid_NxW, self.items[np.where(valid_NxW, index_NxW, 0)], PAD_ITEM).astype(np.int32)
 
 
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+  """int64, the indices of at most `most` of `count` examples, evenly spaced and ascending."""
+  return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
 def is_training(data: Interactions) -> np.ndarray:
   """bool [interactions]: True for all but the last two of every user, which are for validation and test."""
   return ragged.positions(data.lengths) < np.repeat(data.lengths - 2, data.lengths)

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -115,7 +116,7 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
     InputError: the tables are damaged, or do not match the summary or each other; the message ends with `expected`.
   """
   total, lengths, user_ids, item_ids = 0, array.array('i'), array.array('q'), array.array('q')
-  bounds = array.array('q')  # the first and the last timestamp of each user
+  first, last = math.inf, -math.inf  # of the timestamps
   with _damage_in_one_line(directory, expected):
     for features in Table(directory / TABLES['users']).parsed():
       items, times = (
@@ -124,7 +125,8 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
       user_ids.append(_id(features, 'user_id'))
       total += _hash(user_ids[-1], _text(features, 'raw_id'), items.tobytes(), times.tobytes())
       lengths.append(len(items))
-      bounds.extend((min(times), max(times)) if times else ())
+      if times:
+        first, last = min(first, min(times)), max(last, max(times))
       if (
         len(items) < MIN_LENGTH or min(items) < 0 or max(items) >= summary['items'] or len(times) not in (0, len(items))
       ):
@@ -142,7 +144,7 @@ def _inspect(directory: pathlib.Path, summary: dict, expected: str = REDO) -> tu
       raise ValueError(
         f'the lengths sum to {lengths_U.sum(dtype=np.int64)}, but {SUMMARY} has {summary["interactions"]}'
       )
-    days = {'first_day': day_of(min(bounds)), 'last_day': day_of(max(bounds))} if bounds else {}
+    days = {'first_day': day_of(int(first)), 'last_day': day_of(int(last))} if first <= last else {}
   return lengths_U, {**days, 'content': f'{total % 2**256:064x}'}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
-from letter_jax.data.splits import Examples
+from letter_jax.data.splits import Examples, evenly_spaced
 from letter_jax.decoding.fusion import FusedUserSearch
 from letter_jax.decoding.user_search import UserSearch
 from letter_jax.evaluation import history, metrics, popularity, ranks
@@ -122,8 +122,8 @@ def evaluate_fused(
   """
   evaluator = ListEvaluator(search, longest)
   validation, test = users['validation'], users['test']
-  # Evenly spaced: what is chosen among a few weights needs no more users, and each costs several searches.
-  chosen = np.unique(np.linspace(0, len(validation.examples) - 1, min(len(validation.examples), WEIGHED)).astype(int))
+  # What is chosen among a few weights needs no more users, and each costs several searches.
+  chosen = evenly_spaced(len(validation.examples), WEIGHED)
   examples, whole = validation.examples.take(chosen), validation.whole.take(chosen)
   weights, by_weights = choose_weights(
     evaluator, models, search.num_partners, examples, whole, 'evaluate validation, fused'

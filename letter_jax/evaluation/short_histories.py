@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from letter_jax.data.splits import Examples
+from letter_jax.data.splits import Examples, evenly_spaced
 from letter_jax.decoding.user_search import ListSearch
 from letter_jax.evaluation import ranks
 from letter_jax.evaluation.first_purchases import FirstPurchases
@@ -24,11 +24,6 @@ METRICS = ('recall@10', 'ndcg@10')
 WHOLE = 'whole'  # the key of the figures with whole histories
 
 Figures = dict[str, Any]
-
-
-def sample(users: int) -> np.ndarray:
-  """int64, the indices of at most USERS test users, evenly spaced."""
-  return np.unique(np.linspace(0, users - 1, min(users, USERS)).astype(np.int64))
 
 
 def evaluate_short_histories(
@@ -47,7 +42,7 @@ def evaluate_short_histories(
     {'users': size of the sample, '0': metrics, '1': ..., '2': ..., '3': ..., 'whole': ...}; a history that is shorter
     than that is whole.
   """
-  chosen = sample(len(test))
+  chosen = evenly_spaced(len(test), USERS)
   users = test.take(chosen)
   cut = _concatenated([dataclasses.replace(users, start=np.maximum(users.start, users.end - n)) for n in LENGTHS])
   widest = int(test.lengths.max())

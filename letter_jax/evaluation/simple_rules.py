@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from letter_jax.data.dataset import Interactions
 from letter_jax.data.splits import Examples
 from letter_jax.evaluation import ranks
 from letter_jax.evaluation.both_protocols import Ranks, Split
-from letter_jax.evaluation.bought_together import bought_together_scores, neighbours
+from letter_jax.evaluation.bought_together import bought_together_scores
 from letter_jax.evaluation.buy_again import buy_again_scores
 from letter_jax.evaluation.history import Figures, excluded_items, in_both
 from letter_jax.evaluation.sparse_ranks import ranks_in_sparse_scores
@@ -26,13 +25,12 @@ Rule = Callable[[Examples], 'sparse.csr_array']
 
 
 def evaluate_simple_rules(
-  recent: Interactions, history_length: int, counts_N: np.ndarray, users: Mapping[str, Split], exclude_history: bool
+  neighbours_NxN: 'sparse.csr_array', counts_N: np.ndarray, users: Mapping[str, Split], exclude_history: bool
 ) -> tuple[dict[str, Figures], Ranks]:
   """The two rules, on validation and test.
 
   Args:
-    recent: the users' latest interactions; 'bought together' counts in the training items among them.
-    history_length: how many of the latest training items of a user it counts.
+    neighbours_NxN: what stands together in the training, as of `bought_together.neighbours`.
     counts_N: int64, training interactions of each item, for the items that a rule says nothing about.
     users: as `both_protocols.validation_and_test` returns them.
     exclude_history: the main protocol (`config.evaluation.exclude_history`).
@@ -40,7 +38,6 @@ def evaluate_simple_rules(
   Returns:
     The entries of each rule in `metrics.json`, and its ranks of the test as in `ranks.npz`.
   """
-  neighbours_NxN = neighbours(recent, history_length, counts_N)
   rules: dict[str, Rule] = {
     ranks.BOUGHT_TOGETHER: lambda examples: bought_together_scores(neighbours_NxN, examples),
     ranks.BUY_AGAIN: lambda examples: buy_again_scores(examples, len(counts_N)),

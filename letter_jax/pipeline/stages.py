@@ -35,8 +35,10 @@ from letter_jax.workdir import (
 )
 
 if TYPE_CHECKING:
+  import jax
+
   from letter_jax.evaluation.both_protocols import Evaluated, Split
-  from letter_jax.serving.loaded_generator import LoadedGenerator
+  from letter_jax.serving.loaded_generator import Partner
 
 
 def _read_interactions(config: Config, workdir: Workdir) -> Windows:
@@ -261,6 +263,7 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Evaluates the best generator on validation and test, alone and with its partners, and the baselines next to it."""
   from letter_jax.collaborative.bought_together import BoughtTogether
   from letter_jax.evaluation import both_protocols, history, popularity, ranks
+  from letter_jax.evaluation.bought_together import neighbours
   from letter_jax.evaluation.short_histories import KEY, evaluate_short_histories
   from letter_jax.evaluation.simple_rules import evaluate_simple_rules
   from letter_jax.generators.generator import user_search
@@ -277,7 +280,8 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   alone = both_protocols.evaluate_generator(search, loaded.params, users, longest, exclude_history)
   counts_N = popularity.training_counts(data)
   of_popularity, popularity_ranks = both_protocols.evaluate_popularity(counts_N, users, exclude_history)
-  of_rules, rule_ranks = evaluate_simple_rules(recent, config.data.history_length, counts_N, users, exclude_history)
+  neighbours_NxN = neighbours(recent, config.data.history_length, counts_N)
+  of_rules, rule_ranks = evaluate_simple_rules(neighbours_NxN, counts_N, users, exclude_history)
   of_collaborative = both_protocols.of_collaborative(
     workdir.read_collaborative_metrics() if config.has_collaborative else {}, exclude_history
   )
@@ -286,11 +290,13 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   test_ranks = {**alone.ranks, **collaborative_ranks, **rule_ranks, **popularity_ranks}
   lists, test, newcomers = {'': alone}, users['test'].examples, workdir.read_first_purchases()
   figures[KEY] = evaluate_short_histories(search, loaded.params, test, longest, alone.ranks[ranks.GENERATOR], newcomers)
+  sasrec = loaded.partner('sasrec') if config.trains_sasrec else None
   if config.fusion.partners:
     if 'bought_together' in config.fusion.partners:
-      together = BoughtTogether.of(recent, config.data.history_length, counts_N)
+      together = BoughtTogether.of(neighbours_NxN, counts_N)
       processes.on_first_process(lambda: together.write(workdir.evaluation / BOUGHT_TOGETHER))
-    fused_search, models = loaded.fused_search(search, config.fusion.partners, config.fusion.candidates)
+    partners = [sasrec if name == 'sasrec' and sasrec else loaded.partner(name) for name in config.fusion.partners]
+    fused_search, models = loaded.fused_search(search, partners, config.fusion.candidates)
     lists['fused_'] = fused = both_protocols.evaluate_fused(fused_search, models, users, longest, exclude_history)
     settings = dataclasses.asdict(config.fusion)
     artifacts.write_json(workdir.evaluation / FUSION, {**settings, 'weights': fused.figures['weights']})
@@ -306,7 +312,7 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     f'default: {history.choice_in_words(served)}',
     flush=True,
   )
-  sasrec_UxK = _sasrec_lists(config, loaded, users['test']) if config.trains_sasrec else None
+  sasrec_UxK = _lists_of(sasrec, config, loaded.generator.ids.mesh, users['test']) if sasrec else None
   artifacts.write(
     workdir.evaluation / PREDICTIONS, lambda path: _write_predictions(path, recent, test, lists, sasrec_UxK)
   )
@@ -324,12 +330,12 @@ def report(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   write_report(config, root)
 
 
-def _sasrec_lists(config: Config, loaded: 'LoadedGenerator', test: 'Split') -> np.ndarray:
-  """int32 [U, K], the lists of SASRec alone in the main protocol, for the report; -1 where there are fewer items."""
+def _lists_of(partner: 'Partner', config: Config, mesh: 'jax.sharding.Mesh', test: 'Split') -> np.ndarray:
+  """int32 [U, K], the lists of a dense model alone in the main protocol; -1 where there are fewer items."""
   from letter_jax.collaborative.full_ranking import full_lists
 
-  scores, params = loaded.partner('sasrec')
-  mesh, settings = loaded.generator.ids.mesh, config.evaluation
+  scores, params = partner
+  settings = config.evaluation
   history_out = test.whole if settings.exclude_history else None
   return full_lists(scores, params, test.examples, history_out, config.data.history_length, settings.beam, mesh)
 

@@ -3,6 +3,7 @@
 Shapes: U test users, K items of a list.
 """
 
+import collections
 import dataclasses
 from typing import Any
 
@@ -40,17 +41,16 @@ def read_lists(run: Finished) -> Lists:
   count = len(run.examples)
   drawn = np.random.default_rng(run.config.seed).choice(count, min(SHOWN_USERS, count), replace=False)
   shown: dict[int, dict[str, Any]] = {user: {} for user in np.sort(drawn).tolist()}
-  items_UxK: dict[str, np.ndarray] = {}
+  items_UxK: dict[str, np.ndarray] = collections.defaultdict(lambda: np.full((count, RECOMMENDATIONS), -1, np.int32))
   lines = 0
   for user, line in enumerate(run.workdir.read_predictions()):
     if user in shown:
       shown[user] = line
     for model, key in KEYS.items():
       if key in line and user < count:
-        of_model = items_UxK.setdefault(model, np.full((count, RECOMMENDATIONS), -1, np.int32))
         found = line[key][:RECOMMENDATIONS]
-        of_model[user, : len(found)] = found
+        items_UxK[model][user, : len(found)] = found
     lines = user + 1
   if lines < count:
     raise InputError(f'{run.workdir.evaluation / PREDICTIONS} ends before line {count}; {REDO_EVALUATION}')
-  return Lists(items_UxK, shown)
+  return Lists(dict(items_UxK), shown)

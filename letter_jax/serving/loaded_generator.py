@@ -17,6 +17,8 @@ from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import BOUGHT_TOGETHER, Workdir
 
+Partner = tuple[DenseScores, Any]  # the scores of a dense model, and its parameters on the devices
+
 
 def serving_config(workdir: Workdir, mesh: MeshConfig) -> Config:
   """The configuration of a workdir's run, with the mesh of this process.
@@ -92,23 +94,20 @@ class LoadedGenerator:
     return self.generator.whole_params(self.trained)
 
   def fused_search(
-    self, search: UserSearch, names: Sequence[str], candidates: int
+    self, search: UserSearch, partners: Sequence[Partner], candidates: int
   ) -> tuple[FusedUserSearch, tuple[Any, tuple[Any, ...]]]:
     """The search of the generator and its partners, and the parameters of all.
 
     Args:
       search: of the generator.
-      names: of the partners, as in `config.fusion`.
+      partners: as of `partner`, at least one.
       candidates: of each model; at least the beams of `search` are taken.
-
-    Raises:
-      InputError: a partner cannot be read.
     """
-    scores, params = zip(*map(self.partner, names))
+    scores, params = zip(*partners)
     width = self.fusion_width(search.beam, candidates)
     return FusedUserSearch(search, scores, width), (self.params, params)
 
-  def partner(self, name: str) -> tuple[DenseScores, Any]:
+  def partner(self, name: str) -> Partner:
     """The scores of a partner and its parameters, on the devices; InputError where it cannot be read.
 
     Args:

@@ -133,7 +133,8 @@ class Recommender:
     history_length, chosen = config.data.history_length, folder.read_served_protocol(fused=joined is not None)
     search = user_search(loaded.generator, beam, config.evaluation.batch_size)
     if joined:
-      fused_search, models = loaded.fused_search(search, joined['partners'], joined['candidates'])
+      partners = list(map(loaded.partner, joined['partners']))
+      fused_search, models = loaded.fused_search(search, partners, joined['candidates'])
       return cls(fused_search, (*models, np.array(joined['weights'], np.float32)), catalogue, history_length, chosen)
     return cls(search, loaded.params, catalogue, history_length, chosen)
 

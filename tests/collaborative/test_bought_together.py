@@ -22,9 +22,9 @@ def data():
 def test_probabilities_are_the_smoothed_counts_of_the_baseline(data, monkeypatch):
   monkeypatch.setattr(bought_together, 'NEIGHBOURS', 7)  # some rows are cut, some are shorter
   counts_N, examples = popularity.training_counts(data), splits.test_examples(data, LENGTH)
-  together = BoughtTogether.of(data, LENGTH, counts_N)
-  log_probs_BxN = np.asarray(jax.jit(scores)(together.params(), examples.histories(LENGTH)))
   counts_NxN = bought_together.neighbours(data, LENGTH, counts_N)
+  together = BoughtTogether.of(counts_NxN, counts_N)
+  log_probs_BxN = np.asarray(jax.jit(scores)(together.params(), examples.histories(LENGTH)))
   baseline_BxN = bought_together.bought_together_scores(counts_NxN, examples).toarray()
   counts_BxN = baseline_BxN / (bought_together.UNIT * bought_together.LAST_UNIT)
   prior_N = PRIOR * (counts_N + 1) / (counts_N + 1).sum()
@@ -35,13 +35,14 @@ def test_probabilities_are_the_smoothed_counts_of_the_baseline(data, monkeypatch
 
 def test_without_a_history_it_is_popularity(data):
   counts_N = popularity.training_counts(data)
-  together = BoughtTogether.of(data, LENGTH, counts_N)
+  together = BoughtTogether.of(bought_together.neighbours(data, LENGTH, counts_N), counts_N)
   (log_probs_N,) = scores(together.params(), np.full((1, 3), -1, np.int32))
   np.testing.assert_allclose(np.exp(log_probs_N), (counts_N + 1) / (counts_N + 1).sum(), rtol=1e-5)
 
 
 def test_what_is_written_is_read_and_a_damaged_file_is_named(data, tmp_path):
-  together = BoughtTogether.of(data, LENGTH, popularity.training_counts(data))
+  counts_N = popularity.training_counts(data)
+  together = BoughtTogether.of(bought_together.neighbours(data, LENGTH, counts_N), counts_N)
   together.write(tmp_path / 'file')
   read = BoughtTogether.read(tmp_path / 'file')
   for name, array in together.params().items():

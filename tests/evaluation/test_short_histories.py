@@ -66,7 +66,7 @@ def test_figures_are_those_of_full_rankings(world, monkeypatch, most):
   found = evaluate_short_histories(search, table, test, longest, whole_3xU, newcomers)
   assert search._items._cache_size() == compiled  # the programs of the test
   assert list(found) == ['users', '0', '1', '2', '3', 'whole'] and found['users'] == min(most, USERS)
-  users = short_histories.sample(USERS)
+  users = splits.evenly_spaced(USERS, short_histories.USERS)
   assert len(users) == found['users'] and users[0] == 0 and users[-1] == USERS - 1
   for length in (1, 2, 3):
     assert found[str(length)] == pytest.approx(expected(data, table, users, length))
