@@ -58,6 +58,7 @@ def _compare(workdir: pathlib.Path, options: Options) -> None:
 
 
 def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
+  from letter_jax.evaluation.history import excludes
   from letter_jax.generators.generator import NAMES
   from letter_jax.serving import export
   from letter_jax.serving.catalogue import Catalogue
@@ -71,11 +72,10 @@ def _export(root: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   loaded = LoadedGenerator.for_serving(workdir, config, catalogue.ids)
   loaded.require_beam(options.beam)
   fusion = workdir.read_fusion()
-  served = workdir.read_served_protocol(fused=fusion is not None)
+  exclude_history = excludes(workdir.read_served_protocol(fused=fusion is not None))
   with processes.locked(root), artifacts.replaced_folder(folder) as new:
     loaded.ids.write(new, workdir.read_raw_ids())
     export.export_hugging_face(new / export.HUGGING_FACE, loaded, catalogue)
-    exclude_history = served is None or served['exclude_history']
     export.export_search(new, loaded, catalogue, options.beam, options.platforms, fusion, exclude_history)
   name = NAMES[loaded.config.generator.architecture]
   print(f'export: {name} for transformers, in {folder / export.HUGGING_FACE}', flush=True)

@@ -5,7 +5,7 @@ both under 'history_in' and 'history_out'. Ranks of the test are keyed as in `ra
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,12 @@ class Split:
 
   examples: Examples
   whole: Examples
+
+  def batches(self) -> Iterator['Split']:
+    """Parts of at most _USERS users, whose whole histories fit in memory as arrays."""
+    for first in range(0, len(self.examples), _USERS):
+      chosen = np.arange(first, min(first + _USERS, len(self.examples)))
+      yield Split(self.examples.take(chosen), self.whole.take(chosen))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,11 +166,12 @@ def evaluate_popularity(
       (history_in, ranks.POPULARITY, False),
       (history_out, ranks.history_out(ranks.POPULARITY), True),
     ):
-      parts = []
-      for first in range(0, len(of_split.examples), _USERS):
-        chosen = np.arange(first, min(first + _USERS, len(of_split.examples)))
-        had_BxH = excluded_items(of_split.whole.take(chosen)) if excluded else None
-        parts.append(popularity.popularity_metrics(counts_N, of_split.examples.targets[chosen], had_BxH))
+      parts = [
+        popularity.popularity_metrics(
+          counts_N, batch.examples.targets, excluded_items(batch.whole) if excluded else None
+        )
+        for batch in of_split.batches()
+      ]
       figures[split] = metrics.summarize(metrics.merge(sums for sums, _ in parts))
       if split == 'test':
         of_test[key] = np.concatenate([ranks_3xB for _, ranks_3xB in parts], axis=1)

@@ -50,6 +50,11 @@ def choose(figures: Figures) -> dict[str, Any]:
   return {'exclude_history': ndcg[HISTORY_OUT] >= ndcg[HISTORY_IN], 'ndcg@10': ndcg}
 
 
+def excludes(choice: Mapping[str, Any] | None) -> bool:
+  """Whether recommendations exclude the history by default: as `choose` has chosen, and where nothing has, they do."""
+  return choice is None or choice['exclude_history']
+
+
 def is_choice(value: Any) -> bool:
   """Whether a value, as JSON gives it back, is one that `choose` returns."""
   if not isinstance(value, dict) or not isinstance(value.get('exclude_history'), bool):

@@ -19,8 +19,6 @@ from letter_jax.evaluation.sparse_ranks import ranks_in_sparse_scores
 if TYPE_CHECKING:
   from scipy import sparse
 
-_USERS = 4096  # ranked at a time
-
 Rule = Callable[[Examples], 'sparse.csr_array']
 
 
@@ -59,11 +57,10 @@ def _both_ways(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """The ranks int32 [3, U] of each rule with the history in the ranking and out of it."""
   found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in rules}
-  for first in range(0, len(users.examples), _USERS):
-    chosen = np.arange(first, min(first + _USERS, len(users.examples)))
-    examples, had_BxH = users.examples.take(chosen), excluded_items(users.whole.take(chosen))
+  for batch in users.batches():
+    had_BxH = excluded_items(batch.whole)
     for name, rule in rules.items():
-      found[name].append(ranks_in_sparse_scores(rule(examples), counts_N, examples.targets, had_BxH))
+      found[name].append(ranks_in_sparse_scores(rule(batch.examples), counts_N, batch.examples.targets, had_BxH))
   return {
     name: (np.concatenate(history_in, axis=1), np.concatenate(history_out, axis=1))
     for name, (history_in, history_out) in ((name, zip(*parts)) for name, parts in found.items())

@@ -11,6 +11,7 @@ import numpy as np
 from letter_jax.configuration import MeshConfig
 from letter_jax.decoding.candidates import Candidates
 from letter_jax.decoding.user_search import ListSearch
+from letter_jax.evaluation.history import excludes
 from letter_jax.generators.generator import user_search
 from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.cold_items import with_cold_items
@@ -89,7 +90,7 @@ class Recommender:
     """
     self._search, self._params, self.catalogue = search, params, catalogue
     self.beam, self.batch, self.chosen = search.beam, search.batches.size, chosen
-    self.exclude_history = chosen is None or chosen['exclude_history']
+    self.exclude_history = excludes(chosen)
     self._widths = search.batches.widths(history_length)
     self._all = self._choice(np.ones(len(catalogue), bool))
 

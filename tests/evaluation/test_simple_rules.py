@@ -14,7 +14,7 @@ def test_figures_and_ranks_are_those_of_a_full_ranking(monkeypatch):
   random = np.random.default_rng(0)
   data = interactions([random.integers(0, ITEMS, random.integers(3, 15)) ** 2 // ITEMS for _ in range(USERS)], ITEMS)
   counts_N, users = popularity.training_counts(data), both_protocols.validation_and_test(data, LENGTH)
-  monkeypatch.setattr(simple_rules, '_USERS', 7)  # several batches, the last one smaller
+  monkeypatch.setattr(both_protocols, '_USERS', 7)  # several batches, the last one smaller
   neighbours_NxN = bought_together.neighbours(data, LENGTH, counts_N)
   figures, of_test = simple_rules.evaluate_simple_rules(neighbours_NxN, counts_N, users, exclude_history=False)
   for split, of_split in users.items():
