@@ -139,7 +139,9 @@ def test_a_run_of_which_one_process_was_killed_is_resumed_bit_for_bit(uninterrup
 
 def test_sigterm_to_one_process_makes_all_save(uninterrupted, tmp_path):
   arguments = prepared(uninterrupted, tmp_path)
-  started = multi_process.start(tmp_path, [*arguments, '--config.generator.training.checkpoint_every_steps=1000'])
+  rarely = [*arguments, '--config.generator.training.checkpoint_every_steps=1000']
+  # Slow, so that the training has not ended when the signal comes.
+  started = multi_process.start(tmp_path, rarely, program=('-c', SLOW_AND_WRONG))
   multi_process.until(lambda: 'generator train' in multi_process.output_of(tmp_path, 0), started)
   started[1].send_signal(signal.SIGTERM)
   assert multi_process.wait(started) == [143, 143]
