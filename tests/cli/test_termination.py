@@ -16,8 +16,8 @@ from letter_jax.system import processes
 from letter_jax.training.preemption import PreemptionWatch
 
 kind, folder = sys.argv[1:]
-if kind == 'nohup':
-  signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# A process inherits an ignored SIGHUP, as from nohup.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if kind == 'nohup' else signal.SIG_DFL)
 with ends_at_once(), processes.locked(pathlib.Path(folder)):
   if kind == 'training':
     with PreemptionWatch() as watch:
