@@ -6,7 +6,7 @@ import os
 import sys
 
 from letter_jax.cli.one_line_errors import fail
-from letter_jax.system import home
+from letter_jax.system import compilation_cache
 
 
 def prepare() -> None:
@@ -27,10 +27,7 @@ def configure_jax() -> None:
 
   # Every model is defined in 32 bits, so that results do not depend on JAX_ENABLE_X64.
   jax.config.update('jax_enable_x64', False)
-  if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-    folder = home.cache_folder('compiled')
-    if folder is not None:
-      jax.config.update('jax_compilation_cache_dir', str(folder))
+  compilation_cache.use()
 
 
 def _require_utf8() -> None:

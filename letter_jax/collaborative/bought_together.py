@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from letter_jax.evaluation.bought_together import LAST, UNIT
+from letter_jax.evaluation.bought_together import LAST, NEIGHBOURS, UNIT
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 
@@ -62,6 +62,11 @@ class BoughtTogether:
       return cls(**load_file(path))
     except Exception as error:  # of safetensors, of the file system, or another set of names
       raise InputError(f'{path} cannot be read ({error}); expected the file that the stage evaluate writes') from error
+
+  def with_all_columns(self) -> 'BoughtTogether':
+    """The same in arrays with as many columns as any data set has."""
+    more = ((0, 0), (0, NEIGHBOURS - self.items_NxK.shape[1]))
+    return dataclasses.replace(self, items_NxK=np.pad(self.items_NxK, more), counts_NxK=np.pad(self.counts_NxK, more))
 
   def write(self, path: pathlib.Path) -> None:
     """Writes the arrays as .safetensors."""

@@ -15,6 +15,7 @@ from letter_jax.configuration import CollaborativeConfig, MeshConfig, SASRecConf
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.input_pipeline import Batching, PackedEpochs
+from letter_jax.decoding.compiled import Bound
 from letter_jax.decoding.fusion import DenseScores
 from letter_jax.training import loop, optimizers
 from letter_jax.training.checkpoints import folder, read_best
@@ -64,6 +65,7 @@ def read_sasrec(
   directory: pathlib.Path,
   layout: sharding.Layout,
   checkpoints: str = '',
+  rows: int = 0,
 ) -> tuple[DenseScores, Any]:
   """The SASRec that `train_sasrec` trained under `directory`, as the dense model of a fusion, and its parameters.
 
@@ -71,17 +73,25 @@ def read_sasrec(
     config, num_items, history_length: of its training.
     directory, checkpoints: as for `train_sasrec`.
     layout: where its parameters are placed.
+    rows: of the item embeddings, 0 for as many as there are items; those of no item are zeros.
 
   Raises:
     InputError: there is no checkpoint that can be read.
   """
   params, _ = read_best(folder(checkpoints, directory, 'sasrec'), layout)
-  return _scores(config, num_items, history_length), params
+  rows = max(rows, num_items)
+  if rows > num_items:
+    rows_NxD = jnp.pad(params['item_embeddings'], ((0, rows - num_items), (0, 0)))
+    params = {**params, 'item_embeddings': sharding.put(rows_NxD, sharding.replicated(layout.mesh))}
+  return _scores(config, rows, history_length), params
 
 
 def _scores(config: SASRecConfig, num_items: int, history_length: int) -> DenseScores:
-  model = SASRec(config, num_items, history_length)
-  return lambda params, items_BxC: cast(jax.Array, model.apply({'params': params}, items_BxC, method=SASRec.scores))
+  return Bound(_scores_of, (SASRec(config, num_items, history_length),))
+
+
+def _scores_of(model: SASRec, params: Any, items_BxC: jax.Array) -> jax.Array:
+  return cast(jax.Array, model.apply({'params': params}, items_BxC, method=SASRec.scores))
 
 
 def sasrec_ranking(config: SASRecConfig, num_items: int, history_length: int, mesh: jax.sharding.Mesh) -> Ranking:

@@ -10,7 +10,6 @@ M = (1 + P) W.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from letter_jax.decoding.beam_search import Step
 from letter_jax.decoding.candidates import Candidates, without_items
+from letter_jax.decoding.compiled import Bound, compiled
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.ops.top_k import take, top_k
 from letter_jax.semantic_ids import item_trie
@@ -56,7 +56,8 @@ def score_items(
     trie, paths, codes_NxL: of the catalogue.
     items_BxW: int32, not negative.
   """
-  codes_BxWxL, nodes_BxWxL = codes_NxL[items_BxW], paths.nodes_NxL[items_BxW]
+  # An item that is not there, of a catalogue with room for more, has the codes of any other.
+  codes_BxWxL, nodes_BxWxL = jnp.maximum(codes_NxL[items_BxW], 0), paths.nodes_NxL[items_BxW]
   total_BxW = jnp.zeros(items_BxW.shape, jnp.float32)
   node_BxW = jnp.zeros((items_BxW.shape[0], 1), jnp.int32)
   for level in range(trie.levels):
@@ -100,8 +101,9 @@ def scored_candidates(
   found_BxW, found_scores_BxW = search.items(
     width, generator_params, items_BxC, had_BxH, codes_NxL, trie, paths, candidates
   )
+  exists_N = codes_NxL[:, 0] >= 0
   dense = [
-    jax.nn.log_softmax(scores(of_partner, items_BxC).astype(jnp.float32), axis=-1)
+    jax.nn.log_softmax(jnp.where(exists_N, scores(of_partner, items_BxC).astype(jnp.float32), -jnp.inf), axis=-1)
     for scores, of_partner in zip(partners, dense_params, strict=True)
   ]
   best = [top_k(without_items(jnp.where(candidates.allowed_N, of, -jnp.inf), had_BxH), width) for of in dense]
@@ -151,6 +153,10 @@ def fuse(scored: ScoredItems, weights_P: jax.Array | np.ndarray, k: int) -> tupl
   return jnp.where(scores_BxK > -jnp.inf, take(scored.items_BxM, place_BxK), -1), scores_BxK
 
 
+def _fuse(k: int, weights_P: jax.Array, scored: ScoredItems) -> tuple[jax.Array, jax.Array]:
+  return fuse(scored, weights_P, k)
+
+
 @dataclasses.dataclass(frozen=True)
 class Fusion:
   """Several models as one, as `user_search.Search` is one model.
@@ -192,17 +198,15 @@ class FusedUserSearch:
     """
     self._generator, self.num_partners = generator, len(partners)
     self.ids, self.batches, self.beam = generator.ids, generator.batches, generator.beam
-    self._scored = self.batches.compiled(
-      functools.partial(scored_candidates, generator.model, tuple(partners), width), 2
-    )
-    self._fuse = jax.jit(functools.partial(fuse, k=self.beam), out_shardings=self.batches.sharding)
+    self._scored = self.batches.compiled(Bound(scored_candidates, (generator.model, tuple(partners), width)), 2)
+    self._fuse = compiled(Bound(_fuse, (self.beam,)), self.batches.sharding)
 
   def search(
     self, params: tuple[Any, Any, Any], items_BxC: np.ndarray, had_BxH: np.ndarray, candidates: Candidates
   ) -> tuple[jax.Array, jax.Array]:
     """As `ListSearch.search`; scores are log p(generator) + sum of weight * log p(dense model)."""
     generator_params, dense_params, weights_P = params
-    return self._fuse(self.scored((generator_params, dense_params), items_BxC, had_BxH, candidates), weights_P)
+    return self._fuse(weights_P, self.scored((generator_params, dense_params), items_BxC, had_BxH, candidates))
 
   def candidates(self, allowed_N: np.ndarray) -> Candidates:
     """As `ListSearch.candidates`."""

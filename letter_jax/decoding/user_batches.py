@@ -5,15 +5,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from letter_jax import sharding
-from letter_jax.ops.interleave import interleaved_halves
-from letter_jax.ops.rounding import next_power_of_two, round_up
+from letter_jax.decoding.compiled import compiled_for_users
+from letter_jax.ops.rounding import round_up
 
 # Histories are padded to the next of these widths (in items), with one compiled program for each. Three eighths of the
 # test histories of 5-core data have four items, seven eighths at most ten.
 BUCKETS = (4, 5, 6, 8, 11, 15, 20)
+
+# A batch of fewer users than the whole batch has the next of these numbers of rows.
+ROWS = (1, 4, 16)
 
 
 class UserBatches:
@@ -41,8 +44,13 @@ class UserBatches:
     self._sharded_params = sharded_params
 
   def rows(self, users: int) -> int:
-    """The rows of a batch for `users` users: a power of two rounded up to the devices, at most the whole batch."""
-    return min(self.size, round_up(next_power_of_two(users), self.mesh.size))
+    """The rows of a batch for `users` users: the next of `all_rows`."""
+    return next((rows for rows in self.all_rows if rows >= users), self.size)
+
+  @property
+  def all_rows(self) -> tuple[int, ...]:
+    """The different numbers of rows of a batch, ascending: ROWS rounded up to the devices, and the whole batch."""
+    return tuple(sorted({min(round_up(rows, self.mesh.size), self.size) for rows in (*ROWS, self.size)}))
 
   def widths(self, longest: int) -> np.ndarray:
     """The widths that histories of up to `longest` items are padded to, in ascending order."""
@@ -56,24 +64,4 @@ class UserBatches:
 
   def compiled(self, local: Callable[..., Any], num_user_arrays: int) -> jax.stages.Wrapped:
     """Jits `local(params, *arrays)` over all devices; the first arrays have a row per user, the rest are replicated."""
-    out = self.sharding
-    if self._sharded_params:
-      return jax.jit(local, out_shardings=out)
-    on_cpu = self.mesh.devices.flat[0].platform == 'cpu'
-
-    def on_device(params: Any, *arrays: Any) -> Any:
-      user_arrays, rest = arrays[:num_user_arrays], arrays[num_user_arrays:]
-
-      def search(*user_arrays: jax.Array) -> Any:
-        return local(params, *user_arrays, *rest)
-
-      return interleaved_halves(search, *user_arrays) if on_cpu else search(*user_arrays)
-
-    # Users are independent, but under plain jit the top-k of the search would gather all of them on every device.
-    def on_devices(params: Any, *arrays: Any) -> Any:
-      whole = PartitionSpec()
-      specs = (whole, *([out.spec] * num_user_arrays), *([whole] * (len(arrays) - num_user_arrays)))
-      mapped = jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=out.spec, check_vma=False)
-      return mapped(params, *arrays)
-
-    return jax.jit(on_devices)
+    return compiled_for_users(local, num_user_arrays, self.sharding, self._sharded_params)

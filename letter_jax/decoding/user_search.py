@@ -1,7 +1,6 @@
 """The constrained search for batches of users: on all devices, compiled once for each padded history length."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.decoding.beam_search import Allowed, Beams, Step, beam_search
 from letter_jax.decoding.candidates import Candidates, best_items, still_allowed
+from letter_jax.decoding.compiled import Bound, compiled
 from letter_jax.decoding.user_batches import UserBatches
 from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
@@ -24,7 +24,7 @@ class Search:
   """A model's part of the search.
 
   Attributes:
-    begin: reads the histories.
+    begin: reads the histories. Searches whose `begin` is equal share their compiled programs.
     renormalise: as in `beam_search`.
   """
 
@@ -78,6 +78,10 @@ class Search:
     allowed = still_allowed(paths, candidates, had_BxH)
     beams = self.beams(params, items_BxC, codes_NxL, trie, beam, allowed)
     return best_items(beams, trie, paths, candidates, had_BxH)
+
+
+def _beams(model: Search, beam: int, params: Any, items_BxC: jax.Array, codes_NxL: jax.Array, trie: ItemTrie) -> Beams:
+  return model.beams(params, items_BxC, codes_NxL, trie, beam)
 
 
 class ListSearch(Protocol):
@@ -136,9 +140,9 @@ class UserSearch:
       beam: beams of the search.
     """
     self.model, self.ids, self.batches, self.beam = model, ids, batches, beam
-    self._beams = batches.compiled(functools.partial(model.beams, beam=beam), 1)
-    self._items = batches.compiled(functools.partial(model.items, beam), 2)
-    self._candidates = jax.jit(Candidates.of, out_shardings=sharding.replicated(batches.mesh))
+    self._beams = batches.compiled(Bound(_beams, (model, beam)), 1)
+    self._items = batches.compiled(Bound(Search.items, (model, beam)), 2)
+    self._candidates = compiled(Candidates.of, sharding.replicated(batches.mesh))
 
   def __call__(self, params: Any, items_BxC: np.ndarray) -> Beams:
     """The beams, on the devices, of a batch of histories int32 [size, C] padded with negative numbers."""

@@ -19,6 +19,7 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.data import index_format
 from letter_jax.data.matching import match
+from letter_jax.ops.rounding import with_room
 from letter_jax.semantic_ids import item_trie, table
 from letter_jax.semantic_ids.item_trie import ItemTrie, Paths
 from letter_jax.semantic_ids.table import INDEX, TABLE
@@ -77,10 +78,20 @@ class SemanticIds:
     """The tokens of a model that has `first_code` tokens before the codes."""
     return Vocabulary(self.levels, self.codebook_size, first_code)
 
-  def place(self, mesh: jax.sharding.Mesh) -> 'PlacedIds':
-    """Codes and trie on every device of the mesh, once; only their shapes on a mesh that is planned for."""
-    codes_NxL, trie = sharding.put((self.codes_NxL, self.host_trie), sharding.replicated(mesh))
-    return PlacedIds(self, mesh, codes_NxL, trie)
+  def place(self, mesh: jax.sharding.Mesh, room: bool = False) -> 'PlacedIds':
+    """Codes and trie on every device of the mesh, once; only their shapes on a mesh that is planned for.
+
+    Args:
+      mesh: the devices.
+      room: round the shapes up, so that programs compiled for these IDs serve those of a catalogue that grew a little.
+        For a search that excludes items (`Search.items`): the items that are not there are never among its candidates.
+    """
+    codes, trie = self.codes_NxL, self.host_trie
+    if room:
+      codes = np.pad(codes, ((0, with_room(len(self)) - len(self)), (0, 0)), constant_values=-1)
+      trie = trie.with_room(self.codebook_size)
+    codes_NxL, placed = sharding.put((codes, trie), sharding.replicated(mesh))
+    return PlacedIds(self, mesh, codes_NxL, placed, room)
 
   @classmethod
   def read(cls, path: str | os.PathLike[str], raw_ids: Sequence[str] | None, num_items: int) -> 'SemanticIds':
@@ -100,14 +111,26 @@ class PlacedIds:
 
   Attributes:
     host: the same in host memory.
-    codes_NxL: int32, replicated.
+    codes_NxL: int32, replicated; -1 in the rows of items that are not there, where there is room for more.
     trie: replicated.
+    room: whether there is room for more items.
   """
 
   host: SemanticIds
   mesh: jax.sharding.Mesh
   codes_NxL: jax.Array
   trie: ItemTrie
+  room: bool = False
+
+  @property
+  def rows(self) -> int:
+    """The number of items, with those that there is room for: the rows that arrays with a row per item must have."""
+    return self.codes_NxL.shape[0]
+
+  def with_room(self, array: Any, value: float = 0) -> Any:
+    """A host array with a row for each item, with further rows of `value` for the items that there is room for."""
+    array = np.asarray(array)
+    return np.pad(array, ((0, self.rows - len(array)), *[(0, 0)] * (array.ndim - 1)), constant_values=value)
 
   @functools.cached_property
   def nodes_NxL(self) -> jax.Array:
@@ -117,7 +140,8 @@ class PlacedIds:
   @functools.cached_property
   def paths(self) -> Paths:
     """The path to each item, for searches that exclude items; placed on first use."""
-    return sharding.put(Paths.of(self.host.host_trie), sharding.replicated(self.mesh))
+    paths = Paths.of(self.host.host_trie)
+    return sharding.put(paths.with_room() if self.room else paths, sharding.replicated(self.mesh))
 
   def loss_arrays(self, softmax: str) -> tuple[Any, ...]:
     """What a loss reads: codes alone, or with the softmax over the catalogue (codes, nodes, trie)."""

@@ -8,13 +8,14 @@ Shapes: N items, L levels, B users, W beams, C_l children of a node of level l a
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from letter_jax.data import ragged
+from letter_jax.ops.rounding import next_power_of_two, with_room
 from letter_jax.system.errors import InputError
 
 
@@ -103,6 +104,36 @@ class ItemTrie:
       codebook_size=codebook_size,
     )
 
+  def with_room(self, codebook_size: int) -> 'ItemTrie':
+    """The same catalogue, on the host, in arrays with room for some more items (`ops.rounding.with_room`).
+
+    A search finds the same in it, and the program that was compiled for it serves other catalogues of about this size.
+    Items that are not there yet have no leaf; their numbers must not be among the candidates.
+
+    Args:
+      codebook_size: K of the model.
+    """
+    nodes = (1, *(with_room(count) for count in self.nodes[1:]))
+    items = with_room(self.num_items)
+    branching = tuple(min(_with_room(most), codebook_size) for most in self.branching)
+    first_edges, codes = [], []
+    for level, most in enumerate(branching):
+      edges, first_edge = self.nodes[level + 1], cast(Any, self.first_edge[level])
+      if first_edge is None:
+        first_edge = np.arange(edges + 1, dtype=np.int32)
+      first_edges.append(_padded(first_edge, nodes[level] + 1, edges))
+      codes.append(_padded(np.asarray(self.code[level])[:edges], nodes[level + 1] + most, 0))
+    first_item: Any = None if self.first_item is None else _padded(self.first_item, nodes[-1] + 1, self.num_items)
+    return ItemTrie(
+      first_edge=tuple(first_edges),
+      code=tuple(codes),
+      item=_padded(self.item, items, items - 1),
+      first_item=first_item,
+      nodes=nodes,
+      branching=branching,
+      codebook_size=codebook_size,
+    )
+
   @property
   def levels(self) -> int:
     """L, codes per semantic ID."""
@@ -145,6 +176,12 @@ class Paths:
     rank_N: Any = np.empty(len(leaves_N), np.int32)
     rank_N[np.asarray(trie.item)] = ragged.positions(np.diff(first_item))
     return cls(nodes_NxL, rank_N, int(np.diff(first_item).max()))
+
+  def with_room(self) -> 'Paths':
+    """The same on the host, with rows for as many items as `ItemTrie.with_room` has."""
+    items = with_room(len(self.nodes_NxL))
+    rank_N = None if self.rank_N is None else _padded(self.rank_N, items, 0)
+    return Paths(_padded(self.nodes_NxL, items, 0), rank_N, next_power_of_two(self.largest_leaf))
 
 
 def children(trie: ItemTrie, level: int, node_BxW: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -214,6 +251,18 @@ def nodes_of_items(trie: ItemTrie) -> np.ndarray:
       node_N = np.searchsorted(np.asarray(trie.first_edge[level]), node_N, side='right') - 1
     nodes_NxL[:, level] = node_N
   return nodes_NxL
+
+
+def _with_room(most: int) -> int:
+  """A number of children, rounded up to a power of two or one and a half of it; at least 2."""
+  power = next_power_of_two(max(most, 2))
+  return power * 3 // 4 if most <= power * 3 // 4 and power > 2 else power
+
+
+def _padded(array: Any, rows: int, value: int) -> Any:
+  """A host array with `rows` rows, the further ones filled with `value`."""
+  array = np.asarray(array)
+  return np.pad(array, ((0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)), constant_values=value)
 
 
 def _slices(array: jax.Array, start_BxW: jax.Array, width: int) -> jax.Array:

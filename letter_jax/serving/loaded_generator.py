@@ -58,7 +58,12 @@ class LoadedGenerator:
 
   @classmethod
   def for_serving(
-    cls, workdir: Workdir, config: Config, ids: SemanticIds, later_text_MxT: np.ndarray | None = None
+    cls,
+    workdir: Workdir,
+    config: Config,
+    ids: SemanticIds,
+    later_text_MxT: np.ndarray | None = None,
+    room: bool = False,
   ) -> 'LoadedGenerator':
     """The generator of a workdir on the devices of this process alone.
 
@@ -66,19 +71,22 @@ class LoadedGenerator:
       config: `serving_config` of the workdir.
       ids: the semantic IDs of the run, alone or before those of items that came later.
       later_text_MxT: float, text embeddings of the items that came later; None where there are none.
+      room: as in `SemanticIds.place`, for arrays of the partners too.
 
     Raises:
       InputError: the workdir has no generator that can be read.
     """
-    loaded = cls._restore(workdir, config, ids, sharding.make_mesh(config.mesh, jax.local_devices()))
+    loaded = cls._restore(workdir, config, ids, sharding.make_mesh(config.mesh, jax.local_devices()), room)
     if later_text_MxT is None:
       return loaded
     text_NxT = workdir.read_rows(workdir.text_embeddings, mmap=True)
     return dataclasses.replace(loaded, generator=loaded.generator.with_later_items(text_NxT, later_text_MxT))
 
   @classmethod
-  def _restore(cls, workdir: Workdir, config: Config, ids: SemanticIds, mesh: jax.sharding.Mesh) -> 'LoadedGenerator':
-    of_kind, placed = kind(config.generator), ids.place(mesh)
+  def _restore(
+    cls, workdir: Workdir, config: Config, ids: SemanticIds, mesh: jax.sharding.Mesh, room: bool = False
+  ) -> 'LoadedGenerator':
+    of_kind, placed = kind(config.generator), ids.place(mesh, room)
     generator = of_kind.for_search(config.generator, placed, config.mesh.fully_sharded, workdir.generator)
     restored = workdir.restore_generator(generator.layout())
     return cls(workdir, config, generator, restored.params, restored.step)
@@ -113,21 +121,23 @@ class LoadedGenerator:
     Args:
       name: as in `config.fusion.partners`.
     """
+    ids, config = self.generator.ids, self.config
     if name == 'bought_together':
       from letter_jax.collaborative import bought_together
 
       arrays = bought_together.BoughtTogether.read(self.workdir.evaluation / BOUGHT_TOGETHER)
-      return bought_together.scores, sharding.put(arrays.params(), sharding.replicated(self.generator.ids.mesh))
+      params = (arrays.with_all_columns() if ids.room else arrays).params()
+      return bought_together.scores, sharding.put(jax.tree.map(ids.with_room, params), sharding.replicated(ids.mesh))
     from letter_jax.collaborative.sasrec_training import read_sasrec
 
-    config = self.config
     return read_sasrec(
       config.collaborative.model,
       len(self.ids),
       config.data.history_length,
       self.workdir.collaborative,
-      sharding.Layout(self.generator.ids.mesh),
+      sharding.Layout(ids.mesh),
       config.checkpoints,
+      ids.rows,
     )
 
   def fusion_width(self, beam: int, candidates: int) -> int:

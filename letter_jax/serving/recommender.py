@@ -1,6 +1,7 @@
 """A trained generator as a recommender: histories in, items out."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,11 +17,13 @@ from letter_jax.generators.generator import user_search
 from letter_jax.serving.catalogue import Catalogue, Item
 from letter_jax.serving.cold_items import with_cold_items
 from letter_jax.serving.loaded_generator import LoadedGenerator, serving_config
+from letter_jax.system import compilation_cache
 from letter_jax.system.errors import InputError
+from letter_jax.system.progress import Progress
 from letter_jax.workdir import Workdir
 
-# Excluded items are padded to so many, or to 4, 16, ... times as many.
-EXCLUDED = 64
+# Excluded items are padded to the first of these numbers that is large enough, or to a power of two.
+EXCLUDED = (64, 1024)
 
 _Array = jax.Array | np.ndarray
 
@@ -102,6 +105,7 @@ class Recommender:
     cold_items: Sequence[Mapping[str, Any]] = (),
     mesh: MeshConfig | None = None,
     fusion: bool = True,
+    warm_up: bool = False,
   ) -> 'Recommender':
     """The recommender of a run whose generator stage is complete, with either kind of generator.
 
@@ -118,6 +122,7 @@ class Recommender:
       mesh: how the devices are arranged; by default each has the whole generator and a share of the users.
       fusion: False for the generator alone. Cold items are recommended by the generator alone: they have no row in the
         partners.
+      warm_up: whether to compile everything at once, by `warm_up`, instead of on the first call that needs it.
 
     Raises:
       InputError: the workdir has no generator that can be read, or a cold item cannot be tokenised.
@@ -128,7 +133,7 @@ class Recommender:
     cold_text_MxT = None
     if cold_items:
       catalogue, cold_text_MxT = with_cold_items(catalogue, cold_items, config, folder)
-    loaded = LoadedGenerator.for_serving(folder, config, catalogue.ids, cold_text_MxT)
+    loaded = LoadedGenerator.for_serving(folder, config, catalogue.ids, cold_text_MxT, room=True)
     loaded.require_beam(beam)
     joined = folder.read_fusion() if fusion and not cold_items else None
     history_length, chosen = config.data.history_length, folder.read_served_protocol(fused=joined is not None)
@@ -136,8 +141,33 @@ class Recommender:
     if joined:
       partners = list(map(loaded.partner, joined['partners']))
       fused_search, models = loaded.fused_search(search, partners, joined['candidates'])
-      return cls(fused_search, (*models, np.array(joined['weights'], np.float32)), catalogue, history_length, chosen)
-    return cls(search, loaded.params, catalogue, history_length, chosen)
+      params = (*models, np.array(joined['weights'], np.float32))
+      recommender = cls(fused_search, params, catalogue, history_length, chosen)
+    else:
+      recommender = cls(search, loaded.params, catalogue, history_length, chosen)
+    if warm_up:
+      recommender.warm_up()
+    return recommender
+
+  def warm_up(self, progress: bool = True) -> None:
+    """Compiles every program that `recommend` runs, so that no later call has to wait for one.
+
+    There is one for each number of rows of a batch, and each number of excluded items (EXCLUDED); a user who had even
+    more items needs one more. They depend on the architecture and on the rounded size of the catalogue: a recommender
+    of another training, or of a catalogue that grew a little, finds them compiled. Where JAX has no persistent cache,
+    it gets that of the command line, so that the next process finds them too.
+
+    Args:
+      progress: whether a line on stderr shows how far it is.
+    """
+    compilation_cache.use()
+    rows = self._search.batches.all_rows
+    with Progress('warm up' if progress else '', len(rows) * len(EXCLUDED), 'program') as bar:
+      for size, had_width in itertools.product(rows, EXCLUDED):
+        nobody_BxC, nobody_BxH = (np.full((size, width), -1, np.int32) for width in (self._widths[-1], had_width))
+        nobody_BxC[:, 0] = 0
+        jax.block_until_ready(self._search.search(self._params, nobody_BxC, nobody_BxH, self._all.candidates))
+        bar.update(1)
 
   def among(
     self,
@@ -165,7 +195,7 @@ class Recommender:
 
   def _choice(self, allowed_N: np.ndarray, repeat_N: np.ndarray | None = None) -> Choice:
     popular = self.catalogue.newcomers.best(allowed_N, self.beam)
-    return Choice(self, self._search.candidates(allowed_N), popular, repeat_N)
+    return Choice(self, self._search.candidates(self._search.ids.with_room(allowed_N, False)), popular, repeat_N)
 
   def recommend(
     self,
@@ -215,8 +245,8 @@ class Recommender:
       exclude_history: as in `recommend`.
       among: as in `recommend`.
       rows: rows of a batch. Each history is then padded as it would be alone, and what is found for it is bit by bit
-        independent of the other histories. 0 for as few rows and batches as the histories need, which is faster for
-        a few of them, but compiled for that number, and scores may differ in their last bits.
+        independent of the other histories. 0 for as few rows and batches as the histories need, by one of the programs
+        of `warm_up`: faster for a few of them, but scores may differ in their last bits.
 
     Yields:
       int64, indices into `known` of the batch's users, and (items int32, scores float32 [rows, beam]), on the devices
@@ -269,10 +299,14 @@ class Recommender:
       rows: as in `searches`; unless it is 0, all users of a batch have the C and H that they would have alone.
     """
     length_U, excluded_U = (np.array(list(map(len, lists)), np.int64) for lists in (known, had))
-    width_U = self._widths[np.searchsorted(self._widths, np.minimum(length_U, self._widths[-1]))]
-    # Wide, which costs little, so that few users need a program and a group of their own.
-    had_width_U = EXCLUDED * 4 ** np.ceil(np.log2(np.maximum(excluded_U / EXCLUDED, 1)) / 2).astype(np.int64)
-    had_width_U = np.where(excluded_U > 0, had_width_U, 0)
+    # Wide where there are few users, which costs little, so that a few programs serve all of them.
+    widths = self._widths if rows else self._widths[-1:]
+    width_U = widths[np.searchsorted(widths, np.minimum(length_U, widths[-1]))]
+    had_width_U = 2 ** np.ceil(np.log2(np.maximum(excluded_U, 1))).astype(np.int64)
+    for had_width in reversed(EXCLUDED):
+      had_width_U = np.where(excluded_U <= had_width, had_width, had_width_U)
+    if rows:
+      had_width_U = np.where(excluded_U > 0, had_width_U, 0)
     order_U = np.lexsort((had_width_U, width_U, length_U > 0))
     order_U = order_U[np.count_nonzero(length_U == 0) :]
     shape_Ux2 = np.stack([width_U, had_width_U], axis=1)[order_U]

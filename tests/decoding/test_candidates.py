@@ -17,7 +17,7 @@ SHARED_NxL = CODES_NxL[np.where(np.arange(ITEMS) % 3 == 1, np.arange(ITEMS) - 1,
 SHARED_NxL[30:37] = SHARED_NxL[30]
 
 
-def search(table_BxLxK, codes_NxL, allowed_N, had_BxH, beam, renormalise):
+def search(table_BxLxK, codes_NxL, allowed_N, had_BxH, beam, renormalise, room=False):
   @jax.jit
   def run(table_BxLxK, trie, paths, candidates, had_BxH):
     def step(level, codes_BxW, cache):
@@ -29,8 +29,13 @@ def search(table_BxLxK, codes_NxL, allowed_N, had_BxH, beam, renormalise):
     )
     return best_items(beams, trie, paths, candidates, had_BxH)
 
-  trie = ItemTrie.build(codes_NxL)
-  items, scores = run(table_BxLxK, trie, Paths.of(trie), Candidates.of(trie, allowed_N), once(had_BxH))
+  trie = ItemTrie.build_on_host(codes_NxL)
+  paths = Paths.of(trie)
+  if room:
+    trie, paths = trie.with_room(K), paths.with_room()
+    allowed_N = np.pad(allowed_N, (0, trie.num_items - len(allowed_N)))
+  trie, paths = jax.tree.map(jnp.asarray, (trie, paths))
+  items, scores = run(table_BxLxK, trie, paths, Candidates.of(trie, allowed_N), once(had_BxH))
   return np.asarray(items), np.asarray(scores)
 
 
@@ -68,15 +73,16 @@ def had_of(random):
   return had_BxH
 
 
+@pytest.mark.parametrize('room', [False, True], ids=['', 'with room'])
 @pytest.mark.parametrize('renormalise', [False, True])
 @pytest.mark.parametrize('codes_NxL', [CODES_NxL, SHARED_NxL], ids=['distinct', 'shared'])
-def test_the_result_is_the_full_ranking_without_the_excluded_items(codes_NxL, renormalise):
+def test_the_result_is_the_full_ranking_without_the_excluded_items(codes_NxL, renormalise, room):
   random = np.random.default_rng(5)
   table_BxLxK = -random.exponential(2.0, (USERS, LEVELS, K)).astype(np.float32)
   allowed_N, had_BxH = random.random(ITEMS) < 0.6, had_of(random)
   allowed_N[31:34] = [True, False, True]
   had_BxH[2, :3] = [31, 0, 1]
-  items, scores = search(table_BxLxK, codes_NxL, allowed_N, had_BxH, ITEMS, renormalise)
+  items, scores = search(table_BxLxK, codes_NxL, allowed_N, had_BxH, ITEMS, renormalise, room)
   for user in range(USERS):
     expected = full_ranking(table_BxLxK[user], codes_NxL, renormalise, allowed_N, had_BxH[user])
     assert items[user, : len(expected)].tolist() == [item for item, _ in expected]
@@ -101,6 +107,15 @@ def test_a_different_choice_of_items_compiles_nothing():
   shapes = [jax.tree.map(jnp.shape, Candidates.of(trie, np.arange(ITEMS) < count)) for count in (1, 50)]
   assert shapes[0] == shapes[1]
   assert jax.tree.structure(Paths.of(trie)) == jax.tree.structure(Paths.of(trie))
+
+
+def test_catalogues_of_about_the_same_size_have_one_shape():
+  grown_NxL = np.concatenate([CODES_NxL[:-4], distinct_codes(90, LEVELS, K)[-2:]])
+  tries = [ItemTrie.build_on_host(codes_NxL) for codes_NxL in (CODES_NxL, CODES_NxL[:-4], grown_NxL)]
+  shapes = [jax.tree.map(jnp.shape, (trie.with_room(K), Paths.of(trie).with_room())) for trie in tries]
+  structures = {jax.tree.structure((trie.with_room(K), Paths.of(trie).with_room())) for trie in tries}
+  assert shapes[0] == shapes[1] == shapes[2] and len(structures) == 1
+  assert len({trie.num_items for trie in tries}) == 3
 
 
 def test_items_below_each_node_are_counted():

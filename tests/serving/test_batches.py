@@ -79,7 +79,7 @@ def test_the_arrays_of_a_user_do_not_depend_on_the_others(make, monkeypatch):
     return search(params, items_BxC, had_BxH, candidates)
 
   monkeypatch.setattr(recommender._search, 'search', noted)
-  monkeypatch.setattr(recommender_module, 'EXCLUDED', 8)
+  monkeypatch.setattr(recommender_module, 'EXCLUDED', (8,))
   for group in (histories, histories[::-1], *([history] for history in histories)):
     found = list(recommender.searches(group, rows=ROWS))
     assert sorted(user for users, _ in found for user in users.tolist()) == list(range(len(group)))

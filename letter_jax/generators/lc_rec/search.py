@@ -6,6 +6,7 @@ are padded in the middle. Padding is masked and has no position, so the last pla
 Shapes: B users, C items of a history, T tokens of the prompt, L levels, K codes, W beams.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -32,11 +33,21 @@ def llama_search(model: Llama, vocabulary: Vocabulary, prompt: DecodingPrompt, s
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
   """
 
-  def begin(params: Any, items_BxC: jax.Array, codes_NxL: jax.Array) -> tuple[Step, None]:
-    tokens_BxT, valid_BxT = prompt_tokens(prompt, vocabulary, items_BxC, codes_NxL)
-    return llama_step(model, params, vocabulary, tokens_BxT, valid_BxT, softmax), None
+  parts = tuple(tuple(part.tolist()) for part in prompt)
+  return Search(_Begin(model, vocabulary, parts, softmax), renormalises(softmax))
 
-  return Search(begin, renormalises(softmax))
+
+@dataclasses.dataclass(frozen=True)
+class _Begin:
+  model: Llama
+  vocabulary: Vocabulary
+  prompt: tuple[tuple[int, ...], ...]  # the parts of a `DecodingPrompt`
+  softmax: str
+
+  def __call__(self, params: Any, items_BxC: jax.Array, codes_NxL: jax.Array) -> tuple[Step, None]:
+    prompt = DecodingPrompt(*(np.array(part, np.int32) for part in self.prompt))
+    tokens_BxT, valid_BxT = prompt_tokens(prompt, self.vocabulary, items_BxC, codes_NxL)
+    return llama_step(self.model, params, self.vocabulary, tokens_BxT, valid_BxT, self.softmax), None
 
 
 def llama_step(

@@ -85,7 +85,7 @@ class Tiger:
   @property
   def model(self) -> T5:
     """The Linen module, which training and search share."""
-    shape = self.features and self.features.table_NxF.shape
+    shape = self.features and (self.ids.rows, self.features.table_NxF.shape[1])
     return T5(self.config.model, self.vocabulary.size, self.dtype, shape)
 
   @functools.cached_property
@@ -93,7 +93,8 @@ class Tiger:
     """The parameters that are not trained, on every device."""
     if not self.features:
       return {}
-    return {'item_features': sharding.put(self.features.table_NxF, sharding.replicated(self.ids.mesh))}
+    table_NxF = self.ids.with_room(self.features.table_NxF)
+    return {'item_features': sharding.put(table_NxF, sharding.replicated(self.ids.mesh))}
 
   def program(
     self, data: Windows, validate: Callable[[Any], dict[str, float]], *, history_length: int, seed: int

@@ -3,6 +3,7 @@
 Shapes: B users, C items of a history, R encoder positions, L levels, K codes, W beams, V tokens.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -26,11 +27,18 @@ def t5_search(model: T5, vocabulary: Vocabulary, softmax: str) -> Search:
     softmax: `config.generator.softmax` of the training: 'vocabulary' or 'catalogue'.
   """
 
-  def begin(params: Any, items_BxC: jax.Array, codes_NxL: jax.Array) -> tuple[Step, list]:
-    tokens_BxR, valid_BxR = encoder_positions(model.config, vocabulary, items_BxC, codes_NxL, items_BxC >= 0)
-    return t5_step(model, params, vocabulary, tokens_BxR, valid_BxR, softmax, items_BxC)
+  return Search(_Begin(model, vocabulary, softmax), renormalises(softmax))
 
-  return Search(begin, renormalises(softmax))
+
+@dataclasses.dataclass(frozen=True)
+class _Begin:
+  model: T5
+  vocabulary: Vocabulary
+  softmax: str
+
+  def __call__(self, params: Any, items_BxC: jax.Array, codes_NxL: jax.Array) -> tuple[Step, list]:
+    tokens_BxR, valid_BxR = encoder_positions(self.model.config, self.vocabulary, items_BxC, codes_NxL, items_BxC >= 0)
+    return t5_step(self.model, params, self.vocabulary, tokens_BxR, valid_BxR, self.softmax, items_BxC)
 
 
 def t5_step(
