@@ -11,7 +11,6 @@ where that can be read.
 """
 
 import codecs
-import dataclasses
 import itertools
 import json
 import queue
@@ -22,8 +21,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from letter_jax.serving.catalogue import Catalogue, Item
+from letter_jax.serving.catalogue import Item
 from letter_jax.serving.recommender import Choice, Recommender
+from letter_jax.serving.requests import Request, answered, read_user
 
 # Users that are read together and grouped by the length of their histories. The last batch of each group is padded with
 # rows that nobody needs: about 11% more work of the search than without groups, and 25% more with 1,024 users.
@@ -32,25 +32,6 @@ WAIT_SECONDS = 0.2
 
 NumberedLine = tuple[int, bytes]  # line number, from 1, and content
 Batch = tuple[np.ndarray, tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]]  # as `Recommender.searches` yields it
-
-
-@dataclasses.dataclass
-class Request:
-  """One line of the input.
-
-  Attributes:
-    line: its number, from 1.
-    user: the name of the user, a string, an integer or None.
-    known: indices of the items of the history, without unknown items.
-    unknown: the unknown items.
-    error: what is wrong with the line, '' for a valid one.
-  """
-
-  line: int
-  user: str | int | None = None
-  known: list[int] = dataclasses.field(default_factory=list)
-  unknown: list[Item] = dataclasses.field(default_factory=list)
-  error: str = ''
 
 
 class Answer(NamedTuple):
@@ -180,31 +161,10 @@ def parse(recommender: Recommender, number: int, line: bytes) -> Request:
   except (ValueError, RecursionError) as error:
     request.error = f'not valid JSON ({" ".join(str(error).split())[:100]})'
   else:
-    request.error = _fill(request, record, recommender)
+    read_user(request, record, recommender.catalogue)
   if request.error:
     request.error += '; expected {"user": ..., "history": [items]}'
   return request
-
-
-def _fill(request: Request, record: Any, recommender: Recommender) -> str:
-  """Sets the request's fields from parsed JSON; returns what is wrong with it, or ''."""
-  if not isinstance(record, dict):
-    return f'{_shown(record)} is not a JSON object'
-  user, history = record.get('user'), record.get('history')
-  if not isinstance(user, str | int | None):
-    return f'"user" is {_shown(user)}, which is neither a string nor an integer'
-  request.user = user
-  if not isinstance(history, list):
-    return '"history" is missing' if history is None else f'"history" is {_shown(history)}'
-  for place, item in enumerate(history):
-    if isinstance(item, bool) or not isinstance(item, str | int):
-      return f'"history"[{place}] is {_shown(item)}, which is neither a string nor an integer'
-    index = recommender.catalogue.index_of(item)
-    if index is None:
-      request.unknown.append(item)
-    else:
-      request.known.append(index)
-  return ''
 
 
 def _answers(
@@ -226,31 +186,5 @@ def _answers(
       user = {} if request.user is None else {'user': request.user}
       yield Answer(json.dumps({'line': request.line, **user, 'error': request.error}, ensure_ascii=False), False)
       continue
-    recommendations = [
-      _recommendation(recommender.catalogue, item, score) for item, score in zip(*next(rows)) if item >= 0
-    ]
-    answer: dict[str, Any] = {'user': request.user, 'skipped': len(request.unknown)}
-    if not request.known:
-      reason = 'no item of the history is known' if request.unknown else 'the history is empty'
-      answer |= {'from': 'popularity', 'reason': reason}
-    answer['recommendations'] = recommendations
+    answer = answered(request, *next(rows), recommender.catalogue)
     yield Answer(json.dumps(answer, ensure_ascii=False), True, len(request.known), request.unknown)
-
-
-def _recommendation(catalogue: Catalogue, item: int, score: float) -> dict[str, Any]:
-  """One entry of "recommendations"."""
-  cold = {'cold': True} if item >= catalogue.trained else {}
-  return {
-    'item': item,
-    'id': catalogue.raw_ids[item],
-    'title': catalogue.titles[item],
-    'score': round(score, 6),
-    'semantic_id': catalogue.semantic_id(item),
-    **cold,
-  }
-
-
-def _shown(value: Any) -> str:
-  """A value as JSON, cut to 40 characters."""
-  text = json.dumps(value, ensure_ascii=False)
-  return text if len(text) <= 40 else f'{text[:37]}...'
