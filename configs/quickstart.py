@@ -44,5 +44,4 @@ def get_config():
   generator.training.warmup_fraction = 0.03
   generator.training.gradient_clip = 1.0
   config.fusion.partners = ('sasrec', 'bought_together')
-  config.fusion.candidates = 25
   return config

@@ -23,6 +23,7 @@ LAYERS = (
   ('generators',),
   ('workdir',),
   ('planning', 'reporting', 'serving'),
+  ('server',),
   ('pipeline',),
   ('cli',),
   ('main',),

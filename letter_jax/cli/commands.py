@@ -13,7 +13,7 @@ from letter_jax.system import artifacts, processes
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 
-RECOMMEND, EXPORT, COMPARE, PLAN = COMMANDS = 'recommend', 'export', 'compare', 'plan'
+RECOMMEND, SERVE, EXPORT, COMPARE, PLAN = COMMANDS = 'recommend', 'serve', 'export', 'compare', 'plan'
 
 
 def run(command: str, workdir: pathlib.Path, options: Options, config: Config | None = None) -> None:
@@ -34,6 +34,10 @@ def run(command: str, workdir: pathlib.Path, options: Options, config: Config | 
 
     require_complete(workdir, 'semantic_ids', 'generator')
     recommend(workdir, options, mesh)
+  elif command == SERVE:
+    from letter_jax.cli.serve import serve
+
+    serve(workdir, options, mesh)
   elif command == EXPORT:
     _export(workdir, options, mesh)
   else:

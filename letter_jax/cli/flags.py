@@ -22,7 +22,7 @@ def define() -> None:
     'stage',
     'all',
     ('all', *STAGES, *COMMANDS),
-    'one stage, or all in order; or a command on a finished workdir: recommend, export, compare (without --config); '
+    'one stage, or all in order; or a command on a finished workdir: recommend, serve, export, compare (no --config); '
     'or plan: the memory and time that a run would need on --topology',
   )
   options.define()

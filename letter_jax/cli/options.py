@@ -27,7 +27,7 @@ class Options:
   input: str = _paths(STANDARD, 'recommend: users, {"user": ..., "history": [items]} per line; -: stdin')
   output: str = _paths(STANDARD, 'recommend: file for the recommendations, one line per user; -: stdout')
   k: int = _flag(0, 'recommend: items for each user; 0: the smaller of 10 and --beam')
-  beam: int = _flag(20, 'recommend, export: beams of the search')
+  beam: int = _flag(20, 'recommend, serve, export: beams of the search')
   exclude_history: bool | None = _flag(
     None, 'recommend: exclude the items of the history; by default what was better on validation'
   )
@@ -35,7 +35,16 @@ class Options:
   allow: str = _paths('', 'recommend: file of the only items that may be recommended, one raw id per line')
   deny: str = _paths('', 'recommend: file of items that may not be recommended, one raw id per line')
   skip_unknown: bool = _flag(False, 'recommend: ignore items of --allow that are unknown')
-  cold_items: str = _paths('', 'recommend: file of items newer than the training, {"id": ..., "title": ...} per line')
+  cold_items: str = _paths(
+    '', 'recommend, serve: file of items newer than the training, {"id": ..., "title": ...} a line'
+  )
+  host: str = _flag('127.0.0.1', 'serve: address to listen on; 0.0.0.0: all of this machine')
+  port: int = _flag(8080, 'serve: port to listen on; 0: any that is free')
+  wait_ms: int = _flag(1, 'serve: milliseconds that a user waits for others, to be searched for together')
+  queue_users: int = _flag(4096, 'serve: users who may wait; a request beyond them is answered with 503')
+  max_users: int = _flag(1024, 'serve: users of a request, at most')
+  max_history: int = _flag(1024, 'serve: items of a history, at most')
+  admin_token_file: str = _paths('', 'serve: file with the token that POST /-/reload asks for; none: no such route')
   platforms: tuple[str, ...] = _flag(('cpu', 'cuda', 'tpu'), 'export: platforms that the search is lowered for')
   workdirs: tuple[str, ...] = _paths((), 'compare: the runs; the others are compared with the first')
 

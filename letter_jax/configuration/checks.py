@@ -84,11 +84,6 @@ def _check_fusion(config: Config) -> None:
       "config.fusion.partners has 'sasrec', but config.collaborative.baseline=False trains no SASRec; expected True, "
       'or other partners'
     )
-  if fusion.candidates < config.evaluation.beam:
-    raise InputError(
-      f'config.fusion.candidates is {fusion.candidates}; expected at least config.evaluation.beam, '
-      f'{config.evaluation.beam}'
-    )
 
 
 def _check_tiger(generator: GeneratorConfig, history_length: int) -> None:

@@ -231,7 +231,7 @@ class FusionConfig:
     "collaborative; 'bought_together', the counts of the baseline",
     choices=PARTNERS,
   )
-  candidates: int = setting(50, 'candidates of each of the models', minimum=20)
+  candidates: int = setting(25, "candidates of the partners, besides the items of the generator's beams", minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """One ranking from several models: a generator of semantic IDs, and dense models that score every item at once.
 
-Each model proposes its best items. For these candidates all log-likelihoods are exact: a dense model's is a softmax
-over the catalogue, the generator's is computed by teacher forcing along the path of the item in the trie. The score of
-a candidate is log p(generator) + sum of weight * log p(dense model). Models that err differently rank better together
-than each does alone (LIGER, EnsRec).
+The generator proposes the items of its beams, and the dense models the best of the others by the sum of their
+log-likelihoods. For these candidates all log-likelihoods are exact: a dense model's is a softmax over the catalogue,
+the generator's is computed by teacher forcing along the path of the item in the trie. The score of a candidate is
+log p(generator) + sum of weight * log p(dense model). Models that err differently rank better together than each does
+alone (LIGER, EnsRec).
 
-Shapes: B users, N items, C items of a history, H excluded items, L levels, P dense models, W candidates of each model,
-M = (1 + P) W.
+Shapes: B users, N items, C items of a history, H excluded items, L levels, P dense models, W candidates of the
+generator, V of the dense models, M = W + V.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -79,6 +81,7 @@ def score_items(
 def scored_candidates(
   search: Search,
   partners: Sequence[DenseScores],
+  beam: int,
   width: int,
   params: tuple[Any, Sequence[Any]],
   items_BxC: jax.Array,
@@ -93,28 +96,27 @@ def scored_candidates(
   Args:
     search: of the generator.
     partners: the scores of the dense models.
-    width: W, candidates of each model, at most N.
+    beam: W, candidates of the generator, at most N.
+    width: V, candidates of the dense models, at most N.
     params: of the generator, and of each of the dense models.
     items_BxC, had_BxH, codes_NxL, trie, paths, candidates: as for `Search.items`.
   """
   generator_params, dense_params = params
   found_BxW, found_scores_BxW = search.items(
-    width, generator_params, items_BxC, had_BxH, codes_NxL, trie, paths, candidates
+    beam, generator_params, items_BxC, had_BxH, codes_NxL, trie, paths, candidates
   )
   exists_N = codes_NxL[:, 0] >= 0
   dense = [
     jax.nn.log_softmax(jnp.where(exists_N, scores(of_partner, items_BxC).astype(jnp.float32), -jnp.inf), axis=-1)
     for scores, of_partner in zip(partners, dense_params, strict=True)
   ]
-  best = [top_k(without_items(jnp.where(candidates.allowed_N, of, -jnp.inf), had_BxH), width) for of in dense]
-  best_BxV, item_BxV = (jnp.concatenate(parts, axis=1) for parts in zip(*best))  # V = P W
+  out_BxH = jnp.concatenate([had_BxH, found_BxW], axis=1)
+  together_BxN = jnp.where(candidates.allowed_N, functools.reduce(jnp.add, dense), -jnp.inf)
+  best_BxV, item_BxV = top_k(without_items(together_BxN, out_BxH), width)
   step, cache = search.begin(generator_params, items_BxC, codes_NxL)
   generator_BxV = score_items(step, cache, trie, paths, codes_NxL, item_BxV, search.renormalise)
 
   items_BxM = jnp.concatenate([found_BxW, jnp.where(jnp.isfinite(best_BxV), item_BxV, -1)], axis=1)
-  earlier_MxM = np.tri(items_BxM.shape[1], k=-1, dtype=bool)
-  twice_BxM = ((items_BxM[:, :, None] == items_BxM[:, None, :]) & earlier_MxM).any(axis=-1)
-  items_BxM = jnp.where(twice_BxM, -1, items_BxM)
   there_BxM = items_BxM >= 0
   generator_BxM = jnp.where(there_BxM, jnp.concatenate([found_scores_BxW, generator_BxV], axis=1), -jnp.inf)
   dense_BxMxP = jnp.stack([take(of, jnp.maximum(items_BxM, 0)) for of in dense], axis=-1)
@@ -164,7 +166,7 @@ class Fusion:
   Attributes:
     generator: its search.
     partners: the scores of the dense models.
-    width: W, candidates of each model, at most N.
+    width: V, candidates of the dense models, at most N.
   """
 
   generator: Search
@@ -174,7 +176,8 @@ class Fusion:
   def items(self, beam: int, params: tuple[Any, Sequence[Any], jax.Array], *arrays: Any) -> tuple[jax.Array, jax.Array]:
     """As `Search.items`; `params` are those of the generator and of each dense model, and the weights [P]. Pure."""
     generator_params, dense_params, weights_P = params
-    scored = scored_candidates(self.generator, self.partners, self.width, (generator_params, dense_params), *arrays)
+    models = generator_params, dense_params
+    scored = scored_candidates(self.generator, self.partners, beam, self.width, models, *arrays)
     return fuse(scored, weights_P, beam)
 
 
@@ -194,11 +197,12 @@ class FusedUserSearch:
     Args:
       generator: its search.
       partners: the scores of the dense models, at least one.
-      width: candidates of each model, at least `generator.beam`.
+      width: candidates of the dense models, at most the number of items.
     """
     self._generator, self.num_partners = generator, len(partners)
     self.ids, self.batches, self.beam = generator.ids, generator.batches, generator.beam
-    self._scored = self.batches.compiled(Bound(scored_candidates, (generator.model, tuple(partners), width)), 2)
+    models = generator.model, tuple(partners)
+    self._scored = self.batches.compiled(Bound(scored_candidates, (*models, self.beam, width)), 2)
     self._fuse = compiled(Bound(_fuse, (self.beam,)), self.batches.sharding)
 
   def search(

@@ -103,7 +103,7 @@ def _evaluation_in_validations(config: Config, users: int) -> float:
 
   # Validation and test, with the history in the ranking and out of it: four searches of all users alone.
   beams = 4 * users * config.evaluation.beam
-  if partners := len(config.fusion.partners):
-    # Two of the test and two of at most WEIGHED validation users; the candidates of each partner cost what beams cost.
-    beams += 2 * (users + min(users, WEIGHED)) * (1 + partners) * config.fusion.candidates
+  if config.fusion.partners:
+    # Two of the test and two of at most WEIGHED validation users; the partners' candidates cost what beams cost.
+    beams += 2 * (users + min(users, WEIGHED)) * (config.evaluation.beam + config.fusion.candidates)
   return beams / config.generator.validation_beam / min(users, config.generator.validation_users)

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from letter_jax.server import openapi
 from letter_jax.server.asked import Asked, ItemLists, Limits, read_body
@@ -102,7 +103,7 @@ class Handlers:
 
 def make_app(
   models: Models, gatherer: Gatherer, metrics: Metrics, limits: Limits | None = None, admin_token: str = ''
-) -> Starlette:
+) -> ASGIApp:
   """The application.
 
   Args:
@@ -148,10 +149,10 @@ def make_app(
 class _Counted:
   """Counts the requests of an application, and keeps traces in the log."""
 
-  def __init__(self, app: Starlette, metrics: Metrics, paths: set[str]) -> None:
+  def __init__(self, app: ASGIApp, metrics: Metrics, paths: set[str]) -> None:
     self._app, self._metrics, self._paths = app, metrics, paths
 
-  async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+  async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
     if scope['type'] != 'http':
       await self._app(scope, receive, send)
       return

@@ -1,8 +1,8 @@
 """Users of different requests are searched for together.
 
-One search runs at a time, in a thread of its own. While it runs users wait in a queue, and the next search takes as many
-of them as fit in a batch. So batches grow with the load, and a single request on an idle server waits for nobody but for
-`wait_seconds`.
+One search runs at a time, in a thread of its own. While it runs users wait in a queue, and the next search takes as
+many of them as fit in a batch. So batches grow with the load, and a request to an idle server waits for nobody longer
+than `wait_seconds`.
 """
 
 import asyncio
@@ -62,9 +62,7 @@ class Gatherer:
     self._some = asyncio.Event()
     self._thread = concurrent.futures.ThreadPoolExecutor(1, 'search')
 
-  async def search(
-    self, key: _Key, known: Sequence[Sequence[int]]
-  ) -> tuple[np.ndarray, np.ndarray]:
+  async def search(self, key: _Key, known: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Items int32 and scores float32 [U, beam] of U histories, as `Recommender.searches` finds them.
 
     Args:

@@ -79,7 +79,7 @@ def export_search(
     partners = {name: loaded.partner(name) for name in fusion['partners']}
     of_partners = {name: of_partner for name, (_, of_partner) in partners.items()}
     params = dict(zip(_OF_FUSION, (params, of_partners, np.array(fusion['weights'], np.float32))))
-    width = loaded.fusion_width(beam, fusion['candidates'])
+    width = loaded.fusion_width(fusion['candidates'])
   arrays = _arrays(params, catalogue.ids.codes_NxL, trie, paths)
   history_length, longest = loaded.config.data.history_length, generator.longest_history
   if longest is not None:

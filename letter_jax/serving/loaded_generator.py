@@ -109,11 +109,10 @@ class LoadedGenerator:
     Args:
       search: of the generator.
       partners: as of `partner`, at least one.
-      candidates: of each model; at least the beams of `search` are taken.
+      candidates: of the partners (`config.fusion.candidates`).
     """
     scores, params = zip(*partners)
-    width = self.fusion_width(search.beam, candidates)
-    return FusedUserSearch(search, scores, width), (self.params, params)
+    return FusedUserSearch(search, scores, self.fusion_width(candidates)), (self.params, params)
 
   def partner(self, name: str) -> Partner:
     """The scores of a partner and its parameters, on the devices; InputError where it cannot be read.
@@ -140,9 +139,9 @@ class LoadedGenerator:
       ids.rows,
     )
 
-  def fusion_width(self, beam: int, candidates: int) -> int:
-    """Candidates of each of several models: `candidates`, but at least `beam` and at most the number of items."""
-    return min(max(candidates, beam), len(self.ids))
+  def fusion_width(self, candidates: int) -> int:
+    """`candidates`, but at most the number of items."""
+    return min(candidates, len(self.ids))
 
   def require_beam(self, beam: int) -> None:
     """Raises InputError unless `beam` is from 1 to the number of items."""

@@ -46,7 +46,7 @@ class Recommendations:
   from_popularity_U: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Choice:
   """The items that may be recommended, as `Recommender.among` makes it; valid for that recommender only.
 

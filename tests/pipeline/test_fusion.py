@@ -76,8 +76,6 @@ def test_a_partner_that_is_not_trained_is_refused():
   assert config_with(run_settings(fusion__partners=('bought_together',), **rows)).fusion.partners
   with pytest.raises(InputError, match='expected each model once'):
     config_with(run_settings(fusion__partners=('sasrec', 'sasrec')))
-  with pytest.raises(InputError, match='config.fusion.candidates is 20; expected at least config.evaluation.beam, 30'):
-    config_with(run_settings(fusion__partners=('sasrec',), fusion__candidates=20, evaluation__beam=30))
 
 
 def test_the_exported_folder_has_both_models(fused):
