@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from letter_jax.decoding.open_beams import step_of_open
-from letter_jax.decoding.step import Step
 from letter_jax.ops.top_k import take, top_k
 from letter_jax.semantic_ids import item_trie
 from letter_jax.semantic_ids.item_trie import ItemTrie
+
+# (level, codes of the previous level or None, cache) -> (log-probabilities, cache); see `beam_search`.
+Step = Callable[[int, jax.Array | None, Any], tuple[jax.Array, Any]]
 
 
 @jax.tree_util.register_dataclass
@@ -65,8 +66,7 @@ def beam_search(
     beam: beams kept at each level, and the W of the result.
     batch: B.
     renormalise: normalise the log-probabilities (or, equivalently, logits) over the children of each node, so that the
-      scores of all semantic IDs form one distribution. For models trained with `catalogue_loss`. `step` is then called
-      for fewer beams, without those that have a single item ID left (`open_beams.py`).
+      scores of all semantic IDs form one distribution. For models trained with `catalogue_loss`.
     allowed: excludes candidates (see `candidates.still_allowed`) without changing the scores of the others.
 
   Returns:
@@ -79,15 +79,8 @@ def beam_search(
   score_BxW = jnp.zeros((batch, 1), jnp.float32)
   code_BxW: jax.Array | None = None
   for level in range(trie.levels):
+    log_probs_BxWxK, cache = step(level, code_BxW, cache)
     width = node_BxW.shape[1]
-    place_BxW: jax.Array | None = None
-    if renormalise and code_BxW is not None:
-      open_BxW = item_trie.leaves_below(trie, level, node_BxW) > 1
-      log_probs_BxWxK, cache, place_BxW = step_of_open(
-        step, level, code_BxW, cache, open_BxW, trie.open_quarters[level]
-      )
-    else:
-      log_probs_BxWxK, cache = step(level, code_BxW, cache)
     if log_probs_BxWxK.shape[:2] != (batch, width) or log_probs_BxWxK.shape[2] < trie.codebook_size:
       raise ValueError(
         f'step returned log-probabilities {log_probs_BxWxK.shape} at level {level}, expected '
@@ -97,8 +90,7 @@ def beam_search(
       trie, level, node_BxW, score_BxW, log_probs_BxWxK, beam, renormalise, allowed
     )
     if level + 1 < trie.levels:
-      of_parent_BxW = parent_BxW if place_BxW is None else take(place_BxW, parent_BxW)
-      cache = jax.tree.map(lambda leaf, of_parent_BxW=of_parent_BxW: take(leaf, of_parent_BxW), cache)
+      cache = jax.tree.map(lambda leaf, parent_BxW=parent_BxW: take(leaf, parent_BxW), cache)
 
   missing = ((0, 0), (0, beam - node_BxW.shape[1]))
   leaves_BxW = jnp.pad(node_BxW, missing, constant_values=-1)

@@ -19,10 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from letter_jax.decoding.beam_search import Step
 from letter_jax.decoding.candidates import Candidates, without_items
 from letter_jax.decoding.compiled import Bound, compiled
-from letter_jax.decoding.open_beams import step_of_open
-from letter_jax.decoding.step import Step
 from letter_jax.decoding.user_search import Search, UserSearch
 from letter_jax.ops.top_k import take, top_k
 from letter_jax.semantic_ids import item_trie
@@ -65,31 +64,17 @@ def score_items(
   node_BxW = jnp.zeros((items_BxW.shape[0], 1), jnp.int32)
   for level in range(trie.levels):
     code_BxW = codes_BxWxL[..., level]
-    place_BxW: jax.Array | None = None
-    if level == 0 or not renormalise:
-      log_probs_BxWxK, cache = step(level, None if level == 0 else codes_BxWxL[..., level - 1], cache)
-    else:
-      log_probs_BxWxK, cache, place_BxW = step_of_open(
-        step,
-        level,
-        codes_BxWxL[..., level - 1],
-        cache,
-        item_trie.leaves_below(trie, level, node_BxW) > 1,
-        trie.open_quarters[level],
-      )
-    normaliser_BxW: jax.Array | float = 0.0
+    log_probs_BxWxK, cache = step(level, None if level == 0 else codes_BxWxL[..., level - 1], cache)
     if renormalise:
       _, child_code_BxWxC, valid_BxWxC = item_trie.children(trie, level, node_BxW)
       child_BxWxC = jnp.take_along_axis(log_probs_BxWxK, child_code_BxWxC, axis=2, mode='promise_in_bounds')
       normaliser_BxW = jax.nn.logsumexp(jnp.where(valid_BxWxC, child_BxWxC, -jnp.inf), axis=-1)
+      total_BxW -= normaliser_BxW
     log_probs_BxWxK = jnp.broadcast_to(log_probs_BxWxK, (*items_BxW.shape, log_probs_BxWxK.shape[-1]))
-    chosen_BxWx1 = jnp.take_along_axis(log_probs_BxWxK, code_BxW[..., None], axis=2, mode='promise_in_bounds')
-    total_BxW += chosen_BxWx1[..., 0] - normaliser_BxW
+    total_BxW += jnp.take_along_axis(log_probs_BxWxK, code_BxW[..., None], axis=2, mode='promise_in_bounds')[..., 0]
     node_BxW = nodes_BxWxL[..., level]
     if level == 0:  # from one beam to W
       cache = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*items_BxW.shape, *leaf.shape[2:])), cache)
-    elif place_BxW is not None:
-      cache = jax.tree.map(lambda leaf, place_BxW=place_BxW: take(leaf, place_BxW), cache)
   return total_BxW
 
 

@@ -8,10 +8,9 @@ import jax
 import numpy as np
 
 from letter_jax import sharding
-from letter_jax.decoding.beam_search import Allowed, Beams, beam_search
+from letter_jax.decoding.beam_search import Allowed, Beams, Step, beam_search
 from letter_jax.decoding.candidates import Candidates, best_items, still_allowed
 from letter_jax.decoding.compiled import Bound, compiled
-from letter_jax.decoding.step import Step
 from letter_jax.decoding.user_batches import UserBatches
 from letter_jax.semantic_ids.ids import PlacedIds
 from letter_jax.semantic_ids.item_trie import ItemTrie, Paths

@@ -8,7 +8,6 @@ Shapes: N items, L levels, B users, W beams, C_l children of a node of level l a
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
@@ -35,8 +34,6 @@ class ItemTrie:
     nodes: static, number of nodes at levels 0 .. L.
     branching: static, (C_0, ..., C_{L-1}), most children that a node of the level has.
     codebook_size: static, the smallest K that holds all codes.
-    open_quarters: static, for each level 0 .. L - 1, the share of leaves whose node of that level has other leaves
-      below it too, in quarters: 1, 2 or 4, with some reserve.
   """
 
   first_edge: tuple[jax.Array | None, ...]
@@ -46,7 +43,6 @@ class ItemTrie:
   nodes: tuple[int, ...] = dataclasses.field(metadata={'static': True})
   branching: tuple[int, ...] = dataclasses.field(metadata={'static': True})
   codebook_size: int = dataclasses.field(metadata={'static': True})
-  open_quarters: tuple[int, ...] = dataclasses.field(metadata={'static': True})
 
   @classmethod
   def build(cls, codes_NxL: np.ndarray) -> 'ItemTrie':
@@ -106,7 +102,6 @@ class ItemTrie:
       nodes=tuple(nodes),
       branching=tuple(branching),
       codebook_size=codebook_size,
-      open_quarters=_open_quarters(first_edges, nodes),
     )
 
   def with_room(self, codebook_size: int) -> 'ItemTrie':
@@ -137,7 +132,6 @@ class ItemTrie:
       nodes=nodes,
       branching=branching,
       codebook_size=codebook_size,
-      open_quarters=self.open_quarters,
     )
 
   @property
@@ -216,21 +210,6 @@ def children(trie: ItemTrie, level: int, node_BxW: jax.Array) -> tuple[jax.Array
   return jnp.where(valid_BxWxC, child_BxWxC, -1), jnp.where(valid_BxWxC, code_BxWxC, 0), valid_BxWxC
 
 
-def leaves_below(trie: ItemTrie, level: int, node_BxW: jax.Array) -> jax.Array:
-  """The number of leaves below nodes of one level: int32 [B, W], 0 where a node is -1.
-
-  Args:
-    level: static, 0 .. L.
-    node_BxW: int32, nodes of the level; -1 where there is none.
-  """
-  first_BxW = jnp.maximum(node_BxW, 0)
-  end_BxW = first_BxW + 1
-  for first_edge in trie.first_edge[level:]:
-    if first_edge is not None:
-      first_BxW, end_BxW = first_edge[first_BxW], first_edge[end_BxW]
-  return jnp.where(node_BxW >= 0, end_BxW - first_BxW, 0)
-
-
 def leaf_sizes(trie: ItemTrie, leaves: jax.Array) -> jax.Array:
   """The number of items at each leaf: int32, the shape of `leaves`; 0 where a leaf is -1."""
   if trie.first_item is None:
@@ -272,18 +251,6 @@ def nodes_of_items(trie: ItemTrie) -> np.ndarray:
       node_N = np.searchsorted(np.asarray(trie.first_edge[level]), node_N, side='right') - 1
     nodes_NxL[:, level] = node_N
   return nodes_NxL
-
-
-def _open_quarters(first_edges: Sequence[np.ndarray | None], nodes: Sequence[int]) -> tuple[int, ...]:
-  """As in the attributes of `ItemTrie`."""
-  quarters = []
-  first = np.arange(nodes[-1] + 1)  # the first leaf below each node of a level
-  for first_edge in reversed(first_edges):
-    first = first if first_edge is None else first[first_edge]
-    below = np.diff(first)
-    share = below[below > 1].sum() / nodes[-1]
-    quarters.append(1 if share < 0.15 else 2 if share < 0.4 else 4)
-  return tuple(reversed(quarters))
 
 
 def _with_room(most: int) -> int:

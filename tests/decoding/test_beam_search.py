@@ -40,17 +40,16 @@ def search(table_BxLxRxK, trie, beam, renormalise=False):
           'row': (cache['row'] * 31 + codes_BxW + 1) % ROWS,
         }
       log_probs_BxWxK = jax.vmap(lambda table, row: table[level, row])(table_BxLxRxK, cache['row'])
-      if not renormalise:  # then the last step may be inside of a loop
-        seen.append(cache['prefix'])
+      seen.append((codes_BxW, cache))
       return log_probs_BxWxK, cache
 
     seen = []
     users = len(table_BxLxRxK)
     cache = {'prefix': jnp.full((users, 1, trie.levels), -1), 'row': jnp.zeros((users, 1), jnp.int32)}
-    return beam_search(step, cache, trie, beam, users, renormalise), seen[-1:]
+    return beam_search(step, cache, trie, beam, users, renormalise), seen[-1][1]['prefix']
 
   beams, prefix = jax.jit(run)(table_BxLxRxK, trie)
-  return jax.tree.map(np.asarray, (beams, prefix[0] if prefix else None))
+  return jax.tree.map(np.asarray, beams), np.asarray(prefix)
 
 
 def log_prob(table_LxRxK, prefix, code):

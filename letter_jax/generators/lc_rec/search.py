@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from letter_jax.decoding.step import Step
+from letter_jax.decoding.beam_search import Step
 from letter_jax.decoding.user_search import Search
 from letter_jax.generators.lc_rec.llama import Llama
 from letter_jax.generators.lc_rec.prompts import DecodingPrompt

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from letter_jax.decoding.step import Step
+from letter_jax.decoding.beam_search import Step
 from letter_jax.decoding.user_search import Search
 from letter_jax.generators.losses import renormalises
 from letter_jax.generators.tiger.t5 import T5, encoder_positions
