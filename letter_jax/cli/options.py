@@ -42,6 +42,7 @@ class Options:
   port: int = _flag(8080, 'serve: port to listen on; 0: any that is free')
   wait_ms: int = _flag(1, 'serve: milliseconds that a user waits for others, to be searched for together')
   queue_users: int = _flag(4096, 'serve: users who may wait; a request beyond them is answered with 503')
+  searches: int = _flag(3, 'serve: searches that run at a time; more than cores, as one leaves pauses')
   max_users: int = _flag(1024, 'serve: users of a request, at most')
   max_history: int = _flag(1024, 'serve: items of a history, at most')
   admin_token_file: str = _paths('', 'serve: file with the token that POST /-/reload asks for; none: no such route')

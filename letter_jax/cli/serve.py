@@ -30,6 +30,7 @@ def serve(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
     ('port', options.port, 0),
     ('wait_ms', options.wait_ms, 0),
     ('queue_users', options.queue_users, 1),
+    ('searches', options.searches, 1),
     ('max_users', options.max_users, 1),
     ('max_history', options.max_history, 1),
   ):
@@ -42,6 +43,7 @@ def serve(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
     options.port,
     options.wait_ms / 1000,
     options.queue_users,
+    options.searches,
     _token(options.admin_token_file),
     Limits(users=min(options.max_users, options.queue_users), history=options.max_history),
   )

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from letter_jax.server import openapi
 from letter_jax.server.asked import Asked, ItemLists, Limits, read_body
-from letter_jax.server.gathering import Busy, Gatherer
+from letter_jax.server.gathering import Busy, Gatherer, Shared
 from letter_jax.server.metrics import Metrics
 from letter_jax.server.models import Loading, Models, Served
 from letter_jax.serving.recommender import Choice
@@ -52,7 +52,7 @@ class Handlers:
       raise HTTPException(400, str(error)) from None
     try:
       known = [user.known for user in asked.users]
-      found = await self._gatherer.search((served.recommender, choice, asked.exclude_history), known)
+      found = await self._gatherer.search(Shared(served.recommender, choice, asked.exclude_history), known)
     except Busy:
       raise _unavailable('too many users wait for recommendations') from None
     self._metrics.users.inc(len(asked.users))

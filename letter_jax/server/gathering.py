@@ -1,8 +1,8 @@
 """Users of different requests are searched for together.
 
-One search runs at a time, in a thread of its own. While it runs users wait in a queue, and the next search takes as
-many of them as fit in a batch. So batches grow with the load, and a request to an idle server waits for nobody longer
-than `wait_seconds`.
+A few searches run at a time, each in a thread of its own. While they run users wait in a queue, and the next search
+takes as many of them as fit in a batch. So batches grow with the load, and a request to an idle server waits for nobody
+longer than `wait_seconds`.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ import numpy as np
 
 from letter_jax.server.metrics import Metrics
 from letter_jax.serving.recommender import Choice, Recommender
+
+BATCH = 16  # users of a search: more would keep each other waiting, and save little
 
 
 class Busy(Exception):
@@ -41,45 +43,62 @@ class _Job:
   done: asyncio.Future[None]
 
 
-# Users who can share a search: a recommender, a choice of its items, and whether histories are excluded.
-_Key = tuple[Recommender, Choice | None, bool | None]
+@dataclasses.dataclass(frozen=True)
+class Shared:
+  """What users have in common who can share a search.
+
+  Attributes:
+    recommender: who answers them.
+    choice: of its items; None for all.
+    exclude_history: as in `Recommender.recommend`.
+  """
+
+  recommender: Recommender
+  choice: Choice | None = None
+  exclude_history: bool | None = None
 
 
 class Gatherer:
   """Gathers users into batches; its methods are called from one event loop."""
 
-  def __init__(self, wait_seconds: float, queue_users: int, metrics: Metrics) -> None:
+  def __init__(self, wait_seconds: float, queue_users: int, searches: int, metrics: Metrics) -> None:
     """Starts no search yet.
 
     Args:
-      wait_seconds: how long the first user of a batch waits for others before an idle device searches.
+      wait_seconds: how long the first user of a batch waits for others while nothing is searched for.
       queue_users: users that may wait.
+      searches: how many may run at a time.
       metrics: where batches and the length of the queue are noted.
     """
     self._wait_seconds, self._queue_users, self._metrics = wait_seconds, queue_users, metrics
-    self._waiting: collections.OrderedDict[_Key, collections.deque[tuple[_Job, int]]] = collections.OrderedDict()
-    self._queued = 0
-    self._some = asyncio.Event()
-    self._thread = concurrent.futures.ThreadPoolExecutor(1, 'search')
+    self._waiting: collections.OrderedDict[tuple[Shared, int], collections.deque[tuple[_Job, int]]] = (
+      collections.OrderedDict()
+    )
+    self._queued = self._running = 0
+    self._some, self._free = asyncio.Event(), asyncio.Semaphore(searches)
+    self._threads = concurrent.futures.ThreadPoolExecutor(searches, 'search')
+    self._tasks: set[asyncio.Task] = set()
 
-  async def search(self, key: _Key, known: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+  async def search(self, shared: Shared, known: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Items int32 and scores float32 [U, beam] of U histories, as `Recommender.searches` finds them.
 
     Args:
-      key: who can share a search with them.
+      shared: with whom they can share a search.
       known: histories, as indices of items.
 
     Raises:
       Busy: the queue is full.
     """
-    shape = (len(known), key[0].beam)
+    shape = (len(known), shared.recommender.beam)
     items_UxK, scores_UxK = np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32)
     if not known:
       return items_UxK, scores_UxK
     if self._queued + len(known) > self._queue_users:
       raise Busy
     job = _Job(known, items_UxK, scores_UxK, len(known), asyncio.get_running_loop().create_future())
-    self._waiting.setdefault(key, collections.deque()).extend((job, user) for user in range(len(known)))
+    for user, history in enumerate(known):
+      key = shared, shared.recommender.width(len(history))
+      self._waiting.setdefault(key, collections.deque()).append((job, user))
     self._note_queued(len(known))
     self._some.set()
     await job.done
@@ -87,40 +106,53 @@ class Gatherer:
 
   async def run(self) -> None:
     """Searches until it is cancelled."""
-    loop = asyncio.get_running_loop()
     while True:
       await self._some.wait()
-      if self._wait_seconds:
+      if self._wait_seconds and not self._running:
         await asyncio.sleep(self._wait_seconds)
-      while self._waiting:
-        key, batch = self._take()
-        if not batch:
-          continue
-        self._metrics.batch_users.observe(len(batch))
-        try:
-          found = await loop.run_in_executor(self._thread, _search, key, [job.known[user] for job, user in batch])
-        except Exception as error:
-          for job in {job for job, _ in batch}:
-            if not job.done.done():
-              job.done.set_exception(error)
-          continue
-        for (job, user), items_K, scores_K in zip(batch, *found):
-          job.items_UxK[user], job.scores_UxK[user] = items_K, scores_K
-          job.left -= 1
-          if not job.left and not job.done.done():
-            job.done.set_result(None)
-      self._some.clear()
+      await self._free.acquire()
+      shared, batch = self._take()
+      if batch:
+        self._running += 1
+        task = asyncio.create_task(self._answer(shared, batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+      else:
+        self._free.release()
+      if not self._waiting:
+        self._some.clear()
 
   def close(self) -> None:
     """Lets no further search begin."""
-    self._thread.shutdown(wait=False, cancel_futures=True)
+    self._threads.shutdown(wait=False, cancel_futures=True)
 
-  def _take(self) -> tuple[_Key, list[tuple[_Job, int]]]:
+  async def _answer(self, shared: Shared, batch: list[tuple[_Job, int]]) -> None:
+    """Searches for the users of a batch."""
+    self._metrics.batch_users.observe(len(batch))
+    known = [job.known[user] for job, user in batch]
+    try:
+      found = await asyncio.get_running_loop().run_in_executor(self._threads, _search, shared, known)
+    except Exception as error:
+      for job in {job for job, _ in batch}:
+        if not job.done.done():
+          job.done.set_exception(error)
+      return
+    finally:
+      self._running -= 1
+      self._free.release()
+    for (job, user), items_K, scores_K in zip(batch, *found):
+      job.items_UxK[user], job.scores_UxK[user] = items_K, scores_K
+      job.left -= 1
+      if not job.left and not job.done.done():
+        job.done.set_result(None)
+
+  def _take(self) -> tuple[Shared, list[tuple[_Job, int]]]:
     """The users of the next batch: those who can share a search with the one who waits longest."""
     key, queue = next(iter(self._waiting.items()))
+    shared, _ = key
     batch: list[tuple[_Job, int]] = []
     taken = 0
-    while queue and len(batch) < key[0].batch:
+    while queue and len(batch) < min(shared.recommender.batch, BATCH):
       job, user = queue.popleft()
       taken += 1
       if not job.done.done():  # its client is still there
@@ -130,17 +162,17 @@ class Gatherer:
     if queue:
       self._waiting[key] = queue
     self._note_queued(-taken)
-    return key, batch
+    return shared, batch
 
   def _note_queued(self, change: int) -> None:
     self._queued += change
     self._metrics.queue_users.set(self._queued)
 
 
-def _search(key: _Key, known: list[Sequence[int]]) -> tuple[Any, Any]:
-  recommender, choice, exclude_history = key
+def _search(shared: Shared, known: list[Sequence[int]]) -> tuple[Any, Any]:
+  recommender = shared.recommender
   items_UxK = np.full((len(known), recommender.beam), -1, np.int32)
   scores_UxK = np.full(items_UxK.shape, -np.inf, np.float32)
-  for users, batch in recommender.searches(known, exclude_history, choice):
+  for users, batch in recommender.searches(known, shared.exclude_history, shared.choice):
     items_UxK[users], scores_UxK[users] = (part[: len(users)] for part in jax.device_get(batch))
   return items_UxK, scores_UxK

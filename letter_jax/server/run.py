@@ -31,6 +31,7 @@ class ServerSettings:
     host, port: where it listens; port 0 for any that is free.
     wait_seconds: how long a user waits for others to be searched for together, at most, while nothing is searched for.
     queue_users: users who may wait; a request beyond them is answered with 503.
+    searches: how many run at a time.
     admin_token: what POST /-/reload asks for; '' for no such route.
     limits: what a single request may ask for.
   """
@@ -39,6 +40,7 @@ class ServerSettings:
   port: int = 8080
   wait_seconds: float = 0.001
   queue_users: int = 4096
+  searches: int = 2
   admin_token: str = ''
   limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -87,7 +89,7 @@ async def _serve(
 ) -> None:
   metrics = Metrics()
   models = Models(load, metrics)
-  gatherer = Gatherer(settings.wait_seconds, settings.queue_users, metrics)
+  gatherer = Gatherer(settings.wait_seconds, settings.queue_users, settings.searches, metrics)
   app = make_app(models, gatherer, metrics, settings.limits, settings.admin_token)
   server = _Server(
     uvicorn.Config(

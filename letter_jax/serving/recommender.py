@@ -1,9 +1,9 @@
 """A trained generator as a recommender: histories in, items out."""
 
 import dataclasses
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -24,6 +24,11 @@ from letter_jax.workdir import Workdir
 
 # Excluded items are padded to the first of these numbers that is large enough, or to a power of two.
 EXCLUDED = (64, 1024)
+
+# Histories of up to so many items are searched by a program of their own.
+NARROW = 10
+
+COMPILED = 2  # programs at a time
 
 _Array = jax.Array | np.ndarray
 
@@ -95,6 +100,7 @@ class Recommender:
     self.beam, self.batch, self.chosen = search.beam, search.batches.size, chosen
     self.exclude_history = excludes(chosen)
     self._widths = search.batches.widths(history_length)
+    self._few_widths = np.unique(np.minimum((NARROW, self._widths[-1]), self._widths[-1]))
     self._all = self._choice(np.ones(len(catalogue), bool))
 
   @classmethod
@@ -152,21 +158,28 @@ class Recommender:
   def warm_up(self, progress: bool = True) -> None:
     """Compiles every program that `recommend` runs, so that no later call has to wait for one.
 
-    There is one for each number of rows of a batch, and each number of excluded items (EXCLUDED); a user who had even
-    more items needs one more. They depend on the architecture and on the rounded size of the catalogue: a recommender
-    of another training, or of a catalogue that grew a little, finds them compiled. Where JAX has no persistent cache,
-    it gets that of the command line, so that the next process finds them too.
+    There is one for each number of rows of a batch, and for short and long histories and those of users with many
+    excluded items (EXCLUDED); a user who had even more items needs one more. They depend on the architecture and on the
+    rounded size of the catalogue: a recommender of another training, or of a catalogue that grew a little, finds them
+    compiled. Where JAX has no persistent cache, it gets that of the command line, so that the next process finds them
+    too.
 
     Args:
       progress: whether a line on stderr shows how far it is.
     """
     compilation_cache.use()
-    rows = self._search.batches.all_rows
-    with Progress('warm up' if progress else '', len(rows) * len(EXCLUDED), 'program') as bar:
-      for size, had_width in itertools.product(rows, EXCLUDED):
-        nobody_BxC, nobody_BxH = (np.full((size, width), -1, np.int32) for width in (self._widths[-1], had_width))
-        nobody_BxC[:, 0] = 0
-        jax.block_until_ready(self._search.search(self._params, nobody_BxC, nobody_BxH, self._all.candidates))
+    # Whoever had many items has a long history.
+    widths = [*((width, EXCLUDED[0]) for width in self._few_widths), *((self._widths[-1], had) for had in EXCLUDED[1:])]
+    shapes = [(rows, *of_row) for rows in self._search.batches.all_rows for of_row in widths]
+
+    def run(shape: tuple[int, int, int]) -> None:
+      rows, width, had_width = shape
+      nobody_BxC, nobody_BxH = np.full((rows, width), -1, np.int32), np.full((rows, had_width), -1, np.int32)
+      nobody_BxC[:, 0] = 0
+      jax.block_until_ready(self._search.search(self._params, nobody_BxC, nobody_BxH, self._all.candidates))
+
+    with Progress('warm up' if progress else '', len(shapes), 'program') as bar, ThreadPoolExecutor(COMPILED) as pool:
+      for _ in pool.map(run, shapes):
         bar.update(1)
 
   def among(
@@ -288,6 +301,10 @@ class Recommender:
       )
     return True
 
+  def width(self, items: int) -> int:
+    """The width that a history of so many items is padded to; users of one width are searched for together."""
+    return int(self._few_widths[np.searchsorted(self._few_widths, min(items, self._few_widths[-1]))])
+
   def _batches(
     self, known: Sequence[Sequence[int]], had: Sequence[Sequence[int]], rows: int
   ) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
@@ -300,7 +317,7 @@ class Recommender:
     """
     length_U, excluded_U = (np.array(list(map(len, lists)), np.int64) for lists in (known, had))
     # Wide where there are few users, which costs little, so that a few programs serve all of them.
-    widths = self._widths if rows else self._widths[-1:]
+    widths = self._widths if rows else self._few_widths
     width_U = widths[np.searchsorted(widths, np.minimum(length_U, widths[-1]))]
     had_width_U = 2 ** np.ceil(np.log2(np.maximum(excluded_U, 1))).astype(np.int64)
     for had_width in reversed(EXCLUDED):

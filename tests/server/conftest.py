@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import threading
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +62,13 @@ def recommender():
   return table_recommender(0)
 
 
+def until(happened):
+  """Waits until `happened()` is true."""
+  deadline = time.monotonic() + HANG_SECONDS
+  while not happened():
+    assert time.monotonic() < deadline
+
+
 class Client:
   """Requests to a server, and what it was made of."""
 
@@ -95,7 +103,7 @@ def start():
   """Starts a server of recommenders that are loaded one after the other; the first at once, unless told otherwise."""
   with contextlib.ExitStack() as stack:
 
-    def start(*recommenders, ready=True, wait_seconds=0.0, queue_users=1000, limits=None, admin_token=''):
+    def start(*recommenders, ready=True, wait_seconds=0.0, queue_users=1000, searches=2, limits=None, admin_token=''):
       waiting, started, made = list(recommenders), threading.Event(), {}
 
       def load():
@@ -107,7 +115,8 @@ def start():
       async def serve():
         metrics = Metrics()
         models = Models(load, metrics)
-        app = make_app(models, Gatherer(wait_seconds, queue_users, metrics), metrics, limits or Limits(), admin_token)
+        gatherer = Gatherer(wait_seconds, queue_users, searches, metrics)
+        app = make_app(models, gatherer, metrics, limits or Limits(), admin_token)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan='on'))
         serving = asyncio.create_task(server.serve())
         while not server.started:

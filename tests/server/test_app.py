@@ -11,7 +11,7 @@ import pytest
 from letter_jax.serving import jsonl
 from letter_jax.system.errors import InputError
 from tests.multi_process import HANG_SECONDS
-from tests.server.conftest import ITEMS, TOKEN, table_recommender
+from tests.server.conftest import ITEMS, TOKEN, table_recommender, until
 
 Limits = pytest.importorskip('letter_jax.server.asked').Limits
 
@@ -180,13 +180,12 @@ class Held:
 
 def test_a_full_queue_is_said_at_once(start, recommender):
   held = Held(recommender)
-  client = start(lambda: held, queue_users=3)
+  client = start(lambda: held, queue_users=3, searches=1)
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     first = pool.submit(client.recommend, history=['101'])
     assert held.entered.wait(HANG_SECONDS)
     waiting = pool.submit(client.recommend, users=[{'history': ['102']}] * 2)
-    while 'letter_queue_users 2.0' not in client.request('GET', '/metrics')[2]:
-      pass
+    until(lambda: 'letter_queue_users 2.0' in client.request('GET', '/metrics')[2])
     status, headers, answer = client.request('POST', '/recommend', {'users': [{'history': ['103']}] * 2})
     assert status == 503 and headers['retry-after'] == '1' and 'too many users wait' in answer['error']
     held.gate.set()
@@ -201,9 +200,7 @@ def test_a_search_that_fails_is_not_the_end(start, recommender, capfd):
   client = start(lambda: held)
   status, _, answer = client.request('POST', '/recommend', {'history': ['101']})
   assert status == 500 and answer == {'error': 'the server has failed; its log says how'}
-  logged = ''
-  while 'RuntimeError: out of memory' not in logged:  # written after the answer
-    logged += capfd.readouterr().err
+  until(lambda: 'RuntimeError: out of memory' in capfd.readouterr().err)  # written after the answer
   held.broken = False
   assert client.recommend(history=['101'])['recommendations']
 

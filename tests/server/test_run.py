@@ -16,12 +16,13 @@ import pytest
 
 from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
+from tests.server.conftest import until
 
 pytestmark = pytest.mark.slow
 pytest.importorskip('uvicorn')
 
 TOKEN = 'a-token-of-nobody'
-# One program instead of eight: the others are tested in tests/serving/test_programs.py.
+# Few programs: the others are tested in tests/serving/test_programs.py.
 PROGRAM = """
 import sys
 from letter_jax.decoding import user_batches
@@ -104,10 +105,7 @@ def test_a_day_of_a_server(small_run, tmp_path):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
       many = {'users': [body] * 500}
       asked = [pool.submit(ask, port, 'POST', '/recommend', many) for _ in range(8)]
-      while 'letter_batch_users_count 0' in ask(port, 'GET', '/metrics')[1]:
-        pass
-      while 'letter_queue_users 0.0' in ask(port, 'GET', '/metrics')[1]:
-        pass
+      until(lambda: 'letter_queue_users 0.0' not in ask(port, 'GET', '/metrics')[1])
       process.send_signal(signal.SIGTERM)
       answered = [future.result() for future in asked]
     # Connections that were not accepted yet are refused; what was accepted is answered in full.
