@@ -58,6 +58,8 @@ def serve(load: Callable[[], Recommender], settings: ServerSettings, say: Callab
   Raises:
     InputError: the port is taken, or the first recommender cannot be loaded.
   """
+  # A thread that comes back from the device waits at most so long for Python's lock, instead of 5 ms.
+  sys.setswitchinterval(0.0005)
   with _listening(settings.host, settings.port) as listener:
     asyncio.run(_serve(load, settings, listener, say))
 
