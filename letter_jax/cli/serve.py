@@ -1,5 +1,6 @@
 """--stage=serve: recommendations over HTTP."""
 
+import contextlib
 import functools
 import pathlib
 
@@ -83,4 +84,5 @@ def _token(path: str) -> str:
 
 
 def _say(line: str) -> None:
-  print(f'serve: {line}', flush=True)
+  with contextlib.suppress(OSError):  # a server outlives whoever reads its lines
+    print(f'serve: {line}', flush=True)

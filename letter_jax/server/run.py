@@ -107,8 +107,8 @@ async def _serve(
   failure: InputError | None = None
 
   def end() -> None:
-    say('terminated; what was accepted is still answered')
     server.should_exit = True
+    say('terminated; what was accepted is still answered')
 
   async def load_first() -> None:
     nonlocal failure

@@ -131,6 +131,17 @@ def test_a_server_that_cannot_begin(small_run, tmp_path):
         assert process.returncode == 2 and message in error and error.count('\n') == 1, error
 
 
+def test_a_server_outlives_whoever_reads_its_lines(small_run):
+  with serving(small_run) as process:
+    port = port_of(process)
+    wait_until(process, 'ready after')
+    process.stdout.close()
+    process.stdout = None
+    assert ask(port, 'POST', '/recommend', {'history': ['3']})[0] == 200
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=HANG_SECONDS) == 0
+
+
 def test_a_server_that_is_not_ready_ends_at_once(small_run):
   with serving(small_run) as process:
     port_of(process)
