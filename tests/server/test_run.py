@@ -115,6 +115,14 @@ def test_a_day_of_a_server(small_run, tmp_path):
     assert re.fullmatch(r'serve: SIGHUP: .* the model from before keeps answering\n', error)
 
 
+def test_an_answer_does_not_wait_for_an_acknowledgement():
+  run = pytest.importorskip('letter_jax.server.run')
+  with run._listening('127.0.0.1', 0) as listener, socket.create_connection(listener.getsockname()):
+    connection, _ = listener.accept()
+    with connection:
+      assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_server_that_cannot_begin(small_run, tmp_path):
   with socket.create_server(('127.0.0.1', 0)) as taken:
     port = taken.getsockname()[1]
