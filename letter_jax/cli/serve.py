@@ -9,7 +9,7 @@ from letter_jax.cli.options import Options
 from letter_jax.configuration import MeshConfig
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.serving.cold_items import read_cold_items
-from letter_jax.serving.recommender import Recommender
+from letter_jax.serving.recommender import EXCLUDED, Recommender
 from letter_jax.system import machine
 from letter_jax.system.errors import InputError
 
@@ -37,6 +37,8 @@ def serve(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
   ):
     if value < least:
       raise InputError(f'--{flag}={value}; expected at least {least}')
+  if options.max_history > EXCLUDED[-1]:
+    raise InputError(f'--max_history={options.max_history}; expected at most {EXCLUDED[-1]}')
   if options.port > 65535:
     raise InputError(f'--port={options.port}; expected at most 65535')
   settings = run.ServerSettings(
@@ -55,13 +57,15 @@ def serve(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None:
 def _load(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> Recommender:
   """The recommender of a workdir, warm; called again for every reload."""
   from letter_jax.pipeline.run import require_complete
+  from letter_jax.server.gathering import BATCH
 
+  workdir = workdir.resolve()  # a link may be moved meanwhile
   require_complete(workdir, 'semantic_ids', 'generator')
   cold_items = read_cold_items(pathlib.Path(options.cold_items)) if options.cold_items else ()
   recommender = Recommender.from_workdir(workdir, options.beam, cold_items, mesh)
   _ready(recommender.catalogue)
-  _say(f'loaded {workdir.resolve()}: beam {options.beam}, {machine.devices()}; compiling what is not compiled yet')
-  recommender.warm_up(progress=False)
+  _say(f'loaded {workdir}: beam {options.beam}, {machine.devices()}; compiling what is not compiled yet')
+  recommender.warm_up(BATCH, progress=False)
   return recommender
 
 

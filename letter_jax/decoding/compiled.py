@@ -17,8 +17,8 @@ from letter_jax.ops.interleave import interleaved_halves
 
 _KEPT = 32  # functions, of whatever number of searches
 
-# Users from which a CPU searches for two halves side by side. Fewer are searched for by several requests at a time, and
-# their programs compile in half the time as a whole.
+# Rows on a device from which a CPU searches for two halves side by side. A smaller batch runs beside other searches,
+# and as a whole it compiles in half the time.
 HALVED = 32
 
 

@@ -27,6 +27,7 @@ class UserBatches:
     size: users searched at once, over all devices.
     longest: the most history items that the model has room for; None: any number.
     sharding: of arrays with one row per user.
+    sharded_params: whether the parameters stay sharded.
   """
 
   def __init__(self, mesh: Mesh, size: int, longest: int | None = None, sharded_params: bool = False):
@@ -41,7 +42,7 @@ class UserBatches:
     """
     self.mesh, self.size, self.longest = mesh, round_up(size, mesh.size), longest
     self.sharding = sharding.split_over_data(mesh) if sharded_params else sharding.split_over_all(mesh)
-    self._sharded_params = sharded_params
+    self.sharded_params = sharded_params
 
   def rows(self, users: int) -> int:
     """The rows of a batch for `users` users: the next of `all_rows`."""
@@ -64,4 +65,4 @@ class UserBatches:
 
   def compiled(self, local: Callable[..., Any], num_user_arrays: int) -> jax.stages.Wrapped:
     """Jits `local(params, *arrays)` over all devices; the first arrays have a row per user, the rest are replicated."""
-    return compiled_for_users(local, num_user_arrays, self.sharding, self._sharded_params)
+    return compiled_for_users(local, num_user_arrays, self.sharding, self.sharded_params)

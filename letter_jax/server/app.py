@@ -6,7 +6,7 @@ import hmac
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -29,6 +29,8 @@ from letter_jax.system.errors import InputError
 
 RETRY_SECONDS = 1  # in Retry-After
 
+LARGE = 65536  # bytes of a body, from which it is read, and answered, beside the event loop
+
 
 class Handlers:
   """What answers the requests."""
@@ -46,18 +48,20 @@ class Handlers:
     if served is None:
       raise _unavailable('the model is being loaded')
     try:
-      asked = read_body(body, served.recommender.catalogue, served.recommender.beam, self._limits)
+      of_body = (read_body, body, served.recommender.catalogue, served.recommender.beam, self._limits)
+      asked = await _call(len(body) > LARGE, *of_body)
       choice = await _choice(served, asked.lists)
     except InputError as error:
       raise HTTPException(400, str(error)) from None
     try:
       known = [user.known for user in asked.users]
-      found = await self._gatherer.search(Shared(served.recommender, choice, asked.exclude_history), known)
+      shared = Shared(served.recommender, choice, asked.exclude_history)
+      found = await _unless_gone(request, self._gatherer.search(shared, known))
     except Busy:
       raise _unavailable('too many users wait for recommendations') from None
     self._metrics.users.inc(len(asked.users))
     self._metrics.unknown_items.inc(sum(len(user.unknown) for user in asked.users))
-    answer = _answer(served, asked, *found)
+    answer = await _call(len(body) > LARGE, _answer, served, asked, *found)
     self._metrics.seconds.observe(time.perf_counter() - started)
     return answer
 
@@ -65,7 +69,11 @@ class Handlers:
     """POST /-/reload."""
     given = request.headers.get('authorization', '').encode('utf-8', 'replace')
     if not hmac.compare_digest(given, f'Bearer {self._admin_token}'.encode()):
-      raise HTTPException(401, 'expected "Authorization: Bearer TOKEN", with the token of --admin_token_file')
+      raise HTTPException(
+        401,
+        'expected "Authorization: Bearer TOKEN", with the token of --admin_token_file',
+        {'WWW-Authenticate': 'Bearer'},
+      )
     try:
       seconds = await self._models.load()
     except Loading:
@@ -101,9 +109,7 @@ class Handlers:
     return HTMLResponse(openapi.page(described))
 
 
-def make_app(
-  models: Models, gatherer: Gatherer, metrics: Metrics, limits: Limits | None = None, admin_token: str = ''
-) -> ASGIApp:
+def make_app(models: Models, gatherer: Gatherer, metrics: Metrics, limits: Limits, admin_token: str) -> ASGIApp:
   """The application.
 
   Args:
@@ -113,7 +119,7 @@ def make_app(
     limits: what a request may ask for.
     admin_token: lets its bearer reload the model; '' for no such route.
   """
-  handlers = Handlers(models, gatherer, metrics, limits or Limits(), admin_token)
+  handlers = Handlers(models, gatherer, metrics, limits, admin_token)
   routes = [
     Route('/recommend', handlers.recommend, methods=['POST']),
     Route('/healthz', handlers.healthz),
@@ -187,6 +193,24 @@ async def _body(request: Request, limit: int) -> bytes:
       raise too_large
     parts.append(part)
   return b''.join(parts)
+
+
+async def _call(aside: bool, function: Callable[..., Any], *arguments: Any) -> Any:
+  """Calls a function, where it takes long `aside` in a thread."""
+  return await asyncio.to_thread(function, *arguments) if aside else function(*arguments)
+
+
+async def _unless_gone(request: Request, search: Coroutine[Any, Any, Any]) -> Any:
+  """The result of a search, which is cancelled when the client leaves; ClientDisconnect then."""
+  found, gone = asyncio.ensure_future(search), asyncio.ensure_future(request.receive())  # the body has been read
+  try:
+    await asyncio.wait({found, gone}, return_when=asyncio.FIRST_COMPLETED)
+    if not found.done():
+      raise ClientDisconnect
+    return found.result()
+  finally:
+    found.cancel()
+    gone.cancel()
 
 
 async def _choice(served: Served, lists: ItemLists) -> Choice | None:

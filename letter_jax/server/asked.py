@@ -91,6 +91,8 @@ def read_body(body: bytes, catalogue: Catalogue, beam: int, limits: Limits) -> A
   users = []
   for place, of_user in enumerate(records):
     where = f'"users"[{place}]: ' if many else ''
+    if many and isinstance(of_user, dict) and (others := [key for key in of_user if key not in _OF_ONE]):
+      raise InputError(f'{where}{shown(others[0])} is no key of a user; expected it beside "users", for all of them')
     history = of_user.get('history') if isinstance(of_user, dict) else None
     if isinstance(history, list) and len(history) > limits.history:
       raise InputError(f'{where}"history" has {len(history):,} items; expected at most {limits.history:,}, the latest')

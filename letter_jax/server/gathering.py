@@ -19,6 +19,7 @@ from letter_jax.server.metrics import Metrics
 from letter_jax.serving.recommender import Choice, Recommender
 
 BATCH = 16  # users of a search: more would keep each other waiting, and save little
+TURN = 4  # users of one request in a batch, while others wait
 
 
 class Busy(Exception):
@@ -27,13 +28,26 @@ class Busy(Exception):
 
 @dataclasses.dataclass(eq=False)
 class _Job:
-  """The users of one request, who may be searched for in several batches.
+  """Users of one request who can share a search; they may be searched for in several batches.
+
+  Attributes:
+    users: those who have not been searched for yet.
+    request: all users of the request.
+  """
+
+  users: collections.deque[int]
+  request: '_Users'
+
+
+@dataclasses.dataclass(eq=False)
+class _Users:
+  """The users of one request.
 
   Attributes:
     known: the history of each, as indices of items.
     items_UxK, scores_UxK: what is found for them.
     left: how many are still waited for.
-    done: set when none is.
+    done: set when none is; cancelled when the client has gone.
   """
 
   known: Sequence[Sequence[int]]
@@ -71,9 +85,7 @@ class Gatherer:
       metrics: where batches and the length of the queue are noted.
     """
     self._wait_seconds, self._queue_users, self._metrics = wait_seconds, queue_users, metrics
-    self._waiting: collections.OrderedDict[tuple[Shared, int], collections.deque[tuple[_Job, int]]] = (
-      collections.OrderedDict()
-    )
+    self._waiting: collections.OrderedDict[tuple[Shared, int], collections.deque[_Job]] = collections.OrderedDict()
     self._queued = self._running = 0
     self._some, self._free = asyncio.Event(), asyncio.Semaphore(searches)
     self._threads = concurrent.futures.ThreadPoolExecutor(searches, 'search')
@@ -95,13 +107,16 @@ class Gatherer:
       return items_UxK, scores_UxK
     if self._queued + len(known) > self._queue_users:
       raise Busy
-    job = _Job(known, items_UxK, scores_UxK, len(known), asyncio.get_running_loop().create_future())
+    request = _Users(known, items_UxK, scores_UxK, len(known), asyncio.get_running_loop().create_future())
+    by_width: dict[int, _Job] = {}
     for user, history in enumerate(known):
-      key = shared, shared.recommender.width(len(history))
-      self._waiting.setdefault(key, collections.deque()).append((job, user))
+      width = shared.recommender.width(len(history))
+      by_width.setdefault(width, _Job(collections.deque(), request)).users.append(user)
+    for width, job in by_width.items():
+      self._waiting.setdefault((shared, width), collections.deque()).append(job)
     self._note_queued(len(known))
     self._some.set()
-    await job.done
+    await request.done  # cancelled with this call
     return items_UxK, scores_UxK
 
   async def run(self) -> None:
@@ -126,41 +141,44 @@ class Gatherer:
     """Lets no further search begin."""
     self._threads.shutdown(wait=False, cancel_futures=True)
 
-  async def _answer(self, shared: Shared, batch: list[tuple[_Job, int]]) -> None:
+  async def _answer(self, shared: Shared, batch: list[tuple[_Users, int]]) -> None:
     """Searches for the users of a batch."""
     self._metrics.batch_users.observe(len(batch))
-    known = [job.known[user] for job, user in batch]
+    known = [request.known[user] for request, user in batch]
     try:
       found = await asyncio.get_running_loop().run_in_executor(self._threads, _search, shared, known)
     except Exception as error:
-      for job in {job for job, _ in batch}:
-        if not job.done.done():
-          job.done.set_exception(error)
+      for request in {request for request, _ in batch}:
+        if not request.done.done():
+          request.done.set_exception(error)
       return
     finally:
       self._running -= 1
       self._free.release()
-    for (job, user), items_K, scores_K in zip(batch, *found):
-      job.items_UxK[user], job.scores_UxK[user] = items_K, scores_K
-      job.left -= 1
-      if not job.left and not job.done.done():
-        job.done.set_result(None)
+    for (request, user), items_K, scores_K in zip(batch, *found):
+      request.items_UxK[user], request.scores_UxK[user] = items_K, scores_K
+      request.left -= 1
+      if not request.left and not request.done.done():
+        request.done.set_result(None)
 
-  def _take(self) -> tuple[Shared, list[tuple[_Job, int]]]:
-    """The users of the next batch: those who can share a search with the one who waits longest."""
-    key, queue = next(iter(self._waiting.items()))
+  def _take(self) -> tuple[Shared, list[tuple[_Users, int]]]:
+    """The users of the next batch, who can share a search; kinds of users, and requests of a kind, take turns."""
+    key, jobs = self._waiting.popitem(last=False)
     shared, _ = key
-    batch: list[tuple[_Job, int]] = []
+    batch: list[tuple[_Users, int]] = []
     taken = 0
-    while queue and len(batch) < min(shared.recommender.batch, BATCH):
-      job, user = queue.popleft()
-      taken += 1
-      if not job.done.done():  # its client is still there
-        batch.append((job, user))
-    # Who is left goes behind the others, lest a large request keeps them waiting.
-    del self._waiting[key]
-    if queue:
-      self._waiting[key] = queue
+    while jobs and len(batch) < min(shared.recommender.batch, BATCH):
+      job = jobs.popleft()
+      if job.request.done.done():  # its client has gone, or a search for others of it has failed
+        taken += len(job.users)
+        continue
+      for _ in range(min(len(job.users), TURN, BATCH - len(batch))):
+        batch.append((job.request, job.users.popleft()))
+        taken += 1
+      if job.users:
+        jobs.append(job)
+    if jobs:
+      self._waiting[key] = jobs
     self._note_queued(-taken)
     return shared, batch
 

@@ -16,7 +16,7 @@ class Metrics:
     queue_users: users who wait for a search.
     ready: 1 if requests are answered.
     items: size of the catalogue.
-    reloads: by result, 'done' or 'refused'.
+    loads: of models, the first one too, by result: 'done', 'refused' or 'failed'.
     loaded: when the model was loaded, in seconds since 1970.
   """
 
@@ -46,7 +46,7 @@ class Metrics:
     self.loaded = prometheus.Gauge(
       'letter_loaded_timestamp_seconds', 'When the model was loaded, in seconds since 1970', registry=registry
     )
-    self.reloads = prometheus.Counter('letter_reloads', 'Reloads by result', ['result'], registry=registry)
+    self.loads = prometheus.Counter('letter_loads', 'Loads of models by result', ['result'], registry=registry)
 
   def text(self) -> bytes:
     """Everything, in the text format of Prometheus."""

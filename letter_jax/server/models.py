@@ -8,14 +8,14 @@ import gc
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from letter_jax.server.asked import ItemLists
 from letter_jax.server.metrics import Metrics
 from letter_jax.serving.recommender import Choice, Recommender
 from letter_jax.system.errors import InputError
 
-CHOICES = 64  # lists of items that are remembered
+CHOICES = 16  # lists of items that are remembered
+REMEMBERED_ITEMS = 10_000  # items of a list that is remembered, at most
 
 
 class Loading(Exception):
@@ -41,7 +41,9 @@ class Served:
     return self.recommender.among(lists.allow, lists.deny, lists.skip_unknown, lists.repeat)
 
   def remember(self, lists: ItemLists, choice: Choice) -> None:
-    """Lets `known_choice` find a choice; the one that was used least recently is forgotten."""
+    """Lets `known_choice` find a choice, unless its lists are long; the one used least recently is forgotten."""
+    if len(lists.allow or ()) + len(lists.deny) + len(lists.repeat or ()) > REMEMBERED_ITEMS:
+      return
     self._choices[lists] = choice
     while len(self._choices) > CHOICES:
       self._choices.popitem(last=False)
@@ -58,50 +60,47 @@ class Models:
       metrics: where loads are noted.
     """
     self._load, self._metrics = load, metrics
-    self._loading = False
+    self._thread: threading.Thread | None = None
     self.current: Served | None = None
 
   @property
   def loading(self) -> bool:
     """Whether a recommender is being loaded."""
-    return self._loading
+    return self._thread is not None and self._thread.is_alive()
 
   async def load(self) -> float:
     """Loads a recommender, beside the current one if there is any, and puts it in its place; returns the seconds.
 
     Raises:
       Loading: another load is under way.
-      InputError: the recommender cannot be loaded; the current one stays.
+      Exception: what the load has raised, InputError where it has refused; the current recommender stays.
     """
-    if self._loading:
+    if self.loading:
       raise Loading
-    self._loading, started = True, time.perf_counter()
+    started = time.perf_counter()
+    loaded: concurrent.futures.Future[Recommender] = concurrent.futures.Future()
+
+    def call() -> None:
+      loaded.set_running_or_notify_cancel()
+      try:
+        loaded.set_result(self._load())
+      except BaseException as error:
+        loaded.set_exception(error)
+
+    # A thread that does not keep the program from ending, and that nobody can cancel.
+    self._thread = threading.Thread(target=call, daemon=True, name='load')
+    self._thread.start()
     try:
-      recommender = await asyncio.wrap_future(_in_thread(self._load))
-    except InputError:
-      self._metrics.reloads.labels('refused').inc()
+      recommender = await asyncio.shield(asyncio.wrap_future(loaded))
+    except Exception as error:
+      self._metrics.loads.labels('refused' if isinstance(error, InputError) else 'failed').inc()
       raise
-    finally:
-      self._loading = False
+    if self.current is None:
+      # Modules and the like need not be looked at again by every full collection of garbage.
+      gc.freeze()
     self.current = Served(recommender)
-    # What lives from now on need not be looked at again by every full collection of garbage.
-    gc.freeze()
-    self._metrics.reloads.labels('done').inc()
+    self._metrics.loads.labels('done').inc()
     self._metrics.ready.set(1)
     self._metrics.items.set(len(recommender.catalogue))
     self._metrics.loaded.set_to_current_time()
     return time.perf_counter() - started
-
-
-def _in_thread(function: Callable[[], Any]) -> concurrent.futures.Future:
-  """Calls a function in a thread that does not keep the program from ending."""
-  future: concurrent.futures.Future = concurrent.futures.Future()
-
-  def call() -> None:
-    try:
-      future.set_result(function())
-    except BaseException as error:
-      future.set_exception(error)
-
-  threading.Thread(target=call, daemon=True, name='load').start()
-  return future

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 
 import uvicorn
@@ -36,13 +37,13 @@ class ServerSettings:
     limits: what a single request may ask for.
   """
 
-  host: str = '127.0.0.1'
-  port: int = 8080
-  wait_seconds: float = 0.001
-  queue_users: int = 4096
-  searches: int = 2
-  admin_token: str = ''
-  limits: Limits = dataclasses.field(default_factory=Limits)
+  host: str
+  port: int
+  wait_seconds: float
+  queue_users: int
+  searches: int
+  admin_token: str
+  limits: Limits
 
 
 def serve(load: Callable[[], Recommender], settings: ServerSettings, say: Callable[[str], None]) -> None:
@@ -107,9 +108,12 @@ async def _serve(
     )
   )
   loop = asyncio.get_running_loop()
-  failure: InputError | None = None
+  failure: Exception | None = None
 
   def end() -> None:
+    if server.should_exit:  # asked twice
+      server.force_exit = True
+      return
     server.should_exit = True
     say('terminated; what was accepted is still answered')
 
@@ -117,7 +121,7 @@ async def _serve(
     nonlocal failure
     try:
       seconds = await models.load()
-    except InputError as error:
+    except Exception as error:
       failure = error
       server.should_exit = True
       return
@@ -131,6 +135,8 @@ async def _serve(
       say('SIGHUP: a model is being loaded already')
     except InputError as error:
       print(f'serve: SIGHUP: {error}; the model from before keeps answering', file=sys.stderr, flush=True)
+    except Exception:
+      traceback.print_exc()
     else:
       assert models.current is not None
       say(f'reloaded in {seconds:.1f} s: {counted(len(models.current.recommender.catalogue), "item")}')

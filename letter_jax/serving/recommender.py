@@ -1,7 +1,9 @@
 """A trained generator as a recommender: histories in, items out."""
 
+import contextlib
 import dataclasses
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,6 +32,8 @@ NARROW = 10
 
 COMPILED = 2  # programs at a time
 
+_ONE_AT_A_TIME = threading.Lock()
+
 _Array = jax.Array | np.ndarray
 
 
@@ -56,13 +60,13 @@ class Choice:
   """The items that may be recommended, as `Recommender.among` makes it; valid for that recommender only.
 
   Attributes:
-    recommender: the recommender that made it.
+    made_by: stands for the recommender that made it, without keeping it alive.
     candidates: the items, on its devices.
     popular: the list of a user without a known item, int32 and float32 [beam].
     repeat_N: bool, the items that may be recommended to users who had them; None where nothing was said about it.
   """
 
-  recommender: 'Recommender' = dataclasses.field(repr=False)
+  made_by: object = dataclasses.field(repr=False)
   candidates: Candidates = dataclasses.field(repr=False)
   popular: tuple[np.ndarray, np.ndarray] = dataclasses.field(repr=False)
   repeat_N: np.ndarray | None = dataclasses.field(default=None, repr=False)
@@ -97,6 +101,7 @@ class Recommender:
       chosen: what decides whether `recommend` excludes the items of a history; None: it does.
     """
     self._search, self._params, self.catalogue = search, params, catalogue
+    self._identity = object()
     self.beam, self.batch, self.chosen = search.beam, search.batches.size, chosen
     self.exclude_history = excludes(chosen)
     self._widths = search.batches.widths(history_length)
@@ -155,28 +160,32 @@ class Recommender:
       recommender.warm_up()
     return recommender
 
-  def warm_up(self, progress: bool = True) -> None:
+  def warm_up(self, users: int | None = None, progress: bool = True) -> None:
     """Compiles every program that `recommend` runs, so that no later call has to wait for one.
 
     There is one for each number of rows of a batch, and for short and long histories and those of users with many
     excluded items (EXCLUDED); a user who had even more items needs one more. They depend on the architecture and on the
-    rounded size of the catalogue: a recommender of another training, or of a catalogue that grew a little, finds them
-    compiled. Where JAX has no persistent cache, it gets that of the command line, so that the next process finds them
-    too.
+    rounded shape of the catalogue and its trie: a recommender of another training, or of a catalogue that grew a
+    little, mostly finds them compiled. They are compiled again where a rounded number takes its next step, and where
+    items share a semantic ID for the first time. Where JAX has no persistent cache, it gets that of the command line,
+    so that the next process finds them too.
 
     Args:
-      progress: whether a line on stderr shows how far it is.
+      users: only the programs for calls with so many users at most; None for any number.
+      progress: whether it is shown how far it is.
     """
     compilation_cache.use()
     # Whoever had many items has a long history.
     widths = [*((width, EXCLUDED[0]) for width in self._few_widths), *((self._widths[-1], had) for had in EXCLUDED[1:])]
-    shapes = [(rows, *of_row) for rows in self._search.batches.all_rows for of_row in widths]
+    batches = self._search.batches
+    most = batches.rows(batches.size if users is None else users)
+    shapes = [(rows, *of_row) for rows in batches.all_rows if rows <= most for of_row in widths]
 
     def run(shape: tuple[int, int, int]) -> None:
       rows, width, had_width = shape
       nobody_BxC, nobody_BxH = np.full((rows, width), -1, np.int32), np.full((rows, had_width), -1, np.int32)
       nobody_BxC[:, 0] = 0
-      jax.block_until_ready(self._search.search(self._params, nobody_BxC, nobody_BxH, self._all.candidates))
+      jax.block_until_ready(self._start(nobody_BxC, nobody_BxH, self._all.candidates))
 
     with Progress('warm up' if progress else '', len(shapes), 'program') as bar, ThreadPoolExecutor(COMPILED) as pool:
       for _ in pool.map(run, shapes):
@@ -208,7 +217,9 @@ class Recommender:
 
   def _choice(self, allowed_N: np.ndarray, repeat_N: np.ndarray | None = None) -> Choice:
     popular = self.catalogue.newcomers.best(allowed_N, self.beam)
-    return Choice(self, self._search.candidates(self._search.ids.with_room(allowed_N, False)), popular, repeat_N)
+    return Choice(
+      self._identity, self._search.candidates(self._search.ids.with_room(allowed_N, False)), popular, repeat_N
+    )
 
   def recommend(
     self,
@@ -270,7 +281,7 @@ class Recommender:
         `exclude_history` is False.
     """
     among = among or self._all
-    if among.recommender is not self:
+    if among.made_by is not self._identity:
       raise InputError('`among` was made by a different Recommender; expected the result of among() of this one')
     exclude = self._excludes(exclude_history, among)
     nothing = np.array([user for user, history in enumerate(known) if not history], np.int64)
@@ -285,11 +296,17 @@ class Recommender:
       had_BxH = _padded([had[user] for user in users.tolist()], shape, had_width)
       if among.repeat_N is not None:
         had_BxH = np.where(among.repeat_N[had_BxH], -1, had_BxH)
-      previous, started = started, (users, self._search.search(self._params, latest_BxC, had_BxH, among.candidates))
+      previous, started = started, (users, self._start(latest_BxC, had_BxH, among.candidates))
       if previous:
         yield previous
     if started:
       yield started
+
+  def _start(self, items_BxC: np.ndarray, had_BxH: np.ndarray, candidates: Candidates) -> tuple[jax.Array, jax.Array]:
+    """Starts a search."""
+    # Programs with collectives have to be started in one order on all devices, whichever threads start them.
+    with _ONE_AT_A_TIME if self._search.batches.sharded_params else contextlib.nullcontext():
+      return self._search.search(self._params, items_BxC, had_BxH, candidates)
 
   def _excludes(self, exclude_history: bool | None, among: Choice) -> bool:
     """Whether the items of a history are excluded, but for those that may repeat."""

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import socket
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -103,6 +104,7 @@ def test_many_at_once_get_what_each_gets_alone(start, recommender):
     ({'history': ['101', 1.5]}, r'"history"\[1\] is 1.5'),
     ({'history': ['101'], 'user': []}, r'"user" is \[\]'),
     ({'users': [{'history': ['101']}, {'history': [True]}]}, r'"users"\[1\]: "history"\[0\] is true'),
+    ({'users': [{'history': ['101'], 'deny': ['102']}]}, r'"users"\[0\]: "deny" is no key of a user'),
     ({'users': {}}, r'"users" is \{\}; expected a list'),
     ({'users': [], 'history': []}, '"users" stands next to "history"'),
     ({'users': [{'history': []}] * 6}, '"users" has 6 users; expected at most 5'),
@@ -166,16 +168,19 @@ class Held:
 
   def __init__(self, recommender):
     self._recommender, self.gate, self.entered, self.broken = recommender, threading.Event(), threading.Event(), False
+    self.searched, self.histories = [], []  # the number of users of each search, and what they had
 
   def __getattr__(self, name):
     return getattr(self._recommender, name)
 
-  def searches(self, *arguments):
+  def searches(self, known, *arguments):
+    self.searched.append(len(known))
+    self.histories.append(known)
     self.entered.set()
     assert self.gate.wait(HANG_SECONDS)
     if self.broken:
       raise RuntimeError('out of memory')
-    return self._recommender.searches(*arguments)
+    return self._recommender.searches(known, *arguments)
 
 
 def test_a_full_queue_is_said_at_once(start, recommender):
@@ -205,17 +210,49 @@ def test_a_search_that_fails_is_not_the_end(start, recommender, capfd):
   assert client.recommend(history=['101'])['recommendations']
 
 
-def test_a_client_that_leaves_disturbs_nobody(start, recommender):
+def test_a_client_that_leaves_is_not_searched_for(start, recommender):
   held = Held(recommender)
-  client = start(lambda: held)
+  client = start(lambda: held, searches=1)
   body = json.dumps({'history': ['101']}).encode()
-  for _ in range(3):
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    first = pool.submit(client.recommend, history=['102'])
+    assert held.entered.wait(HANG_SECONDS)
+    for _ in range(3):
+      with socket.create_connection(('127.0.0.1', client.port)) as connection:
+        connection.sendall(b'POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b' % (len(body), body))
+        until(lambda: 'letter_queue_users 0.0' not in client.request('GET', '/metrics')[2])
     with socket.create_connection(('127.0.0.1', client.port)) as connection:
-      connection.sendall(b'POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b' % (len(body), body))
-  with socket.create_connection(('127.0.0.1', client.port)) as connection:
-    connection.sendall(b'POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"his')
-  held.gate.set()
+      connection.sendall(b'POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"his')
+    until(lambda: 'path="/recommend",status="499"} 4.0' in client.request('GET', '/metrics')[2])
+    held.gate.set()
+    assert first.result()['recommendations']
   assert client.recommend(history=['101'])['recommendations']
+  assert held.searched == [1, 1]
+
+
+def test_a_large_request_does_not_keep_others_waiting(start, recommender):
+  held = Held(recommender)
+  client = start(lambda: held, searches=1)
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    large = pool.submit(client.recommend, users=[{'history': ['101']}] * 100)
+    assert held.entered.wait(HANG_SECONDS)
+    small = pool.submit(client.recommend, user='small', history=['102'])
+    until(lambda: 'letter_queue_users 85.0' in client.request('GET', '/metrics')[2])
+    held.gate.set()
+    assert small.result()['user'] == 'small' and len(large.result()['users']) == 100
+  assert sum(held.searched) == 101
+  assert held.histories[1].count([2]) == 1  # in the second search already
+
+
+def test_a_model_that_was_replaced_is_forgotten(start):
+  first = table_recommender(0)
+  gone = weakref.ref(first)
+  client = start(first, table_recommender(1), admin_token=TOKEN)
+  del first
+  client.recommend(**USERS[0], deny=['105'])
+  assert client.request('POST', '/-/reload', headers={'authorization': f'Bearer {TOKEN}'})[0] == 200
+  client.recommend(**USERS[0])
+  until(lambda: gone() is None)
 
 
 def lists_of(recommender):
@@ -241,7 +278,7 @@ def test_another_model_takes_the_place_of_the_first(start, recommender):
   assert status == 409 and answer['error'] == 'no model is left; expected one; the model from before keeps answering'
   assert ids() == lists_of(fewer)
   text = client.request('GET', '/metrics')[2]
-  assert 'letter_reloads_total{result="done"} 3.0' in text and 'letter_reloads_total{result="refused"} 1.0' in text
+  assert 'letter_loads_total{result="done"} 3.0' in text and 'letter_loads_total{result="refused"} 1.0' in text
 
 
 def test_who_was_accepted_before_a_reload_is_answered_by_the_model_of_then(start, recommender):

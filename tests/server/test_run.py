@@ -130,6 +130,7 @@ def test_a_server_that_cannot_begin(small_run, tmp_path):
       (small_run, [f'--port={port}'], f'--port={port} cannot be listened on'),
       (small_run, ['--host=192.0.2.1'], '--host=192.0.2.1 --port=0 cannot be listened on'),
       (small_run, ['--beam=0'], 'beam is 0; expected 1 to 60'),
+      (small_run, ['--max_history=2000'], '--max_history=2000; expected at most'),
       (small_run, ['--queue_users=0'], '--queue_users=0; expected at least 1'),
       (small_run, ['--admin_token_file=/dev/null'], 'has no token of at least 16'),
       (tmp_path, [], 'letter_jax: error'),
