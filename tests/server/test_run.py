@@ -27,7 +27,7 @@ PROGRAM = """
 import sys
 from letter_jax.decoding import user_batches
 from letter_jax.serving import recommender
-user_batches.ROWS, recommender.EXCLUDED = (64,), (64,)
+user_batches.ROWS, recommender.EXCLUDED = (16,), (1024,)
 from letter_jax.main import run
 sys.argv[0] = 'letter-jax'
 run()
