@@ -18,10 +18,13 @@ os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.join(os.environ['LETT
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # with libtpu installed, JAX would look for a TPU first
 # Most of the tests' time is compilation. LLVM's optimisations and XLA's fusion emitters take three quarters of it, and
-# small arrays do not need them; dividing modules among threads takes more than it gives.
+# small arrays do not need them; dividing modules among threads takes more than it gives. AVX has no fused multiply-add:
+# without optimisations XLA uses it at some places and not at others, so that equal sums differ in their last bits and
+# codes that are as near as others change with the processor.
 os.environ.setdefault(
   'XLA_FLAGS',
-  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1',
+  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 '
+  '--xla_cpu_max_isa=AVX',
 )
 
 # The same cases in every run, nothing in the working directory, and no limit that a busy machine exceeds.

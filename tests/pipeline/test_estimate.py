@@ -83,7 +83,7 @@ def test_a_damaged_record_tells_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'partners, times', [((), 4 * 2 * 300 / 50), (('sasrec',), (4 * 300 * 20 + 4 * 300 * 2 * 50) / 10 / 50)]
+  'partners, times', [((), 4 * 2 * 300 / 50), (('sasrec',), (4 * 300 * 20 + 4 * 300 * (20 + 25)) / 10 / 50)]
 )
 def test_the_evaluation_follows_from_the_validations_of_the_generator(tmp_path, partners, times):
   """Four passes over 300 users with 20 beams, where a validation is one over 50 with 10."""
