@@ -70,12 +70,10 @@ def test_another_recommender_of_the_same_architecture_compiles_nothing(finished,
   assert not events
   cold = [{'id': 'new', 'title': 'a new thing'}]
   alone = letter_jax.Recommender.from_workdir(other, fusion=False, warm_up=True)
-  with compiled() as events:
-    grown = letter_jax.Recommender.from_workdir(other, cold_items=cold)
-  tokenised = len(events)  # the tokenizer, for the new item
+  grown = letter_jax.Recommender.from_workdir(other, cold_items=cold)  # may compile the tokenizer, for the new item
   with compiled() as events:
     grown.recommend(histories(3, 9))
-  assert not events and tokenised
+  assert not events
   assert len(grown.catalogue) == len(alone.catalogue) + 1 == len(recommender.catalogue) + 1
 
 
