@@ -152,7 +152,9 @@ def test_cold_items_have_ids_of_their_own_and_can_come_out_and_go_in(finished):
 def test_with_cold_items_the_catalogue_is_placed_once(finished, monkeypatch):
   placed = []
   place = SemanticIds.place
-  monkeypatch.setattr(SemanticIds, 'place', lambda ids, mesh, room=False: placed.append(len(ids)) or place(ids, mesh, room))
+  monkeypatch.setattr(
+    SemanticIds, 'place', lambda ids, mesh, room=False: placed.append(len(ids)) or place(ids, mesh, room)
+  )
   letter_jax.Recommender.from_workdir(finished, cold_items=[{'id': 'new', 'title': 'Watering can'}])
   assert placed == [ITEMS + 1]
 
