@@ -15,6 +15,9 @@ from letter_jax.ops.rounding import round_up
 # test histories of 5-core data have four items, seven eighths at most ten.
 BUCKETS = (4, 5, 6, 8, 11, 15, 20)
 
+# Where few programs count for more than little padding, histories of up to so many items have one of their own.
+NARROW = 10
+
 # A batch of fewer users than the whole batch has the next of these numbers of rows.
 ROWS = (1, 4, 16)
 
@@ -58,6 +61,11 @@ class UserBatches:
     if self.longest is not None:
       longest = min(longest, self.longest)
     return np.array(sorted({*(width for width in BUCKETS if width < longest), longest}))
+
+  def few_widths(self, longest: int) -> np.ndarray:
+    """As `widths`, but two at most."""
+    longest = int(self.widths(longest)[-1])
+    return np.unique([min(NARROW, longest), longest])
 
   def put(self, arrays: Any) -> Any:
     """Arrays with one row per user, on the devices."""

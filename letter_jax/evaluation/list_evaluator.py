@@ -24,9 +24,6 @@ from letter_jax.ops.rounding import next_power_of_two
 
 Weights = tuple[float, ...]  # of each partner
 
-# Histories of up to so many items are searched by a program of their own.
-NARROW = 10
-
 # The weights of each partner that validation chooses from.
 WEIGHTS = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 
@@ -121,8 +118,7 @@ class ListEvaluator:
     self, examples: Examples, history_out: Examples | None, label: str, widest: int = 0
   ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Users, indices_B with padded rows, histories int32 [B, C], and the excluded items int32 [B, H] of each batch."""
-    longest = self._search.batches.widths(widest or int(examples.lengths.max()))[-1]
-    widths = np.unique([min(NARROW, longest), longest])
+    widths = self._search.batches.few_widths(widest or int(examples.lengths.max()))
     nobody_BxH = np.full((self._search.batches.size, self._excluded), PAD_ITEM, np.int32)
     for indices, weights, histories_BxC in batches_by_length(self._search, examples, label, widths):
       had_BxH = nobody_BxH if history_out is None else excluded_items(history_out.take(indices), self._excluded)

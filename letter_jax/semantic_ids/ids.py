@@ -88,7 +88,7 @@ class SemanticIds:
     """
     codes, trie = self.codes_NxL, self.host_trie
     if room:
-      codes = np.pad(codes, ((0, with_room(len(self)) - len(self)), (0, 0)), constant_values=-1)
+      codes = item_trie.padded(codes, with_room(len(self)), -1)
       trie = trie.with_room(self.codebook_size)
     codes_NxL, placed = sharding.put((codes, trie), sharding.replicated(mesh))
     return PlacedIds(self, mesh, codes_NxL, placed, room)
@@ -129,8 +129,7 @@ class PlacedIds:
 
   def with_room(self, array: Any, value: float = 0) -> Any:
     """A host array with a row for each item, with further rows of `value` for the items that there is room for."""
-    array = np.asarray(array)
-    return np.pad(array, ((0, self.rows - len(array)), *[(0, 0)] * (array.ndim - 1)), constant_values=value)
+    return item_trie.padded(array, self.rows, value)
 
   @functools.cached_property
   def nodes_NxL(self) -> jax.Array:

@@ -121,13 +121,13 @@ class ItemTrie:
       edges, first_edge = self.nodes[level + 1], cast(Any, self.first_edge[level])
       if first_edge is None:
         first_edge = np.arange(edges + 1, dtype=np.int32)
-      first_edges.append(_padded(first_edge, nodes[level] + 1, edges))
-      codes.append(_padded(np.asarray(self.code[level])[:edges], nodes[level + 1] + most, 0))
-    first_item: Any = None if self.first_item is None else _padded(self.first_item, nodes[-1] + 1, self.num_items)
+      first_edges.append(padded(first_edge, nodes[level] + 1, edges))
+      codes.append(padded(np.asarray(self.code[level])[:edges], nodes[level + 1] + most, 0))
+    first_item: Any = None if self.first_item is None else padded(self.first_item, nodes[-1] + 1, self.num_items)
     return ItemTrie(
       first_edge=tuple(first_edges),
       code=tuple(codes),
-      item=_padded(self.item, items, items - 1),
+      item=padded(self.item, items, items - 1),
       first_item=first_item,
       nodes=nodes,
       branching=branching,
@@ -180,8 +180,8 @@ class Paths:
   def with_room(self) -> 'Paths':
     """The same on the host, with rows for as many items as `ItemTrie.with_room` has."""
     items = with_room(len(self.nodes_NxL))
-    rank_N = None if self.rank_N is None else _padded(self.rank_N, items, 0)
-    return Paths(_padded(self.nodes_NxL, items, 0), rank_N, next_power_of_two(self.largest_leaf))
+    rank_N = None if self.rank_N is None else padded(self.rank_N, items, 0)
+    return Paths(padded(self.nodes_NxL, items, 0), rank_N, next_power_of_two(self.largest_leaf))
 
 
 def children(trie: ItemTrie, level: int, node_BxW: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -259,8 +259,8 @@ def _with_room(most: int) -> int:
   return power * 3 // 4 if most <= power * 3 // 4 and power > 2 else power
 
 
-def _padded(array: Any, rows: int, value: int) -> Any:
-  """A host array with `rows` rows, the further ones filled with `value`."""
+def padded(array: Any, rows: int, value: float) -> Any:
+  """A host array with more rows, [rows, ...], the further ones filled with `value`."""
   array = np.asarray(array)
   return np.pad(array, ((0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)), constant_values=value)
 

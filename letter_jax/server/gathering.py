@@ -10,9 +10,7 @@ import collections
 import concurrent.futures
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
-import jax
 import numpy as np
 
 from letter_jax.server.metrics import Metrics
@@ -92,7 +90,7 @@ class Gatherer:
     self._tasks: set[asyncio.Task] = set()
 
   async def search(self, shared: Shared, known: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Items int32 and scores float32 [U, beam] of U histories, as `Recommender.searches` finds them.
+    """Items int32 and scores float32 [U, beam] of U histories, as `Recommender.lists` finds them.
 
     Args:
       shared: with whom they can share a search.
@@ -146,7 +144,9 @@ class Gatherer:
     self._metrics.batch_users.observe(len(batch))
     known = [request.known[user] for request, user in batch]
     try:
-      found = await asyncio.get_running_loop().run_in_executor(self._threads, _search, shared, known)
+      found = await asyncio.get_running_loop().run_in_executor(
+        self._threads, shared.recommender.lists, known, shared.exclude_history, shared.choice
+      )
     except Exception as error:
       for request in {request for request, _ in batch}:
         if not request.done.done():
@@ -185,12 +185,3 @@ class Gatherer:
   def _note_queued(self, change: int) -> None:
     self._queued += change
     self._metrics.queue_users.set(self._queued)
-
-
-def _search(shared: Shared, known: list[Sequence[int]]) -> tuple[Any, Any]:
-  recommender = shared.recommender
-  items_UxK = np.full((len(known), recommender.beam), -1, np.int32)
-  scores_UxK = np.full(items_UxK.shape, -np.inf, np.float32)
-  for users, batch in recommender.searches(known, shared.exclude_history, shared.choice):
-    items_UxK[users], scores_UxK[users] = (part[: len(users)] for part in jax.device_get(batch))
-  return items_UxK, scores_UxK

@@ -27,9 +27,6 @@ from letter_jax.workdir import Workdir
 # Excluded items are padded to the first of these numbers that is large enough, or to a power of two.
 EXCLUDED = (64, 1024)
 
-# Histories of up to so many items are searched by a program of their own.
-NARROW = 10
-
 COMPILED = 2  # programs at a time
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -105,7 +102,7 @@ class Recommender:
     self.beam, self.batch, self.chosen = search.beam, search.batches.size, chosen
     self.exclude_history = excludes(chosen)
     self._widths = search.batches.widths(history_length)
-    self._few_widths = np.unique(np.minimum((NARROW, self._widths[-1]), self._widths[-1]))
+    self._few_widths = search.batches.few_widths(history_length)
     self._all = self._choice(np.ones(len(catalogue), bool))
 
   @classmethod
@@ -247,11 +244,23 @@ class Recommender:
     if not 1 <= k <= self.beam:
       raise InputError(f'k is {k}; expected 1 to {self.beam}, the beams of the search')
     known, skipped_U = self._known(histories)
-    items_UxK = np.full((len(known), k), -1, np.int32)
-    scores_UxK = np.full((len(known), k), -np.inf, np.float32)
-    for users, batch in self.searches(known, exclude_history, among):
-      items_UxK[users], scores_UxK[users] = (np.asarray(part)[: len(users), :k] for part in batch)
+    items_UxW, scores_UxW = self.lists(known, exclude_history, among)
+    items_UxK, scores_UxK = items_UxW[:, :k], scores_UxW[:, :k]
     return Recommendations(items_UxK, scores_UxK, skipped_U, np.array([not history for history in known], bool))
+
+  def lists(
+    self, known: Sequence[Sequence[int]], exclude_history: bool | None = None, among: Choice | None = None
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Items int32 and scores float32 [U, beam], -1 and -inf where there are fewer.
+
+    Args:
+      known, exclude_history, among: as in `searches`, which says what it raises.
+    """
+    items_UxW = np.full((len(known), self.beam), -1, np.int32)
+    scores_UxW = np.full(items_UxW.shape, -np.inf, np.float32)
+    for users, batch in self.searches(known, exclude_history, among):
+      items_UxW[users], scores_UxW[users] = (part[: len(users)] for part in jax.device_get(batch))
+    return items_UxW, scores_UxW
 
   def searches(
     self,
@@ -320,7 +329,7 @@ class Recommender:
 
   def width(self, items: int) -> int:
     """The width that a history of so many items is padded to; users of one width are searched for together."""
-    return int(self._few_widths[np.searchsorted(self._few_widths, min(items, self._few_widths[-1]))])
+    return int(_next_width(self._few_widths, items))
 
   def _batches(
     self, known: Sequence[Sequence[int]], had: Sequence[Sequence[int]], rows: int
@@ -335,7 +344,7 @@ class Recommender:
     length_U, excluded_U = (np.array(list(map(len, lists)), np.int64) for lists in (known, had))
     # Wide where there are few users, which costs little, so that a few programs serve all of them.
     widths = self._widths if rows else self._few_widths
-    width_U = widths[np.searchsorted(widths, np.minimum(length_U, widths[-1]))]
+    width_U = _next_width(widths, length_U)
     had_width_U = 2 ** np.ceil(np.log2(np.maximum(excluded_U, 1))).astype(np.int64)
     for had_width in reversed(EXCLUDED):
       had_width_U = np.where(excluded_U <= had_width, had_width, had_width_U)
@@ -364,6 +373,11 @@ class Recommender:
       known.append([index for index in indices if index is not None])
     skipped_U = np.array([len(history) - len(indices) for history, indices in zip(histories, known)], np.int32)
     return known, skipped_U
+
+
+def _next_width(widths: np.ndarray, length: Any) -> Any:
+  """The first of the ascending `widths` that has room for `length` items, or else the last one; element by element."""
+  return widths[np.searchsorted(widths, np.minimum(length, widths[-1]))]
 
 
 def _padded(histories: Sequence[Sequence[int]], rows: int, width: int) -> np.ndarray:

@@ -32,7 +32,7 @@ from letter_jax.server.metrics import Metrics  # noqa: E402
 from letter_jax.server.models import Models  # noqa: E402
 
 ITEMS, LEVELS, K, ROWS, LENGTH = 40, 2, 8, 16, 12
-TOKEN = 'a token of nobody'.replace(' ', '-')
+TOKEN = 'a-token-of-nobody'
 
 
 def _begin(table_IxLxK, items_BxC, codes_NxL):

@@ -173,14 +173,14 @@ class Held:
   def __getattr__(self, name):
     return getattr(self._recommender, name)
 
-  def searches(self, known, *arguments):
+  def lists(self, known, *arguments):
     self.searched.append(len(known))
     self.histories.append(known)
     self.entered.set()
     assert self.gate.wait(HANG_SECONDS)
     if self.broken:
       raise RuntimeError('out of memory')
-    return self._recommender.searches(known, *arguments)
+    return self._recommender.lists(known, *arguments)
 
 
 def test_a_full_queue_is_said_at_once(start, recommender):

@@ -16,12 +16,11 @@ import pytest
 
 from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
-from tests.server.conftest import until
+from tests.server.conftest import TOKEN, until
 
 pytestmark = pytest.mark.slow
 pytest.importorskip('uvicorn')
 
-TOKEN = 'a-token-of-nobody'
 # Few programs: the others are tested in tests/serving/test_programs.py.
 PROGRAM = """
 import sys
