@@ -8,7 +8,7 @@ from letter_jax import configuration
 from letter_jax.cli import commands, environment, options
 from letter_jax.cli import flags as command_line
 from letter_jax.cli.log_lines import stamped
-from letter_jax.cli.one_line_errors import one_line_errors, silence_aborted_writes, silence_tpu_search
+from letter_jax.cli.one_line_errors import one_line_errors, handle_unraisable_errors, silence_tpu_search
 from letter_jax.cli.termination import ends_at_once
 from letter_jax.pipeline import run as pipeline
 from letter_jax.pipeline import sweep
@@ -20,7 +20,7 @@ def main(_) -> None:
   malloc.reuse_freed_memory()
   logging.set_verbosity(logging.FATAL)  # Orbax logs a lot; what matters it raises
   silence_tpu_search()
-  silence_aborted_writes()
+  handle_unraisable_errors()
   environment.configure_jax()  # after the flags: --help and errors in flags need not wait for JAX
   with one_line_errors():
     config = configuration.from_config_dict(values.config) if values['config'].value else None

@@ -51,6 +51,8 @@ def small_run() -> pathlib.Path:
 
   folder = pathlib.Path(os.environ['LETTER_JAX_TEST_FOLDER'])
   with (folder / 'small_run.lock').open('w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)  # the second worker waits for the first, and then finds everything done
-    pipeline.run(config_with(run_settings()), folder / 'small_run')
+    fcntl.flock(lock, fcntl.LOCK_EX)  # the second worker waits for the first
+    if not (folder / 'small_run.done').exists():  # else it is being read: a run, even one with nothing to do, locks it
+      pipeline.run(config_with(run_settings()), folder / 'small_run')
+      (folder / 'small_run.done').touch()
   return folder / 'small_run'

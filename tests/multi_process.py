@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from tests.paths import ROOT
 
 # A time-out in a test is only for a hang: far more than ten times what any of them takes on an idle machine.
-HANG_SECONDS = 3600
+HANG_SECONDS = 900
 
 
 def _free_port() -> int:

@@ -3,10 +3,12 @@
 import argparse
 import sys
 from collections.abc import Callable
+from importlib import metadata
 
 from absl import app, flags
 from ml_collections import config_flags
 
+import letter_jax
 from letter_jax.cli import options, overrides, recipes
 from letter_jax.cli.commands import COMMANDS, PLAN
 from letter_jax.cli.one_line_errors import fail
@@ -30,11 +32,15 @@ def define() -> None:
   flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, with --processes and --process')
   flags.DEFINE_integer('processes', None, 'number of processes', lower_bound=1)
   flags.DEFINE_integer('process', None, 'index of this process, from 0', lower_bound=0)
+  flags.DEFINE_bool('version', False, 'print the versions of letter_jax and jax, and exit')
   _show_in_help(__name__, options.__name__)
 
 
 def parse_run(arguments: list[str]) -> list[str]:
   """`parse`, for a stage or command, which needs --workdir and mostly --config."""
+  if '--version' in arguments[1:]:
+    print(f'letter_jax {letter_jax.__version__}, jax {metadata.version("jax")}')
+    sys.exit()
   positional = parse(arguments)
   values = flags.FLAGS
   needs_config = values.stage not in COMMANDS or values.stage == PLAN

@@ -63,11 +63,22 @@ def silence_tpu_search() -> None:
     os.environ.setdefault(name, value)
 
 
-def silence_aborted_writes() -> None:
-  """Prevents a traceback for each write that was under way when another failed; the failure itself is raised."""
+def handle_unraisable_errors() -> None:
+  """Decides on errors in callbacks, which Python only prints.
 
-  def show(unraisable) -> None:
-    if str(unraisable.exc_value) != 'Event loop is closed':
+  Ctrl-C may come while one runs, as JAX's own do in every collection of garbage: it is delivered again. The write that
+  was under way when another failed says nothing, as the failure itself is raised.
+  """
+  main = threading.main_thread().ident
+  assert main is not None  # it has been started
+
+  def handle(unraisable) -> None:
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+      # Not at once: the callback has not returned yet, and would have it again.
+      again = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
+      again.daemon = True
+      again.start()
+    elif str(unraisable.exc_value) != 'Event loop is closed':
       sys.__unraisablehook__(unraisable)
 
-  sys.unraisablehook = show
+  sys.unraisablehook = handle

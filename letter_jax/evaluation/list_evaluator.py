@@ -169,7 +169,8 @@ def choose_weights(
   choices: list[Weights] = list(itertools.product(WEIGHTS, repeat=partners))
   weights_GxP = np.array(choices, np.float32)
   ranks_Gx3xU, without_Gx3xU = (
-    evaluator.ranks_by_weight(params, weights_GxP, examples, history_out, label) for history_out in (None, whole)
+    evaluator.ranks_by_weight(params, weights_GxP, examples, history_out, f'{label}{protocol}')
+    for history_out, protocol in ((None, ''), (whole, ', history out'))
   )
   found = {
     weights: (ranks.metrics_of(ranks_3xU), ranks.metrics_of(without_3xU))

@@ -150,8 +150,7 @@ async def _serve(
 
   for number in (signal.SIGTERM, signal.SIGINT):
     loop.add_signal_handler(number, end)
-  if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-    loop.add_signal_handler(signal.SIGHUP, start_reload)
+  loop.add_signal_handler(signal.SIGHUP, start_reload)  # also under nohup, where it is ignored: an operator sends it
   host, port = listener.getsockname()[:2]
   say(f'listening on http://{f"[{host}]" if ":" in host else host}:{port}; its page is /docs')
   tasks.add(asyncio.create_task(load_first()))

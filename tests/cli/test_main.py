@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import letter_jax
 from tests.multi_process import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import run_settings, write_letter_folder, write_recipe
@@ -50,6 +51,11 @@ def test_help_is_no_failure_and_does_not_import_jax():
   )
   assert result.returncode == 0 and '--workdir' in result.stdout
   assert ' jax\n' not in result.stderr and ' sklearn\n' not in result.stderr
+
+
+def test_version(command):
+  result = command('--version')
+  assert result.returncode == 0 and result.stdout.startswith(f'letter_jax {letter_jax.__version__}, jax ')
 
 
 def test_a_stage_that_works(command, recipe):

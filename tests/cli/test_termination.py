@@ -80,3 +80,27 @@ def test_a_signal_that_is_ignored_stays_ignored(start):
   process = start('nohup')
   process.send_signal(signal.SIGHUP)
   assert process.communicate('x', timeout=HANG_SECONDS) == ('went on\n', '') and process.returncode == 0
+
+
+CTRL_C = """
+import gc, signal, time
+from letter_jax.cli import one_line_errors
+
+one_line_errors.handle_unraisable_errors()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+gc.callbacks.append(lambda phase, details: phase == 'start' and signal.raise_signal(signal.SIGINT))
+try:
+  gc.collect()
+  gc.callbacks.clear()
+  time.sleep(10)
+  print('went on')
+except KeyboardInterrupt:
+  print('interrupted')
+"""
+
+
+def test_ctrl_c_in_a_callback_is_not_lost():
+  ended = subprocess.run(
+    [sys.executable, '-c', CTRL_C], cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS
+  )
+  assert (ended.stdout, ended.stderr) == ('interrupted\n', '')

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -34,12 +35,15 @@ run()
 
 
 @contextlib.contextmanager
-def serving(workdir, *flags):
-  command = [sys.executable, '-c', PROGRAM, '--stage=serve', f'--workdir={workdir}', '--port=0', *flags]
+def serving(workdir, *flags, program=PROGRAM):
+  command = [sys.executable, '-c', program, '--stage=serve', f'--workdir={workdir}', '--port=0', *flags]
   process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  give_up = threading.Timer(HANG_SECONDS, process.kill)  # whoever waits for its next line reads the end
+  give_up.start()
   try:
     yield process
   finally:
+    give_up.cancel()
     process.kill()
     process.communicate()
 
@@ -64,6 +68,10 @@ def wait_until(process, word):
   return line
 
 
+# As nohup starts it: SIGHUP, which a shell sends to what it leaves behind, is ignored.
+UNDER_NOHUP = f'import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{PROGRAM}'
+
+
 def test_a_day_of_a_server(small_run, tmp_path):
   """It answers, is given another model by a link, twice, refuses a broken one, and ends with what it accepted."""
   first, second, broken = (tmp_path / name for name in ('first', 'second', 'broken'))
@@ -79,7 +87,7 @@ def test_a_day_of_a_server(small_run, tmp_path):
     os.replace(tmp_path / 'new', link)
 
   link_to(first)
-  with serving(link, f'--admin_token_file={token}') as process:
+  with serving(link, f'--admin_token_file={token}', program=UNDER_NOHUP) as process:
     port = port_of(process)
     assert str(first.resolve()) in wait_until(process, 'loaded')
     wait_until(process, 'ready after')
