@@ -8,7 +8,7 @@ from letter_jax import configuration
 from letter_jax.cli import commands, environment, options
 from letter_jax.cli import flags as command_line
 from letter_jax.cli.log_lines import stamped
-from letter_jax.cli.one_line_errors import one_line_errors, handle_unraisable_errors, silence_tpu_search
+from letter_jax.cli.one_line_errors import handle_unraisable_errors, one_line_errors, silence_tpu_search
 from letter_jax.cli.termination import ends_at_once
 from letter_jax.pipeline import run as pipeline
 from letter_jax.pipeline import sweep

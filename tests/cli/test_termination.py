@@ -100,7 +100,5 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_in_a_callback_is_not_lost():
-  ended = subprocess.run(
-    [sys.executable, '-c', CTRL_C], cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS
-  )
+  ended = subprocess.run([sys.executable, '-c', CTRL_C], cwd=ROOT, capture_output=True, text=True, timeout=HANG_SECONDS)
   assert (ended.stdout, ended.stderr) == ('interrupted\n', '')
