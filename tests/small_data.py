@@ -96,7 +96,7 @@ TINY_RUN = {
   'tokenizer.training.epochs': 6,
   'tokenizer.training.batch_size': 32,
   'tokenizer.training.evaluate_every_epochs': 2,
-  'tokenizer.training.checkpoint_every_steps': 2,
+  'tokenizer.training.checkpoint_every_steps': 6,
   'tokenizer.training.log_every_steps': 2,
   'generator.softmax': 'catalogue',
   'generator.model.d_model': 16,
@@ -108,7 +108,7 @@ TINY_RUN = {
   'generator.training.epochs': 2,
   'generator.training.batch_size': 64,
   'generator.training.log_every_steps': 2,
-  'generator.training.checkpoint_every_steps': 3,
+  'generator.training.checkpoint_every_steps': 10,
   'evaluation.beam': 20,
 }
 

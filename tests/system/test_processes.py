@@ -13,16 +13,15 @@ import pytest
 
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
-from letter_jax.pipeline import run as pipeline
 from letter_jax.system.lock import Lock
 from letter_jax.training.checkpoints import Checkpoints
 from tests import multi_process
 from tests.paths import ROOT
-from tests.small_data import config_with, run_settings, write_recipe
+from tests.small_data import run_settings, write_recipe
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = run_settings(generator__training__epochs=4, generator__training__checkpoint_every_steps=5)
+SETTINGS = run_settings(generator__training__checkpoint_every_steps=5)  # else as `small_run`
 
 
 SLOW_AND_WRONG = """
@@ -85,16 +84,14 @@ def _flat(tree, prefix=''):
   }
 
 
-def test_two_processes_give_the_metrics_of_one(uninterrupted, tmp_path):
-  pipeline.run(config_with(SETTINGS), tmp_path / 'one')
+def test_two_processes_give_the_metrics_of_one(uninterrupted, small_run):
   two, one = (
-    json.loads((workdir / 'evaluation/metrics.json').read_text())
-    for workdir in (uninterrupted / 'workdir', tmp_path / 'one')
+    json.loads((workdir / 'evaluation/metrics.json').read_text()) for workdir in (uninterrupted / 'workdir', small_run)
   )
   assert two['test'] == pytest.approx(one['test'], abs=1e-6)
   assert two['baselines']['sasrec']['test'] == pytest.approx(one['baselines']['sasrec']['test'], abs=1e-6)
   assert np.array_equal(
-    *(np.load(workdir / 'semantic_ids/semantic_ids.npy') for workdir in (uninterrupted / 'workdir', tmp_path / 'one'))
+    *(np.load(workdir / 'semantic_ids/semantic_ids.npy') for workdir in (uninterrupted / 'workdir', small_run))
   )
   # Only process 0 prints and writes.
   assert 'done in' in multi_process.output_of(uninterrupted, 0)
@@ -123,15 +120,16 @@ def test_terminated_in_a_training_whose_calls_are_epochs(uninterrupted, tmp_path
   ).read_bytes()
 
 
-@pytest.mark.parametrize('process', [0, 1])
-def test_a_run_of_which_one_process_was_killed_is_resumed_bit_for_bit(uninterrupted, tmp_path, process):
+def test_a_run_of_which_either_process_was_killed_is_resumed_bit_for_bit(uninterrupted, tmp_path):
   arguments = prepared(uninterrupted, tmp_path)
-  started = multi_process.start(tmp_path, arguments)
-  multi_process.until(lambda: any((tmp_path / 'workdir/generator/checkpoints/latest').glob('1?')), started)
-  started[process].kill()
-  codes = multi_process.wait(started)
-  assert codes[process] == -signal.SIGKILL and codes[1 - process] != 0
-  assert not json.loads((tmp_path / 'workdir/generator/stage.json').read_text())['complete']
+  for process, step in ((0, 5), (1, 15)):
+    started = multi_process.start(tmp_path, arguments)
+    latest = tmp_path / 'workdir/generator/checkpoints/latest'
+    multi_process.until(lambda: any(int(path.name) >= step for path in latest.glob('*[0-9]')), started)  # noqa: B023
+    started[process].kill()
+    codes = multi_process.wait(started)
+    assert codes[process] == -signal.SIGKILL and codes[1 - process] != 0
+    assert not json.loads((tmp_path / 'workdir/generator/stage.json').read_text())['complete']
   assert multi_process.wait(multi_process.start(tmp_path, arguments)) == [0, 0]
   assert 'generator: resumed at step' in multi_process.output_of(tmp_path, 0)
   assert_same_generator(tmp_path / 'workdir', uninterrupted / 'workdir')
