@@ -4,7 +4,9 @@ All but 'plan' take the settings from the workdir's own record; a recipe only sa
 """
 
 import pathlib
+import sys
 
+from letter_jax.cli.log_lines import time_stamp
 from letter_jax.cli.options import Options
 from letter_jax.configuration import Config, MeshConfig
 from letter_jax.pipeline.run import require_complete
@@ -25,6 +27,10 @@ def run(command: str, workdir: pathlib.Path, options: Options, config: Config | 
   if processes.count() > 1:
     raise InputError(f'--stage={command} runs as one process; expected no --coordinator and no --distributed')
   mesh = config.mesh if config else MeshConfig()
+  if config and command != PLAN:
+    use = 'is not used' if command == COMPARE else 'only arranges the devices (config.mesh)'
+    message = f'{command}: --config {use}; all settings are those of the workdir'
+    print(f'{time_stamp(sys.stderr)}{message}', file=sys.stderr, flush=True)
   if command == PLAN:
     if config is None:
       raise InputError(f'--stage={PLAN} needs --config')

@@ -17,6 +17,7 @@ from letter_jax.system.errors import InputError
 from letter_jax.system.lock import Lock
 from tests.multi_process import HANG_SECONDS, until
 from tests.paths import ROOT
+from tests.small_data import config_with, run_settings
 
 pytestmark = pytest.mark.slow
 
@@ -156,6 +157,14 @@ def test_wrong_flags_and_files(command, finished, tmp_path):
   fails(command('--stage=recommend', f'--workdir={tmp_path}'), 'has no finished semantic_ids')
   fails(command('--stage=recommend'), '--workdir is missing')
   fails(command('--stage=export', f'--workdir={finished}', '--platforms=cpu,abacus'), 'expected some of cpu,cuda,tpu')
+
+
+def test_a_recipe_for_a_finished_workdir(tmp_path, capsys):
+  config = config_with(run_settings())
+  for command, said in (('export', 'only arranges the devices (config.mesh)'), ('compare', 'is not used')):
+    with pytest.raises(InputError):  # there is no such workdir
+      commands.run(command, tmp_path, commands.Options(workdirs=(str(tmp_path),)), config)
+    assert f'{command}: --config {said}; all settings are those of the workdir\n' in capsys.readouterr().err
 
 
 def test_a_reader_that_has_enough(finished):
