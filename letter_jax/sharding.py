@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from letter_jax.configuration import MeshConfig, Partition
 from letter_jax.system.errors import InputError
+from letter_jax.system.wording import counted
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -119,13 +120,20 @@ class Layout:
     return dataclasses.replace(self, rules=rules)
 
   def require_matches(self, params: Any) -> None:
-    """Raises InputError for a rule that matches no parameter of the tree."""
-    names = [name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for pattern, _ in self.rules:
-      if not any(_matches(pattern, name) for name in names):
+    """Raises InputError for a rule that matches no parameter of the tree, by its name and its number of dimensions."""
+    shapes = {name_of(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    for pattern, axes in self.rules:
+      matched = {name: shape for name, shape in shapes.items() if _matches(pattern, name)}
+      if not matched:
         raise InputError(
           f'config: the partition rule {pattern!r} matches no parameter; expected the end of a name such '
-          f'as {", ".join(names[:3])}'
+          f'as {", ".join(list(shapes)[:3])}'
+        )
+      if not any(len(shape) == len(axes) for shape in matched.values()):
+        name, shape = next(iter(matched.items()))
+        raise InputError(
+          f'config: the partition rule {pattern!r} has {counted(len(axes), "axis", "axes")}, but {name} has the shape '
+          f'{list(shape)}; expected an axis of the mesh, or an empty text, for each of its dimensions'
         )
 
   def _shardings(self, tree: Any, with_data: bool) -> Any:

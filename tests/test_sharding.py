@@ -65,6 +65,13 @@ def test_dimensions_that_do_not_divide_stay_whole():
   assert params['embedding'] == (None, None) and params['layer']['attention']['query'] == (None, 'model')
 
 
+def test_a_rule_for_another_number_of_dimensions_is_an_error():
+  layout = sharding.on_one_device()
+  rules = (('embedding', ('model',)),)
+  with pytest.raises(InputError, match="rule 'embedding' has 1 axis, but embedding has the shape"):
+    sharding.Layout(layout.mesh, rules).require_matches(PARAMS)
+
+
 def test_a_rule_that_matches_nothing_is_an_error():
   layout = sharding.on_one_device()
   sharding.Layout(layout.mesh, RULES[:2]).require_matches(PARAMS)

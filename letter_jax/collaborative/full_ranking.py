@@ -57,13 +57,15 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> R
   def evaluate_all(
     params: Any, examples: Examples, width: int, whole: Examples | None = None
   ) -> tuple[dict[str, float], np.ndarray]:
-    had_UxH = np.zeros((len(examples), 0), np.int32) if whole is None else excluded_items(whole)
+    excluded = 0 if whole is None else next_power_of_two(int(whole.lengths.max(initial=1)))
     size = round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
     results = []
     for first in range(0, len(examples), size):
       indices, weights = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
       batch = examples.take(indices)
-      rows = (batch.user, batch.histories(width), had_UxH[indices], batch.targets, weights)
+      nobody_BxH = np.full((size, excluded), PAD_ITEM, np.int32)
+      had_BxH = nobody_BxH if whole is None else excluded_items(whole.take(indices), excluded)
+      rows = (batch.user, batch.histories(width), had_BxH, batch.targets, weights)
       results.append(evaluate(params, *sharding.put(rows, sharding.split_over_data(mesh))))
     sums, ranks_of_batches = zip(*results)
     ranks_3xU = np.concatenate(jax.device_get(ranks_of_batches), axis=1)[:, : len(examples)]

@@ -77,4 +77,6 @@ class SASRec(nn.Module):
     valid_BxT = items_BxT >= 0
     last_B = jnp.maximum(valid_BxT.sum(axis=1) - 1, 0)
     x_BxTxD = self(items_BxT, valid_BxT.astype(jnp.int32))
-    return jnp.take_along_axis(x_BxTxD, last_B[:, None, None], axis=1)[:, 0] @ self.item_embeddings.T
+    x_BxD = jnp.take_along_axis(x_BxTxD, last_B[:, None, None], axis=1)[:, 0]
+    # They rank, and are added to exact log-probabilities: no rounding to bfloat16 or TF32 as in a training.
+    return jnp.matmul(x_BxD, self.item_embeddings.T, precision=jax.lax.Precision.HIGHEST)

@@ -55,7 +55,7 @@ def train_sasrec(
     config, data, recent, device_mesh, rank, history_length=history_length, seed=seed, fully_sharded=mesh.fully_sharded
   )
   params, _ = loop.train(program, config.training, directory, 'sasrec', checkpoints)
-  return params, *evaluate_both_ways(rank, params, recent, history_length, 'sasrec')
+  return params, *evaluate_both_ways(rank, params, data.whole(), history_length, 'sasrec')
 
 
 def read_sasrec(

@@ -61,6 +61,10 @@ class Interactions:
     """All interactions."""
     return self
 
+  def whole(self) -> 'Interactions':
+    """All interactions."""
+    return self
+
 
 class Windows(Protocol):
   """Interactions that are read a window of users at a time: `Interactions` or `store.StreamedInteractions`."""
@@ -84,7 +88,10 @@ class Windows(Protocol):
     """This process' part of the window."""
 
   def recent(self) -> Interactions:
-    """The latest interactions of all users, enough for validation and test; users in the order of the data set."""
+    """The latest interactions of all users, enough for a model's input; users in the order of the data set."""
+
+  def whole(self) -> Interactions:
+    """All interactions of all users, for taking histories out of a ranking; users in the order of the data set."""
 
 
 @dataclasses.dataclass(frozen=True)

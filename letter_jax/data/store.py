@@ -282,8 +282,15 @@ class StreamedInteractions:
 
   def recent(self) -> Interactions:
     """Reads the latest interactions of all users, in the order of the data set; InputError if they are damaged."""
+    return self._of_all_users(self._keep)
+
+  def whole(self) -> Interactions:
+    """Reads all interactions of all users, as `recent`: 4 bytes each, and every user's name."""
+    return self._of_all_users(None)
+
+  def _of_all_users(self, keep: int | None) -> Interactions:
     with _damage_in_one_line(self._directory):
-      users, offsets, items, _ = _read_users(self._directory / TABLES['users'], self._users, self._keep, times=False)
+      users, offsets, items, _ = _read_users(self._directory / TABLES['users'], self._users, keep, times=False)
       return Interactions(items, offsets, self.num_items, users)
 
 

@@ -65,13 +65,13 @@ class Evaluated:
   scores_UxK: np.ndarray
 
 
-def validation_and_test(recent: Interactions, history_length: int) -> dict[str, Split]:
-  """The splits 'validation' and 'test' of the users' latest interactions."""
+def validation_and_test(data: Interactions, history_length: int) -> dict[str, Split]:
+  """The splits 'validation' and 'test' of the users' whole interactions."""
   examples = {
-    'validation': splits.validation_examples(recent, history_length),
-    'test': splits.test_examples(recent, history_length),
+    'validation': splits.validation_examples(data, history_length),
+    'test': splits.test_examples(data, history_length),
   }
-  return {split: Split(of_split, of_split.whole_histories(recent)) for split, of_split in examples.items()}
+  return {split: Split(of_split, of_split.whole_histories(data)) for split, of_split in examples.items()}
 
 
 def evaluate_generator(

@@ -272,15 +272,15 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   workdir = Workdir(root)
   data = workdir.read_interactions(config.data)  # of all users, on every process: the baselines count in them
   loaded = LoadedGenerator.of_workdir(workdir, config)
-  recent = data.recent()
-  longest = int(recent.lengths.max())
-  users = both_protocols.validation_and_test(recent, config.data.history_length)
+  whole = data.whole()
+  longest = int(whole.lengths.max())
+  users = both_protocols.validation_and_test(whole, config.data.history_length)
   search = user_search(loaded.generator, config.evaluation.beam, config.evaluation.batch_size)
   exclude_history = config.evaluation.exclude_history
   alone = both_protocols.evaluate_generator(search, loaded.params, users, longest, exclude_history)
   counts_N = popularity.training_counts(data)
   of_popularity, popularity_ranks = both_protocols.evaluate_popularity(counts_N, users, exclude_history)
-  neighbours_NxN = neighbours(recent, config.data.history_length, counts_N)
+  neighbours_NxN = neighbours(whole, config.data.history_length, counts_N)
   of_rules, rule_ranks = evaluate_simple_rules(neighbours_NxN, counts_N, users, exclude_history)
   of_collaborative = both_protocols.of_collaborative(
     workdir.read_collaborative_metrics() if config.has_collaborative else {}, exclude_history
@@ -314,12 +314,12 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   )
   sasrec_UxK = _lists_of(sasrec, config, loaded.generator.ids.mesh, users['test']) if sasrec else None
   artifacts.write(
-    workdir.evaluation / PREDICTIONS, lambda path: _write_predictions(path, recent, test, lists, sasrec_UxK)
+    workdir.evaluation / PREDICTIONS, lambda path: _write_predictions(path, whole, test, lists, sasrec_UxK)
   )
   ranks.write(workdir.evaluation / RANKS, test_ranks)
   artifacts.write_json(
     workdir.evaluation / METRICS,
-    {**figures, 'users': len(recent.lengths), 'beam': config.evaluation.beam, 'generator_step': loaded.step},
+    {**figures, 'users': len(whole.lengths), 'beam': config.evaluation.beam, 'generator_step': loaded.step},
   )
 
 

@@ -31,8 +31,8 @@ class Finished:
     item_names: raw ids of all items; None if the source has none.
     texts: texts of all items, field -> text; None if the source has none.
     examples: the test example of every user.
-    repeats: the share of the test targets that the user had before; with `config.data.window_users`, among those kept.
-    lengths_U: int64, the number of items before each user's target; with `config.data.window_users`, of those kept.
+    repeats: the share of the test targets that the user had before.
+    lengths_U: int64, the number of items before each user's target.
     counts_N: int64, training interactions of each item.
     metrics: `evaluation/metrics.json`.
     ranks: model -> int32 [3, users] (`evaluation/ranks.py`), in the main protocol (`protocol`).
@@ -137,8 +137,8 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
   """
   metrics = workdir.read_metrics()
   data = workdir.read_interactions(config.data)
-  counts_N, recent = popularity.training_counts(data), data.recent()
-  examples = splits.test_examples(recent, config.data.history_length)
+  counts_N, whole = popularity.training_counts(data), data.whole()
+  examples = splits.test_examples(whole, config.data.history_length)
   test_ranks = workdir.read_ranks()
   for model, ranks_3xU in test_ranks.items():
     if ranks_3xU.shape[1] != len(examples):
@@ -159,8 +159,8 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
     workdir.read_raw_ids(),
     workdir.read_texts(),
     examples,
-    repeat_share(examples.whole_histories(recent)),
-    recent.lengths - 1,
+    repeat_share(examples.whole_histories(whole)),
+    whole.lengths - 1,
     counts_N,
     metrics,
     ranks_of[True],

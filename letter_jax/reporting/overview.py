@@ -121,13 +121,11 @@ def _data(run: Finished) -> str:
     dates = f', from {summary["first_day"]} to {summary["last_day"]}'
   else:
     dates = '; the source has no dates, only an order' if run.config.data.source in ('letter', 'synthetic') else ''
-  # Streamed data are evaluated by the latest items of each user alone.
-  latest = f' among the latest {run.config.data.history_length} items' if run.config.data.window_users else ''
   return f'{run.data_title}: {kept}{dates}. ' + (
-    f'{run.repeats:.1%} of the hidden items are repeats: the user had had the item before{latest}. A ranking without '
+    f'{run.repeats:.1%} of the hidden items are repeats: the user had had the item before. A ranking without '
     'the items of the history can never find those.'
     if run.repeats
-    else f'None of the hidden items is a repeat: no user had had it before{latest}.'
+    else 'None of the hidden items is a repeat: no user had had it before.'
   )
 
 

@@ -94,9 +94,23 @@ class SemanticIds:
     return PlacedIds(self, mesh, codes_NxL, placed, room)
 
   @classmethod
-  def read(cls, path: str | os.PathLike[str], raw_ids: Sequence[str] | None, num_items: int) -> 'SemanticIds':
-    """`read_given` without the word on how they were matched."""
-    return read_given(pathlib.Path(path), raw_ids, num_items)[0]
+  def read(
+    cls, path: str | os.PathLike[str], raw_ids: Sequence[str] | None, num_items: int, codebook_size: int | None = None
+  ) -> 'SemanticIds':
+    """`read_given` without the word on how they were matched.
+
+    Args:
+      codebook_size: K, which the files do not have; None for the smallest that has all codes.
+
+    Raises:
+      InputError: as `read_given`, or a code is not below `codebook_size`.
+    """
+    read = read_given(pathlib.Path(path), raw_ids, num_items)[0]
+    if codebook_size is None:
+      return read
+    if codebook_size < read.codebook_size:
+      raise InputError(f'{path} has the code {read.codebook_size - 1}; expected codes below {codebook_size}')
+    return dataclasses.replace(read, codebook_size=codebook_size)
 
   def write(self, directory: pathlib.Path, raw_ids: Sequence[str] | None) -> None:
     """Writes the table with raw ids, if the data has any, and `index.json` in LETTER's format, into `directory`."""

@@ -10,7 +10,7 @@ from letter_jax.system import artifacts
 FILE = 'input_scale.npz'
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class InputScale:
   """Text embeddings are centred and divided by one scalar, to unit variance: alpha and beta are relative to that.
 

@@ -13,6 +13,7 @@ import numpy as np
 from letter_jax import sharding
 from letter_jax.collaborative.embeddings import collaborative_rows
 from letter_jax.configuration import RQVAEConfig, TokenizerConfig, from_config_dict
+from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.tokenizer import checks
@@ -26,7 +27,7 @@ _PARAMETERS = 'parameters/'  # before the name of a parameter in a file
 _EXPECTED = 'a file written by LetterTokenizer.save'
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LetterTokenizer:
   """A trained tokenizer.
 
@@ -106,6 +107,10 @@ class LetterTokenizer:
   def codes(self, text: np.ndarray | None = None, collisions: str = 'resolve') -> np.ndarray:
     """Semantic IDs int32 [N, L] of a whole catalogue; with 'resolve' no two are equal. Arguments as in `assign`."""
     return self.assign(text, collisions)[0]
+
+  def semantic_ids(self, text: np.ndarray | None = None) -> SemanticIds:
+    """`codes` with the codebook size: what a trie, a vocabulary and a file need."""
+    return SemanticIds(self.codes(text), self.config.model.codebook_size)
 
   def assign(self, text: np.ndarray | None = None, collisions: str = 'resolve') -> tuple[np.ndarray, dict[str, Any]]:
     """Semantic IDs of a whole catalogue, and a report of the collisions.

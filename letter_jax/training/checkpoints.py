@@ -150,6 +150,9 @@ class Checkpoints:
         f'{self._directory / LATEST}: of {counted(len(steps), "checkpoint")} none can be read; expected one to '
         'resume from. They were moved aside: the same command starts this training from the beginning'
       )
+    # What is best so far is of a training that is lost, and Orbax would save no earlier step beside it.
+    for best_step in list(self._best.all_steps()):
+      self._best.delete(best_step)
     return None
 
   def restore_best(self, layout: Layout) -> tuple[Any, Progress]:

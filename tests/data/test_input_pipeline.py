@@ -49,6 +49,16 @@ def everything(interactions):
   return sorted(spelled_out(splits.training_examples(interactions, 20)))
 
 
+def test_a_stream_has_recent_and_whole_histories(interactions, directory):
+  stream = store.StreamedInteractions(directory, 77, keep=5)
+  whole, recent = stream.whole(), stream.recent()
+  np.testing.assert_array_equal(whole.items, interactions.items)
+  np.testing.assert_array_equal(whole.offsets, interactions.offsets)
+  np.testing.assert_array_equal(recent.lengths, np.minimum(interactions.lengths, 5))
+  examples = splits.test_examples(whole, 20)
+  np.testing.assert_array_equal(examples.whole_histories(whole).lengths, interactions.lengths - 1)
+
+
 @pytest.mark.parametrize('window_users', [1000, 100, 77, 7])
 def test_a_streamed_epoch_has_every_example_once(interactions, directory, window_users):
   batches = epochs_of(store.StreamedInteractions(directory, window_users, 22))

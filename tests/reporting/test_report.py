@@ -297,7 +297,7 @@ def test_groups_are_about_equally_large(values, labels):
   assert [label for label, _ in accuracy.groups(np.array(values), 'x')] == labels
 
 
-def test_streamed_interactions_are_not_loaded_as_a_whole(tmp_path, monkeypatch):
+def test_a_report_of_streamed_interactions(tmp_path, monkeypatch):
   config = write_run(tmp_path, {'data.window_users': 7})
   monkeypatch.setattr(store, 'load_interactions', None)
   streamed = report(config, tmp_path)

@@ -154,6 +154,15 @@ def test_an_index_with_other_codes_than_the_table_next_to_it_is_refused(tmp_path
   one_line(lambda: read_given(tmp_path / 'index.json', RAW_IDS, 5), 'index.json', table.TABLE)
 
 
+def test_the_codebook_size_is_given_or_the_smallest(tmp_path):
+  ids = SemanticIds(np.array([[0, 1], [1, 0]]), 8)
+  ids.write(tmp_path, ('a', 'b'))
+  path = tmp_path / 'index.json'
+  assert SemanticIds.read(path, ('a', 'b'), 2).codebook_size == 2
+  assert SemanticIds.read(path, ('a', 'b'), 2, codebook_size=8).codebook_size == 8
+  one_line(lambda: SemanticIds.read(path, ('a', 'b'), 2, codebook_size=1), 'has the code 1; expected codes below 1')
+
+
 def test_an_index_alone_is_taken_by_position(tmp_path):
   index_format.write_index(tmp_path / 'index.json', CODES_NxL)
   ids, matched = read_given(tmp_path / 'index.json', RAW_IDS[::-1], 5)

@@ -176,3 +176,10 @@ def test_wrong_arguments_of_a_trained_tokenizer(tokenizer):
     tokenizer.codes(collisions='refrence')
   with pytest.raises(InputError, match='expected integers'):
     tokenizer.add(NEW_MxT, np.zeros((3, 2), int))
+
+
+def test_its_semantic_ids_have_its_codebook_size(tokenizer):
+  ids = tokenizer.semantic_ids()
+  np.testing.assert_array_equal(ids.codes_NxL, tokenizer.codes())
+  assert ids.codebook_size == MODEL.codebook_size
+  assert tokenizer != dataclasses.replace(tokenizer)  # compared by identity: its arrays have no one truth value

@@ -168,6 +168,18 @@ def test_a_lost_trajectory_does_not_keep_its_best(copy):
   assert_equal(params, state(5)['params'])
 
 
+def test_a_training_that_begins_again_does_not_keep_the_best_of_the_lost_one(copy):
+  shutil.rmtree(copy / 'latest')
+  checkpoints = Checkpoints(copy, 2)
+  assert checkpoints.restore_latest(abstract(state(0))) is None
+  checkpoints.save_best(state(2)['params'], progress(2))
+  checkpoints.wait()
+  params, where = checkpoints.restore_best(LAYOUT)
+  checkpoints.close()
+  assert where == progress(2)
+  assert_equal(params, state(2)['params'])
+
+
 def test_a_half_written_folder_of_a_kill_is_ignored(copy):
   shutil.copytree(copy / 'latest' / '7', copy / 'latest' / '9.orbax-checkpoint-tmp')
   restored, where = restore_latest(copy)

@@ -212,7 +212,8 @@ class T5(nn.Module):
     return jnp.einsum('...d,vd->...v', x, self.embedding[columns].astype(x.dtype), preferred_element_type=jnp.float32)
 
   def _embed(self, tokens: jax.Array) -> jax.Array:
-    return self.embedding.astype(self.dtype)[tokens]
+    # Rows first, then the cast: so the gradients of a row are added up in float32.
+    return self.embedding[tokens].astype(self.dtype)
 
   def _position_bias(self, table: jax.Array, query_positions: np.ndarray, keys: int, bidirectional: bool) -> jax.Array:
     """float32 [1, H, queries, keys]."""

@@ -250,3 +250,15 @@ def test_dropout_acts_in_training_alone(params, logits):
   one, again, other = (np.asarray(apply(jax.random.key(seed))) for seed in (0, 0, 1))
   np.testing.assert_array_equal(one, again)
   assert relative_error(one, other) > 0.01 and relative_error(one, plain) > 0.01
+
+
+def test_the_gradients_of_a_row_of_the_embedding_are_added_up_in_float32(params):
+  """In bfloat16 a sum of ones ends at 256."""
+  tokens = jnp.full((1, 5000), 3)
+  embed = lambda embedding: (
+    T5(CONFIG, VOCABULARY.size, dtype=jnp.bfloat16)
+    .apply({'params': {**params, 'embedding': embedding}}, tokens, None, method='embed_history')
+    .astype(jnp.float32)
+    .sum()
+  )
+  np.testing.assert_array_equal(jax.grad(embed)(params['embedding'])[3], 5000)
