@@ -305,7 +305,8 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     figures['fused'] = {**settings, **fused.figures, KEY: short}
     test_ranks |= fused.ranks
   for of_model in (figures, *([figures['fused']] if 'fused' in figures else [])):
-    of_model[history.SERVED] = served = history.choose(of_model)
+    of_model[history.SERVED] = history.choose(of_model)
+  served = figures.get('fused', figures)[history.SERVED]  # `recommend` uses the models together where there are several
   figures |= both_protocols.about_protocols(users, exclude_history)
   print(
     f'evaluate: recommend will {"leave out" if served["exclude_history"] else "keep"} the items of the history by '

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from letter_jax.evaluation import history, ranks
+from letter_jax.evaluation.both_protocols import WEIGHED
 from letter_jax.evaluation.short_histories import KEY, LENGTHS, METRICS, WHOLE
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
@@ -129,12 +130,18 @@ def _validation(run: Finished, names: Mapping[str, str]) -> Markup:
   rows = []
   for model, name in names.items():
     rows.append((name, *(page.number(run.metrics_of(model)['validation'][column]) for column in COLUMNS)))
+  fused = ''
+  if ranks.FUSED in names:
+    fused = (
+      f'That of the models together is of at most {WEIGHED:,} users, by whom their weights were chosen: a little too '
+      'high. '
+    )
   tables = [
     page.table(
       header,
       rows,
       'Validation: the target is the item before the test item. Checkpoints are chosen by validation with the items of '
-      'the history in the ranking. ' + _IN_WORDS[run.protocol],
+      'the history in the ranking. ' + fused + _IN_WORDS[run.protocol],
     )
   ]
   if 'test_string_match' in run.metrics:
