@@ -7,11 +7,11 @@ its partners, SASRec and the counts of what is bought together. Measured with se
 (AVX-512), shared with other work; test Recall@10 / NDCG@10:
 
     beauty, official semantic IDs      with the history in the ranking    out of it
-      with both partners               .0905 / .0515                      .0997 / .0599
-      LETTER-TIGER                     .0680 / .0354                      .0738 / .0415
+      with both partners               .0910 / .0507                      .1000 / .0597
+      LETTER-TIGER                     .0669 / .0351                      .0732 / .0411
       SASRec                           .0828 / .0416                      .0910 / .0547
       bought together                  .0711 / .0396                      .0775 / .0461
-        SASRec 22 min, generator 11 min (best validation result at its last epoch)
+        SASRec 13 min, generator 13.5 min (best validation result at its last epoch), on an AMD EPYC (AVX-512)
 
     instruments, official semantic IDs
       with both partners               .1242 / .0924                      .1301 / .0977
