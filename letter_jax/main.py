@@ -2,26 +2,22 @@
 
 import pathlib
 
-from absl import flags, logging
+from absl import flags
 
 from letter_jax import configuration
 from letter_jax.cli import commands, environment, options
 from letter_jax.cli import flags as command_line
 from letter_jax.cli.log_lines import stamped
-from letter_jax.cli.one_line_errors import handle_unraisable_errors, one_line_errors, silence_tpu_search
+from letter_jax.cli.one_line_errors import one_line_errors
 from letter_jax.cli.termination import ends_at_once
 from letter_jax.pipeline import run as pipeline
 from letter_jax.pipeline import sweep
-from letter_jax.system import machine, malloc, processes
+from letter_jax.system import machine, processes
 
 
 def main(_) -> None:
   values, workdir = flags.FLAGS, pathlib.Path(flags.FLAGS.workdir)
-  malloc.reuse_freed_memory()
-  logging.set_verbosity(logging.FATAL)  # Orbax logs a lot; what matters it raises
-  silence_tpu_search()
-  handle_unraisable_errors()
-  environment.configure_jax()  # after the flags: --help and errors in flags need not wait for JAX
+  environment.configure_libraries()  # after the flags: --help and errors in flags need not wait for JAX
   with one_line_errors():
     config = configuration.from_config_dict(values.config) if values['config'].value else None
     if values.distributed or {values.coordinator, values.processes, values.process} != {None}:

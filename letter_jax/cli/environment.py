@@ -5,8 +5,10 @@ import logging
 import os
 import sys
 
-from letter_jax.cli.one_line_errors import fail
-from letter_jax.system import compilation_cache
+from absl import logging as absl_logging
+
+from letter_jax.cli.one_line_errors import fail, handle_unraisable_errors, silence_tpu_search
+from letter_jax.system import compilation_cache, malloc
 
 
 def prepare() -> None:
@@ -21,8 +23,12 @@ def prepare() -> None:
   logging.getLogger('matplotlib').setLevel(logging.ERROR)  # without a home folder it warns of a slower start
 
 
-def configure_jax() -> None:
-  """Sets JAX's precision, and its compilation cache where there is none and one can be written."""
+def configure_libraries() -> None:
+  """Sets JAX's precision and cache of compiled programs, and keeps libraries from saying what no user can act on."""
+  absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax logs a lot; what matters it raises
+  silence_tpu_search()
+  handle_unraisable_errors()
+  malloc.reuse_freed_memory()
   import jax
 
   # Every model is defined in 32 bits, so that results do not depend on JAX_ENABLE_X64.
@@ -40,7 +46,7 @@ def _require_utf8() -> None:
 
 
 def _open_closed_streams() -> None:
-  """Opens /dev/null for streams that are closed, lest a file of the program becomes one of them."""
+  """Opens /dev/null for streams that are closed, so that no file of the program becomes one of them."""
   while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
     os.set_inheritable(descriptor, True)
   os.close(descriptor)

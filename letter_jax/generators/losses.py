@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from letter_jax.semantic_ids import item_trie
 from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.semantic_ids.vocabulary import Vocabulary
+from letter_jax.system.errors import InputError
 
 
 def ranking_guided_loss(
@@ -23,7 +24,17 @@ def ranking_guided_loss(
 
   Returns:
     (sum over tokens, number of tokens), float32 scalars.
+
+  Raises:
+    InputError: shapes that do not belong together.
   """
+  _require(
+    logits.shape[:-1] == targets.shape == weights.shape,
+    'targets and weights [...] for logits [..., V]',
+    logits,
+    targets,
+    weights,
+  )
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature, axis=-1)
   # A comparison instead of a gather: its gradient is element-wise too, not a scatter.
   chosen = jnp.arange(logits.shape[-1]) == targets[..., None]
@@ -74,7 +85,17 @@ def catalogue_loss(
 
   Returns:
     (sum over tokens, number of tokens), float32 scalars.
+
+  Raises:
+    InputError: shapes that do not belong together.
   """
+  _require(
+    len(logits) == trie.levels and all(of_level.shape[:-1] == items_BxS.shape for of_level in logits),
+    f'logits [B, S, K] of {trie.levels} levels for items [B, S]',
+    *logits,
+    items_BxS,
+  )
+  _require(codes_NxL.shape == nodes_NxL.shape, 'codes and nodes [N, L]', codes_NxL, nodes_NxL)
   item_BxS = jnp.maximum(items_BxS, 0)
   total_BxS = jnp.zeros(items_BxS.shape, jnp.float32)
   for level, logits_BxSxK in enumerate(logits):
@@ -87,6 +108,11 @@ def catalogue_loss(
     total_BxS -= jnp.sum(jnp.where(chosen_BxSxC, log_prob_BxSxC, 0), axis=-1)
   weights_BxS = (items_BxS >= 0).astype(jnp.float32)
   return jnp.sum(total_BxS * weights_BxS), jnp.sum(weights_BxS) * trie.levels
+
+
+def _require(holds: bool, expected: str, *arrays: jax.Array) -> None:
+  if not holds:
+    raise InputError(f'the shapes are {", ".join(str(list(array.shape)) for array in arrays)}; expected {expected}')
 
 
 def renormalises(softmax: str) -> bool:

@@ -269,6 +269,8 @@ def run(config: Config, workdir: pathlib.Path, stage: str = 'all', overwrite: bo
 
 def require_complete(workdir: pathlib.Path, *names: str) -> None:
   """Raises InputError unless these stages are complete in a workdir, undamaged; whatever their settings."""
+  if not workdir.is_dir():
+    raise InputError(f'{workdir} does not exist; expected the workdir of a run that is complete')
   graph = Graph(Config())
   for name in names:
     directory = graph[name].directory(workdir)

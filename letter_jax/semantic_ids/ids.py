@@ -112,9 +112,9 @@ class SemanticIds:
       raise InputError(f'{path} has the code {read.codebook_size - 1}; expected codes below {codebook_size}')
     return dataclasses.replace(read, codebook_size=codebook_size)
 
-  def write(self, directory: pathlib.Path, raw_ids: Sequence[str] | None) -> None:
+  def write(self, directory: str | os.PathLike[str], raw_ids: Sequence[str] | None) -> None:
     """Writes the table with raw ids, if the data has any, and `index.json` in LETTER's format, into `directory`."""
-
+    directory = pathlib.Path(directory)
     table.write(directory / TABLE, raw_ids, self.codes_NxL)
     artifacts.write(directory / INDEX, lambda path: index_format.write_index(path, self.codes_NxL))
 
@@ -177,6 +177,8 @@ def read_given(path: pathlib.Path, raw_ids: Sequence[str] | None, num_items: int
   Raises:
     InputError: a file that is missing or damaged, or made for a different catalogue.
   """
+  if raw_ids is not None and len(raw_ids) != num_items:
+    raise InputError(f'{len(raw_ids):,} raw ids for {counted(num_items, "item")}; expected one for each')
   table_path = path if path.suffix == '.csv' else path.with_name(TABLE)
   if path != table_path and not table_path.is_file():
     return _with_smallest_codebook(index_format.read_index(path, num_items)), False

@@ -1,5 +1,6 @@
 """The table of semantic IDs on disk: a CSV file with the raw id of every item and its codes."""
 
+import collections
 import csv
 import pathlib
 from collections.abc import Sequence
@@ -17,10 +18,13 @@ def write(path: pathlib.Path, raw_ids: Sequence[str] | None, codes_NxL: np.ndarr
   """Writes the columns id, code_1, ..., code_L; where the data has no raw ids, `position` instead of `id`.
 
   Raises:
-    InputError: there is not one raw id for each item.
+    InputError: there is not one raw id for each item, or two are equal.
   """
   if raw_ids is not None and len(raw_ids) != len(codes_NxL):
     raise InputError(f'{len(raw_ids):,} raw ids for {len(codes_NxL):,} semantic IDs; expected one for each')
+  if raw_ids is not None and len(set(raw_ids)) < len(raw_ids):
+    (twice, _), *_ = collections.Counter(raw_ids).most_common(1)
+    raise InputError(f'the raw id {twice!r} stands twice; expected each once')
 
   def write_rows(temporary: pathlib.Path) -> None:
     first, names = ('position', map(str, range(len(codes_NxL)))) if raw_ids is None else ('id', iter(raw_ids))

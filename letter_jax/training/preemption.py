@@ -1,5 +1,6 @@
 """Preemption: on SIGTERM or SIGHUP, save the state and stop before the machine or the terminal is taken away."""
 
+import functools
 import signal
 import threading
 from types import FrameType
@@ -14,7 +15,7 @@ class PreemptionWatch:
   """A context that notes these signals, unless they are ignored, as SIGHUP is by nohup."""
 
   def __enter__(self) -> 'PreemptionWatch':
-    self._requested = False
+    self._noted: set[int] = set()
     self._replaced: dict[signal.Signals, Any] = {}
     # With several processes JAX handles the signal, and agrees with the others on the step.
     if processes.count() == 1 and threading.current_thread() is threading.main_thread():
@@ -25,11 +26,13 @@ class PreemptionWatch:
 
   def __exit__(self, *_: object) -> None:
     for number, handler in self._replaced.items():
-      signal.signal(number, handler)
+      # A thread that hears of the signal late must not take the handler of before for the one that it was meant for.
+      again = functools.partial(handler) if number in self._noted and callable(handler) else handler
+      signal.signal(number, again)
 
   def _note(self, signal_number: int, frame: FrameType | None) -> None:
-    self._requested = True
+    self._noted.add(signal_number)
 
   def requested(self) -> bool:
     """Whether to save and stop now. Call it after every step call: all processes get True after the same call."""
-    return self._requested if processes.count() == 1 else processes.preemption_agreed()
+    return bool(self._noted) if processes.count() == 1 else processes.preemption_agreed()

@@ -58,6 +58,17 @@ def test_version(command):
   assert result.returncode == 0 and result.stdout.startswith(f'letter_jax {letter_jax.__version__}, jax ')
 
 
+@pytest.mark.parametrize(
+  'word, said',
+  [
+    ('config.data.name=Small', 'did you mean --config.data.name=Small?'),
+    ('extra', 'expected flags that begin with --'),
+  ],
+)
+def test_a_word_that_is_no_flag(fails, recipe, word, said):
+  fails([*recipe, '--stage=dataset', word], f"'{word}' is no flag; {said}")
+
+
 def test_a_stage_that_works(command, recipe):
   result = command(*recipe, '--stage=dataset')
   assert result.returncode == 0, result.stderr

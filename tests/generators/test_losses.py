@@ -9,6 +9,7 @@ import pytest
 from letter_jax.generators.losses import catalogue_loss, ranking_guided_loss
 from letter_jax.semantic_ids import item_trie
 from letter_jax.semantic_ids.item_trie import ItemTrie
+from letter_jax.system.errors import InputError
 
 
 @pytest.fixture(scope='module')
@@ -129,3 +130,17 @@ def test_what_a_model_says_of_ids_that_do_not_exist_costs_nothing(loud):
   )
   assert float(louder_total) == float(total)
   np.testing.assert_array_equal(louder_gradient, gradient)
+
+
+def test_shapes_that_do_not_belong_together_are_refused(batch):
+  """They would be broadcast."""
+  logits, targets, weights = batch
+  with pytest.raises(
+    InputError, match=r'the shapes are \[4, 3, 11\], \[1, 3\], \[4, 3\]; expected targets and weights'
+  ):
+    ranking_guided_loss(logits, targets[:1], weights, 1.0)
+  levels = np.zeros((3, 2, 2, 4), np.float32)
+  with pytest.raises(InputError, match='expected logits .* of 3 levels for items'):
+    catalogue_loss_and_gradient(levels, np.zeros((1, 2), int), 1.0)
+  with pytest.raises(InputError, match='expected logits .* of 3 levels for items'):
+    catalogue_loss_and_gradient(levels[:2], np.zeros((2, 2), int), 1.0)

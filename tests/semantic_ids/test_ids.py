@@ -104,8 +104,15 @@ def test_an_item_without_a_row_is_named(tmp_path):
 
 
 def test_an_id_with_two_rows_is_named(tmp_path):
-  path = _write_table(tmp_path, ('a', 'b', 'a', 'c', 'd'))
+  with pytest.raises(InputError, match="the raw id 'a' stands twice"):
+    _write_table(tmp_path, ('a', 'b', 'a', 'c', 'd'))
+  path = _write_table(tmp_path, ('a', 'b', 'z', 'c', 'd'))
+  path.write_text(path.read_text().replace('z', 'a'))
   one_line(lambda: read_given(path, ('a', 'b', 'c', 'd'), 4), path, "id 'a' is listed more than once")
+
+
+def test_raw_ids_and_items_must_be_as_many(tmp_path):
+  one_line(lambda: read_given(_write_table(tmp_path), RAW_IDS, 6), '5 raw ids for 6 items; expected one for each')
 
 
 def test_raw_ids_of_other_items_are_not_written(tmp_path):

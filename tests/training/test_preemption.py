@@ -50,6 +50,15 @@ def test_the_handler_is_restored_even_after_an_exception(handled):
   assert handled == [signal.SIGTERM]
 
 
+def test_whoever_hears_of_a_noted_signal_late_does_not_find_the_handler_of_before(handled):
+  before = signal.getsignal(signal.SIGTERM)
+  with PreemptionWatch():
+    os.kill(os.getpid(), signal.SIGTERM)
+  assert signal.getsignal(signal.SIGTERM) is not before
+  os.kill(os.getpid(), signal.SIGTERM)
+  assert handled == [signal.SIGTERM]
+
+
 def test_every_watch_starts_without_a_request(handled):
   watch = PreemptionWatch()
   for _ in range(2):
