@@ -21,11 +21,11 @@ its partners, SASRec and the counts of what is bought together. Measured with se
         SASRec 10 min, generator 12 min (best validation result at epoch 12 of 16)
 
     scientific, everything made here
-      with both partners               .1157 / .0773                      .1238 / .0855
-      LETTER-TIGER                     .0895 / .0571                      .0963 / .0639
+      with both partners               .1140 / .0752                      .1229 / .0839
+      LETTER-TIGER                     .0877 / .0558                      .0955 / .0630
       SASRec                           .0938 / .0643                      .0992 / .0705
       bought together                  .1038 / .0653                      .1104 / .0771
-        tokenizer 5 min, generator 3.5 min (best validation result at epoch 14 of 16)
+        tokenizer 7 min, generator 7 min (best validation result at its last epoch), on an AMD EPYC (AVX-512)
 
 The paper's data sets from the owners' raw files instead of LETTER's folder:
 
