@@ -42,10 +42,16 @@ LANGUAGE = dict(
 )
 
 
+def copy_up_to_semantic_ids(workdir, copy):
+  later = {'generator', 'evaluation', 'export', 'report', 'report.html'}
+  shutil.copytree(workdir, copy, ignore=lambda where, names: later if where == str(workdir) else ())
+
+
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory):
+def finished(small_run, tmp_path_factory):
   """A run with a T5's settings up to its semantic IDs, and a language model from there."""
   workdir = tmp_path_factory.mktemp('lcrec') / 'workdir'
+  copy_up_to_semantic_ids(small_run, workdir)
   pipeline.run(config_with(run_settings(**LANGUAGE)), workdir)
   return workdir
 
@@ -85,11 +91,7 @@ def test_it_recommends_what_the_evaluation_found(finished):
 
 def test_two_processes_give_the_metrics_of_one(finished, tmp_path):
   write_recipe(tmp_path / 'recipe.py', run_settings(**LANGUAGE))
-  shutil.copytree(
-    finished,
-    tmp_path / 'workdir',
-    ignore=lambda where, names: {'generator', 'evaluation', 'export', 'report'} if where == str(finished) else (),
-  )
+  copy_up_to_semantic_ids(finished, tmp_path / 'workdir')
   started = multi_process.start(tmp_path, [f'--config={tmp_path / "recipe.py"}', f'--workdir={tmp_path / "workdir"}'])
   assert multi_process.wait(started) == [0, 0], multi_process.output_of(tmp_path, 0)
   two, one = (
