@@ -38,15 +38,14 @@ def define() -> None:
 
 def parse_run(arguments: list[str]) -> list[str]:
   """`parse`, for a stage or command, which needs --workdir and mostly --config."""
-  if '--version' in arguments[1:]:
+  positional = parse(arguments)
+  values = flags.FLAGS
+  if values.version:
     print(f'letter_jax {letter_jax.__version__}, jax {metadata.version("jax")}')
     sys.exit()
-  positional = parse(arguments)
-  if len(positional) > 1:
-    word = positional[1]
-    known = word.partition('=')[0].split('.')[0] in ('config', *flags.FLAGS)
-    fail(f'{word!r} is no flag; {f"did you mean --{word}?" if known else "expected flags that begin with --"}')
-  values = flags.FLAGS
+  for word in positional[1:]:
+    known = word.partition('=')[0].split('.')[0] in values
+    fail(f'{word!r} is no flag; ' + (f'did you mean --{word}?' if known else 'expected flags that begin with --'))
   needs_config = values.stage not in COMMANDS or values.stage == PLAN
   if needs_config and values['config'].value is None:
     fail(f'--config is missing; {recipes.EXPECTED}')

@@ -1,7 +1,7 @@
 """Full-ranking evaluation of models that score the whole catalogue: every user once, data parallel."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -57,14 +57,8 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> R
   def evaluate_all(
     params: Any, examples: Examples, width: int, whole: Examples | None = None
   ) -> tuple[dict[str, float], np.ndarray]:
-    excluded = 0 if whole is None else next_power_of_two(int(whole.lengths.max(initial=1)))
-    size = round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
     results = []
-    for first in range(0, len(examples), size):
-      indices, weights = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
-      batch = examples.take(indices)
-      nobody_BxH = np.full((size, excluded), PAD_ITEM, np.int32)
-      had_BxH = nobody_BxH if whole is None else excluded_items(whole.take(indices), excluded)
+    for batch, had_BxH, weights in _batches(examples, whole, mesh):
       rows = (batch.user, batch.histories(width), had_BxH, batch.targets, weights)
       results.append(evaluate(params, *sharding.put(rows, sharding.split_over_data(mesh))))
     sums, ranks_of_batches = zip(*results)
@@ -99,16 +93,24 @@ def full_lists(
     scores_BxK, item_BxK = top_k(without_items(scores(params, history_BxT), had_BxH), k)
     return jnp.where(jnp.isfinite(scores_BxK), item_BxK, PAD_ITEM)
 
-  size = round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
-  excluded = 1 if history_out is None else next_power_of_two(int(history_out.lengths.max(initial=1)))
-  nobody_BxH = np.full((size, excluded), PAD_ITEM, np.int32)
   lists = []
-  for first in range(0, len(examples), size):
-    indices, _ = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
-    had_BxH = nobody_BxH if history_out is None else excluded_items(history_out.take(indices), nobody_BxH.shape[1])
-    rows = (examples.take(indices).histories(width), had_BxH)
+  for batch, had_BxH, _ in _batches(examples, history_out, mesh):
+    rows = (batch.histories(width), had_BxH)
     lists.append(best(params, *(sharding.put(row, sharding.split_over_data(mesh)) for row in rows)))
   return np.concatenate(jax.device_get(lists))[: len(examples)]
+
+
+def _batches(
+  examples: Examples, history_out: Examples | None, mesh: jax.sharding.Mesh
+) -> Iterator[tuple[Examples, np.ndarray, np.ndarray]]:
+  """Batches of one size: examples, the items to exclude int32 [B, H], and weights float32 [B], 0 in rows of padding."""
+  size = round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
+  excluded = 0 if history_out is None else next_power_of_two(int(history_out.lengths.max(initial=1)))
+  nobody_BxH = np.full((size, excluded), PAD_ITEM, np.int32)
+  for first in range(0, len(examples), size):
+    indices, weights = sharding.padded_rows(np.arange(first, min(first + size, len(examples))), size)
+    had_BxH = nobody_BxH if history_out is None else excluded_items(history_out.take(indices), excluded)
+    yield examples.take(indices), had_BxH, weights
 
 
 def evaluate_both_ways(

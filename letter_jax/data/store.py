@@ -223,9 +223,14 @@ def load_texts(directory: pathlib.Path) -> tuple[dict[str, str], ...] | None:
 
 def load_interactions(directory: pathlib.Path) -> Interactions:
   """Loads all interactions; InputError if they are damaged."""
+  return _latest_interactions(directory, None)
+
+
+def _latest_interactions(directory: pathlib.Path, keep: int | None) -> Interactions:
+  """The latest `keep` interactions of each user, or all."""
   summary = load_summary(directory)
   with _damage_in_one_line(directory):
-    users, offsets, items, _ = _read_users(directory / TABLES['users'], summary['users'], times=False)
+    users, offsets, items, _ = _read_users(directory / TABLES['users'], summary['users'], keep, times=False)
     return Interactions(items, offsets, summary['items'], users)
 
 
@@ -282,16 +287,11 @@ class StreamedInteractions:
 
   def recent(self) -> Interactions:
     """Reads the latest interactions of all users, in the order of the data set; InputError if they are damaged."""
-    return self._of_all_users(self._keep)
+    return _latest_interactions(self._directory, self._keep)
 
   def whole(self) -> Interactions:
     """Reads all interactions of all users, as `recent`: 4 bytes each, and every user's name."""
-    return self._of_all_users(None)
-
-  def _of_all_users(self, keep: int | None) -> Interactions:
-    with _damage_in_one_line(self._directory):
-      users, offsets, items, _ = _read_users(self._directory / TABLES['users'], self._users, keep, times=False)
-      return Interactions(items, offsets, self.num_items, users)
+    return _latest_interactions(self._directory, None)
 
 
 def shards(table: pathlib.Path) -> list[pathlib.Path]:

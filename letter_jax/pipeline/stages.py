@@ -270,15 +270,14 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   from letter_jax.serving.loaded_generator import LoadedGenerator
 
   workdir = Workdir(root)
-  data = workdir.read_interactions(config.data)  # of all users, on every process: the baselines count in them
+  whole = workdir.read_interactions(config.data).whole()  # on every process: the baselines count in them
   loaded = LoadedGenerator.of_workdir(workdir, config)
-  whole = data.whole()
   longest = int(whole.lengths.max())
   users = both_protocols.validation_and_test(whole, config.data.history_length)
   search = user_search(loaded.generator, config.evaluation.beam, config.evaluation.batch_size)
   exclude_history = config.evaluation.exclude_history
   alone = both_protocols.evaluate_generator(search, loaded.params, users, longest, exclude_history)
-  counts_N = popularity.training_counts(data)
+  counts_N = popularity.training_counts(whole)
   of_popularity, popularity_ranks = both_protocols.evaluate_popularity(counts_N, users, exclude_history)
   neighbours_NxN = neighbours(whole, config.data.history_length, counts_N)
   of_rules, rule_ranks = evaluate_simple_rules(neighbours_NxN, counts_N, users, exclude_history)

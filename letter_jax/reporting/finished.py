@@ -136,8 +136,8 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
     InputError: the evaluation is not complete, or a file is damaged or does not match the data set.
   """
   metrics = workdir.read_metrics()
-  data = workdir.read_interactions(config.data)
-  counts_N, whole = popularity.training_counts(data), data.whole()
+  whole = workdir.read_interactions(config.data).whole()
+  counts_N = popularity.training_counts(whole)
   examples = splits.test_examples(whole, config.data.history_length)
   test_ranks = workdir.read_ranks()
   for model, ranks_3xU in test_ranks.items():

@@ -140,20 +140,21 @@ class Checkpoints:
         processes.on_first_process(functools.partial(self._set_aside, LATEST, step, reasons[0]))
         self._latest.reload()
         continue
-      # Later best parameters belong to a trajectory that is lost, and Orbax would refuse to save an earlier step.
-      for best_step in list(self._best.all_steps()):
-        if best_step > progress.step:
-          self._best.delete(best_step)
+      self._delete_best_after(progress.step)
       return restored['state'], progress
     if steps:
       raise InputError(
         f'{self._directory / LATEST}: of {counted(len(steps), "checkpoint")} none can be read; expected one to '
         'resume from. They were moved aside: the same command starts this training from the beginning'
       )
-    # What is best so far is of a training that is lost, and Orbax would save no earlier step beside it.
-    for best_step in list(self._best.all_steps()):
-      self._best.delete(best_step)
+    self._delete_best_after(-1)
     return None
+
+  def _delete_best_after(self, step: int) -> None:
+    """Later best parameters belong to a trajectory that is lost, and Orbax would refuse to save an earlier step."""
+    for best_step in list(self._best.all_steps()):
+      if best_step > step:
+        self._best.delete(best_step)
 
   def restore_best(self, layout: Layout) -> tuple[Any, Progress]:
     """The parameters, laid out as `layout`, and the progress of the newest readable best validation.

@@ -122,10 +122,10 @@ def test_terminated_in_a_training_whose_calls_are_epochs(uninterrupted, tmp_path
 
 def test_a_run_of_which_either_process_was_killed_is_resumed_bit_for_bit(uninterrupted, tmp_path):
   arguments = prepared(uninterrupted, tmp_path)
+  latest = tmp_path / 'workdir/generator/checkpoints/latest'
   for process, step in ((0, 5), (1, 15)):
     started = multi_process.start(tmp_path, arguments)
-    latest = tmp_path / 'workdir/generator/checkpoints/latest'
-    multi_process.until(lambda: any(int(path.name) >= step for path in latest.glob('*[0-9]')), started)  # noqa: B023
+    multi_process.until(lambda step=step: any(int(path.name) >= step for path in latest.glob('*[0-9]')), started)
     started[process].kill()
     codes = multi_process.wait(started)
     assert codes[process] == -signal.SIGKILL and codes[1 - process] != 0
