@@ -3,8 +3,9 @@
 import contextlib
 import os
 import pathlib
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from letter_jax.cli.options import STANDARD
@@ -65,6 +66,25 @@ class Output:
         os.replace(self._partial, self._final)
       elif not self.lines:
         self._partial.unlink()
+
+  @contextlib.contextmanager
+  def uninterrupted(self) -> Iterator[None]:
+    """A context at whose end Ctrl-C takes effect, so that what is written is what is counted.
+
+    Not for a pipe or a terminal, where a write can wait for the reader.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if self._final is None or not callable(before):
+      yield
+      return
+    held: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+      yield
+    finally:
+      signal.signal(signal.SIGINT, before)
+    if held:
+      signal.raise_signal(signal.SIGINT)
 
   def write(self, lines: Sequence[str]) -> bool:
     """Writes lines, each without its newline; returns whether anybody still reads.

@@ -110,9 +110,10 @@ def _answer(
   strange: list[Item] = []
   started: float | None = None
   for answers in chunks:
-    if not output.write([answer.line for answer in answers]):
-      break
-    asked.answered(len(answers))
+    with output.uninterrupted():
+      if not output.write([answer.line for answer in answers]):
+        break
+      asked.answered(len(answers))
     good = sum(answer.good for answer in answers)
     totals.update(
       answered=good,

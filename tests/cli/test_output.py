@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import threading
 
@@ -13,6 +14,17 @@ from letter_jax.system.errors import InputError
 
 class Ended(Exception):
   pass
+
+
+class InterruptedFile:
+  """A file at whose flush Ctrl-C is pressed."""
+
+  def __init__(self, file):
+    self.write, self.close, self._flush = file.write, file.close, file.flush
+
+  def flush(self):
+    self._flush()
+    signal.raise_signal(signal.SIGINT)
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -40,6 +52,19 @@ def test_what_was_written_before_an_error_stays(tmp_path):
   with pytest.raises(InputError, match='recs.partial holds the answers of a run that was ended'):
     Output(str(final), '-').require_writable()
   assert partial.read_text() == 'a\nb\n'
+
+
+def test_an_interrupted_write_is_counted(tmp_path):
+  """Nothing is lost that was written, and nothing is twice in the answers of a run that goes on."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  with pytest.raises(KeyboardInterrupt), Output(str(tmp_path / 'recs'), '-') as output:
+    counted = []
+    output._file = InterruptedFile(output._file)
+    with output.uninterrupted():
+      output.write(['a', 'b'])
+      counted.append('a line after the write')
+  signal.signal(signal.SIGINT, before)
+  assert output.lines == 2 and counted and (tmp_path / 'recs.partial').read_text() == 'a\nb\n'
 
 
 def test_a_link_stays_a_link(tmp_path):
