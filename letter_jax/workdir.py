@@ -21,7 +21,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,8 +60,6 @@ RECORD = 'stage.json'
 TRAINING_LOG, TENSORBOARD, CHECKPOINTS = files.TRAINING_LOG, files.TENSORBOARD, files.CHECKPOINTS
 CHECKPOINT_FOLDERS = (files.LATEST, files.BEST)
 
-_WINDOW_USERS = 100_000  # in memory at a time, where first purchases are counted from the tables
-
 REDO_EVALUATION = 'run again with --stage=evaluate --overwrite'
 
 # Metric name -> (epoch, value), float64 [points] each.
@@ -95,6 +93,11 @@ class Workdir:
     root: the folder.
     dataset, text_embeddings, collaborative, tokenizer, semantic_ids, generator, evaluation: the folders of the stages.
     lightgcn: the folder of LightGCN's training.
+    tf_idf: the file of the TF-IDF terms and their projection, where the text embeddings are made of those.
+    latents, codebooks: files of the tokenizer's latents and codebooks, where the semantic IDs are learned here.
+    codes_table: the file of the semantic IDs with raw ids.
+    checkpoints: the folder of the generator's checkpoints, unless `config.checkpoints.directory` is elsewhere.
+    metrics, predictions, bought_together: files of the evaluation.
     report, plan: files.
     comparison, comparison_page: files of a comparison of runs, or of a sweep.
     export: a folder.
@@ -110,6 +113,12 @@ class Workdir:
     self.semantic_ids = self.root / 'semantic_ids'
     self.generator = self.root / 'generator'
     self.evaluation = self.root / 'evaluation'
+    self.tf_idf = self.text_embeddings / PROJECTION
+    self.latents, self.codebooks = self.semantic_ids / LATENTS, self.semantic_ids / CODEBOOKS
+    self.codes_table = self.semantic_ids / CODES_TABLE
+    self.checkpoints = self.generator / CHECKPOINTS
+    self.metrics, self.predictions = self.evaluation / METRICS, self.evaluation / PREDICTIONS
+    self.bought_together = self.evaluation / BOUGHT_TOGETHER
     self.report = self.root / REPORT
     self.plan = self.root / PLAN
     self.comparison, self.comparison_page = self.root / COMPARISON, self.root / COMPARISON_PAGE
@@ -150,10 +159,8 @@ class Workdir:
     artifacts.write_npy(self.dataset / FIRST_PURCHASES, count_first_purchases(data))
 
   def read_first_purchases(self) -> FirstPurchases:
-    """The popularity of first purchases; counted now, where the data set was prepared by a version without the file."""
+    """The popularity of first purchases."""
     path = self.dataset / FIRST_PURCHASES
-    if not path.exists():
-      return FirstPurchases(count_first_purchases(store.StreamedInteractions(self.dataset, _WINDOW_USERS, keep=1)))
     try:
       counts_2xN = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -165,6 +172,10 @@ class Workdir:
   def read_texts(self) -> tuple[dict[str, str], ...] | None:
     """Texts of all items, field -> text; None where the source has none."""
     return store.load_texts(self.dataset)
+
+  def has_rows(self, folder: pathlib.Path) -> bool:
+    """Whether the rows of `text_embeddings` or `collaborative` have been written."""
+    return (folder / EMBEDDINGS).exists()
 
   def read_rows(self, folder: pathlib.Path, mmap: bool = False) -> np.ndarray:
     """float32 [items, D], the rows of `text_embeddings` or `collaborative`."""
@@ -204,10 +215,32 @@ class Workdir:
       ids.write(self.semantic_ids, self.read_raw_ids())
       artifacts.write_json(self.semantic_ids / IDS_REPORT, {**report, 'codebook_size': ids.codebook_size})
 
+  def write_latents(self, latents_NxD: np.ndarray, codebooks_LxKxD: np.ndarray) -> None:
+    """Writes what the report shows of the tokenizer; a single process makes it, and restores nothing."""
+    artifacts.write_npy(self.latents, latents_NxD)
+    artifacts.write_npy(self.codebooks, codebooks_LxKxD)
+
+  def write_tokenizer_validation(self, metrics: dict[str, float]) -> None:
+    """Writes the metrics of the tokenizer's best validation."""
+    artifacts.write_json(self.tokenizer / BEST_VALIDATION, metrics)
+
   def read_tokenizer_validation(self) -> dict[str, float]:
     """Metrics of the tokenizer's best validation; empty where no tokenizer was trained."""
     path = self.tokenizer / BEST_VALIDATION
     return read_json(path) if path.exists() else {}
+
+  def write_generator_config(self, config: Config) -> None:
+    """Writes the configuration of the generator's run; its best checkpoint can then be used while it trains."""
+    artifacts.write_json(self.generator / DESCRIPTION, {'config': dataclasses.asdict(config)})
+
+  def forget_untrained_generator(self, prepared: Sequence[str]) -> None:
+    """Removes what the stage has prepared where it has not trained, so that the next attempt may have other settings.
+
+    Args:
+      prepared: names of files and folders that a generator of its kind prepares.
+    """
+    if not (self.generator / TRAINING_LOG).exists():
+      artifacts.remove([self.generator / name for name in (DESCRIPTION, FEATURES, *prepared)])
 
   def read_generator_config(self) -> Config:
     """The configuration of the generator's run; InputError where the stage has not begun."""
@@ -235,23 +268,38 @@ class Workdir:
     params, progress = read_best(folder(config.checkpoints, self.generator, 'generator'), layout or on_one_device())
     return RestoredGenerator(params, config, self.read_semantic_ids(), progress.step, progress.best_metrics)
 
+  def write_collaborative_results(self, metrics: dict[str, dict], of_users: dict[str, np.ndarray]) -> None:
+    """Writes what `read_collaborative_metrics` and `read_collaborative_ranks` read."""
+    ranks.write(self.collaborative / RANKS, of_users)
+    artifacts.write_json(self.collaborative / METRICS, metrics)
+
+  def read_collaborative_ranks(self) -> dict[str, np.ndarray]:
+    """Model -> int32 [3, users], as in `read_ranks`."""
+    return ranks.read(self.collaborative / RANKS)
+
   def read_collaborative_metrics(self) -> dict[str, dict]:
     """Model -> {'validation': metrics, 'test': metrics} of the models trained by the stage collaborative."""
     return read_json(self.collaborative / METRICS)
 
   def read_metrics(self) -> dict[str, Any]:
     """`evaluation/metrics.json`; InputError that names the workdir where it does not exist."""
-    path = self.evaluation / METRICS
-    if not path.exists():
+    if not self.metrics.exists():
       raise InputError(
-        f'{self.root} has no {path.relative_to(self.root)}; expected the workdir of a run whose evaluation is complete'
+        f'{self.root} has no {self.metrics.relative_to(self.root)}; expected the workdir of a run whose evaluation is '
+        'complete'
       )
-    return read_json(path)
+    metrics = read_json(self.metrics)
+    of_models = [metrics, metrics[ranks.FUSED]] if isinstance(metrics, dict) and ranks.FUSED in metrics else [metrics]
+    for figures in of_models:
+      served = figures.get(history.SERVED) if isinstance(figures, dict) else None
+      if history.MAIN not in metrics or not history.is_choice(served):
+        raise InputError(f'{self.metrics} has {history.SERVED!r}: {served!r}; {REDO_EVALUATION}')
+    return metrics
 
   def read_served_protocol(self, fused: bool) -> dict[str, Any] | None:
     """Whether `recommend` excludes the items of a history, as validation chose (`evaluation/history.py`, `choose`).
 
-    None where there is no evaluation, or one of an earlier version.
+    None where there is no evaluation.
 
     Args:
       fused: whether the generator recommends together with its partners.
@@ -259,15 +307,19 @@ class Workdir:
     Raises:
       InputError: `metrics.json` is damaged.
     """
-    path = self.evaluation / METRICS
-    if not path.exists():
+    if not self.metrics.exists():
       return None
-    metrics = read_json(path)
-    of_model = metrics.get(ranks.FUSED) if fused and isinstance(metrics, dict) else metrics
-    served: Any = of_model.get(history.SERVED) if isinstance(of_model, dict) else of_model
-    if served is not None and not history.is_choice(served):
-      raise InputError(f'{path} has {history.SERVED!r}: {served!r}; {REDO_EVALUATION}')
-    return served
+    metrics = self.read_metrics()
+    return metrics.get(ranks.FUSED, metrics)[history.SERVED] if fused else metrics[history.SERVED]
+
+  def write_metrics(self, metrics: dict[str, Any], of_users: dict[str, np.ndarray]) -> None:
+    """Writes what `read_metrics` and `read_ranks` read."""
+    ranks.write(self.evaluation / RANKS, of_users)
+    artifacts.write_json(self.metrics, metrics)
+
+  def write_fusion(self, fusion: dict[str, Any]) -> None:
+    """Writes what `read_fusion` reads."""
+    artifacts.write_json(self.evaluation / FUSION, fusion)
 
   def read_fusion(self) -> dict[str, Any] | None:
     """`evaluation/fusion.json`: the generator's 'partners', 'candidates' and 'weights' of each; None without any."""
@@ -278,14 +330,22 @@ class Workdir:
     """Model -> int32 [3, users], the rank of every test user's target (`evaluation/ranks.py`)."""
     return ranks.read(self.evaluation / RANKS)
 
+  def write_predictions(self, lines: Iterable[dict[str, Any]]) -> None:
+    """Writes what `read_predictions` reads."""
+
+    def write(path: pathlib.Path) -> None:
+      with path.open('w', encoding='utf-8') as file:
+        file.writelines(f'{json.dumps(line)}\n' for line in lines)
+
+    artifacts.write(self.predictions, write)
+
   def read_predictions(self) -> Iterator[dict[str, Any]]:
     """The lines of `evaluation/predictions.jsonl`, one at a time, users in the order of the data set."""
-    path = self.evaluation / PREDICTIONS
     try:
-      with path.open(encoding='utf-8') as file:
+      with self.predictions.open(encoding='utf-8') as file:
         yield from map(json.loads, file)
     except (OSError, ValueError) as error:
-      raise InputError(f'{path} cannot be read ({error}); {REDO_EVALUATION}') from error
+      raise InputError(f'{self.predictions} cannot be read ({error}); {REDO_EVALUATION}') from error
 
   def read_records(self) -> dict[str, dict[str, Any]]:
     """Folder -> record of each stage that has one, in pipeline order: 'seconds', 'machine', 'settings', ..."""
@@ -301,9 +361,14 @@ class Workdir:
     return {folder.name: read_json(folder / RECORD) for folder in folders if (folder / RECORD).exists()}
 
 
+def training_log(folder: pathlib.Path) -> pathlib.Path:
+  """The file that `read_training_log` reads."""
+  return folder / TRAINING_LOG
+
+
 def read_training_log(folder: pathlib.Path) -> dict[str, Curves] | None:
   """{'train': curves, 'validation': curves} of a stage's `metrics.jsonl`; None where nothing was trained."""
-  path = folder / TRAINING_LOG
+  path = training_log(folder)
   if not path.exists():
     return None
   points: dict[str, dict[str, list[tuple[float, float]]]] = {'train': {}, 'validation': {}}

@@ -27,16 +27,6 @@ def in_both(history_in: Figures, history_out: Figures, exclude_history: bool) ->
   return {**main, HISTORY_IN: history_in, HISTORY_OUT: history_out}
 
 
-def main_protocol(metrics: Mapping[str, Any]) -> str:
-  """The protocol of the figures on top of `metrics.json`; evaluations of earlier versions knew one."""
-  return metrics.get(MAIN, HISTORY_IN)
-
-
-def of_protocol(figures: Mapping[str, Any], protocol: str) -> Mapping[str, Any] | None:
-  """A model's figures in a protocol; None where an evaluation of an earlier version does not have them."""
-  return figures.get(protocol, figures if protocol == HISTORY_IN else None)
-
-
 def choose(figures: Figures) -> dict[str, Any]:
   """The protocol that is better on validation, for recommendations: out of two equal ones, the history is excluded.
 

@@ -12,7 +12,7 @@ from typing import Any
 from letter_jax import workdir as files
 from letter_jax.configuration import MADE_FEATURES, Config, flattened
 from letter_jax.data import sources
-from letter_jax.pipeline import inputs, stages
+from letter_jax.pipeline import evaluation, inputs, stages
 from letter_jax.pipeline.inputs import GivenInputs
 
 # Settings that do not change results: how often something is logged or saved, how many users are decoded at once, how
@@ -117,7 +117,7 @@ def _stages(config: Config) -> list[Stage]:
       'dataset',
       (),
       ('data.source', *data_settings),
-      (files.TFDS, files.LENGTHS, files.SUMMARY),
+      (files.TFDS, files.LENGTHS, files.SUMMARY, files.FIRST_PURCHASES),
       stages.dataset,
       lambda config: sources.source_files(config.data),
       identity=(files.SUMMARY,),
@@ -171,7 +171,7 @@ def _stages(config: Config) -> list[Stage]:
       ('dataset', 'collaborative', 'semantic_ids', 'generator'),
       ('data.history_length', 'evaluation', 'fusion'),
       (files.METRICS, files.PREDICTIONS, files.RANKS, *fused),
-      stages.evaluate,
+      evaluation.evaluate,
       folder='evaluation',
     ),
     Stage(

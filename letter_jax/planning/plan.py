@@ -23,7 +23,7 @@ from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
-from letter_jax.workdir import EMBEDDINGS, Workdir
+from letter_jax.workdir import Workdir
 
 if TYPE_CHECKING:
   import jax
@@ -219,11 +219,12 @@ def _write_features(config: Config, folder: Workdir, num_items: int, directory: 
 
 
 def _text_dim(config: Config, workdir: Workdir) -> int:
-  given = pathlib.Path(config.text_embeddings.path) if config.text_embeddings.path else None
-  for path in (given, workdir.text_embeddings / EMBEDDINGS):
-    if path and path.exists():
-      return np.load(path, mmap_mode='r').shape[1]
-  return config.text_embeddings.dim
+  settings = config.text_embeddings
+  if settings.path and pathlib.Path(settings.path).exists():
+    return np.load(settings.path, mmap_mode='r').shape[1]
+  if workdir.has_rows(workdir.text_embeddings):
+    return workdir.read_rows(workdir.text_embeddings, mmap=True).shape[1]
+  return settings.dim
 
 
 def table(rows: list[dict[str, Any]], topology: str, chip: Chip, mesh: 'jax.sharding.Mesh', config: Config) -> str:

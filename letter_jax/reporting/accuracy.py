@@ -68,17 +68,12 @@ def _results(run: Finished, names: Mapping[str, str]) -> Markup:
 
 
 def _results_of_other_protocol(run: Finished, names: Mapping[str, str]) -> Markup:
-  """The other protocol; evaluations of earlier versions do not have it."""
-  if run.other_protocol not in run.metrics:
-    return Markup()
   metrics = {model: run.metrics_of(model)[run.other_protocol]['test'] for model in names}
   return _estimates(run, names, metrics, run.other_ranks, f'The same. {_IN_WORDS[run.other_protocol]}')
 
 
 def _repeats(run: Finished) -> str:
-  """The share of targets that can be found in one protocol only; evaluations of earlier versions do not have it."""
-  if history.REPEATS not in run.metrics:
-    return ''
+  """The share of targets that can be found in one protocol only."""
   return (
     f' {run.metrics[history.REPEATS]["test"]:.1%} of the chosen items are ones that the user had: where those are out '
     'of the ranking, they cannot be found.'
@@ -158,10 +153,8 @@ def _validation(run: Finished, names: Mapping[str, str]) -> Markup:
 
 
 def _short_histories(run: Finished, names: Mapping[str, str]) -> list[Markup]:
-  """The figures of `evaluation/short_histories.py`; evaluations of earlier versions do not have them."""
+  """The figures of `evaluation/short_histories.py`, of the models that have them."""
   found = {name: run.metrics_of(model)[KEY] for model, name in names.items() if KEY in run.metrics_of(model)}
-  if not found:
-    return []
   rows = []
   for length in ('0', *map(str, LENGTHS), WHOLE):
     cells = [page.number(of_model[length][metric]) for of_model in found.values() for metric in METRICS]

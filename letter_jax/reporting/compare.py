@@ -18,7 +18,7 @@ from letter_jax.reporting.results_table import field_name
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
-from letter_jax.workdir import PREDICTIONS, REDO_EVALUATION, Workdir, read_training_log
+from letter_jax.workdir import REDO_EVALUATION, Workdir, read_training_log
 
 METRICS = ('recall@5', 'recall@10', 'ndcg@5', 'ndcg@10')
 _SEED = 42  # of the bootstrap; the same for all runs, whatever their own seeds
@@ -74,7 +74,7 @@ def compare(workdirs: Sequence[pathlib.Path], directory: pathlib.Path) -> str:
     raise InputError(
       f'{", ".join(map(str, workdirs)) or "none"} in --workdirs; expected two or more different workdirs to compare'
     )
-  protocol = history.main_protocol(Workdir(folders[0]).read_metrics())
+  protocol = Workdir(folders[0]).read_metrics()[history.MAIN]
   runs = [_read(folder, name, protocol) for folder, name in zip(folders, unique_names(folders))]
   for run in runs[1:]:
     _require_same_users(runs[0], run)
@@ -107,11 +107,11 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _read(folder: pathlib.Path, name: str, protocol: str) -> Compared:
   """A run, with its results in a protocol (`evaluation/history.py`), the main one of the first run."""
-  metrics = history.of_protocol(Workdir(folder).read_metrics(), protocol)
+  metrics = Workdir(folder).read_metrics()[protocol]
   of_users = Workdir(folder).read_ranks()
-  if metrics is None or ranks.key(ranks.GENERATOR, protocol) not in of_users:
+  if ranks.key(ranks.GENERATOR, protocol) not in of_users:
     raise InputError(
-      f'{Workdir(folder).evaluation} has no results for {protocol.replace("_", " ")}, in which the first run is '
+      f'{Workdir(folder).evaluation} has no ranks for {protocol.replace("_", " ")}, in which the first run is '
       f'evaluated; {REDO_EVALUATION}'
     )
   names = Workdir(folder).read_item_names()
@@ -125,8 +125,7 @@ def _read(folder: pathlib.Path, name: str, protocol: str) -> Compared:
   targets = [target for _, target in tests]
   if max(targets, default=0) >= len(names):
     raise InputError(
-      f'{Workdir(folder).evaluation / PREDICTIONS} has the target {max(targets)}; expected 0 to {len(names) - 1}; '
-      f'{REDO_EVALUATION}'
+      f'{Workdir(folder).predictions} has the target {max(targets)}; expected 0 to {len(names) - 1}; {REDO_EVALUATION}'
     )
   records = Workdir(folder).read_records()
   # The settings of each stage as it ran: a run of a sweep may share a stage with a different run, and a single stage
@@ -160,8 +159,9 @@ def _require_same_users(first: Compared, other: Compared) -> None:
   for kind, of_first, of_other in (('test user', first.users, other.users), ('target', first.targets, other.targets)):
     if of_first != of_other:
       row = next(row for row, values in enumerate(zip(of_first, of_other)) if values[0] != values[1])
+      file = Workdir(other.workdir).predictions.relative_to(other.workdir)
       raise InputError(
-        f'{pair}: the {kind} in line {row + 1} of evaluation/{PREDICTIONS} is {of_other[row]!r} '
+        f'{pair}: the {kind} in line {row + 1} of {file} is {of_other[row]!r} '
         f'against {of_first[row]!r}; expected the same {kind}s'
       )
 

@@ -36,7 +36,7 @@ class Finished:
     counts_N: int64, training interactions of each item.
     metrics: `evaluation/metrics.json`.
     ranks: model -> int32 [3, users] (`evaluation/ranks.py`), in the main protocol (`protocol`).
-    other_ranks: the same in the other protocol; empty for evaluations of earlier versions.
+    other_ranks: the same in the other protocol.
     codes_NxL: int32, the semantic IDs.
     ids: `semantic_ids/report.json`.
   """
@@ -64,7 +64,7 @@ class Finished:
   @property
   def protocol(self) -> str:
     """The main protocol of the evaluation, a key of `metrics_of` (`evaluation/history.py`)."""
-    return history.main_protocol(self.metrics)
+    return self.metrics[history.MAIN]
 
   @property
   def other_protocol(self) -> str:
@@ -73,10 +73,8 @@ class Finished:
 
   @property
   def served_protocol(self) -> str:
-    """The protocol that `recommend` follows by default; the main one where no evaluation has chosen."""
-    choice = self.metrics_of(self.ours).get(history.SERVED)
-    if choice is None:
-      return self.protocol
+    """The protocol that `recommend` follows by default."""
+    choice = self.metrics_of(self.ours)[history.SERVED]
     return history.HISTORY_OUT if choice['exclude_history'] else history.HISTORY_IN
 
   @property
@@ -146,7 +144,7 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
         f'{workdir.evaluation} has ranks of {counted(ranks_3xU.shape[1], "user")} ({model}), but the data set has '
         f'{len(examples)}; {REDO_EVALUATION}'
       )
-  main = history.main_protocol(metrics)
+  main = metrics[history.MAIN]
   ranks_of: dict[bool, dict[str, np.ndarray]] = {True: {}, False: {}}
   for model in (ranks.GENERATOR, ranks.FUSED, *BASELINE_NAMES):
     for protocol in history.PROTOCOLS:

@@ -19,7 +19,6 @@ from letter_jax.reporting import figures, page
 from letter_jax.reporting.finished import Finished
 from letter_jax.system.wording import counted
 from letter_jax.tokenizer.diagnostics import id_groups
-from letter_jax.workdir import CODEBOOKS, EMBEDDINGS, LATENTS
 
 MAP_ITEMS, QUERY_ITEMS, NEIGHBOURS = 3000, 2000, 10
 _CATEGORIES = 8
@@ -39,16 +38,15 @@ def map_section(run: Finished) -> page.Section:
 
 
 def _map(run: Finished) -> list[Markup]:
-  text = run.workdir.text_embeddings / EMBEDDINGS
-  if not text.exists():
+  workdir = run.workdir
+  if not workdir.has_rows(workdir.text_embeddings):
     return [page.note('Not shown: the semantic IDs were given, and this workdir has no text embeddings.')]
-  latents, codebooks = (run.workdir.semantic_ids / name for name in (LATENTS, CODEBOOKS))
-  if latents.exists():
-    rows_NxD = np.load(latents, allow_pickle=False)
-    crosses_CxD = np.load(codebooks, allow_pickle=False)[0]
+  if workdir.latents.exists():
+    rows_NxD = np.load(workdir.latents, allow_pickle=False)
+    crosses_CxD = np.load(workdir.codebooks, allow_pickle=False)[0]
     caption = 'latents of the tokenizer; crosses are the codes of level 1, faint if dead.'
   else:
-    rows_NxD = np.load(text, allow_pickle=False)
+    rows_NxD = workdir.read_rows(workdir.text_embeddings)
     crosses_CxD = np.zeros((0, rows_NxD.shape[1]))
     caption = 'text embeddings, as the semantic IDs were given; no codes.'
 
@@ -147,13 +145,14 @@ def neighbours_section(run: Finished) -> page.Section:
 
 
 def _neighbours(run: Finished) -> list[Markup]:
-  paths = {'text': run.workdir.text_embeddings / EMBEDDINGS, 'collaborative': run.workdir.collaborative / EMBEDDINGS}
+  workdir = run.workdir
+  folders = {'text': workdir.text_embeddings, 'collaborative': workdir.collaborative}
   items = len(run.codes_NxL)
   if items <= NEIGHBOURS + 1:
     return [page.note(f'Not shown: too few items ({items}).')]
   sampled_S = sample(items, QUERY_ITEMS, run.config.seed)
   nearest_of = {
-    kind: nearest(np.load(path, allow_pickle=False), sampled_S) for kind, path in paths.items() if path.exists()
+    kind: nearest(workdir.read_rows(folder), sampled_S) for kind, folder in folders.items() if workdir.has_rows(folder)
   }
   if not nearest_of:
     return [page.note('Not shown: this workdir has neither text embeddings nor collaborative embeddings.')]

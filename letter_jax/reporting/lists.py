@@ -12,10 +12,10 @@ import numpy as np
 from letter_jax.evaluation import ranks
 from letter_jax.reporting.finished import Finished
 from letter_jax.system.errors import InputError
-from letter_jax.workdir import PREDICTIONS, REDO_EVALUATION
+from letter_jax.workdir import REDO_EVALUATION
 
 SHOWN_USERS, RECOMMENDATIONS = 10, 10
-# Model -> the key of its items in a line. SASRec's lists are there if it was trained; earlier versions wrote none.
+# Model -> the key of its items in a line. SASRec's lists are there if it was trained.
 KEYS = {ranks.GENERATOR: 'items', ranks.FUSED: 'fused_items', 'sasrec': 'sasrec_items'}
 
 
@@ -52,5 +52,5 @@ def read_lists(run: Finished) -> Lists:
         items_UxK[model][user, : len(found)] = found
     lines = user + 1
   if lines < count:
-    raise InputError(f'{run.workdir.evaluation / PREDICTIONS} ends before line {count}; {REDO_EVALUATION}')
+    raise InputError(f'{run.workdir.predictions} ends before line {count}; {REDO_EVALUATION}')
   return Lists(dict(items_UxK), shown)

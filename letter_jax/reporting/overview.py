@@ -55,9 +55,8 @@ def sentence(run: Finished) -> str:
 
 
 def _recalls(run: Finished, protocol: str) -> dict[str, float]:
-  """Model -> Recall@10 of the test in a protocol; without the models of evaluations of earlier versions."""
-  figures = {model: history.of_protocol(run.metrics_of(model), protocol) for model in run.model_names()}
-  return {model: found['test']['recall@10'] for model, found in figures.items() if found}
+  """Model -> Recall@10 of the test in a protocol."""
+  return {model: run.metrics_of(model)[protocol]['test']['recall@10'] for model in run.model_names()}
 
 
 def in_words(first: float, recalls: Mapping[str, float], users: int) -> str:
@@ -92,7 +91,7 @@ def _protocol(run: Finished) -> str:
   names, served = run.model_names(), run.served_protocol
   recalls, excluded = _recalls(run, served), served == history.HISTORY_OUT
   rules = '; '.join(text for rule, text in _RULES.items() if rule in names)
-  parts = [
+  first = (
     f'The last item of each of {counted(run.metrics["users"], "user")} was hidden. From the earlier ones, every model '
     f'ranked all of {counted(run.summary["items"], "item")}, {_OUT if excluded else _IN}, as recommendations are made '
     'by default. The share of users whose hidden item is among the first ten (Recall@10) is '
@@ -103,15 +102,13 @@ def _protocol(run: Finished) -> str:
       else ''
     )
     + f'. The rules: {rules}.'
-  ]
+  )
   others = _recalls(run, history.HISTORY_IN if excluded else history.HISTORY_OUT)
-  if len(others) == len(recalls):
-    rule = _best_rule(others)
-    parts.append(
-      f'{"With" if excluded else "Without"} the items of the history in the ranking, {names[run.ours]} has '
-      f'{page.number(others[run.ours])} and the best rule ({RULE_NAMES[rule]}) {page.number(others[rule])}.'
-    )
-  return ' '.join(parts)
+  rule = _best_rule(others)
+  return (
+    f'{first} {"With" if excluded else "Without"} the items of the history in the ranking, {names[run.ours]} has '
+    f'{page.number(others[run.ours])} and the best rule ({RULE_NAMES[rule]}) {page.number(others[rule])}.'
+  )
 
 
 def _data(run: Finished) -> str:

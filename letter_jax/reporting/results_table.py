@@ -9,7 +9,7 @@ from letter_jax.evaluation import history
 from letter_jax.generators.generator import NAMES
 from letter_jax.reporting.finished import BASELINE_NAMES, fused_name
 from letter_jax.system.wording import counted
-from letter_jax.workdir import CHECKPOINTS, CODES_TABLE, METRICS, PREDICTIONS, TENSORBOARD, TRAINING_LOG, Workdir
+from letter_jax.workdir import TENSORBOARD, TRAINING_LOG, Workdir
 
 COLUMNS = ('recall@1', 'recall@5', 'recall@10', 'recall@20', 'ndcg@5', 'ndcg@10', 'ndcg@20')
 
@@ -25,11 +25,10 @@ def final_results(config: Config, root: pathlib.Path) -> str:
     name: metrics,
     **{label: metrics['baselines'][key] for key, label in labels.items() if key in metrics['baselines']},
   }
-  main, titles = history.main_protocol(metrics), zip(history.PROTOCOLS, ('test, history in', 'test, history out'))
+  main, titles = metrics[history.MAIN], zip(history.PROTOCOLS, ('test, history in', 'test, history out'))
   tables = []
   for protocol, title in sorted(titles, key=lambda pair: pair[0] != main):
-    of_protocol = {label: history.of_protocol(found, protocol) for label, found in models.items()}
-    tables.append(results_table({label: found['test'] for label, found in of_protocol.items() if found}, title))
+    tables.append(results_table({label: found[protocol]['test'] for label, found in models.items()}, title))
   parts = [
     *tables,
     f'{counted(metrics["users"], "user")}, full ranking, beam {metrics["beam"]}; history out: without the items that '
@@ -40,9 +39,7 @@ def final_results(config: Config, root: pathlib.Path) -> str:
 
 
 def _repeats(metrics: Mapping[str, Any]) -> str:
-  """The share of targets that no model can find without the history; evaluations of earlier versions do not have it."""
-  if history.REPEATS not in metrics:
-    return ''
+  """The share of targets that no model can find without the history."""
   share = metrics[history.REPEATS]['test']
   if not share:
     return '; no test item is one that the user had before'
@@ -53,10 +50,10 @@ def _places(workdir: Workdir) -> dict[str, str | pathlib.Path]:
   """What a run leaves, and where."""
   return {
     'report': workdir.report,
-    'all metrics': workdir.evaluation / METRICS,
-    'recommendations': workdir.evaluation / PREDICTIONS,
-    'semantic IDs': workdir.semantic_ids / CODES_TABLE,
-    'generator': workdir.generator / CHECKPOINTS,
+    'all metrics': workdir.metrics,
+    'recommendations': workdir.predictions,
+    'semantic IDs': workdir.codes_table,
+    'generator': workdir.checkpoints,
     'training curves': f'{workdir.root / "**" / TENSORBOARD} and **/{TRAINING_LOG}',
   }
 

@@ -16,7 +16,7 @@ from letter_jax.data.letter_format import field_text
 from letter_jax.data.raw_ids import as_raw_id
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.system.errors import InputError
-from letter_jax.workdir import PROJECTION, Workdir
+from letter_jax.workdir import Workdir
 
 # Parsed JSON, or what a caller of `Recommender.from_workdir` passes: checked here, before it is used.
 ColdItem = Mapping[str, Any]
@@ -121,7 +121,7 @@ def _text_embeddings(items: Sequence[ColdItem], config: Config, workdir: Workdir
       return embed_items(texts, config.text_embeddings)
   from letter_jax.text_embeddings.tf_idf import WITHOUT_TERMS, TextProjection
 
-  rows_MxT = TextProjection.read(workdir.text_embeddings / PROJECTION).rows(texts)
+  rows_MxT = TextProjection.read(workdir.tf_idf).rows(texts)
   zeros = np.flatnonzero(~rows_MxT.any(axis=1))
   if len(zeros):
     print(

@@ -15,7 +15,7 @@ from letter_jax.decoding.user_search import UserSearch
 from letter_jax.generators.generator import Generator, kind
 from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
-from letter_jax.workdir import BOUGHT_TOGETHER, Workdir
+from letter_jax.workdir import Workdir
 
 Partner = tuple[DenseScores, Any]  # the scores of a dense model, and its parameters on the devices
 
@@ -124,7 +124,7 @@ class LoadedGenerator:
     if name == 'bought_together':
       from letter_jax.collaborative import bought_together
 
-      arrays = bought_together.BoughtTogether.read(self.workdir.evaluation / BOUGHT_TOGETHER)
+      arrays = bought_together.BoughtTogether.read(self.workdir.bought_together)
       params = (arrays.with_all_columns() if ids.room else arrays).params()
       return bought_together.scores, sharding.put(jax.tree.map(ids.with_room, params), sharding.replicated(ids.mesh))
     from letter_jax.collaborative.sasrec_training import read_sasrec

@@ -57,12 +57,12 @@ def test_items_that_nobody_has_bought_come_last(sequences):
   assert newcomers.best(np.arange(ITEMS + 2) >= ITEMS, 3)[0].tolist() == [ITEMS, ITEMS + 1, -1]
 
 
-def test_the_file_of_a_workdir_and_a_data_set_without_one(sequences, tmp_path, monkeypatch):
-  monkeypatch.setattr('letter_jax.workdir._WINDOW_USERS', 7)
+def test_the_file_of_a_workdir(sequences, tmp_path):
   workdir, data = Workdir(tmp_path), interactions(sequences, ITEMS)
   store.save(Dataset('small', data, None), workdir.dataset)
   expected = count_first_purchases(data)
-  np.testing.assert_array_equal(workdir.read_first_purchases().counts_2xN, expected)  # counted from the tables
+  with pytest.raises(InputError, match='first_purchases.npy cannot be read'):
+    workdir.read_first_purchases()
   workdir.write_first_purchases(data)
   np.testing.assert_array_equal(workdir.read_first_purchases().counts_2xN, expected)
   path = workdir.dataset / FIRST_PURCHASES

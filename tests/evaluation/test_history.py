@@ -33,9 +33,3 @@ def test_the_better_one_on_validation_is_served(history_in, history_out, exclude
 )
 def test_what_is_no_choice(value):
   assert not history.is_choice(value)
-
-
-def test_earlier_versions_knew_one_main_protocol():
-  assert history.main_protocol({'test': {}}) == 'history_in'
-  assert history.of_protocol({'test': 1}, 'history_in') == {'test': 1}
-  assert history.of_protocol({'test': 1}, 'history_out') is None

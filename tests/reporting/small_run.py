@@ -9,7 +9,7 @@ import numpy as np
 from letter_jax.configuration import Config, flattened
 from letter_jax.data import splits, store
 from letter_jax.data.dataset import Dataset
-from letter_jax.evaluation import popularity, ranks
+from letter_jax.evaluation import history, popularity, ranks
 from letter_jax.system import artifacts
 from letter_jax.tokenizer.diagnostics import diagnose
 from tests.small_data import config_with, distinct_codes, interactions
@@ -105,11 +105,14 @@ def _write_evaluation(workdir: pathlib.Path, config: Config, whole: Dataset, ran
     'sasrec': np.stack([random.integers(0, ITEMS, USERS), everybody_U, everybody_U]).astype(np.int32),
     'popularity': popularity.popularity_metrics(popularity.training_counts(whole.interactions), examples.targets)[1],
   }
-  metrics = {
-    model: {metric: float(ranks.gains(ranks_3xU, metric).mean()) for metric in METRICS}
+  # Without the history a place is better by one.
+  out = {model: np.stack([np.maximum(place - 1, 0), *rest]) for model, (place, *rest) in ranks_by_model.items()}
+  figures = {
+    model: history.in_both(_by_split(ranks_3xU), _by_split(out[model]), exclude_history=False)
     for model, ranks_3xU in ranks_by_model.items()
   }
-  ranks.write(workdir / 'evaluation' / ranks.FILE, ranks_by_model)
+  of_both = ranks_by_model | {ranks.history_out(model): ranks_3xU for model, ranks_3xU in out.items()}
+  ranks.write(workdir / 'evaluation' / ranks.FILE, of_both)
   lines = [
     json.dumps(
       {
@@ -123,12 +126,24 @@ def _write_evaluation(workdir: pathlib.Path, config: Config, whole: Dataset, ran
     for user in range(USERS)
   ]
   (workdir / 'evaluation' / 'predictions.jsonl').write_text('\n'.join(lines) + '\n', encoding='utf-8')
-  by_split = {
-    model: {'test': of_model, 'validation': {name: value / 2 for name, value in of_model.items()}}
-    for model, of_model in metrics.items()
-  }
-  generator = by_split.pop(ranks.GENERATOR)
+  generator = figures.pop(ranks.GENERATOR)
+  by_length = {length: {'recall@10': 0.25, 'ndcg@10': 0.125} for length in ('0', '1', '2', '3', 'whole')}
   artifacts.write_json(
     workdir / 'evaluation' / 'metrics.json',
-    {**generator, 'users': USERS, 'beam': 20, 'generator_step': 15, 'baselines': by_split},
+    {
+      **generator,
+      'users': USERS,
+      'beam': 20,
+      'generator_step': 15,
+      'baselines': figures,
+      'short_histories': {'users': USERS, **by_length},
+      history.MAIN: history.HISTORY_IN,
+      history.SERVED: history.choose(generator),
+      history.REPEATS: {'validation': 0.25, 'test': 0.125},
+    },
   )
+
+
+def _by_split(ranks_3xU: np.ndarray) -> dict:
+  of_test = {metric: float(ranks.gains(ranks_3xU, metric).mean()) for metric in METRICS}
+  return {'test': of_test, 'validation': {name: value / 2 for name, value in of_test.items()}}

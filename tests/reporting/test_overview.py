@@ -58,10 +58,11 @@ def test_the_page_begins_with_the_title_and_the_sentence(run):
   write_report(config, workdir)
   read = Reader((workdir / 'report.html').read_text(encoding='utf-8'))
   metrics = json.loads((workdir / 'evaluation/metrics.json').read_text())
-  recalls = {name: found['test']['recall@10'] for name, found in metrics['baselines'].items()}
-  expected = overview.in_words(metrics['test']['recall@10'], recalls, USERS)
+  served = {name: found['history_out']['test']['recall@10'] for name, found in metrics['baselines'].items()}
+  expected = overview.in_words(metrics['history_out']['test']['recall@10'], served, USERS)
   assert re.search(rf'Small & <b>\s+{re.escape(expected)}', read.words[''])
-  assert 'all of 30 items' in read.words['overview'] and "user's own history among them" in read.words['overview']
+  assert 'all of 30 items' in read.words['overview']
+  assert "except those of the user's own history" in read.words['overview']
 
 
 def test_the_title_is_the_setting_or_the_name_or_the_folder(run, tmp_path):
@@ -144,10 +145,10 @@ def test_an_evaluation_of_both_ways_is_said_in_both(copy):
   config, workdir = copy
   path = workdir / 'evaluation/metrics.json'
   metrics = json.loads(path.read_text())
-  for found in (metrics, *metrics['baselines'].values()):
-    found['history_out'] = {'test': {name: value / 2 for name, value in found['test'].items()}}
-  metrics['history_out']['test']['recall@10'] = 0.1234
-  path.write_text(json.dumps(metrics))
-  assert 'Without the items of the history in the ranking, LETTER-TIGER has .1234 and the best rule' in words(
-    config, workdir
-  )
+  for served, other, said in (('history_out', 'history_in', 'With'), ('history_in', 'history_out', 'Without')):
+    metrics[served]['test']['recall@10'], metrics[other]['test']['recall@10'] = 0.2345, 0.1234
+    metrics['recommend']['exclude_history'] = served == 'history_out'
+    path.write_text(json.dumps(metrics))
+    of_page = words(config, workdir)
+    assert '(Recall@10) is .2345 for LETTER-TIGER, the model that recommends' in of_page
+    assert f'{said} the items of the history in the ranking, LETTER-TIGER has .1234 and the best rule' in of_page

@@ -84,9 +84,8 @@ def test_results_are_those_of_the_run(run, content):
   assert {'LETTER-TIGER', 'SASRec', 'popularity'} <= set(re.findall(r'[\w-]+', words)) and 'LightGCN' not in words
 
 
-def test_newcomers_have_a_row_for_each_length(run, content, tmp_path):
+def test_newcomers_have_a_row_for_each_length(run, tmp_path):
   config, workdir = run
-  assert 'By what is known of the history' not in content  # an evaluation of an earlier version
   shutil.copytree(workdir, tmp_path / 'run')
   path = tmp_path / 'run' / 'evaluation' / 'metrics.json'
   metrics = json.loads(path.read_text())
