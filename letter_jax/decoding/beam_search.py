@@ -73,8 +73,10 @@ def beam_search(
     Beams, [B, beam]. Ties in the score go to the better parent, then to the lower code.
 
   Raises:
-    ValueError: `step` returns log-probabilities of the wrong shape.
+    ValueError: a beam or a batch below 1, or `step` returns log-probabilities of the wrong shape.
   """
+  if beam < 1 or batch < 1:
+    raise ValueError(f'beam is {beam} and batch is {batch}, expected at least 1')
   node_BxW = jnp.zeros((batch, 1), jnp.int32)
   score_BxW = jnp.zeros((batch, 1), jnp.float32)
   code_BxW: jax.Array | None = None

@@ -20,14 +20,15 @@ def ranking_guided_loss(
     logits: float [..., V].
     targets: int32 [...], tokens.
     weights: float32 [...], 0 where there is no target.
-    temperature: tau.
+    temperature: tau, above 0.
 
   Returns:
     (sum over tokens, number of tokens), float32 scalars.
 
   Raises:
-    InputError: shapes that do not belong together.
+    InputError: shapes that do not belong together, or a temperature that is not above 0.
   """
+  _require_temperature(temperature)
   _require(
     logits.shape[:-1] == targets.shape == weights.shape,
     'targets and weights [...] for logits [..., V]',
@@ -81,14 +82,15 @@ def catalogue_loss(
     codes_NxL: int32, the semantic IDs that the trie was built from.
     nodes_NxL: int32, `item_trie.nodes_of_items(trie)`.
     trie: of `codes_NxL`.
-    temperature: tau.
+    temperature: tau, above 0.
 
   Returns:
     (sum over tokens, number of tokens), float32 scalars.
 
   Raises:
-    InputError: shapes that do not belong together.
+    InputError: shapes that do not belong together, or a temperature that is not above 0.
   """
+  _require_temperature(temperature)
   _require(
     len(logits) == trie.levels and all(of_level.shape[:-1] == items_BxS.shape for of_level in logits),
     f'logits [B, S, K] of {trie.levels} levels for items [B, S]',
@@ -113,6 +115,11 @@ def catalogue_loss(
 def _require(holds: bool, expected: str, *arrays: jax.Array) -> None:
   if not holds:
     raise InputError(f'the shapes are {", ".join(str(list(array.shape)) for array in arrays)}; expected {expected}')
+
+
+def _require_temperature(temperature: float) -> None:
+  if not isinstance(temperature, jax.core.Tracer) and not 0 < temperature < float('inf'):
+    raise InputError(f'temperature is {temperature}; expected a number above 0')
 
 
 def renormalises(softmax: str) -> bool:

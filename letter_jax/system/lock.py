@@ -98,6 +98,7 @@ class Lock:
     """Takes nothing yet."""
     self._folder, self._path = folder, folder / FILE
     self._content = b''
+    self._made_folder = False
     self._descriptor: int | None = None
 
   def acquire(self) -> None:
@@ -111,6 +112,7 @@ class Lock:
     """
     killed: Holder | None = None
     try:
+      self._made_folder = not self._folder.exists()
       self._folder.mkdir(parents=True, exist_ok=True)
       while not self._create():
         killed = self._clear()
@@ -124,12 +126,14 @@ class Lock:
       print(f'letter_jax: the lock of {killed}, which was killed, is taken over', flush=True)
 
   def release(self) -> None:
-    """Gives the lock back, if this process holds it."""
+    """Gives the lock back, if this process holds it; a folder that it made goes where nothing was written."""
     if self._descriptor is None:
       return
     with contextlib.suppress(OSError):
       if self._path.read_bytes() == self._content:
         self._path.unlink()
+      if self._made_folder:
+        self._folder.rmdir()  # fails where it has files
     os.close(self._descriptor)
     self._descriptor = None
     _held.remove(self)

@@ -216,6 +216,12 @@ def test_log_probabilities_of_the_wrong_shape_are_refused():
     beam_search(lambda level, codes, cache: (jnp.zeros((1, 1, 5)), cache), (), trie, beam=2, batch=1)
 
 
+@pytest.mark.parametrize('beam, batch', [(0, 1), (-1, 1), (2, 0)])
+def test_a_beam_or_a_batch_of_none_is_refused(beam, batch):
+  with pytest.raises(ValueError, match=f'beam is {beam} and batch is {batch}, expected at least 1'):
+    beam_search(None, (), ItemTrie.build(CATALOGUES['usual']), beam, batch)
+
+
 @pytest.mark.parametrize('name, k', [('shared IDs', 5), ('shared IDs', 60), ('usual', 4), ('one item', 3)])
 def test_expanded_beams_list_the_items_of_shared_ids_one_after_the_other(name, k):
   codes_NxL = CATALOGUES[name]

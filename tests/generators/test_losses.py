@@ -132,6 +132,12 @@ def test_what_a_model_says_of_ids_that_do_not_exist_costs_nothing(loud):
   np.testing.assert_array_equal(louder_gradient, gradient)
 
 
+@pytest.mark.parametrize('temperature', [0, -1.0, float('nan'), float('inf')])
+def test_a_temperature_that_is_not_positive_is_refused(batch, temperature):
+  with pytest.raises(InputError, match=f'temperature is {temperature}; expected a number above 0'):
+    ranking_guided_loss(*batch, temperature)
+
+
 def test_shapes_that_do_not_belong_together_are_refused(batch):
   """They would be broadcast."""
   logits, targets, weights = batch

@@ -70,13 +70,18 @@ def take(folder):
   written = json.loads((folder / 'run.lock').read_text())
   assert (written['pid'], written['host']) == (os.getpid(), os.uname().nodename)
   taken.release()
-  assert list(folder.iterdir()) == []
+  assert not folder.exists() or list(folder.iterdir()) == []
 
 
 def test_the_folder_is_made_and_the_lock_leaves_nothing(tmp_path, flock, capsys):
-  take(tmp_path / 'new/workdir')
-  take(tmp_path / 'new/workdir')
-  assert capsys.readouterr().out == ''
+  workdir = tmp_path / 'new/workdir'
+  take(workdir)
+  assert not workdir.exists()  # nothing was written there
+  lock = Lock(workdir)
+  lock.acquire()
+  (workdir / 'stage').touch()
+  lock.release()
+  assert [path.name for path in workdir.iterdir()] == ['stage'] and capsys.readouterr().out == ''
 
 
 def test_the_second_is_told_who_holds_it_and_since_when(tmp_path, flock):
