@@ -158,11 +158,15 @@ def k_core(user_E: np.ndarray, item_E: np.ndarray, core: int) -> tuple[np.ndarra
 
 def _duplicates(user_E: np.ndarray, item_E: np.ndarray, time_E: np.ndarray) -> np.ndarray:
   """bool [events], True for every (user, item, time) but its first; events must be sorted by user and time, stably."""
-  order_E = np.lexsort((item_E, time_E, user_E))
-  same = (user_E[order_E[1:]] == user_E[order_E[:-1]]) & (item_E[order_E[1:]] == item_E[order_E[:-1]])
-  same &= time_E[order_E[1:]] == time_E[order_E[:-1]]
+  together = (user_E[1:] == user_E[:-1]) & (time_E[1:] == time_E[:-1])
+  # Only events of one user at one time can be duplicates, so not all are sorted again.
+  candidate_C = np.flatnonzero(np.append(together, False) | np.append(False, together))
+  user_C, item_C, time_C = user_E[candidate_C], item_E[candidate_C], time_E[candidate_C]
+  order_C = np.lexsort((item_C, time_C, user_C))
+  before, after = order_C[:-1], order_C[1:]
+  same = (user_C[after] == user_C[before]) & (item_C[after] == item_C[before]) & (time_C[after] == time_C[before])
   duplicate_E = np.zeros(len(user_E), bool)
-  duplicate_E[order_E[1:][same]] = True
+  duplicate_E[candidate_C[after[same]]] = True
   return duplicate_E
 
 
