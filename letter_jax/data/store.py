@@ -234,6 +234,14 @@ def _latest_interactions(directory: pathlib.Path, keep: int | None) -> Interacti
     return Interactions(items, offsets, summary['items'], users)
 
 
+def load_last_times(directory: pathlib.Path) -> np.ndarray | None:
+  """int64 [users], the time of each user's last interaction; None without times; InputError if they are damaged."""
+  summary = load_summary(directory)
+  with _damage_in_one_line(directory):
+    *_, last_U = _read_users(directory / TABLES['users'], summary['users'], keep=1)
+    return last_U if len(last_U) else None
+
+
 class StreamedInteractions:
   """Interactions larger than memory, read from the ArrayRecord files a window of users at a time (`dataset.Windows`).
 

@@ -7,6 +7,10 @@ have by their range. A number of another range is refused, rather than taken for
 import collections
 import datetime
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  import polars as pl
 
 MICROSECONDS = {'seconds': 10**6, 'milliseconds': 10**3, 'microseconds': 1}  # in one of the unit
 DATES = 'ISO 8601'  # the unit of a file whose times are dates; its numbers, if it has any, are like 20240501
@@ -61,6 +65,17 @@ def of_text(text: str, unit: str) -> int | None:
     digits = len(str(scale)) - 1
     time += int(fraction[:digits].ljust(digits, '0') or 0)
   return time
+
+
+def of_plain_numbers(texts: 'pl.Series', unit: str) -> 'pl.Series | None':
+  """`of_text` of numbers of a unit, int64, where each is of the usual form; None where one is not."""
+  import polars as pl
+
+  low, high = _RANGES[unit]
+  if texts.null_count() or not (texts.str.len_bytes().is_in(list(_LENGTHS)) & texts.str.contains(r'^[0-9]+$')).all():
+    return None
+  numbers = texts.cast(pl.Int64)
+  return numbers * MICROSECONDS[unit] if ((numbers >= low) & (numbers < high)).all() else None
 
 
 def refusal(text: str, unit: str) -> str:

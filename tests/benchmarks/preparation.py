@@ -18,7 +18,7 @@ from letter_jax.data.dataset import Dataset, Interactions
 from letter_jax.data.preparation import prepare
 from letter_jax.data.raw import tables
 from letter_jax.data.raw.reader import event_table
-from letter_jax.data.raw.reading import Problems, Span
+from letter_jax.data.raw.reading import Problems
 from tests.benchmarks import table
 
 
@@ -55,8 +55,7 @@ def main() -> None:
     (folder / tables.ITEMS).write_text('item_id,title\n')
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     start = time.perf_counter()
-    source = tables.csv_source(folder)
-    raw = event_table(event for _, event in source.events(Span(source.files[0]), Problems()))
+    raw = event_table(tables.csv_source(folder).event_tables(Problems()))
     read = time.perf_counter() - start
     prepared = prepare(raw, PreparationConfig())
     seconds = time.perf_counter() - start - read

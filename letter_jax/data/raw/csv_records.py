@@ -32,7 +32,7 @@ def csv_header(path: pathlib.Path) -> list[str]:
   Raises:
     InputError: as `read_blocks`.
   """
-  return _header(_Lines(read_blocks(path, Problems())))
+  return _header(Lines(read_blocks(path, Problems())))
 
 
 def csv_records(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
@@ -45,8 +45,16 @@ def csv_records(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, l
   Raises:
     InputError: as `read_blocks`.
   """
-  lines = _Lines(read_blocks(path, problems))
-  width = len(_header(lines))
+  yield from records_after_header(Lines(read_blocks(path, problems)), path, problems)
+
+
+def records_after_header(lines: 'Lines', path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+  """`csv_records` of the lines of a file."""
+  yield from records(lines, len(_header(lines)), path, problems)
+
+
+def records(lines: 'Lines', width: int, path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+  """`csv_records` of lines that have no header, with `width` fields a record."""
   reader = csv.reader(lines, strict=True)
   while True:
     line = lines.begin_record()
@@ -69,17 +77,18 @@ def csv_records(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, l
       problems.add(kind, path, line)
 
 
-class _Lines:
+class Lines:
   """The lines of a file as an iterator that can go back as far as the start of a record."""
 
-  def __init__(self, blocks: Iterator[list[str]]):
+  def __init__(self, blocks: Iterator[list[str]], first: int = 1):
+    """`first` is the number of the first line."""
     self._blocks = blocks
     self._lines: list[str] = []
     self._start = 0  # of the record, in `_lines`
     self._next = 0  # in `_lines`
-    self._before = 1  # the number of the first of `_lines`
+    self._before = first  # the number of the first of `_lines`
 
-  def __iter__(self) -> '_Lines':
+  def __iter__(self) -> 'Lines':
     return self
 
   def __next__(self) -> str:
@@ -111,7 +120,7 @@ class _Lines:
     return self._lines[self._start + 1 : self._next]
 
 
-def _header(lines: _Lines) -> list[str]:
+def _header(lines: Lines) -> list[str]:
   fields: list[str] | None = ['']
   while fields is not None and not any(map(str.strip, fields)):
     lines.begin_record()
@@ -123,7 +132,7 @@ def _header(lines: _Lines) -> list[str]:
   return fields or []
 
 
-def _parse(lines: _Lines, strict: bool) -> list[str] | None:
+def _parse(lines: Lines, strict: bool) -> list[str] | None:
   """The fields of the record, read again, with carriage returns as characters like any other; None at the end."""
   lines.go_back()
   fields = next(csv.reader(map(_hide, lines), strict=strict), None)
@@ -135,7 +144,7 @@ def _hide(line: str) -> str:
   return text.replace('\r', _HIDDEN) + line[len(text) :]
 
 
-def _malformed(lines: _Lines, width: int, error: csv.Error) -> tuple[list[str], str | None]:
+def _malformed(lines: Lines, width: int, error: csv.Error) -> tuple[list[str], str | None]:
   """Reads a record that the strict reader refused with `error`.
 
   Returns:

@@ -2,8 +2,10 @@
 
 import itertools
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
+import polars as pl
 from tqdm import tqdm
 
 from letter_jax.configuration import DataConfig
@@ -55,8 +57,8 @@ def read_raw_dataset(config: DataConfig, downloads: Any = None) -> Dataset:
 def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
   source = find_raw_source(config, folder)
   problems = Problems()
-  bar = tqdm(source.events(Span(source.files[0]), problems), desc='dataset: events', unit='event', disable=None)
-  events = event_table(event for _, event in bar)
+  with tqdm(desc='dataset: events', unit='event', disable=None) as bar:
+    events = event_table(_watched(source.event_tables(problems), bar))
   raw_events = len(events)
   if not raw_events:
     raise no_usable_event(source, problems.summary())
@@ -91,6 +93,12 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
     },
     prepared.left_out_items,
   )
+
+
+def _watched(tables: Iterator[pl.DataFrame], bar: tqdm) -> Iterator[pl.DataFrame]:
+  for table in tables:
+    bar.update(len(table))
+    yield table
 
 
 def no_usable_event(source: RawSource, problems: dict[str, dict[str, Any]]) -> InputError:

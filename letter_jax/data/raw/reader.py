@@ -31,6 +31,8 @@ class RawSource:
     read_texts: maps (span of the second file, problems) to (line, (item, its texts)); ids as those of `read_events`.
     time_unit: the unit of the timestamps in the file, as in `data/times.py`.
     whole: whether files must be read from the start, because a record may span several lines.
+    read_tables: (the first file, what picks valid events with normal ids, problems) -> tables of EVENT_SCHEMA, where
+      the source has a faster way to all events than `read_events`.
   """
 
   files: tuple[pathlib.Path, pathlib.Path]
@@ -38,17 +40,17 @@ class RawSource:
   read_texts: Callable[[Span, Problems], Iterable[tuple[int, tuple[str, Texts]]]]
   time_unit: str
   whole: bool = False
+  read_tables: Callable[[Problems], Iterator[pl.DataFrame]] | None = None
 
   def events(self, span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
     """Yields (line, event) of every valid event, ids in their normal form; counts the others in `problems`."""
-    for line, (given_user, given_item, time) in self.read_events(span, problems):
-      user, item = as_raw_id(given_user), as_raw_id(given_item)
-      if user is None or item is None:
-        problems.add('empty or non-string id', span.path, line)
-      else:
-        if user != given_user or item != given_item:
-          problems.add(NORMALISED, span.path, line)
-        yield line, (user, item, time)
+    return with_normal_ids(self.read_events(span, problems), span.path, problems)
+
+  def event_tables(self, problems: Problems) -> Iterator[pl.DataFrame]:
+    """Yields the valid events of the whole file, in its order, as tables of EVENT_SCHEMA; counts the others."""
+    if self.read_tables:
+      return self.read_tables(problems)
+    return tables_of(event for _, event in self.events(Span(self.files[0]), problems))
 
   def texts(self, span: Span, problems: Problems) -> Iterator[tuple[str, Texts]]:
     """Yields (item, its texts) of every item with a valid id, in its normal form; counts the others in `problems`."""
@@ -62,12 +64,30 @@ class RawSource:
         yield item, texts
 
 
-def event_table(events: Iterable[Event]) -> pl.DataFrame:
-  """A table with the columns of EVENT_SCHEMA: user, item (strings) and timestamp (int64)."""
-  events, tables = iter(events), [pl.DataFrame(schema=EVENT_SCHEMA)]
+def with_normal_ids(
+  events: Iterable[tuple[int, Event]], path: pathlib.Path, problems: Problems
+) -> Iterator[tuple[int, Event]]:
+  """(line, event) with ids in their normal form; counts events without such ids in `problems`."""
+  for line, (given_user, given_item, time) in events:
+    user, item = as_raw_id(given_user), as_raw_id(given_item)
+    if user is None or item is None:
+      problems.add('empty or non-string id', path, line)
+    else:
+      if user != given_user or item != given_item:
+        problems.add(NORMALISED, path, line)
+      yield line, (user, item, time)
+
+
+def tables_of(events: Iterable[Event]) -> Iterator[pl.DataFrame]:
+  """Tables with the columns of EVENT_SCHEMA, of CHUNK events at most."""
+  events = iter(events)
   while rows := list(itertools.islice(events, CHUNK)):
-    tables.append(pl.DataFrame(dict(zip(EVENT_SCHEMA, zip(*rows))), EVENT_SCHEMA))
-  return pl.concat(tables)
+    yield pl.DataFrame(dict(zip(EVENT_SCHEMA, zip(*rows))), EVENT_SCHEMA)
+
+
+def event_table(tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
+  """One table of several, with the columns of EVENT_SCHEMA: user, item (strings) and timestamp (int64)."""
+  return pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *tables])
 
 
 def texts_of_items(items: Iterable[str], described: Iterable[tuple[str, Texts]]) -> tuple[list[Texts], dict[str, int]]:

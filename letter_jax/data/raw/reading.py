@@ -8,7 +8,7 @@ import json
 import math
 import pathlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from letter_jax.data.json_files import shown
@@ -119,21 +119,41 @@ def read_blocks(path: pathlib.Path, problems: Problems) -> Iterator[list[str]]:
     InputError: the file does not exist.
     DamagedFile: a gzip stream is corrupted or truncated.
   """
-  number = 0
+  return blocks_of(read_chunks(path), path, problems)
+
+
+def read_chunks(path: pathlib.Path, first_bytes: int = BLOCK_BYTES, bytes_: int = BLOCK_BYTES) -> Iterator[bytes]:
+  """Yields the content of a file as stretches of whole lines of about so many bytes, the first of `first_bytes`.
+
+  Raises:
+    InputError: the file does not exist.
+    DamagedFile: a gzip stream is corrupted or truncated.
+  """
+  number, size = 0, first_bytes
   try:
     with _open(path) as file:
-      while lines := file.readlines(BLOCK_BYTES):
-        try:
-          block = [line.decode() for line in lines]
-        except UnicodeDecodeError:
-          block = [_decode(line, 'utf-8', problems, path, number) for number, line in enumerate(lines, number + 1)]
-        if number == 0:
-          block[0] = block[0].removeprefix('\ufeff')  # a byte order mark
-        problems.lines += len(lines)
-        number += len(lines)
-        yield block
+      while chunk := file.read(size):
+        chunk += file.readline()
+        number, size = number + chunk.count(b'\n'), bytes_
+        yield chunk
   except _DAMAGE as error:
     raise _damaged(path, number, error) from error
+
+
+def blocks_of(chunks: Iterable[bytes], path: pathlib.Path, problems: Problems, first: int = 1) -> Iterator[list[str]]:
+  """`read_blocks` of stretches of whole lines, whose first line has the number `first`."""
+  number = first - 1
+  for chunk in chunks:
+    lines = io.BytesIO(chunk).readlines()
+    try:
+      block = [line.decode() for line in lines]
+    except UnicodeDecodeError:
+      block = [_decode(line, 'utf-8', problems, path, place) for place, line in enumerate(lines, number + 1)]
+    if number == 0:
+      block[0] = block[0].removeprefix('\ufeff')  # a byte order mark
+    problems.lines += len(lines)
+    number += len(lines)
+    yield block
 
 
 @contextlib.contextmanager

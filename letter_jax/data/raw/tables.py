@@ -12,12 +12,15 @@ import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
+import polars as pl
+
 from letter_jax.data import times
 from letter_jax.data.dataset import CATEGORY_SEPARATOR
 from letter_jax.data.json_files import shown
 from letter_jax.data.raw.cleaning import clean
+from letter_jax.data.raw.csv_events import event_tables
 from letter_jax.data.raw.csv_records import csv_header, csv_records
-from letter_jax.data.raw.reader import Event, RawSource, Texts
+from letter_jax.data.raw.reader import Event, RawSource, Texts, with_normal_ids
 from letter_jax.data.raw.reading import Problems, Span
 from letter_jax.system.errors import InputError
 
@@ -39,7 +42,8 @@ def csv_source(folder: pathlib.Path) -> RawSource:
   time = columns[interactions]['timestamp']
   sample = itertools.islice(csv_records(interactions, Problems()), SAMPLE)
   unit = times.unit_of(fields[time] for _, fields in sample)
-  return RawSource(files, functools.partial(_events, unit), _texts, unit, whole=True)
+  tables = functools.partial(_event_tables, interactions, columns[interactions], unit)
+  return RawSource(files, functools.partial(_events, unit), _texts, unit, whole=True, read_tables=tables)
 
 
 def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -73,9 +77,23 @@ def _columns(path: pathlib.Path) -> dict[str, int]:
 
 
 def _events(unit: str, span: Span, problems: Problems) -> Iterator[tuple[int, Event]]:
-  path, columns = span.path, _columns(span.path)
+  path = span.path
+  yield from _events_of(csv_records(path, problems), path, _columns(path), unit, problems)
+
+
+def _event_tables(path: pathlib.Path, columns: dict[str, int], unit: str, problems: Problems) -> Iterator[pl.DataFrame]:
+  def events(records: Iterable[tuple[int, list[str]]], problems: Problems) -> Iterator[Event]:
+    found = _events_of(records, path, columns, unit, problems)
+    return (event for _, event in with_normal_ids(found, path, problems))
+
+  return event_tables(path, columns, unit, events, problems)
+
+
+def _events_of(
+  records: Iterable[tuple[int, list[str]]], path: pathlib.Path, columns: dict[str, int], unit: str, problems: Problems
+) -> Iterator[tuple[int, Event]]:
   user, item, time = (columns[name] for name in COLUMNS[INTERACTIONS])
-  for line, fields in csv_records(path, problems):
+  for line, fields in records:
     microseconds = times.of_text(fields[time], unit)
     if microseconds is None:
       problems.add(times.refusal(fields[time], unit), path, line, fields[time])
