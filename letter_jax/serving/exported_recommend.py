@@ -8,6 +8,9 @@ these digits; where the data has no ids of its own, it is the row of the item in
 the answer to a history without a known item: the popularity of first purchases. An invalid line is answered with an
 "error" and its number. K is the number of items for each user, 10 by default. From Python: `Recommender()(histories)`.
 "exclude_history" in items.json says whether the items of a history are excluded, as validation chose.
+
+`Recommender().warm_up()` compiles everything that a server needs, so that no request has to wait for it. With
+JAX_COMPILATION_CACHE_DIR=FOLDER in the environment, the next process finds it compiled.
 """
 
 import codecs
@@ -27,8 +30,10 @@ from jax import export
 from safetensors.flax import load_file
 
 FOLDER = pathlib.Path(__file__).parent
-USERS_PER_BATCH = 64  # or as many as there are; the search is compiled for each number of users
-BATCHES_PER_CHUNK = 16  # batches that are read before the first answers are written
+# The search is compiled for each number of users and for each width of what is excluded, so there are few of both.
+USERS = (64, 16, 4, 1)
+EXCLUDED = (32, 1024)
+USERS_PER_CHUNK = 1024  # lines that are read before the first answers are written
 BLANKS = ''.join(filter(str.isspace, map(chr, range(0x3001)))) + '\u200b\ufeff'  # ignored around a raw id
 _REASONS = {False: 'the history is empty', True: 'no item of the history is known'}
 
@@ -103,11 +108,22 @@ class Recommender:
     without = [user for user, history in enumerate(known_histories) if not history]
     items[without, : len(popular[0])], scores[without, : len(popular[0])] = popular
     searched = [user for user, history in enumerate(known_histories) if history]
-    for first in range(0, len(searched), USERS_PER_BATCH):
-      batch = searched[first : first + USERS_PER_BATCH]
+    for batch in _batches(searched):
       found = self._search_batch([known_histories[user] for user in batch], exclude_history, allowed, repeats)
       items[batch], scores[batch] = (part[:, :k] for part in found)
     return items, scores
+
+  def warm_up(self) -> None:
+    """Compiles the search for every number of users of a batch, and for users who had up to 1,024 different items."""
+    for users in USERS:
+      for width in sorted({self._width(excluded) for excluded in EXCLUDED}):
+        history, had = np.full((users, self.history_length), -1, np.int32), np.full((users, width), -1, np.int32)
+        history[:, 0] = 0
+        jax.block_until_ready(self._search(self._arrays, history, had, np.ones(len(self.items), bool)))
+
+  def _width(self, excluded: int) -> int:
+    """The width of the excluded items of a batch, of which a user has so many at most."""
+    return next((width for width in EXCLUDED if width >= excluded), _next_power_of_two(excluded))
 
   def _search_batch(
     self, histories: list[list[int]], exclude_history: bool, allowed: np.ndarray, repeats: np.ndarray
@@ -115,10 +131,7 @@ class Recommender:
     """Items and scores [histories, beam] for histories of indices."""
     latest = [history[-self.history_length :] for history in histories]
     excluded = [sorted(set(history)) if exclude_history else [] for history in histories]
-    # Few different widths, as the search is compiled for each: the history length, then powers of two.
-    widest = max(len(indices) for indices in excluded)
-    width = max(self.history_length, _next_power_of_two(widest))
-    had = _padded(excluded, width)
+    had = _padded(excluded, self._width(max(map(len, excluded))))
     had = np.where(repeats[had], -1, had)
     items, scores = self._search(self._arrays, _padded(latest, self.history_length), had, allowed)
     return np.asarray(items), np.asarray(scores)
@@ -184,6 +197,14 @@ def _parse(number: int, line: bytes) -> dict[str, Any]:
     return {'line': number, **({} if user is None else {'user': user}), 'error': message}
 
 
+def _batches(users: list[int]) -> Iterator[list[int]]:
+  """The users, so many at a time as one of USERS says."""
+  while users:
+    size = next(size for size in USERS if size <= len(users))
+    yield users[:size]
+    users = users[size:]
+
+
 def _padded(rows: list[list[int]], width: int) -> np.ndarray:
   """int32 [rows, width] with the given rows, -1 after the last entry of each."""
   padded = np.full((len(rows), width), -1, np.int32)
@@ -219,7 +240,7 @@ def main() -> None:
     _fail(f'the arguments are {" ".join(sys.argv[1:])}; expected the number of items, 1 to {recommender.beam}')
   numbered = _numbered(sys.stdin.buffer)
   try:
-    while chunk := list(itertools.islice(numbered, BATCHES_PER_CHUNK * USERS_PER_BATCH)):
+    while chunk := list(itertools.islice(numbered, USERS_PER_CHUNK)):
       for answer in recommender.answers(chunk, int(k)):
         print(json.dumps(answer), flush=True)
   except BrokenPipeError:  # the reader has enough

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from letter_jax.cli import commands
 from letter_jax.serving import jsonl
 from letter_jax.system.errors import InputError
 from tests.multi_process import HANG_SECONDS
+from tests.paths import ROOT
 from tests.small_data import TINY_RUN
 
 pytestmark = pytest.mark.slow
@@ -74,7 +76,7 @@ def test_the_script_imports_three_packages_besides_the_standard_library(exported
   }
   packages = {module.partition('.')[0] for module in modules}
   assert packages - set(sys.stdlib_module_names) == {'jax', 'numpy', 'safetensors'}
-  assert 'letter_jax' not in source and len(source.splitlines()) < 250
+  assert 'letter_jax' not in source and len(source.splitlines()) < 260
 
 
 @pytest.mark.parametrize('platform', ['cpu', 'cuda', 'tpu'])
@@ -132,7 +134,7 @@ def had_again(recommender, **settings):
 
 def test_the_folder_as_a_module(script, monkeypatch):
   recommender = script.Recommender()
-  monkeypatch.setattr(script, 'USERS_PER_BATCH', 3)
+  monkeypatch.setattr(script, 'USERS', (3, 1))
   histories = [[1, 2], [3], [], ['4', '5'], [6], [7, 7, 7], [8]]
   items, scores = recommender(histories, k=4, allowed=np.arange(60) % 2 == 0)
   assert items.shape == scores.shape == (7, 4) and (items % 2 == 0).all()
@@ -167,7 +169,18 @@ def test_as_many_rows_are_computed_as_there_are_users(script, monkeypatch):
   recommender([[1]])
   recommender([[item % 60] for item in range(70)])
   list(recommender.answers(enumerate([b'{', b'{"history": [1]}', b'[]']), 3))
-  assert rows == [1, 64, 6, 1]
+  assert rows == [1, 64, 4, 1, 1, 1]
+
+
+def test_nothing_is_compiled_after_the_warm_up(script):
+  recommender = script.Recommender()
+  recommender.warm_up()
+  compiled = recommender._search._cache_size()
+  assert compiled == 8
+  for users in (1, 5, 70):
+    recommender([[item % 60 for item in range(length)] for length in range(1, users + 1)])
+  recommender([list(range(60)) * 30], exclude_history=True)
+  assert recommender._search._cache_size() == compiled
 
 
 @pytest.mark.parametrize(
@@ -243,3 +256,24 @@ def test_items_that_share_an_id_are_all_exported(finished, tmp_path):
   assert len({np.asarray(scores)[0, found.index(item)] for item in shared}) == 1
   # 36 IDs, 43 items, lists of 40.
   assert len(set(found)) == 40 and set(found) <= set(range(45)) - {31, 35}
+
+
+def test_the_folder_behind_triton(exported, tmp_path, monkeypatch):
+  """By a stand-in for Triton's module: two requests of three lines, one of which is wrong."""
+  folder = shutil.copytree(exported, tmp_path / 'letter/1')
+  shutil.copy(ROOT / 'launch/triton/letter/1/model.py', folder)
+  triton = types.ModuleType('triton_python_backend_utils')
+  triton.get_input_tensor_by_name = lambda request, name: types.SimpleNamespace(as_numpy=lambda: request[name])
+  triton.Tensor = lambda name, values: (name, values)
+  triton.InferenceResponse = lambda output_tensors: dict(output_tensors)
+  monkeypatch.setitem(sys.modules, triton.__name__, triton)
+  spec = importlib.util.spec_from_file_location('model', folder / 'model.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  model = module.TritonPythonModel()
+  model.initialize({})
+  requests = [[b'{"user": 1, "history": [1]}', b'no'], [b'{"user": 2, "history": [2]}']]
+  first, second = model.execute([{'LINE': np.array(lines, object).reshape(-1, 1)} for lines in requests])
+  good, wrong = (json.loads(line) for line in first['ANSWER'].ravel())
+  assert good['user'] == 1 and len(good['recommendations']) == 10 and wrong['line'] == 2
+  assert json.loads(second['ANSWER'][0, 0])['user'] == 2
