@@ -1,4 +1,4 @@
-"""Metrics of a training, written to the terminal, to a file of JSON lines and for TensorBoard."""
+"""Metrics of a training, written to the terminal, to a file of JSON lines, for TensorBoard and to a tracker."""
 
 import json
 import pathlib
@@ -7,6 +7,7 @@ import tensorboardX
 from tqdm import tqdm
 
 from letter_jax.system import processes
+from letter_jax.training import trackers
 from letter_jax.training.files import TENSORBOARD, TRAINING_LOG
 
 # The metrics shown on the terminal, with their titles; the files have all metrics.
@@ -72,6 +73,7 @@ class MetricWriter:
       self._lines.flush()
       for name, value in values.items():
         self._board.add_scalar(f'{kind}/{name}', value, step)
+      trackers.log(self._label, step, {f'{kind}/{name}': value for name, value in values.items()})
     if not self._shows:
       return
     shown = '  '.join(f'{title} {values[name]:.4f}' for name, title in SHOWN.items() if name in values)
