@@ -177,6 +177,11 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
   return jax.tree.map(lambda leaf: of_array(np.asarray(leaf)), tree)
 
 
+def put_like(tree: Any, placed: Any) -> Any:
+  """A pytree of arrays, which every process holds whole, laid out as the global arrays of another of its shapes."""
+  return jax.tree.map(lambda leaf, like: put(leaf, like.sharding), tree, placed)
+
+
 def fetch(tree: Any) -> Any:
   """A pytree of global arrays as NumPy arrays, on every process."""
   if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):

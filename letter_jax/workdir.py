@@ -6,7 +6,8 @@
     WORKDIR/collaborative/    embeddings.npy and embeddings.ids.json; metrics.json, ranks.npz; checkpoints
     WORKDIR/tokenizer/        input_scale.npz, best_validation.json; checkpoints
     WORKDIR/semantic_ids/     semantic_ids.npy, semantic_ids.csv (with raw ids), index.json, report.json; and, of IDs
-                              learned here, latents.npy and codebooks.npy
+                              learned here, latents.npy and codebooks.npy; added.npy, where an earlier run's
+                              tokenizer is kept
     WORKDIR/generator/        generator.json; features.npz, where items have features; tokenizer/, where the text
                               tokenizer is made here; checkpoints
     WORKDIR/evaluation/       metrics.json, predictions.jsonl, ranks.npz; fusion.json, where the generator has
@@ -51,7 +52,7 @@ PROJECTION = 'tf_idf.npz'
 METRICS, RANKS, PREDICTIONS = 'metrics.json', ranks.FILE, 'predictions.jsonl'
 INPUT_SCALE, BEST_VALIDATION = input_scale.FILE, 'best_validation.json'
 CODES, CODES_TABLE, INDEX, IDS_REPORT = 'semantic_ids.npy', table.TABLE, table.INDEX, 'report.json'
-LATENTS, CODEBOOKS = 'latents.npy', 'codebooks.npy'
+LATENTS, CODEBOOKS, ADDED = 'latents.npy', 'codebooks.npy', 'added.npy'
 DESCRIPTION, FEATURES, FUSION = 'generator.json', features.FILE, 'fusion.json'
 BOUGHT_TOGETHER = 'bought_together.safetensors'
 REPORT, PLAN, EXPORT = 'report.html', 'plan.json', 'export'
@@ -150,6 +151,10 @@ class Workdir:
     """Raw ids of all items; '0', '1', ... where the source has no ids of its own."""
     return self.read_raw_ids() or tuple(map(str, range(self.read_summary()['items'])))
 
+  def read_last_times(self) -> np.ndarray | None:
+    """int64 [users], microseconds since 1970 of each user's last interaction; None where the data has no times."""
+    return store.load_last_times(self.dataset)
+
   def read_left_out(self) -> dict[str, str]:
     """Raw id -> step of the preparation that left the item out (`data/left_out.py`); empty where none is known."""
     return left_out.read(self.dataset / left_out.FILE)
@@ -219,6 +224,25 @@ class Workdir:
     """Writes what the report shows of the tokenizer; a single process makes it, and restores nothing."""
     artifacts.write_npy(self.latents, latents_NxD)
     artifacts.write_npy(self.codebooks, codebooks_LxKxD)
+
+  def write_added_items(self, added_N: np.ndarray) -> None:
+    """Writes what `read_added_items` reads."""
+    artifacts.write_npy(self.semantic_ids / ADDED, added_N)
+
+  def read_added_items(self, num_items: int) -> np.ndarray:
+    """bool [N], whether an item came after the training of the tokenizer."""
+    path = self.semantic_ids / ADDED
+    if not path.exists():
+      return np.zeros(num_items, bool)
+    try:
+      added_N = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+      raise InputError(f'{path} cannot be read ({error}); expected the output of the stage semantic_ids') from error
+    if added_N.shape != (num_items,):
+      raise InputError(
+        f'{path} is an array {list(added_N.shape)}, not of the items of the data; expected [{num_items}]'
+      )
+    return added_N
 
   def write_tokenizer_validation(self, metrics: dict[str, float]) -> None:
     """Writes the metrics of the tokenizer's best validation."""

@@ -27,6 +27,8 @@ def define() -> None:
     'one stage, or all in order; or a command on a finished workdir: recommend, serve, export, compare (no --config); '
     'or plan: the memory and time that a run would need on --topology',
   )
+  flags.DEFINE_string('from', None, 'workdir of an earlier run, which this one on newer data begins with')
+  flags.DEFINE_bool('retokenize', False, 'with --from: train a new tokenizer, instead of keeping the semantic IDs')
   options.define()
   flags.DEFINE_bool('distributed', False, 'one of several processes, as found in TPU metadata or Slurm')
   flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, with --processes and --process')
@@ -53,9 +55,21 @@ def parse_run(arguments: list[str]) -> list[str]:
     fail('--workdir is missing; expected a folder for all results')
   try:
     values['workdir'].value = home.expanded(values.workdir, '--workdir')
+    _refresh_from(values['from'].value, values.retokenize)
   except InputError as error:
     fail(str(error))
   return positional
+
+
+def _refresh_from(previous: str | None, retokenize: bool) -> None:
+  """Lets --from and --retokenize set the section `config.refresh`."""
+  values = flags.FLAGS
+  if (previous or retokenize) and values.stage in COMMANDS and values.stage != PLAN:
+    raise InputError(f'--{"from" if previous else "retokenize"} is not used by --stage={values.stage}; expected none')
+  if previous:
+    values.config.refresh.previous = home.expanded(previous, '--from')
+  if retokenize:
+    values.config.refresh.retokenize = True
 
 
 def run_app(main: Callable[[list[str]], None]) -> None:

@@ -31,6 +31,8 @@ def train_sasrec(
   seed: int,
   mesh: MeshConfig = MeshConfig(),
   checkpoints: str = '',
+  trained_on: Windows | None = None,
+  start: loop.Start | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
   """Trains, or resumes, under `directory`.
 
@@ -42,6 +44,8 @@ def train_sasrec(
     seed: of the parameters, the order of the examples, dropout and the negatives.
     mesh: how the devices are arranged.
     checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
+    trained_on: the interactions to train on, where they are not those of all users.
+    start: as for `loop.train`.
 
   Returns:
     parameters of `SASRec`, the best of the validations; metrics and ranks of the test, as `evaluate_both_ways`.
@@ -52,9 +56,16 @@ def train_sasrec(
   device_mesh, recent = sharding.make_mesh(mesh), data.recent()
   rank = sasrec_ranking(config.model, data.num_items, history_length, device_mesh)
   program = sasrec_program(
-    config, data, recent, device_mesh, rank, history_length=history_length, seed=seed, fully_sharded=mesh.fully_sharded
+    config,
+    trained_on or data,
+    recent,
+    device_mesh,
+    rank,
+    history_length=history_length,
+    seed=seed,
+    fully_sharded=mesh.fully_sharded,
   )
-  params, _ = loop.train(program, config.training, directory, 'sasrec', checkpoints)
+  params, _ = loop.train(program, config.training, directory, 'sasrec', checkpoints, start=start)
   return params, *evaluate_both_ways(rank, params, data.whole(), history_length, 'sasrec')
 
 

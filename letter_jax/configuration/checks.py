@@ -10,6 +10,7 @@ from letter_jax.system.errors import InputError
 def check(config: Config) -> None:
   """Raises InputError for settings that are invalid together; the message names their keys."""
   _check_data(config)
+  _check_refresh(config)
   _check_mesh(config)
   _check_collaborative(config.collaborative)
   _check_fusion(config)
@@ -35,6 +36,21 @@ def _check_data(config: Config) -> None:
     raise InputError(
       f'config.text_embeddings.model is {config.text_embeddings.model!r} and config.text_embeddings.path is '
       f'{config.text_embeddings.path!r}; expected one of the two'
+    )
+
+
+def _check_refresh(config: Config) -> None:
+  refresh = config.refresh
+  for key in ('since', 'retokenize'):
+    if getattr(refresh, key) and not refresh.previous:
+      raise InputError(
+        f'config.refresh.{key} is {getattr(refresh, key)!r}, but no earlier run is named; expected '
+        'config.refresh.previous too (--from=WORKDIR)'
+      )
+  if refresh.since and config.data.window_users:
+    raise InputError(
+      f'config.refresh.since is {refresh.since} and config.data.window_users is {config.data.window_users}; expected 0 '
+      'windows, or no date: streamed interactions are trained on as a whole'
     )
 
 

@@ -235,6 +235,23 @@ class FusionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RefreshConfig:
+  """A run on newer data that begins where an earlier one ended (`pipeline/refresh.py`)."""
+
+  previous: str = setting(
+    '', "workdir of the earlier run, as --from=WORKDIR; '': everything is trained from nothing", path=True
+  )
+  retokenize: bool = setting(
+    False, 'train a new tokenizer, and the generator of its semantic IDs from nothing; SASRec begins as it ended'
+  )
+  epochs: int = setting(2, 'epochs of SASRec and of the generator, instead of those of their trainings', minimum=1)
+  learning_rate: float = setting(0.3, 'their learning rates, as a fraction of those of their trainings', above=0)
+  since: str = setting(
+    '', "first day (YYYY-MM-DD, UTC) of what is new: only users who came back since are trained on; '': all", date=True
+  )
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
   """All settings of a run."""
 
@@ -251,6 +268,12 @@ class Config:
   generator: GeneratorConfig = section(GeneratorConfig)
   fusion: FusionConfig = section(FusionConfig)
   evaluation: EvaluationConfig = section(EvaluationConfig)
+  refresh: RefreshConfig = section(RefreshConfig)
+  tracker: str = setting(
+    '',
+    "experiment tracker that gets the metrics and the report, too: 'wandb' or 'mlflow'; '': none",
+    choices=('', 'wandb', 'mlflow'),
+  )
   sweep: Sweep = setting(
     (), '(name, ((key, value), ...)) of each of several runs with these settings changed; none: one run'
   )

@@ -133,7 +133,13 @@ def user_search(generator: Generator, beam: int, batch_size: int) -> UserSearch:
 
 
 def generator_program(
-  generator: Generator, data: Windows, *, history_length: int, seed: int, batch_size: int
+  generator: Generator,
+  data: Windows,
+  *,
+  history_length: int,
+  seed: int,
+  batch_size: int,
+  trained_on: Windows | None = None,
 ) -> loop.Program:
   """The training of a generator, selected by constrained beam search for a fixed sample of validation users.
 
@@ -141,6 +147,7 @@ def generator_program(
     history_length: latest items that the model sees.
     seed: of parameters, batches, dropout and the sample.
     batch_size: users searched at once in validation.
+    trained_on: the interactions to train on, where they are not those of all users.
   """
   config = generator.config
   beam = min(config.validation_beam, len(generator.ids.host))
@@ -153,7 +160,7 @@ def generator_program(
   def validate(params: Any) -> dict[str, float]:
     return evaluator.validate(params, held_out)
 
-  return generator.program(data, validate, history_length=history_length, seed=seed)
+  return generator.program(trained_on or data, validate, history_length=history_length, seed=seed)
 
 
 def train_generator(
@@ -165,14 +172,20 @@ def train_generator(
   seed: int,
   batch_size: int = 64,
   checkpoints: str = '',
+  trained_on: Windows | None = None,
+  start: loop.Start | None = None,
 ) -> tuple[Any, Progress]:
   """Trains, or resumes, under `directory`.
 
   Args:
     checkpoints: as `config.checkpoints`.
+    trained_on: the interactions to train on, where they are not those of all users.
+    start: as for `loop.train`.
 
   Returns:
     the best trained parameters, and the loop's progress.
   """
-  program = generator_program(generator, data, history_length=history_length, seed=seed, batch_size=batch_size)
-  return loop.train(program, generator.config.training, directory, 'generator', checkpoints)
+  program = generator_program(
+    generator, data, history_length=history_length, seed=seed, batch_size=batch_size, trained_on=trained_on
+  )
+  return loop.train(program, generator.config.training, directory, 'generator', checkpoints, start=start)

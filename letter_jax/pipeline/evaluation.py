@@ -12,6 +12,7 @@ from letter_jax.data.dataset import Interactions
 from letter_jax.data.splits import Examples
 from letter_jax.pipeline.inputs import GivenInputs
 from letter_jax.system import processes
+from letter_jax.training import trackers
 from letter_jax.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   figures |= both_protocols.about_protocols(task.users, task.exclude_history)
   figures |= {'users': len(whole.lengths), 'beam': config.evaluation.beam, 'generator_step': loaded.step}
   workdir.write_metrics(figures, test_ranks)
+  for model, of_model in ((ranks.GENERATOR, figures), (ranks.FUSED, figures.get(ranks.FUSED, {}))):
+    trackers.log('test', loaded.step, {f'{model}/{name}': value for name, value in of_model.get('test', {}).items()})
 
 
 def _evaluate_alone(loaded: 'LoadedGenerator', search: 'UserSearch', task: _Task) -> 'tuple[Evaluated, Figures]':

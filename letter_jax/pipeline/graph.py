@@ -12,7 +12,7 @@ from typing import Any
 from letter_jax import workdir as files
 from letter_jax.configuration import MADE_FEATURES, Config, flattened
 from letter_jax.data import sources
-from letter_jax.pipeline import evaluation, inputs, stages
+from letter_jax.pipeline import evaluation, inputs, refresh, stages
 from letter_jax.pipeline.inputs import GivenInputs
 
 # Settings that do not change results: how often something is logged or saved, how many users are decoded at once, how
@@ -108,6 +108,7 @@ def _stages(config: Config) -> list[Stage]:
   fused = (files.FUSION,) if config.fusion.partners else ()
   if 'bought_together' in config.fusion.partners:
     fused = (*fused, files.BOUGHT_TOGETHER)
+  kept_tokenizer = ('refresh.previous', 'refresh.retokenize')
   made_features = dict(zip(MADE_FEATURES, ('text_embeddings', 'collaborative')))
   data_settings = {'synthetic': ('seed', 'data.synthetic'), 'letter': ('data.name',), 'prepared': ()}.get(
     config.data.source, ('data.name', 'data.preparation')
@@ -126,44 +127,57 @@ def _stages(config: Config) -> list[Stage]:
     Stage(
       'text_embeddings',
       ('dataset',),
-      ('seed', 'text_embeddings'),
+      ('seed', 'text_embeddings', *kept_tokenizer),
       (files.EMBEDDINGS, files.EMBEDDING_IDS),
       stages.text_embeddings,
-      inputs.text_embeddings_files,
+      lambda config: {
+        **inputs.text_embeddings_files(config),
+        **(refresh.files(config, 'text_embeddings') if refresh.embeds_as_before(config) else {}),
+      },
       alone=True,
     ),
     Stage(
       'collaborative',
       ('dataset',),
-      ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim'),
+      ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim', 'refresh'),
       (files.EMBEDDINGS, files.EMBEDDING_IDS, files.METRICS, files.RANKS),
       stages.collaborative,
-      lambda config: inputs.given_rows_files('collaborative.path', config.collaborative.path),
+      lambda config: {
+        **inputs.given_rows_files('collaborative.path', config.collaborative.path),
+        **(refresh.files(config, 'collaborative') if config.trains_sasrec else {}),
+      },
       trainings=('sasrec', 'lightgcn'),
     ),
     Stage(
       'tokenizer',
       ('text_embeddings', 'collaborative'),
-      ('seed', 'tokenizer'),
+      ('seed', 'tokenizer', *kept_tokenizer),
       (files.BEST_VALIDATION, files.INPUT_SCALE),
       stages.tokenizer,
+      lambda config: refresh.files(config, 'tokenizer') if refresh.keeps_tokenizer(config) else {},
       trainings=('tokenizer',),
     ),
     Stage(
       'semantic_ids',
       ('tokenizer',) if learned_ids else ('dataset',),
-      ('seed', 'semantic_ids'),
+      ('seed', 'semantic_ids', *kept_tokenizer),
       (files.CODES, files.CODES_TABLE, files.INDEX, files.IDS_REPORT),
       stages.semantic_ids,
-      inputs.semantic_ids_files,
+      lambda config: {
+        **inputs.semantic_ids_files(config),
+        **(refresh.files(config, 'semantic_ids') if refresh.keeps_tokenizer(config) else {}),
+      },
     ),
     Stage(
       'generator',
       ('dataset', 'semantic_ids', *(stage for source, stage in made_features.items() if source in features)),
-      ('seed', 'data.history_length', 'data.window_users', 'generator'),
+      ('seed', 'data.history_length', 'data.window_users', 'generator', 'refresh'),
       (files.DESCRIPTION,),
       stages.generator,
-      inputs.generator_files,
+      lambda config: {
+        **inputs.generator_files(config),
+        **(refresh.files(config, 'generator') if refresh.keeps_tokenizer(config) else {}),
+      },
       trainings=('generator',),
     ),
     Stage(

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Sequence
 from etils import epath
 
 from letter_jax.configuration import Config
-from letter_jax.pipeline import estimate, inputs, stages
+from letter_jax.pipeline import estimate, inputs, refresh, stages
 from letter_jax.pipeline import record as records
-from letter_jax.pipeline.graph import Graph, Stage
+from letter_jax.pipeline.graph import Graph, Stage, json_settings
 from letter_jax.pipeline.record import Record
 from letter_jax.system import artifacts, machine, processes, time_left
 from letter_jax.system.errors import InputError
+from letter_jax.training import trackers
 from letter_jax.workdir import CHECKPOINT_FOLDERS, CHECKPOINTS, RECORD, Workdir
 
 
@@ -70,6 +71,13 @@ class Run:
     if name == 'all' or not self.graph[name].alone:
       stages.check_devices(config)
       print(stages.header(config, self.workdir), flush=True)
+    settings = {key: value for key, value in json_settings(config).items() if key not in ('tracker', 'sweep')}
+    with trackers.tracking(config.tracker, self.workdir, settings):
+      self._run_stages(name)
+    if name in ('all', 'evaluate', 'report'):
+      processes.on_first_process(self._print_results)
+
+  def _run_stages(self, name: str) -> None:
     needed = set() if name == 'all' else self.graph.ancestors(self.graph[name])
     for stage in self.graph:
       if name in ('all', stage.name):
@@ -78,10 +86,8 @@ class Run:
         processes.on_first_process(functools.partial(self._require_complete, stage, name))
       if stage.name == 'dataset' and name != 'dataset':
         # Everything that can be known to be wrong is reported before anything is trained.
-        processes.on_first_process(lambda: inputs.check_inputs(config, Workdir(self.workdir), self._given))
+        processes.on_first_process(self._check_inputs)
       self._given.forget(stage.name)
-    if name in ('all', 'evaluate', 'report'):
-      processes.on_first_process(self._print_results)
 
   def is_complete(self, stage: Stage, directory: pathlib.Path | None = None) -> bool:
     """Whether a folder, by default the stage's own, holds the result of this config and its inputs in this workdir."""
@@ -93,12 +99,20 @@ class Run:
       and not records.changes(record, self._wanted(stage), stage)
     )
 
+  def _check_inputs(self) -> None:
+    workdir = Workdir(self.workdir)
+    if self.config.refresh.previous:
+      refresh.check(self.config, workdir)
+    inputs.check_inputs(self.config, workdir, self._given)
+
   def _print_results(self) -> None:
     from letter_jax.reporting.results_table import final_results  # imported when needed, as by the stages
 
     print(f'\n{final_results(self.config, self.workdir)}')
 
   def _require_files(self) -> None:
+    if self.config.refresh.previous:
+      require_complete(pathlib.Path(self.config.refresh.previous), *refresh.stages_needed(self.config))
     for stage in self.graph:
       for key, path in stage.files(self.config).items():
         if not path.exists() and not key.endswith('.item.json'):

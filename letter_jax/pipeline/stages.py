@@ -3,18 +3,22 @@
 Packages are imported by the stage that uses them, so that a run loads no more than it needs.
 """
 
+import functools
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from letter_jax.configuration import MADE_FEATURES, RAW_SOURCES, Config
 from letter_jax.data import left_out, sources, store
 from letter_jax.data.dataset import Windows, described
+from letter_jax.pipeline import refresh
 from letter_jax.pipeline.inputs import GivenInputs, print_matching
 from letter_jax.system import home, machine, processes
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
+from letter_jax.training import trackers
 from letter_jax.workdir import Workdir
 
 
@@ -88,7 +92,8 @@ def text_embeddings(config: Config, root: pathlib.Path, given: GivenInputs) -> N
   else:
     from letter_jax.text_embeddings.tf_idf import embed_texts
 
-    rows, projection = embed_texts(workdir.read_texts(), config.text_embeddings, config.seed)
+    projection = refresh.Earlier(config, workdir).text_projection() if refresh.keeps_tokenizer(config) else None
+    rows, projection = embed_texts(workdir.read_texts(), config.text_embeddings, config.seed, projection)
     if projection:  # for items that come after training
       projection.write(workdir.tf_idf)
   workdir.write_rows(workdir.text_embeddings, rows)
@@ -107,14 +112,17 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
   if config.trains_sasrec:
     from letter_jax.collaborative.sasrec_training import train_sasrec
 
+    start = refresh.Earlier(config, workdir).sasrec_start() if config.refresh.previous else None
     params, metrics['sasrec'], sasrec_ranks = train_sasrec(
-      settings,
+      refresh.collaborative_settings(config),
       data,
       workdir.collaborative,
       history_length=config.data.history_length,
       seed=config.seed,
       mesh=config.mesh,
       checkpoints=config.checkpoints,
+      trained_on=refresh.trained_on(config, workdir, data),
+      start=start,
     )
     test_ranks |= sasrec_ranks
     items['sasrec'] = sharding.fetch(params['item_embeddings'])
@@ -139,10 +147,14 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
 
 
 def tokenizer(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
-  """Trains the tokenizer."""
+  """Trains the tokenizer, or takes over that of an earlier run."""
   from letter_jax.tokenizer.training import train_tokenizer
 
   workdir = Workdir(root)
+  if refresh.keeps_tokenizer(config):
+    workdir.write_tokenizer_validation(refresh.Earlier(config, workdir).write_tokenizer(workdir))
+    print(f'tokenizer: that of {config.refresh.previous}', flush=True)
+    return
   _, progress = train_tokenizer(
     config.tokenizer,
     workdir.read_rows(workdir.text_embeddings),
@@ -158,25 +170,37 @@ def tokenizer(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
 def semantic_ids(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   """Gives every item its semantic ID, or takes given ones."""
   from letter_jax.semantic_ids.ids import SemanticIds
-  from letter_jax.tokenizer import diagnostics
+  from letter_jax.tokenizer import diagnostics, drift
 
   workdir = Workdir(root)
+  earlier = refresh.Earlier(config, workdir) if refresh.keeps_tokenizer(config) else None
   if config.semantic_ids.path:
     ids, matched = given.semantic_ids()
     print_matching('semantic_ids', config.semantic_ids.path, matched, workdir)
-    report = {'source': 'given'}
+    if earlier:
+      ids = earlier.continued(ids)
+    report: dict[str, Any] = {'source': 'given'}
   else:
-    from letter_jax.tokenizer.assignment import assign_semantic_ids
+    from letter_jax.tokenizer.assignment import assign_semantic_ids, report_of
     from letter_jax.tokenizer.training import encode_items
 
     settings, text = config.tokenizer.model, workdir.read_rows(workdir.text_embeddings)
     latent, codebooks = encode_items(
       config.tokenizer, text, workdir.tokenizer, mesh=config.mesh, checkpoints=config.checkpoints
     )
-    codes, report = assign_semantic_ids(latent, codebooks, settings, config.semantic_ids.collisions)
-    ids = SemanticIds(codes, settings.codebook_size)
+    if earlier:
+      ids, added = earlier.semantic_ids(latent, codebooks)
+      report = report_of(latent, codebooks, ids.codes_NxL)
+      workdir.write_added_items(added)
+    else:
+      codes, report = assign_semantic_ids(latent, codebooks, settings, config.semantic_ids.collisions)
+      ids = SemanticIds(codes, settings.codebook_size)
     workdir.write_latents(latent, codebooks)
   report = {**report, **diagnostics.diagnose(ids.codes_NxL, ids.codebook_size)}
+  if earlier and not config.semantic_ids.path:
+    report[drift.KEY] = earlier.drift(added, report)
+    for line in drift.in_words(report[drift.KEY]):
+      print(f'semantic_ids: {line}', flush=True)
   workdir.write_semantic_ids(ids, report)
   summary = (
     'as given'
@@ -202,7 +226,11 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     if config.generator.features:
       processes.on_first_process(lambda: _write_features(config.generator.features, workdir, given))
     ids = workdir.read_semantic_ids().place(sharding.make_mesh(config.mesh))
-    model = generator_kind.for_training(config.generator, ids, config.mesh.fully_sharded, directory, texts)
+    settings, earlier = refresh.generator_settings(config), None
+    if refresh.keeps_tokenizer(config):
+      earlier = refresh.Earlier(config, workdir)
+      processes.on_first_process(functools.partial(earlier.write_prepared, generator_kind.prepares, directory))
+    model = generator_kind.for_training(settings, ids, config.mesh.fully_sharded, directory, texts)
     workdir.write_generator_config(config)
     train_generator(
       model,
@@ -212,6 +240,8 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
       seed=config.seed,
       batch_size=config.evaluation.batch_size,
       checkpoints=config.checkpoints,
+      trained_on=refresh.trained_on(config, workdir, data) if earlier else data,
+      start=earlier.generator_start() if earlier else None,
     )
   except InputError:
     workdir.forget_untrained_generator(generator_kind.prepares)
@@ -235,3 +265,4 @@ def report(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   from letter_jax.reporting.report import write_report
 
   write_report(config, root)
+  trackers.file(Workdir(root).report)

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from letter_jax.reporting import figures, page
 from letter_jax.reporting.finished import Finished
 from letter_jax.system.wording import counted
+from letter_jax.tokenizer import drift
 from letter_jax.tokenizer.diagnostics import diagnose, id_groups
 
 
@@ -66,8 +67,16 @@ def collisions_section(run: Finished) -> page.Section:
     'Collisions',
     'Items whose nearest codes were those of another item, and how these collisions were resolved. If many items are '
     'moved at an early level, or the error grows a lot, IDs describe their items poorly: use more codes or levels.',
-    [_given(run) if run.ids.get('source') == 'given' else _assigned(run)],
+    [*_drift(run), _given(run) if run.ids.get('source') == 'given' else _assigned(run)],
   )
+
+
+def _drift(run: Finished) -> list[Markup]:
+  """What became of an earlier run's semantic IDs."""
+  if drift.KEY not in run.ids:
+    return []
+  said = [line[0].upper() + line[1:] for line in drift.in_words(run.ids[drift.KEY])]
+  return [page.paragraph(f'The tokenizer is that of an earlier run. {". ".join(said)}.')]
 
 
 def _given(run: Finished) -> Markup:

@@ -72,7 +72,7 @@ class TextProjection:
 
 
 def embed_texts(
-  texts: Texts | None, config: TextEmbeddingsConfig, seed: int
+  texts: Texts | None, config: TextEmbeddingsConfig, seed: int, projection: TextProjection | None = None
 ) -> tuple[np.ndarray, TextProjection | None]:
   """Embeds the items' texts by TF-IDF or, if `config.model` names one, a language model.
 
@@ -83,6 +83,7 @@ def embed_texts(
     texts: the texts of every item; None if the data set has no texts.
     config: `dim` and `max_features`; with `model`, the settings of `language_models.embed_items`.
     seed: seed of the randomised SVD.
+    projection: that of an earlier catalogue, in whose space the items are embedded; None to fit it to these texts.
 
   Returns:
     The embeddings, and the projection that embeds items added later.
@@ -102,6 +103,22 @@ def embed_texts(
     from letter_jax.text_embeddings.language_models import embed_items
 
     return embed_items(texts, config), None
+  if projection is None:
+    rows_NxD, projection = _fitted(texts, config, seed)
+  else:
+    rows_NxD = projection.rows(texts)
+  zeros = int((~rows_NxD.any(axis=1)).sum())
+  if zeros:
+    empty = sum(not any(text.values()) for text in texts)
+    print(
+      f'text_embeddings: the texts of {zeros:,} of {len(rows_NxD):,} items give no term ({empty:,} have no text): '
+      f'{WITHOUT_TERMS}',
+      flush=True,
+    )
+  return rows_NxD, projection
+
+
+def _fitted(texts: Texts, config: TextEmbeddingsConfig, seed: int) -> tuple[np.ndarray, TextProjection]:
   from sklearn.feature_extraction.text import TfidfTransformer
   from sklearn.utils.extmath import randomized_svd  # slow to import
 
@@ -112,16 +129,7 @@ def embed_texts(
   weighted_NxV = tf_idf_NxV.multiply(weight_N[:, None]).tocsr()
   left_NxD, singular_D, directions_DxV = randomized_svd(weighted_NxV, dim, n_iter=5, random_state=seed)
   projection = TextProjection(tuple(words_V), transformer.idf_.astype(np.float32), directions_DxV.astype(np.float32))
-  rows_NxD = _normalized(left_NxD * singular_D)
-  zeros = int((~rows_NxD.any(axis=1)).sum())
-  if zeros:
-    empty = sum(not any(text.values()) for text in texts)
-    print(
-      f'text_embeddings: the texts of {zeros:,} of {len(rows_NxD):,} items give no term ({empty:,} have no text): '
-      f'{WITHOUT_TERMS}',
-      flush=True,
-    )
-  return rows_NxD, projection
+  return _normalized(left_NxD * singular_D), projection
 
 
 def _normalized(rows_NxD: np.ndarray) -> np.ndarray:

@@ -48,10 +48,7 @@ def assign_semantic_ids(
 
   Returns:
     codes_NxL: int32.
-    report: `items`; `collided`, items that shared their nearest ID with others; `moved`, items whose ID is not the
-      nearest; `moved_at_level` [L], moved items by the first level at which the codes differ; `error_increase_mean`
-      and `error_increase_max`, over the moved items, of the squared quantisation error |latent - z|^2 (below 0 where
-      a different ID happens to be nearer than the greedy one); `colliding_after`, items that still share their ID.
+    report: as of `report_of`.
 
   Raises:
     InputError: `collisions` has a different value; an array is not what it should be (`checks.latents_and_codebooks`);
@@ -71,14 +68,35 @@ def assign_semantic_ids(
         f'give {codes**levels}; expected a larger codebook_size or more levels (config.tokenizer.model)'
       )
     assigned_NxL = _resolve(latent_Nxd, codebooks_LxKxd)
+  return assigned_NxL, report_of(latent_Nxd, codebooks_LxKxd, assigned_NxL, nearest_NxL)
 
+
+def report_of(
+  latent_Nxd: np.ndarray, codebooks_LxKxd: np.ndarray, assigned_NxL: np.ndarray, nearest_NxL: np.ndarray | None = None
+) -> dict[str, Any]:
+  """How the IDs of items differ from their nearest codes.
+
+  Args:
+    latent_Nxd: float32, encoder outputs of the items.
+    codebooks_LxKxd: float32.
+    assigned_NxL: int32, their IDs.
+    nearest_NxL: int32, `nearest_codes` of the items, where they are known.
+
+  Returns:
+    `items`; `collided`, items that shared their nearest ID with others; `moved`, items whose ID is not the nearest;
+    `moved_at_level` [L], moved items by the first level at which the codes differ; `error_increase_mean` and
+    `error_increase_max`, over the moved items, of the squared quantisation error |latent - z|^2 (below 0 where a
+    different ID happens to be nearer than the greedy one); `colliding_after`, items that still share their ID.
+  """
+  nearest_NxL = nearest_codes(latent_Nxd, codebooks_LxKxd) if nearest_NxL is None else nearest_NxL
+  levels = codebooks_LxKxd.shape[0]
   differs_NxL = assigned_NxL != nearest_NxL
   moved_U = np.flatnonzero(differs_NxL.any(axis=1))
   increase_U = _squared_errors(latent_Nxd[moved_U], codebooks_LxKxd, assigned_NxL[moved_U]) - _squared_errors(
     latent_Nxd[moved_U], codebooks_LxKxd, nearest_NxL[moved_U]
   )
-  report = {
-    'items': items,
+  return {
+    'items': len(latent_Nxd),
     'collided': _colliding(nearest_NxL).size,
     'moved': moved_U.size,
     'moved_at_level': np.bincount(np.argmax(differs_NxL[moved_U], axis=1), minlength=levels).tolist(),
@@ -86,7 +104,6 @@ def assign_semantic_ids(
     'error_increase_max': float(increase_U.max()) if moved_U.size else 0.0,
     'colliding_after': _colliding(assigned_NxL).size,
   }
-  return assigned_NxL, report
 
 
 def assign_later_items(latent_Mxd: np.ndarray, codebooks_LxKxd: np.ndarray, taken_NxL: np.ndarray) -> np.ndarray:

@@ -39,7 +39,8 @@ class Progress:
     best_value: the selecting metric of the best validation; None before the first.
     best_step: step of the best validation.
     validations_since_best: the number of validations after the best one.
-    validation_is_due: whether the run ended before the validation of this step.
+    validation_is_due: whether the validation of this step is still to be made.
+    start_value: the selecting metric of the parameters that the training was given to start from; None without any.
     best_metrics: all metrics of the best validation.
   """
 
@@ -51,6 +52,7 @@ class Progress:
   best_step: int = 0
   validations_since_best: int = 0
   validation_is_due: bool = False
+  start_value: float | None = None
   best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 

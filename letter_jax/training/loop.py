@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from letter_jax import sharding
 from letter_jax.configuration import TrainingConfig
 from letter_jax.sharding import Layout
 from letter_jax.system.errors import InputError, Preempted
@@ -24,6 +25,10 @@ from letter_jax.training.state import Metrics, TrainState
 
 # One thread assembles batches much faster than any model trains on them; a few in advance hide an epoch's shuffle.
 PREFETCH = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
+
+
+# The initial parameters -> those to start from, of the same shapes; both in host memory.
+Start = Callable[[Any], Any]
 
 
 class TrainingDiverged(Exception):
@@ -75,6 +80,7 @@ def train(
   label: str,
   checkpoint_root: str = '',
   verbose: bool = True,
+  start: Start | None = None,
 ) -> tuple[Any, Progress]:
   """Trains, or resumes, and returns the best parameters and the progress at the end of the training.
 
@@ -86,6 +92,8 @@ def train(
     label: name of the training in messages and in `checkpoint_root`.
     checkpoint_root: as `config.checkpoints`.
     verbose: whether progress is shown on the terminal.
+    start: gives the parameters to start from. They are validated before the first step, so that the best parameters
+      are theirs where training makes nothing better.
 
   Raises:
     TrainingDiverged: a metric is no longer finite; checkpoints hold earlier states.
@@ -98,7 +106,7 @@ def train(
     else Checkpoints(folder(checkpoint_root, directory, label), config.keep_checkpoints)
   )
   try:
-    progress = _run(program, config, checkpoints, directory, label, verbose)
+    progress = _run(program, config, checkpoints, directory, label, verbose, start)
     checkpoints.wait()
     params, best = checkpoints.restore_best(program.layout)
   finally:
@@ -106,7 +114,7 @@ def train(
   if verbose:
     tqdm.write(
       f'{label}: best {program.selection} {best.best_value:.4f} at step {best.best_step}, stopped at step '
-      f'{progress.step}'
+      f'{progress.step}{_beside_start(best)}'
     )
   return params, progress
 
@@ -118,6 +126,7 @@ def _run(
   directory: pathlib.Path | None,
   label: str,
   verbose: bool,
+  start: Start | None,
 ) -> Progress:
   total_steps = config.epochs * program.steps_per_epoch
   abstract = abstract_state(program)
@@ -125,6 +134,9 @@ def _run(
   if restored is None:
     init = jax.jit(program.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))
     state, progress = init(*program.init_arguments), Progress()
+    if start is not None:
+      params = sharding.put_like(start(sharding.fetch(state.params)), state.params)
+      state, progress.validation_is_due = state.replace(params=params), True
   else:
     state, progress = restored
     if verbose:
@@ -213,12 +225,21 @@ def _validate(
   better = progress.best_value is None or (
     value > progress.best_value if program.larger_is_better else value < progress.best_value
   )
+  if not progress.step:
+    progress.start_value = value
   if better:
     progress.best_value, progress.best_step, progress.best_metrics = value, progress.step, metrics
     progress.validations_since_best = 0
     checkpoints.save_best(state.params, dataclasses.replace(progress))
   else:
     progress.validations_since_best += 1
+
+
+def _beside_start(best: Progress) -> str:
+  """What became of the parameters that the training was given to start from."""
+  if best.start_value is None:
+    return ''
+  return f'; it started with {best.start_value:.4f}' + ('' if best.best_step else ', which nothing was better than')
 
 
 def _crossed(before: int, after: int, every: int) -> bool:
@@ -234,9 +255,7 @@ def abstract_state(program: Program) -> TrainState:
   state = jax.eval_shape(program.init, *program.init_arguments)
   program.layout.require_matches(state.params)
   return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-    state,
-    program.layout.of(state),
+    lambda leaf, placed: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), state, program.layout.of(state)
   )
 
 

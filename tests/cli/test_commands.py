@@ -34,6 +34,15 @@ def fails(result, *said):
     assert part in error
 
 
+def test_an_earlier_run_is_only_for_runs(command, finished, tmp_path):
+  for flag in (f'--from={finished}', '--retokenize'):
+    fails(command('--stage=recommend', f'--workdir={finished}', flag), 'is not used by --stage=recommend')
+  begun = command('--config=quickstart', f'--workdir={tmp_path / "today"}', f'--from={tmp_path / "yesterday"}')
+  fails(begun, f'{tmp_path / "yesterday"} does not exist; expected the workdir of a run that is complete')
+  fails(command('--config=quickstart', f'--workdir={tmp_path / "today"}', '--retokenize'), 'no earlier run is named')
+  assert not (tmp_path / 'today').exists()
+
+
 def test_from_the_standard_input_to_the_standard_output(command, finished):
   done = command(
     '--stage=recommend',
@@ -117,7 +126,9 @@ def test_validation_chooses_whether_the_history_is_left_out(finished, tmp_path, 
   ):
     values = (0.25, 0.5) if exclude_history else (0.5, 0.25)
     choice = {'exclude_history': exclude_history, 'ndcg@10': dict(zip(('history_in', 'history_out'), values))}
-    path.write_text(json.dumps({**metrics, 'recommend': None if exclude_history is None else choice}))
+    path.write_text(json.dumps({**metrics, 'recommend': choice}))
+    if exclude_history is None:
+      path.unlink()
     left = everything if exclude_history is False else everything - {'1', '2'}
     assert recommended(workdir, tmp_path, [[1, 2]]) == [left]
     assert f'recommend: items of the history are {said}' in capsys.readouterr().err
