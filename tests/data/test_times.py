@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from letter_jax.data import times
 
 SECOND = 10**6
-NEITHER = 'timestamp that is neither seconds, milliseconds or microseconds since 1970 nor ISO 8601'
+NEITHER = 'timestamp in no known format (seconds, milliseconds or microseconds since 1970; ISO 8601)'
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ csv.field_size_limit(LONGEST)  # of this process
 
 UNCLOSED = 'quote that is not closed in its record'
 UNDOUBLED = 'quote inside quotes that is not doubled'
-READ_UNDOUBLED = f'{UNDOUBLED} (read as it stands)'
+READ_UNDOUBLED = f'{UNDOUBLED} (kept as a character)'
 CARRIAGE_RETURN = 'carriage return outside quotes'
 TOO_LONG = f'field longer than {LONGEST:,} characters'
 

@@ -72,7 +72,8 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
   print_problems(problems.summary())
   all_counts = {**prepared.dropped, **counts}
   messages = [f'{kind.replace("_", " ")}: {count:,}' for kind, count in all_counts.items() if count]
-  tqdm.write(f'dataset: {"; ".join(messages) or "nothing dropped"}')
+  nothing = 'nothing else dropped' if problems.counts else 'nothing dropped'
+  tqdm.write(f'dataset: {"; ".join(messages) or nothing}')
   interactions = Interactions(prepared.items, prepared.offsets, len(prepared.item_names), tuple(prepared.user_names))
   return Dataset(
     config.name or config.source,
@@ -103,7 +104,9 @@ def _watched(tables: Iterator[pl.DataFrame], bar: tqdm) -> Iterator[pl.DataFrame
 
 def no_usable_event(source: RawSource, problems: dict[str, dict[str, Any]]) -> InputError:
   """The error for an event file without a valid line; `problems` as in `Problems.summary()`."""
-  counts = ', '.join(f'{problem["lines"]:,} {kind}, first {_first(problem)}' for kind, problem in problems.items())
+  counts = '; '.join(
+    f'{kind}: {counted(problem["lines"], "line")}, first {_first(problem)}' for kind, problem in problems.items()
+  )
   return InputError(f'{source.files[0]} has no usable event ({counts or "it is empty"}); expected one per line')
 
 

@@ -42,7 +42,8 @@ def csv_source(folder: pathlib.Path) -> RawSource:
   time = columns[interactions]['timestamp']
   sample = itertools.islice(csv_records(interactions, Problems()), SAMPLE)
   unit = times.unit_of(fields[time] for _, fields in sample)
-  tables = functools.partial(_event_tables, interactions, columns[interactions], unit)
+  width = len(csv_header(interactions))  # of columns without a name there may be several
+  tables = functools.partial(_event_tables, interactions, columns[interactions], width, unit)
   return RawSource(files, functools.partial(_events, unit), _texts, unit, whole=True, read_tables=tables)
 
 
@@ -81,12 +82,14 @@ def _events(unit: str, span: Span, problems: Problems) -> Iterator[tuple[int, Ev
   yield from _events_of(csv_records(path, problems), path, _columns(path), unit, problems)
 
 
-def _event_tables(path: pathlib.Path, columns: dict[str, int], unit: str, problems: Problems) -> Iterator[pl.DataFrame]:
+def _event_tables(
+  path: pathlib.Path, columns: dict[str, int], width: int, unit: str, problems: Problems
+) -> Iterator[pl.DataFrame]:
   def events(records: Iterable[tuple[int, list[str]]], problems: Problems) -> Iterator[Event]:
     found = _events_of(records, path, columns, unit, problems)
     return (event for _, event in with_normal_ids(found, path, problems))
 
-  return event_tables(path, columns, unit, events, problems)
+  return event_tables(path, columns, width, unit, events, problems)
 
 
 def _events_of(

@@ -169,7 +169,7 @@ def test_a_damaged_file_raises_the_error_of_the_local_preparation(tmp_path):
 @pytest.mark.parametrize(
   'lines, core, message',
   [
-    (['a', 'b'], 5, r'no usable event \(2 not JSON, first reviews_Beauty_5.json:1\)'),
+    (['a', 'b'], 5, r'no usable event \(not JSON: 2 lines, first reviews_Beauty_5.json:1\)'),
     (
       ['{"reviewerID": "A", "asin": "B", "unixReviewTime": 1}'],
       1,

@@ -1,6 +1,7 @@
 """Events of CSV files by columns, against the same files record by record."""
 
 import gzip
+import re
 
 import pytest
 from hypothesis import example, given
@@ -20,6 +21,7 @@ LINES = st.sampled_from(
     'u,i ,1700000000\n',
     ',i,1700000000\n',
     'u,i,1700000000,5\n',
+    'u,i,1700000000,5,6\n',
     'u,i\n',
     'u,i,1700000000000\n',
     'u,i,2024-05-01\n',
@@ -38,6 +40,9 @@ LINES = st.sampled_from(
     '  \n',
   ]
 )
+
+SIZES = st.sampled_from([10, 40, 1000])  # bytes of a stretch
+MORE = st.sampled_from(['', '', ',rating', ',,'])  # columns after the three
 
 
 def read(source):
@@ -73,14 +78,19 @@ def small_chunks(monkeypatch):
   monkeypatch.setattr(csv_events, 'CHUNK_BYTES', 40)
 
 
-@given(st.lists(LINES, max_size=30), st.booleans(), st.booleans())
-@example([GOOD] * 9 + ['u,i\n', 'u,i,1700000000,5\n'] + [GOOD] * 9, True, False)
-@example([GOOD] * 9 + ['u,"i,1700000000\n'] + [GOOD] * 9, True, False)
-def test_columns_are_the_same_events_and_problems_as_records(folder, lines, ends, mark):
-  text = ('\ufeff' if mark else '') + 'user_id,item_id,timestamp\n' + GOOD * 2 + ''.join(lines)
+@given(st.lists(LINES, max_size=30), st.booleans(), st.sampled_from(['', '\ufeff', '\n' * 50, ',,\n' * 9]), MORE, SIZES)
+@example([GOOD] * 9 + ['u,i\n', 'u,i,1700000000,5\n'] + [GOOD] * 9, True, '', '', 40)
+@example(['v,j,1700000001\n', 'u,i,1700000000,5,6\n'] * 5, True, '', ',rating', 1000)
+@example([GOOD] * 9 + ['u,"i,1700000000\n'] + [GOOD] * 9, True, '', '', 40)
+@example([GOOD] * 30, True, '', ',,', 40)
+def test_columns_are_the_same_events_and_problems_as_records(folder, lines, ends, before, more, size):
+  """`more` columns of the header have the value x; without a name there may be several."""
+  good = GOOD.replace('\n', re.sub(r'\w+', 'x', more) + '\n')
+  lines = [good if line == GOOD else line for line in lines]
+  text = f'{before}user_id,item_id,timestamp{more}\n' + good * 2 + ''.join(lines)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(csv_events, 'FIRST_BYTES', 10)
-    patch.setattr(csv_events, 'CHUNK_BYTES', 40)
+    patch.setattr(csv_events, 'CHUNK_BYTES', size)
     source = source_of(folder, text if ends else text.rstrip('\n'))
     (found, problems), (expected, problems_of_records) = read(source), read_by_record(source)
   assert found == expected and problems == problems_of_records

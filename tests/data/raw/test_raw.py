@@ -356,7 +356,7 @@ def test_invalid_lines_are_counted_by_kind_with_the_position_of_the_first(tmp_pa
   write_csv(tmp_path)
   assert read_raw_dataset(settings('csv', tmp_path)).preparation['problems'] == {
     'not 4 fields': {'lines': 1, 'first': 'interactions.csv:12'},
-    'timestamp that is neither seconds, milliseconds or microseconds since 1970 nor ISO 8601': {
+    'timestamp in no known format (seconds, milliseconds or microseconds since 1970; ISO 8601)': {
       'lines': 2,
       'first': 'interactions.csv:13',
       'value': '"soon"',
@@ -479,5 +479,5 @@ def test_an_invalid_line_does_not_affect_the_others(tmp_path, line):
 def test_a_file_without_a_usable_event_is_refused_with_the_reason(tmp_path):
   write_amazon2014(tmp_path)
   write(tmp_path / 'reviews_Beauty_5.json.gz', ['a', 'b'])
-  with pytest.raises(InputError, match=r'no usable event \(2 not JSON, first reviews_Beauty_5.json.gz:1\)'):
+  with pytest.raises(InputError, match=r'no usable event \(not JSON: 2 lines, first reviews_Beauty_5.json.gz:1\)'):
     read_raw_dataset(settings('amazon2014', tmp_path))
