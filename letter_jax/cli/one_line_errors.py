@@ -27,10 +27,15 @@ def one_line_errors() -> Iterator[None]:
     fail(str(error))
   except Preempted as error:
     fail(str(error), status=128 + signal.SIGTERM)
-  except jax.errors.JaxRuntimeError as error:
+  except (jax.errors.JaxRuntimeError, MemoryError) as error:
+    reason = ' '.join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in reason:
+      fail(
+        f'not enough memory ({reason or "no more is given"}); expected more of it, or a smaller batch or model; '
+        'what is complete is kept, and the same command goes on from it'
+      )
     if processes.count() == 1:
       raise
-    reason = ' '.join(str(error).split())[:300]
     fail(f'{reason} (another process may have ended; its output says why)', status=1)
   except OSError as error:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
