@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from letter_jax.configuration import SASRecConfig
 from letter_jax.ops.dropout import Dropout
+from letter_jax.ops.masking import MASKED
 
 
 class Block(nn.Module):
@@ -26,7 +27,7 @@ class Block(nn.Module):
       nn.Dense(config.dim, name=name)(normed).reshape(B, T, config.heads, head) for name in ('query', 'key', 'value')
     )
     scores = jnp.einsum('bqhf,bkhf->bhqk', query, key) / head**0.5
-    weights = jax.nn.softmax(jnp.where(mask_Bx1xTxT, scores, -1e9), axis=-1)
+    weights = jax.nn.softmax(jnp.where(mask_Bx1xTxT, scores, MASKED), axis=-1)
     mixed = jnp.einsum('bhqk,bkhf->bqhf', Dropout(config.dropout)(weights, deterministic), value)
     attended = nn.Dense(config.dim, name='out')(mixed.reshape(B, T, config.dim))
     x = x_BxTxD + Dropout(config.dropout)(attended, deterministic)

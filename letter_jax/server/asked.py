@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from letter_jax.serving.catalogue import Catalogue, Item
-from letter_jax.serving.requests import Request, read_user, shown
+from letter_jax.serving.requests import Request, read_user, shown, wrong_item
 from letter_jax.system.errors import InputError
 
 EXPECTED = '{"user": ..., "history": [items]}, or {"users": [such objects]}'
@@ -135,7 +135,6 @@ def _items(record: dict[str, Any], key: str) -> tuple[Item, ...] | None:
     return None
   if not isinstance(items, list):
     raise InputError(f'"{key}" is {shown(items)}; expected a list of items')
-  for place, item in enumerate(items):
-    if isinstance(item, bool) or not isinstance(item, str | int):
-      raise InputError(f'"{key}"[{place}] is {shown(item)}, which is neither a string nor an integer')
+  if error := wrong_item(key, items):
+    raise InputError(error)
   return tuple(items)

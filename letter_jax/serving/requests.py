@@ -47,14 +47,22 @@ def _fill(request: Request, record: Any, catalogue: Catalogue) -> str:
   request.user = user
   if not isinstance(history, list):
     return '"history" is missing' if history is None else f'"history" is {shown(history)}'
-  for place, item in enumerate(history):
-    if isinstance(item, bool) or not isinstance(item, str | int):
-      return f'"history"[{place}] is {shown(item)}, which is neither a string nor an integer'
+  if error := wrong_item('history', history):
+    return error
+  for item in history:
     index = catalogue.index_of(item)
     if index is None:
       request.unknown.append(item)
     else:
       request.known.append(index)
+  return ''
+
+
+def wrong_item(key: str, items: Sequence[Any]) -> str:
+  """What is wrong with the first value of a list that is not an item, or ''."""
+  for place, item in enumerate(items):
+    if isinstance(item, bool) or not isinstance(item, str | int):
+      return f'"{key}"[{place}] is {shown(item)}, which is neither a string nor an integer'
   return ''
 
 

@@ -21,8 +21,8 @@ from jax.nn.initializers import normal, variance_scaling
 from letter_jax.configuration import LoRAConfig
 from letter_jax.ops.dense import dense
 from letter_jax.ops.dropout import Dropout
+from letter_jax.ops.masking import MASKED
 
-MASKED = -1e9  # finite, so that a row of padding does not give NaN
 STDDEV = 0.02  # initial, of a model that is trained from scratch
 
 

@@ -27,9 +27,8 @@ from letter_jax.configuration import T5Config
 from letter_jax.generators.tiger.layers import DecoderLayer, EncoderLayer, KeysValues, relative_buckets
 from letter_jax.ops.dense import dense
 from letter_jax.ops.dropout import Dropout
+from letter_jax.ops.masking import MASKED
 from letter_jax.semantic_ids.vocabulary import PAD, Vocabulary
-
-MASKED = -1e9  # finite, so that a row of padding does not give NaN
 
 
 def encoder_positions(
