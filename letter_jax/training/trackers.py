@@ -20,9 +20,10 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from letter_jax.system import artifacts, processes
-from letter_jax.system.errors import InputError
+from letter_jax.system.errors import InputError, Preempted
 
 FILE = 'tracker.json'  # in the workdir
+COMPLETE, FAILED, KILLED = 'complete', 'failed', 'killed'
 PROJECT = 'letter_jax'  # of the run, where the environment names none
 
 _PARAMS_AT_ONCE = 100  # that MLflow takes
@@ -33,7 +34,8 @@ _current: contextvars.ContextVar['_Tracking | None'] = contextvars.ContextVar('t
 class Tracker(Protocol):
   """A run of a tracker."""
 
-  run_id: str
+  def begin(self, name: str, folder: pathlib.Path, settings: Mapping[str, Any], run_id: str | None) -> str:
+    """Begins a run, or goes on with that of an id; returns the id."""
 
   def log(self, label: str, step: int, values: Mapping[str, float]) -> None:
     """Logs metrics of a training, whose steps are counted from 0; names begin with its label."""
@@ -41,13 +43,15 @@ class Tracker(Protocol):
   def file(self, path: pathlib.Path) -> None:
     """Uploads a file."""
 
-  def close(self) -> None:
-    """Ends the run."""
+  def close(self, outcome: str) -> None:
+    """Ends the run, if it has begun; `outcome` is COMPLETE, FAILED or KILLED."""
 
 
 @contextlib.contextmanager
 def tracking(tracker: str, workdir: pathlib.Path, settings: Mapping[str, Any]) -> Iterator[None]:
-  """A context in which the metrics of all trainings go to a tracker, too. The run begins with the first of them.
+  """A context in which the metrics of all trainings go to a tracker, too. Its run begins with `begin`.
+
+  The run ends with the context: as complete, as killed where the context ends with Preempted or Ctrl-C, else as failed.
 
   Args:
     tracker: 'wandb' or 'mlflow'; '' for none.
@@ -57,22 +61,38 @@ def tracking(tracker: str, workdir: pathlib.Path, settings: Mapping[str, Any]) -
   Raises:
     InputError: the tracker's package is not installed.
   """
+  processes.on_first_process(lambda: _require(tracker))
   if not tracker or not processes.is_first():
     yield
     return
-  try:
-    importlib.import_module(tracker)
-  except ImportError as error:
-    raise InputError(
-      f'config.tracker is {tracker!r}, which cannot be imported ({error}); expected pip install {tracker}'
-    ) from error
   run = _Tracking(tracker, workdir, settings)
-  token = _current.set(run)
+  token, outcome = _current.set(run), FAILED
   try:
     yield
+    outcome = COMPLETE
+  except (Preempted, KeyboardInterrupt):
+    outcome = KILLED
+    raise
   finally:
     _current.reset(token)
-    run.close()
+    run.close(outcome)
+
+
+def _require(tracker: str) -> None:
+  try:
+    if tracker:
+      importlib.import_module(tracker)
+  except ImportError as error:
+    raise InputError(
+      f"config.tracker is {tracker!r}, which cannot be imported ({error}); expected pip install 'letter_jax[{tracker}]'"
+    ) from error
+
+
+def begin() -> None:
+  """Begins or continues the run of the tracker of this context, if there is one: before a training, not in it."""
+  run = _current.get()
+  if run:
+    run.attempt(lambda tracker: None)
 
 
 def log(label: str, step: int, values: Mapping[str, float]) -> None:
@@ -83,9 +103,9 @@ def log(label: str, step: int, values: Mapping[str, float]) -> None:
 
 
 def file(path: pathlib.Path) -> None:
-  """Uploads a file to the tracker of this context, if there is one and its run has begun."""
+  """Uploads a file to the tracker of this context, if there is one."""
   run = _current.get()
-  if run and run.begun:
+  if run:
     run.attempt(lambda tracker: tracker.file(path))
 
 
@@ -97,28 +117,32 @@ class _Tracking:
     self._tracker: Tracker | None = None
     self._failed = False
 
-  @property
-  def begun(self) -> bool:
-    """Whether there is a run, of this start of the program or of an earlier one."""
-    return self._tracker is not None or self._read_id() is not None
-
   def attempt(self, do: Callable[[Tracker], None]) -> None:
-    """Calls `do` with the tracker; prints what goes wrong, once."""
+    """Calls `do` with the tracker, whose run is begun if it is not; prints what goes wrong, once."""
     if self._failed:
       return
     try:
-      tracker = self._tracker
-      if tracker is None:
-        self._tracker = tracker = _BY_NAME[self._name](self._workdir, self._settings, self._read_id())
-        artifacts.write_json(self._workdir / FILE, {'tracker': self._name, 'run': tracker.run_id})
-      do(tracker)
+      if self._tracker is None:
+        self._tracker = _BY_NAME[self._name]()
+        run_id = self._tracker.begin(self._workdir.name, self._workdir, self._settings, self._read_id())
+        artifacts.write_json(self._workdir / FILE, {'tracker': self._name, 'run': run_id})
+      do(self._tracker)
     except Exception as error:  # of the network, of a server, of a disk: whatever it is, the training goes on
       self._failed = True
-      tqdm.write(f'{self._name} failed, and gets nothing more of this run: {" ".join(str(error).split())[:200]}')
+      self._say(error)
 
-  def close(self) -> None:
-    if self._tracker is not None:
-      self.attempt(lambda tracker: tracker.close())
+  def close(self, outcome: str) -> None:
+    """Ends the run, also one that has failed: the next one would go on with it."""
+    if self._tracker is None:
+      return
+    try:
+      self._tracker.close(outcome)
+    except Exception as error:
+      if not self._failed:
+        self._say(error)
+
+  def _say(self, error: Exception) -> None:
+    tqdm.write(f'{self._name} failed, and gets nothing more of this run: {" ".join(str(error).split())[:200]}')
 
   def _read_id(self) -> str | None:
     """The id of the run that an earlier start of the program began with the same tracker."""
@@ -130,50 +154,49 @@ class _Tracking:
 
 
 class _MLflow:
-  """A run of MLflow, in the store of MLFLOW_TRACKING_URI."""
+  """A run of MLflow, in the store of MLFLOW_TRACKING_URI. Metrics are sent by a thread of MLflow's."""
 
-  def __init__(self, workdir: pathlib.Path, settings: Mapping[str, Any], run_id: str | None) -> None:
+  def begin(self, name: str, folder: pathlib.Path, settings: Mapping[str, Any], run_id: str | None) -> str:
     import mlflow
 
     self._mlflow = mlflow
     if 'MLFLOW_EXPERIMENT_NAME' not in os.environ and 'MLFLOW_EXPERIMENT_ID' not in os.environ:
       mlflow.set_experiment(PROJECT)
-    run = mlflow.start_run(run_id=run_id, run_name=None if run_id else workdir.name)
-    self.run_id: str = run.info.run_id
+    run = mlflow.start_run(run_id=run_id, run_name=None if run_id else name)
     if run_id is None:
       params = [(key, str(value)[:500]) for key, value in settings.items()]
       for first in range(0, len(params), _PARAMS_AT_ONCE):
         mlflow.log_params(dict(params[first : first + _PARAMS_AT_ONCE]))
+    return run.info.run_id
 
   def log(self, label: str, step: int, values: Mapping[str, float]) -> None:
     # A name may not have an @, as recall@10 has.
     named = {f'{label}/{name}'.replace('@', '_at_'): value for name, value in values.items()}
-    self._mlflow.log_metrics(named, step=step)
+    self._mlflow.log_metrics(named, step=step, synchronous=False)
 
   def file(self, path: pathlib.Path) -> None:
     self._mlflow.log_artifact(str(path))
 
-  def close(self) -> None:
-    self._mlflow.end_run()
+  def close(self, outcome: str) -> None:
+    self._mlflow.end_run({COMPLETE: 'FINISHED', FAILED: 'FAILED', KILLED: 'KILLED'}[outcome])
 
 
 class _WandB:
-  """A run of Weights & Biases, in the project of WANDB_PROJECT."""
+  """A run of Weights & Biases, in the project of WANDB_PROJECT. Metrics are sent by a process of wandb's."""
 
-  def __init__(self, workdir: pathlib.Path, settings: Mapping[str, Any], run_id: str | None) -> None:
+  def __init__(self) -> None:
+    self._run: Any = None
+    self._labels: set[str] = set()
+
+  def begin(self, name: str, folder: pathlib.Path, settings: Mapping[str, Any], run_id: str | None) -> str:
     import wandb
 
     self._wandb = wandb
+    project = os.environ.get('WANDB_PROJECT', PROJECT)
     self._run = wandb.init(
-      project=os.environ.get('WANDB_PROJECT', PROJECT),
-      name=workdir.name,
-      id=run_id,
-      resume='allow',
-      dir=str(workdir),
-      config=dict(settings),
+      project=project, name=name, id=run_id, resume='allow', dir=str(folder), config=dict(settings)
     )
-    self.run_id: str = self._run.id
-    self._labels: set[str] = set()
+    return self._run.id
 
   def log(self, label: str, step: int, values: Mapping[str, float]) -> None:
     if label not in self._labels:  # each training counts its own steps
@@ -186,11 +209,9 @@ class _WandB:
     artifact.add_file(str(path))
     self._run.log_artifact(artifact)
 
-  def close(self) -> None:
-    self._run.finish()
+  def close(self, outcome: str) -> None:
+    if self._run is not None:
+      self._run.finish(exit_code=int(outcome != COMPLETE))
 
 
-_BY_NAME: dict[str, Callable[[pathlib.Path, Mapping[str, Any], str | None], Tracker]] = {
-  'wandb': _WandB,
-  'mlflow': _MLflow,
-}
+_BY_NAME: dict[str, Callable[[], Tracker]] = {'wandb': _WandB, 'mlflow': _MLflow}

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from letter_jax.pipeline import run as pipeline
-from letter_jax.system.errors import InputError
+from letter_jax.system.errors import InputError, Preempted
 from letter_jax.training import trackers
 from tests.small_data import config_with, run_settings
 
@@ -18,7 +18,7 @@ def mlflow(monkeypatch):
   """A module `mlflow` whose calls are noted in `calls`."""
   module = types.ModuleType('mlflow')
   module.calls = []
-  noted = lambda name: lambda *given, **named: module.calls.append((name, *given, *named.values()))
+  noted = lambda name: lambda *given, synchronous=None, **named: module.calls.append((name, *given, *named.values()))
   for name in ('set_experiment', 'log_params', 'log_metrics', 'log_artifact', 'end_run'):
     setattr(module, name, noted(name))
 
@@ -41,7 +41,7 @@ def wandb(monkeypatch):
     define_metric = staticmethod(lambda name, step_metric: calls.append(('define_metric', name, step_metric)))
     log = staticmethod(lambda values: calls.append(('log', values)))
     log_artifact = staticmethod(lambda artifact: calls.append(('log_artifact', artifact.files)))
-    finish = staticmethod(lambda: calls.append(('finish',)))
+    finish = staticmethod(lambda exit_code: calls.append(('finish', exit_code)))
 
   class Artifact:
     def __init__(self, name, type):
@@ -67,10 +67,10 @@ def test_mlflow_gets_settings_metrics_and_files(mlflow, tmp_path):
   assert others == [
     ('log_metrics', {'sasrec/validation/ndcg_at_10': 0.5}, 3),
     ('log_artifact', str(tmp_path / 'report.html')),
-    ('end_run',),
+    ('end_run', 'FINISHED'),
   ]
   trackers.log('sasrec', 4, {'loss': 1.0})  # outside of the context
-  assert mlflow.calls[-1] == ('end_run',)
+  assert mlflow.calls[-1] == ('end_run', 'FINISHED')
 
 
 def test_the_same_run_goes_on(mlflow, tmp_path):
@@ -109,7 +109,7 @@ def test_wandb_counts_the_steps_of_each_training(wandb, tmp_path):
     ('define_metric', 'generator/*', 'generator/step'),
     ('log', {'generator/step': 1, 'generator/train/loss': 2.0}),
     ('log_artifact', ['report.html']),
-    ('finish',),
+    ('finish', 0),
   ]
   assert json.loads((tmp_path / 'some/tracker.json').read_text()) == {'tracker': 'wandb', 'run': 'an id'}
 
@@ -122,7 +122,28 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(mlflow, tmp_path, c
   with trackers.tracking('mlflow', tmp_path, {}):
     for step in range(3):
       trackers.log('sasrec', step, {'loss': 0.5})
+  assert mlflow.calls[-1] == ('end_run', 'FINISHED')  # else the next run would go on with this one
   assert capsys.readouterr().out == 'mlflow failed, and gets nothing more of this run: no network\n'
+
+
+def test_a_run_that_cannot_begin_is_ended_too(mlflow, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(mlflow, 'log_params', lambda params: [][0])
+  with trackers.tracking('mlflow', tmp_path, {'seed': 1}):
+    trackers.begin()
+    trackers.log('sasrec', 1, {'loss': 0.5})
+  assert [call[0] for call in mlflow.calls] == ['set_experiment', 'start_run', 'end_run']
+  assert 'mlflow failed, and gets nothing more of this run: list index' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'error, status, code', [(InputError, 'FAILED', 1), (Preempted, 'KILLED', 1), (KeyboardInterrupt, 'KILLED', 1)]
+)
+def test_how_a_run_ended(mlflow, wandb, tmp_path, error, status, code):
+  for tracker, module, last in (('mlflow', mlflow, ('end_run', status)), ('wandb', wandb, ('finish', code))):
+    with pytest.raises(error), trackers.tracking(tracker, tmp_path / tracker, {}):
+      trackers.begin()
+      raise error('stopped')
+    assert module.calls[-1] == last
 
 
 def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch):
@@ -139,6 +160,6 @@ def test_a_run_is_tracked_and_its_results_do_not_depend_on_it(mlflow, small_run,
   logged = [call[1] for call in mlflow.calls if call[0] == 'log_metrics']
   assert {name for values in logged for name in values} >= {'sasrec/train/loss', 'sasrec/validation/ndcg_at_10'}
   (params,) = [call[1] for call in mlflow.calls if call[0] == 'log_params'][:1]
-  assert 'tracker' not in params and mlflow.calls[-1] == ('end_run',)
+  assert 'tracker' not in params and mlflow.calls[-1] == ('end_run', 'FINISHED')
   expected = (small_run / 'collaborative/embeddings.npy').read_bytes()
   assert (tmp_path / 'collaborative/embeddings.npy').read_bytes() == expected
