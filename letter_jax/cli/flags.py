@@ -64,7 +64,9 @@ def parse_run(arguments: list[str]) -> list[str]:
 def _refresh_from(previous: str | None, retokenize: bool) -> None:
   """Lets --from and --retokenize set the section `config.refresh`."""
   values = flags.FLAGS
-  if (previous or retokenize) and values.stage in COMMANDS and values.stage != PLAN:
+  if previous == '':
+    raise InputError('--from is empty; expected the workdir of an earlier run')
+  if (previous or retokenize) and values.stage in COMMANDS:
     raise InputError(f'--{"from" if previous else "retokenize"} is not used by --stage={values.stage}; expected none')
   if previous:
     values.config.refresh.previous = home.expanded(previous, '--from')

@@ -26,7 +26,7 @@ class Options:
   topology: str = _flag('', 'plan: the TPU, such as v5e:2x4')
   input: str = _paths(STANDARD, 'recommend: users, {"user": ..., "history": [items]} per line; -: stdin')
   output: str = _paths(STANDARD, 'recommend: file for the recommendations, one line per user; -: stdout')
-  k: int = _flag(0, 'recommend: items for each user; 0: the smaller of 10 and --beam')
+  k: int | None = _flag(None, 'recommend: items for each user; by default the smaller of 10 and --beam')
   beam: int = _flag(20, 'recommend, serve, export: beams of the search')
   exclude_history: bool | None = _flag(
     None, 'recommend: exclude the items of the history; by default what was better on validation'
@@ -57,7 +57,7 @@ def define() -> None:
     default: Any = field.default
     if field.type in (bool, bool | None):
       flags.DEFINE_bool(field.name, default, meaning)
-    elif isinstance(default, int):
+    elif field.type in (int, int | None):
       flags.DEFINE_integer(field.name, default, meaning)
     elif isinstance(default, tuple):
       flags.DEFINE_list(field.name, list(default), meaning)

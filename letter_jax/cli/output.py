@@ -120,9 +120,10 @@ class Output:
       of_input, rest = self._read, f'the rest (tail -n +{last + 1} {self._read})'
     else:
       of_input, rest = 'the input', f'from line {last + 1} on'
+    elsewhere = '' if self._path == STANDARD else ' to a different --output'
     return (
       f'{written}, the answers up to line {last} of {of_input}, and no line after that is answered; to go on, '
-      f'recommend {rest} to a different --output, and append its answers'
+      f'recommend {rest}{elsewhere}, and append its answers'
     )
 
   def _open(self, mode: str) -> IO[str]:

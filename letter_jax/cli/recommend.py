@@ -36,7 +36,9 @@ def recommend(workdir: pathlib.Path, options: Options, mesh: MeshConfig) -> None
     InputError: a wrong option, a file that cannot be read or written, an item of --allow that is unknown.
     Preempted: the process received SIGTERM; the message says which lines are answered.
   """
-  k = options.k or min(10, options.beam)
+  if options.beam < 1:
+    raise InputError(f'--beam={options.beam}; expected at least 1')
+  k = min(10, options.beam) if options.k is None else options.k
   if not 1 <= k <= options.beam:
     raise InputError(f'--k={k}; expected 1 to {options.beam}, the value of --beam')
   if options.repeat and options.exclude_history is False:

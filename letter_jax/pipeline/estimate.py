@@ -97,8 +97,8 @@ def _trainings(config: Config, stage: Stage) -> tuple[str, ...]:
   )
 
 
-def _evaluation_in_validations(config: Config, users: int) -> float:
-  """The length of the evaluation, in validations of the generator's training."""
+def _evaluation_in_validations(config: Config, users: int) -> tuple[float, int]:
+  """The length of the evaluation and its compilations, in validations of the generator's training."""
   from letter_jax.evaluation.both_protocols import WEIGHED
 
   # Validation and test, with the history in the ranking and out of it: four searches of all users alone.
@@ -106,4 +106,6 @@ def _evaluation_in_validations(config: Config, users: int) -> float:
   if config.fusion.partners:
     # Two of the test and two of at most WEIGHED validation users; the partners' candidates cost what beams cost.
     beams += 2 * (users + min(users, WEIGHED)) * (config.evaluation.beam + config.fusion.candidates)
-  return beams / config.generator.validation_beam / min(users, config.generator.validation_users)
+  # Alone and with partners, with the history in and out: each is a program of its own.
+  programs = 4 if config.fusion.partners else 2
+  return beams / config.generator.validation_beam / min(users, config.generator.validation_users), programs

@@ -108,15 +108,19 @@ class Recommender:
     without = [user for user, history in enumerate(known_histories) if not history]
     items[without, : len(popular[0])], scores[without, : len(popular[0])] = popular
     searched = [user for user, history in enumerate(known_histories) if history]
-    for batch in _batches(searched):
-      found = self._search_batch([known_histories[user] for user in batch], exclude_history, allowed, repeats)
-      items[batch], scores[batch] = (part[:, :k] for part in found)
+    # All are begun before the first is waited for.
+    found = [
+      (batch, self._search_batch([known_histories[user] for user in batch], exclude_history, allowed, repeats))
+      for batch in _batches(searched)
+    ]
+    for batch, parts in found:
+      items[batch], scores[batch] = (np.asarray(part)[:, :k] for part in parts)
     return items, scores
 
   def warm_up(self) -> None:
     """Compiles the search for every number of users of a batch, and for users who had up to 1,024 different items."""
     for users in USERS:
-      for width in sorted({self._width(excluded) for excluded in EXCLUDED}):
+      for width in EXCLUDED:
         history, had = np.full((users, self.history_length), -1, np.int32), np.full((users, width), -1, np.int32)
         history[:, 0] = 0
         jax.block_until_ready(self._search(self._arrays, history, had, np.ones(len(self.items), bool)))
@@ -127,14 +131,13 @@ class Recommender:
 
   def _search_batch(
     self, histories: list[list[int]], exclude_history: bool, allowed: np.ndarray, repeats: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray]:
+  ) -> tuple[jax.Array, jax.Array]:
     """Items and scores [histories, beam] for histories of indices."""
     latest = [history[-self.history_length :] for history in histories]
     excluded = [sorted(set(history)) if exclude_history else [] for history in histories]
     had = _padded(excluded, self._width(max(map(len, excluded))))
     had = np.where(repeats[had], -1, had)
-    items, scores = self._search(self._arrays, _padded(latest, self.history_length), had, allowed)
-    return np.asarray(items), np.asarray(scores)
+    return self._search(self._arrays, _padded(latest, self.history_length), had, allowed)
 
   def known(self, history: Sequence[int | str]) -> list[int]:
     """The indices of the known items of a history; TypeError for a text, or an item that is none."""

@@ -98,7 +98,7 @@ class Lock:
     """Takes nothing yet."""
     self._folder, self._path = folder, folder / FILE
     self._content = b''
-    self._made_folder = False
+    self._made: list[pathlib.Path] = []  # folders, the lock's own first
     self._descriptor: int | None = None
 
   def acquire(self) -> None:
@@ -112,8 +112,7 @@ class Lock:
     """
     killed: Holder | None = None
     try:
-      self._made_folder = not self._folder.exists()
-      self._folder.mkdir(parents=True, exist_ok=True)
+      self._make_folder()
       while not self._create():
         killed = self._clear()
     except OSError as error:
@@ -132,16 +131,23 @@ class Lock:
     with contextlib.suppress(OSError):
       if self._path.read_bytes() == self._content:
         self._path.unlink()
-      if self._made_folder:
-        self._folder.rmdir()  # fails where it has files
+      for folder in self._made:
+        folder.rmdir()  # fails where it is not empty
     os.close(self._descriptor)
     self._descriptor = None
     _held.remove(self)
+
+  def _make_folder(self) -> None:
+    self._made = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
+    self._folder.mkdir(parents=True, exist_ok=True)
 
   def _create(self) -> bool:
     """Makes the file, unless it exists."""
     try:
       descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileNotFoundError:  # another process has just removed the folder that it had made
+      self._make_folder()
+      return False
     except OSError:
       if os.path.lexists(self._path):
         return False

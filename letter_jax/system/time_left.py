@@ -11,17 +11,20 @@ class Outlook:
 
   Attributes:
     seconds: name -> seconds that it is expected to take, None where that is not known, in order.
-    validations: name -> seconds that it takes for each second that a validation of the running stage takes.
+    validations: name -> seconds that it takes for each second that a validation of the running stage takes, and how
+      often it compiles as much as that does.
     trainings: of the running stage, in order.
   """
 
   seconds: dict[str, float | None] = dataclasses.field(default_factory=dict)
-  validations: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  validations: Mapping[str, tuple[float, int]] = dataclasses.field(default_factory=dict)
   trainings: tuple[str, ...] = ()
 
   def validation_took(self, seconds: float, compilation: float) -> None:
     """Derives what is not known otherwise from a validation of the running stage, and from how long it compiled."""
-    self.seconds |= {name: compilation + times * seconds for name, times in self.validations.items()}
+    self.seconds |= {
+      name: programs * compilation + times * seconds for name, (times, programs) in self.validations.items()
+    }
 
   def known(self) -> dict[str, float]:
     """Those of `seconds` that are known."""

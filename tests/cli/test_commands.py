@@ -39,6 +39,7 @@ def test_an_earlier_run_is_only_for_runs(command, finished, tmp_path):
     fails(command('--stage=recommend', f'--workdir={finished}', flag), 'is not used by --stage=recommend')
   begun = command('--config=quickstart', f'--workdir={tmp_path / "today"}', f'--from={tmp_path / "yesterday"}')
   fails(begun, f'{tmp_path / "yesterday"} does not exist; expected the workdir of a run that is complete')
+  fails(command('--config=quickstart', f'--workdir={tmp_path / "today"}', '--from='), '--from is empty')
   fails(command('--config=quickstart', f'--workdir={tmp_path / "today"}', '--retokenize'), 'no earlier run is named')
   assert not (tmp_path / 'today').exists()
 

@@ -83,16 +83,17 @@ def test_a_damaged_record_tells_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'partners, times', [((), 4 * 2 * 300 / 50), (('sasrec',), (4 * 300 * 20 + 4 * 300 * (20 + 25)) / 10 / 50)]
+  'partners, times, programs',
+  [((), 4 * 2 * 300 / 50, 2), (('sasrec',), (4 * 300 * 20 + 4 * 300 * (20 + 25)) / 10 / 50, 4)],
 )
-def test_the_evaluation_follows_from_the_validations_of_the_generator(tmp_path, partners, times):
+def test_the_evaluation_follows_from_the_validations_of_the_generator(tmp_path, partners, times, programs):
   """Four passes over 300 users with 20 beams, where a validation is one over 50 with 10."""
   (tmp_path / 'dataset').mkdir()
   summary = {'users': 300, 'items': 60, 'interactions': 1000}
   (tmp_path / 'dataset/summary.json').write_text(json.dumps(summary))
   config = changed(generator__validation_beam=10, fusion__partners=partners)
   found = outlook(config, tmp_path, 'generator')
-  assert found.seconds == {'evaluate': None, 'report': None} and found.validations == {'evaluate': times}
+  assert found.seconds == {'evaluate': None, 'report': None} and found.validations == {'evaluate': (times, programs)}
   other = write(tmp_path / 'other', config)
   assert outlook(config, tmp_path, 'generator', [other]).validations == {}
 

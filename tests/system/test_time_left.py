@@ -49,12 +49,12 @@ def test_a_second_training_of_the_stage():
 
 
 def test_what_a_validation_tells():
-  outlook = Outlook({'evaluate': None, 'report': None}, {'evaluate': 10.0})
+  outlook = Outlook({'evaluate': None, 'report': None}, {'evaluate': (10.0, 2)})
   assert outlook.in_words() == 'evaluate and report'
   with followed_by(outlook):
     time_left.validation_took(12, 60)
-    assert in_words('generator', 720) == 'about 12 min left, 15 min with evaluate, then report'
-  assert outlook.in_words() == 'evaluate (about 3 min) and report'
+    assert in_words('generator', 720) == 'about 12 min left, 16 min with evaluate, then report'
+  assert outlook.in_words() == 'evaluate (about 4 min) and report'
 
 
 def test_the_sum_of_all_stages():
