@@ -212,7 +212,7 @@ class EvaluationConfig:
   beam: int = setting(20, 'beams of the constrained search; metrics are computed up to rank 20', minimum=1)
   exclude_history: bool = setting(
     False,
-    "rank without the items of the user's history in the main figures, the report and the lists of predictions; the "
+    "rank without the items of the user's history in the main figures and the lists of predictions; the "
     'metrics and the results table have both protocols in any case, and checkpoints are chosen with the history in',
   )
   batch_size: int = setting(64, 'users decoded at once, over all devices', minimum=1)

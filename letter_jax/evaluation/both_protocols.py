@@ -55,14 +55,12 @@ class Evaluated:
   Attributes:
     figures: its entries in `metrics.json`.
     ranks: the ranks int32 [3, U] of the test, by protocol.
-    items_UxK, scores_UxK: int32 and float32, the lists of the test in the main protocol; -1 and -inf where there are
-      fewer than K.
+    lists: protocol -> items int32 and scores float32 [U, K], the lists of the test; -1 and -inf where there are fewer.
   """
 
   figures: Figures
   ranks: Ranks
-  items_UxK: np.ndarray
-  scores_UxK: np.ndarray
+  lists: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def validation_and_test(data: Interactions, history_length: int) -> dict[str, Split]:
@@ -110,8 +108,8 @@ def evaluate_generator(
     figures |= {f'{split}_string_match': evaluation.string_match for split, evaluation in evaluations.items()}
   test, (items_UxK, scores_UxK, out_3xU) = evaluations['test'], out['test']
   of_test = {ranks.GENERATOR: test.ranks_3xU, ranks.history_out(ranks.GENERATOR): out_3xU}
-  main = (items_UxK, scores_UxK) if exclude_history else (test.items_UxK, test.scores_UxK)
-  return Evaluated(figures, of_test, *main)
+  of_protocols = {history.HISTORY_IN: (test.items_UxK, test.scores_UxK), history.HISTORY_OUT: (items_UxK, scores_UxK)}
+  return Evaluated(figures, of_test, of_protocols)
 
 
 def evaluate_fused(
@@ -136,8 +134,8 @@ def evaluate_fused(
   )
   params = (*models, np.array(weights, np.float32))
   label = 'evaluate test, fused'
-  *in_UxK, in_3xU = evaluator.lists(params, test.examples, None, label)
-  *out_UxK, out_3xU = evaluator.lists(params, test.examples, test.whole, f'{label}, history out')
+  in_UxK, in_scores_UxK, in_3xU = evaluator.lists(params, test.examples, None, label)
+  out_UxK, out_scores_UxK, out_3xU = evaluator.lists(params, test.examples, test.whole, f'{label}, history out')
   of_validation, validation_out = by_weights[weights]
   figures: Figures = {
     'weights': list(weights),
@@ -151,7 +149,8 @@ def evaluate_fused(
     ),
   }
   of_test = {ranks.FUSED: in_3xU, ranks.history_out(ranks.FUSED): out_3xU}
-  return Evaluated(figures, of_test, *(out_UxK if exclude_history else in_UxK))
+  lists = {history.HISTORY_IN: (in_UxK, in_scores_UxK), history.HISTORY_OUT: (out_UxK, out_scores_UxK)}
+  return Evaluated(figures, of_test, lists)
 
 
 def evaluate_popularity(

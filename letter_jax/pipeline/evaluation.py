@@ -13,7 +13,7 @@ from letter_jax.data.splits import Examples
 from letter_jax.pipeline.inputs import GivenInputs
 from letter_jax.system import processes
 from letter_jax.training import trackers
-from letter_jax.workdir import Workdir
+from letter_jax.workdir import SERVED, Workdir
 
 if TYPE_CHECKING:
   from scipy import sparse
@@ -83,8 +83,15 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     f'the history by default: {history.choice_in_words(served[history.SERVED])}',
     flush=True,
   )
-  sasrec_UxK = _lists_of(sasrec, config, loaded, task.users['test']) if sasrec else None
-  workdir.write_predictions(_predictions(whole, task.test, lists, sasrec_UxK))
+  main = history.HISTORY_OUT if task.exclude_history else history.HISTORY_IN
+  recommended = history.HISTORY_OUT if served[history.SERVED]['exclude_history'] else history.HISTORY_IN
+  protocols = {'': main, **({} if recommended == main else {SERVED: recommended})}
+  of_sasrec: dict[str, np.ndarray] = {}
+  if sasrec:
+    for protocol in protocols.values():
+      out = protocol == history.HISTORY_OUT
+      of_sasrec[protocol] = _lists_of(sasrec, config, loaded, task.users['test'], out)
+  workdir.write_predictions(_predictions(whole, task.test, protocols, lists, of_sasrec))
   figures |= both_protocols.about_protocols(task.users, task.exclude_history)
   figures |= {'users': len(whole.lengths), 'beam': config.evaluation.beam, 'generator_step': loaded.step}
   workdir.write_metrics(figures, test_ranks)
@@ -147,24 +154,31 @@ def _write_bought_together(workdir: Workdir, neighbours_NxN: 'sparse.csr_array',
   BoughtTogether.of(neighbours_NxN, counts_N).write(workdir.bought_together)
 
 
-def _lists_of(partner: 'Partner', config: Config, loaded: 'LoadedGenerator', test: 'Split') -> np.ndarray:
-  """int32 [U, K], the lists of a dense model alone in the main protocol; -1 where there are fewer items."""
+def _lists_of(
+  partner: 'Partner', config: Config, loaded: 'LoadedGenerator', test: 'Split', exclude_history: bool
+) -> np.ndarray:
+  """int32 [U, K], the lists of a dense model alone; -1 where there are fewer items."""
   from letter_jax.collaborative.full_ranking import full_lists
 
   scores, params = partner
   settings, mesh = config.evaluation, loaded.generator.ids.mesh
-  history_out = test.whole if settings.exclude_history else None
+  history_out = test.whole if exclude_history else None
   return full_lists(scores, params, test.examples, history_out, config.data.history_length, settings.beam, mesh)
 
 
 def _predictions(
-  data: Interactions, examples: Examples, lists: 'Mapping[str, Evaluated]', sasrec_UxK: np.ndarray | None
+  data: Interactions,
+  examples: Examples,
+  protocols: Mapping[str, str],
+  lists: 'Mapping[str, Evaluated]',
+  of_sasrec: Mapping[str, np.ndarray],
 ) -> Iterator[dict[str, Any]]:
   """The lines of `predictions.jsonl`, one per user.
 
   Args:
+    protocols: prefix of keys -> protocol: '' of the main one, and SERVED of that of `recommend`, if it is the other.
     lists: the results of each generator by the prefix of its keys.
-    sasrec_UxK: as of `_lists_of`; None where SASRec was not trained.
+    of_sasrec: protocol -> as of `_lists_of`; empty where SASRec was not trained.
   """
   for user in range(len(examples)):
     line = {
@@ -172,10 +186,12 @@ def _predictions(
       'history': examples.items[examples.start[user] : examples.end[user]].tolist(),
       'target': int(examples.targets[user]),
     }
-    for prefix, evaluated in lists.items():
-      kept = evaluated.items_UxK[user] >= 0
-      line[f'{prefix}items'] = evaluated.items_UxK[user][kept].tolist()
-      line[f'{prefix}scores'] = [round(score, 6) for score in evaluated.scores_UxK[user][kept].tolist()]
-    if sasrec_UxK is not None:
-      line['sasrec_items'] = sasrec_UxK[user][sasrec_UxK[user] >= 0].tolist()
+    for served, protocol in protocols.items():
+      for prefix, evaluated in lists.items():
+        items_K, scores_K = (of_users[user] for of_users in evaluated.lists[protocol])
+        line[f'{served}{prefix}items'] = items_K[items_K >= 0].tolist()
+        line[f'{served}{prefix}scores'] = [round(score, 6) for score in scores_K[items_K >= 0].tolist()]
+      if of_sasrec:
+        items_K = of_sasrec[protocol][user]
+        line[f'{served}sasrec_items'] = items_K[items_K >= 0].tolist()
     yield line

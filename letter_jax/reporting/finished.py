@@ -78,6 +78,11 @@ class Finished:
     return history.HISTORY_OUT if choice['exclude_history'] else history.HISTORY_IN
 
   @property
+  def served_ranks(self) -> dict[str, np.ndarray]:
+    """`ranks` in the protocol that `recommend` follows."""
+    return self.ranks if self.served_protocol == self.protocol else self.other_ranks
+
+  @property
   def ours(self) -> str:
     """The key of the model that `recommend` uses: the generator, with its partner where it has one."""
     return ranks.FUSED if ranks.FUSED in self.metrics else ranks.GENERATOR

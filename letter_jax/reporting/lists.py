@@ -5,6 +5,7 @@ Shapes: U test users, K items of a list.
 
 import collections
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from letter_jax.evaluation import ranks
 from letter_jax.reporting.finished import Finished
 from letter_jax.system.errors import InputError
-from letter_jax.workdir import REDO_EVALUATION
+from letter_jax.workdir import REDO_EVALUATION, SERVED
 
 SHOWN_USERS, RECOMMENDATIONS = 10, 10
 # Model -> the key of its items in a line. SASRec's lists are there if it was trained.
@@ -24,12 +25,19 @@ class Lists:
   """The lists of the test.
 
   Attributes:
-    items_UxK: model -> int32 [U, RECOMMENDATIONS], best first; -1 where there are fewer.
+    items_UxK: model -> int32 [U, RECOMMENDATIONS] as `recommended`, best first; -1 where there are fewer.
     shown: user -> line of the file, of a few users that are drawn with the run's seed, in the order of the data set.
   """
 
   items_UxK: dict[str, np.ndarray]
   shown: dict[int, dict[str, Any]]
+
+
+def recommended(line: Mapping[str, Any], model: str) -> list[int] | None:
+  """The first RECOMMENDATIONS of a model in a line of the file, in the protocol of `recommend`; None without a list."""
+  key = KEYS[model]
+  items = line.get(f'{SERVED}{key}', line.get(key))
+  return None if items is None else items[:RECOMMENDATIONS]
 
 
 def read_lists(run: Finished) -> Lists:
@@ -46,9 +54,9 @@ def read_lists(run: Finished) -> Lists:
   for user, line in enumerate(run.workdir.read_predictions()):
     if user in shown:
       shown[user] = line
-    for model, key in KEYS.items():
-      if key in line and user < count:
-        found = line[key][:RECOMMENDATIONS]
+    for model in KEYS:
+      found = recommended(line, model)
+      if found is not None and user < count:
         items_UxK[model][user, : len(found)] = found
     lines = user + 1
   if lines < count:

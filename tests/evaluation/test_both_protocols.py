@@ -31,10 +31,10 @@ def test_a_generator(world, evaluated):  # noqa: F811
       assert found.ranks[ranks.key('generator', key)][0].tolist() == np.where(rank_U < ITEMS, rank_U, 0).tolist()
     main = found.figures['history_out' if exclude_history else 'history_in']
     assert found.figures['test'] is main['test'] and found.figures['validation'] is main['validation']
-    # The lists are those of the main protocol.
-    for user, items in enumerate(found.items_UxK):
+    for user in range(len(data.users)):
       had = set(data.items[data.offsets[user] : data.offsets[user + 1] - 1].tolist())
-      assert len(had & set(items.tolist())) == (0 if exclude_history else len(had))
+      for protocol, expected in (('history_out', 0), ('history_in', len(had))):
+        assert len(had & set(found.lists[protocol][0][user].tolist())) == expected
 
 
 def test_what_is_said_of_the_protocols(world, evaluated):  # noqa: F811

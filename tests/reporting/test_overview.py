@@ -134,6 +134,14 @@ def test_lists_of_every_model_and_lines_of_the_shown_users(copy):
   assert set(found.items_UxK) == {ranks.GENERATOR, 'sasrec'} and len(found.shown) == 10
   assert found.items_UxK['sasrec'].tolist() == [[user % 30, 3, *[-1] * 8] for user in range(USERS)]
   assert found.shown == {user: lines[user] for user in found.shown}
+  # What `recommend` gives stands beside the lists of the main protocol, where it is not the same.
+  served = [{**line, 'served_items': [7], 'served_sasrec_items': [8]} for line in lines]
+  path.write_text('\n'.join(map(json.dumps, served)))
+  of_served = lists.read_lists(finished).items_UxK
+  assert {model: items_UxK[:, :2].tolist()[0] for model, items_UxK in of_served.items()} == {
+    ranks.GENERATOR: [7, -1],
+    'sasrec': [8, -1],
+  }
   (users,) = recommendations.section(finished, found).content
   assert users.count('SASRec recommends') == users.count('LETTER-TIGER recommends') == 10
   path.write_text('\n'.join(map(json.dumps, lines[:-1])))
