@@ -14,11 +14,11 @@ its partners, SASRec and the counts of what is bought together. Measured with se
         SASRec 13 min, generator 13.5 min (best validation result at its last epoch), on an AMD EPYC (AVX-512)
 
     instruments, official semantic IDs
-      with both partners               .1242 / .0924                      .1301 / .0977
-      LETTER-TIGER                     .1127 / .0838                      .1176 / .0885
+      with both partners               .1245 / .0925                      .1308 / .0982
+      LETTER-TIGER                     .1132 / .0839                      .1173 / .0883
       SASRec                           .1055 / .0740                      .1123 / .0827
       bought together                  .1139 / .0858                      .1177 / .0921
-        SASRec 10 min, generator 12 min (best validation result at epoch 12 of 16)
+        SASRec 6 min, generator 13 min (best validation result at epoch 12 of 16), on an AMD EPYC (AVX-512)
 
     scientific, everything made here
       with both partners               .1140 / .0752                      .1229 / .0839
