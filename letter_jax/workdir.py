@@ -57,6 +57,7 @@ DESCRIPTION, FEATURES, FUSION = 'generator.json', features.FILE, 'fusion.json'
 BOUGHT_TOGETHER = 'bought_together.safetensors'
 REPORT, PLAN, EXPORT = 'report.html', 'plan.json', 'export'
 COMPARISON, COMPARISON_PAGE = 'compare.json', 'compare.html'
+SERVED = 'served_'  # of the keys of predictions in the protocol of `recommend`, where that is not the main one
 RECORD = 'stage.json'
 TRAINING_LOG, TENSORBOARD, CHECKPOINTS = files.TRAINING_LOG, files.TENSORBOARD, files.CHECKPOINTS
 CHECKPOINT_FOLDERS = (files.LATEST, files.BEST)
@@ -97,7 +98,7 @@ class Workdir:
     tf_idf: the file of the TF-IDF terms and their projection, where the text embeddings are made of those.
     latents, codebooks: files of the tokenizer's latents and codebooks, where the semantic IDs are learned here.
     codes_table: the file of the semantic IDs with raw ids.
-    checkpoints: the folder of the generator's checkpoints, unless `config.checkpoints.directory` is elsewhere.
+    checkpoints: the folder of the generator's checkpoints, unless `config.checkpoints` names another.
     metrics, predictions, bought_together: files of the evaluation.
     report, plan: files.
     comparison, comparison_page: files of a comparison of runs, or of a sweep.
@@ -150,6 +151,10 @@ class Workdir:
   def read_item_names(self) -> tuple[str, ...]:
     """Raw ids of all items; '0', '1', ... where the source has no ids of its own."""
     return self.read_raw_ids() or tuple(map(str, range(self.read_summary()['items'])))
+
+  def read_lengths(self) -> np.ndarray:
+    """int64 [users], the number of interactions of each user."""
+    return store.load_interactions(self.dataset).lengths
 
   def read_last_times(self) -> np.ndarray | None:
     """int64 [users], microseconds since 1970 of each user's last interaction; None where the data has no times."""
@@ -313,11 +318,13 @@ class Workdir:
         'complete'
       )
     metrics = read_json(self.metrics)
-    of_models = [metrics, metrics[ranks.FUSED]] if isinstance(metrics, dict) and ranks.FUSED in metrics else [metrics]
-    for figures in of_models:
+    expected = f'expected what the evaluation of this version writes: {REDO_EVALUATION}'
+    if not isinstance(metrics, dict) or history.MAIN not in metrics:
+      raise InputError(f'{self.metrics} has no {history.MAIN!r}; {expected}')
+    for figures in (metrics, metrics.get(ranks.FUSED, metrics)):
       served = figures.get(history.SERVED) if isinstance(figures, dict) else None
-      if history.MAIN not in metrics or not history.is_choice(served):
-        raise InputError(f'{self.metrics} has {history.SERVED!r}: {served!r}; {REDO_EVALUATION}')
+      if not history.is_choice(served):
+        raise InputError(f'{self.metrics} has {history.SERVED!r}: {served!r}; {expected}')
     return metrics
 
   def read_served_protocol(self, fused: bool) -> dict[str, Any] | None:

@@ -215,15 +215,24 @@ def restored(folder: pathlib.Path) -> None:
     ((1, 2), True),
     ((1, 1), False),
   ]:
-    abstract = loop.abstract_state(program_of(axes, fully_sharded))
+    program = program_of(axes, fully_sharded)
+    abstract = loop.abstract_state(program)
     found, progress = checkpoints.restore_latest(abstract)
+    # What a training can start from: the best parameters as they are laid out, and arrays of the host put like others.
+    best, _ = checkpoints.restore_best(program.layout)
+    put = sharding.put_like(expected.params, found.params)
+    starts = all(
+      np.array_equal(leaf, known) and leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+      for given in (best, put)
+      for leaf, known, wanted in zip(*map(jax.tree.leaves, (given, expected.params, abstract.params)), strict=True)
+    )
     as_wanted = all(
       jax.tree.leaves(
         jax.tree.map(lambda leaf, wanted: leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim), found, abstract)
       )
     )
     same = all(jax.tree.leaves(jax.tree.map(np.array_equal, jax.device_get(found), expected)))
-    print(json.dumps({'mesh': axes, 'same': same, 'laid_out': as_wanted, 'step': progress.step}))
+    print(json.dumps({'mesh': axes, 'same': same, 'laid_out': as_wanted, 'starts': starts, 'step': progress.step}))
   checkpoints.close()
 
 

@@ -48,4 +48,4 @@ def test_a_checkpoint_of_one_mesh_is_read_on_another(tmp_path):
   found = _found('restored', str(tmp_path))
   assert [of_mesh['mesh'] for of_mesh in found] == [[8, 1], [2, 4], [4, 1], [2, 1], [1, 2], [1, 1]]
   for of_mesh in found:
-    assert of_mesh['same'] and of_mesh['laid_out'] and of_mesh['step'] == 3
+    assert of_mesh['same'] and of_mesh['laid_out'] and of_mesh['starts'] and of_mesh['step'] == 3

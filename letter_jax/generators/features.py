@@ -41,9 +41,13 @@ class ItemFeatures:
   scales: Mapping[str, InputScale]
 
   @classmethod
-  def of(cls, given: Mapping[str, np.ndarray]) -> 'ItemFeatures':
-    """Features from the rows of each source, float [N, W], of any scale."""
-    scales = {source: InputScale.of(rows) for source, rows in given.items()}
+  def of(cls, given: Mapping[str, np.ndarray], scales: Mapping[str, InputScale] | None = None) -> 'ItemFeatures':
+    """Features from the rows of each source, float [N, W], of any scale.
+
+    Args:
+      scales: the centre and the scale of each source; by default those of the rows.
+    """
+    scales = scales or {source: InputScale.of(rows) for source, rows in given.items()}
     return cls({source: scales[source].apply(rows) for source, rows in given.items()}, scales)
 
   @functools.cached_property

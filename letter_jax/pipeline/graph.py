@@ -108,7 +108,6 @@ def _stages(config: Config) -> list[Stage]:
   fused = (files.FUSION,) if config.fusion.partners else ()
   if 'bought_together' in config.fusion.partners:
     fused = (*fused, files.BOUGHT_TOGETHER)
-  kept_tokenizer = ('refresh.previous', 'refresh.retokenize')
   made_features = dict(zip(MADE_FEATURES, ('text_embeddings', 'collaborative')))
   data_settings = {'synthetic': ('seed', 'data.synthetic'), 'letter': ('data.name',), 'prepared': ()}.get(
     config.data.source, ('data.name', 'data.preparation')
@@ -118,7 +117,7 @@ def _stages(config: Config) -> list[Stage]:
       'dataset',
       (),
       ('data.source', *data_settings),
-      (files.TFDS, files.LENGTHS, files.SUMMARY, files.FIRST_PURCHASES),
+      (files.TFDS, files.LENGTHS, files.SUMMARY),
       stages.dataset,
       lambda config: sources.source_files(config.data),
       identity=(files.SUMMARY,),
@@ -127,57 +126,49 @@ def _stages(config: Config) -> list[Stage]:
     Stage(
       'text_embeddings',
       ('dataset',),
-      ('seed', 'text_embeddings', *kept_tokenizer),
+      ('seed', 'text_embeddings', *refresh.settings(config, 'text_embeddings')),
       (files.EMBEDDINGS, files.EMBEDDING_IDS),
       stages.text_embeddings,
-      lambda config: {
-        **inputs.text_embeddings_files(config),
-        **(refresh.files(config, 'text_embeddings') if refresh.embeds_as_before(config) else {}),
-      },
+      lambda config: {**inputs.text_embeddings_files(config), **refresh.files(config, 'text_embeddings')},
       alone=True,
     ),
     Stage(
       'collaborative',
       ('dataset',),
-      ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim', 'refresh'),
+      ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim')
+      + refresh.settings(config, 'collaborative'),
       (files.EMBEDDINGS, files.EMBEDDING_IDS, files.METRICS, files.RANKS),
       stages.collaborative,
       lambda config: {
         **inputs.given_rows_files('collaborative.path', config.collaborative.path),
-        **(refresh.files(config, 'collaborative') if config.trains_sasrec else {}),
+        **refresh.files(config, 'collaborative'),
       },
       trainings=('sasrec', 'lightgcn'),
     ),
     Stage(
       'tokenizer',
       ('text_embeddings', 'collaborative'),
-      ('seed', 'tokenizer', *kept_tokenizer),
+      ('seed', 'tokenizer', *refresh.settings(config, 'tokenizer')),
       (files.BEST_VALIDATION, files.INPUT_SCALE),
       stages.tokenizer,
-      lambda config: refresh.files(config, 'tokenizer') if refresh.keeps_tokenizer(config) else {},
+      lambda config: refresh.files(config, 'tokenizer'),
       trainings=('tokenizer',),
     ),
     Stage(
       'semantic_ids',
       ('tokenizer',) if learned_ids else ('dataset',),
-      ('seed', 'semantic_ids', *kept_tokenizer),
+      ('seed', 'semantic_ids', *refresh.settings(config, 'semantic_ids')),
       (files.CODES, files.CODES_TABLE, files.INDEX, files.IDS_REPORT),
       stages.semantic_ids,
-      lambda config: {
-        **inputs.semantic_ids_files(config),
-        **(refresh.files(config, 'semantic_ids') if refresh.keeps_tokenizer(config) else {}),
-      },
+      lambda config: {**inputs.semantic_ids_files(config), **refresh.files(config, 'semantic_ids')},
     ),
     Stage(
       'generator',
       ('dataset', 'semantic_ids', *(stage for source, stage in made_features.items() if source in features)),
-      ('seed', 'data.history_length', 'data.window_users', 'generator', 'refresh'),
+      ('seed', 'data.history_length', 'data.window_users', 'generator', *refresh.settings(config, 'generator')),
       (files.DESCRIPTION,),
       stages.generator,
-      lambda config: {
-        **inputs.generator_files(config),
-        **(refresh.files(config, 'generator') if refresh.keeps_tokenizer(config) else {}),
-      },
+      lambda config: {**inputs.generator_files(config), **refresh.files(config, 'generator')},
       trainings=('generator',),
     ),
     Stage(

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from letter_jax.configuration import Config
+from letter_jax.pipeline import refresh
 from letter_jax.pipeline.graph import Stage, json_settings
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
@@ -75,6 +76,8 @@ def changes(record: Record, wanted: Record, stage: Stage) -> list[str]:
     if was != now:
       found.append(f'config.{key} ({was!r} then, {now!r} now)')
   for key in sorted(record['files'].keys() | wanted['files'].keys()):
+    if key == refresh.KEY and key in wanted['files'] and wanted['files'][key] is None:
+      continue  # the earlier run is gone, which changes nothing that began with it
     if record['files'].get(key) != wanted['files'].get(key):
       found.append(f'content of config.{key}')
   for name in sorted(record['inputs'].keys() | wanted['inputs'].keys()):

@@ -21,25 +21,56 @@ from letter_jax.configuration import CollaborativeConfig, Config, GeneratorConfi
 from letter_jax.data import ragged
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.times import day_start
+from letter_jax.generators.features import ItemFeatures
+from letter_jax.pipeline.inputs import text_embeddings_files
 from letter_jax.system import artifacts
 from letter_jax.system.errors import InputError
 from letter_jax.system.wording import counted
-from letter_jax.workdir import RECORD, Workdir
+from letter_jax.workdir import BEST_VALIDATION, CODES_TABLE, DESCRIPTION, METRICS, PROJECTION, Workdir
 
 if TYPE_CHECKING:
+  from letter_jax.pipeline.inputs import GivenInputs
   from letter_jax.semantic_ids.ids import SemanticIds
+  from letter_jax.sharding import Layout
   from letter_jax.text_embeddings.tf_idf import TextProjection
   from letter_jax.training.loop import Start
 
+KEY = 'refresh.previous'  # the setting, and the earlier run's results in the records of stages
+
+# What tells whether the results of a stage of the earlier run have changed.
+_IDENTITY = {
+  'text_embeddings': PROJECTION,
+  'collaborative': METRICS,
+  'tokenizer': BEST_VALIDATION,
+  'semantic_ids': CODES_TABLE,
+  'generator': DESCRIPTION,
+}
 # Sections of the generator's settings that determine its parameters, by architecture.
 _SIZES = {'t5': ('model', 'features', 'softmax'), 'llama': ('llama', 'lora', 'base', 'softmax')}
 
 
 def files(config: Config, stage: str) -> dict[str, pathlib.Path]:
-  """The record of the earlier run's stage, which tells whether its results have changed; none without such a run."""
-  if not config.refresh.previous:
+  """The result of the earlier run that a stage depends on; none where it depends on none."""
+  if not _reads_earlier(config, stage):
     return {}
-  return {'refresh.previous': pathlib.Path(config.refresh.previous) / stage / RECORD}
+  return {KEY: pathlib.Path(config.refresh.previous) / stage / _IDENTITY[stage]}
+
+
+def settings(config: Config, stage: str) -> tuple[str, ...]:
+  """The settings of `config.refresh` that the results of a stage depend on."""
+  if not _reads_earlier(config, stage):
+    return ()
+  trains = ('refresh.epochs', 'refresh.learning_rate', 'refresh.since')
+  retokenize = ('refresh.retokenize',) if stage == 'collaborative' else ()
+  return (KEY, *retokenize, *(trains if stage in ('collaborative', 'generator') else ()))
+
+
+def _reads_earlier(config: Config, stage: str) -> bool:
+  if not config.refresh.previous:
+    return False
+  if stage == 'collaborative':
+    return config.trains_sasrec
+  return embeds_as_before(config) if stage == 'text_embeddings' else keeps_tokenizer(config)
 
 
 def keeps_tokenizer(config: Config) -> bool:
@@ -54,16 +85,23 @@ def embeds_as_before(config: Config) -> bool:
 
 def stages_needed(config: Config) -> tuple[str, ...]:
   """The stages that the earlier run must have completed."""
-  kept = ('semantic_ids', 'generator', *(() if config.semantic_ids.path else ('tokenizer',)))
-  return ('dataset', *(('collaborative',) if config.trains_sasrec else ()), *(kept if keeps_tokenizer(config) else ()))
+  trained = (
+    ('collaborative', config.trains_sasrec),
+    ('tokenizer', keeps_tokenizer(config) and not config.semantic_ids.path),
+  )
+  return ('dataset', 'semantic_ids', 'generator', *(stage for stage, reads in trained if reads))
 
 
-def check(config: Config, workdir: Workdir) -> None:
+def require_other_workdir(config: Config, workdir: pathlib.Path) -> None:
+  """Raises InputError where a run would begin with itself."""
+  if config.refresh.previous and workdir.resolve() == pathlib.Path(config.refresh.previous).resolve():
+    raise InputError(f'--workdir is {workdir}, the earlier run that it would begin with; expected another folder')
+
+
+def check(config: Config, workdir: Workdir, given: 'GivenInputs') -> None:
   """Raises InputError for an earlier run, whose stages are complete, that this one cannot begin with."""
   earlier = Earlier(config, workdir)
   then, named = earlier.config, f'the run of {earlier.workdir}'
-  if workdir.root.resolve() == earlier.workdir.root.resolve():
-    raise InputError(f'--workdir is {workdir}, the earlier run that it would begin with; expected another folder')
   if earlier.workdir.read_summary()['content'] == workdir.read_summary()['content']:
     raise InputError(f'{named} has the same data: there is nothing new to train on; expected newer data')
   if not (earlier.row_N >= 0).any():
@@ -81,17 +119,37 @@ def check(config: Config, workdir: Workdir) -> None:
     return
   if bool(then.semantic_ids.path) != bool(config.semantic_ids.path):
     raise _other(named, 'semantic_ids.path', then.semantic_ids.path, config.semantic_ids.path)
-  if not config.semantic_ids.path:
-    if then.tokenizer.model != config.tokenizer.model:
-      raise _other(named, 'tokenizer.model', then.tokenizer.model, config.tokenizer.model)
-    for key in ('model', 'path'):
-      before, now = (getattr(settings.text_embeddings, key) for settings in (then, config))
-      if bool(before) != bool(now) or key == 'model' and before != now:
-        raise _other(named, f'text_embeddings.{key}', before, now)
+  if config.semantic_ids.path:
+    earlier.continued(given.semantic_ids()[0])
+  if then.tokenizer.model != config.tokenizer.model:
+    raise _other(named, 'tokenizer.model', then.tokenizer.model, config.tokenizer.model)
+  _check_rows(config, earlier, given, named)
   for key in ('architecture', *_SIZES[config.generator.architecture]):
     before, now = (getattr(settings.generator, key) for settings in (then, config))
     if before != now:
       raise _other(named, f'generator.{key}', before, now)
+
+
+def _check_rows(config: Config, earlier: 'Earlier', given: 'GivenInputs', named: str) -> None:
+  """Raises InputError where the text embeddings or the features of the items are not of the earlier run's kind."""
+  text, then = config.text_embeddings, earlier.config.text_embeddings
+  for key in ('model', 'max_tokens', 'path'):
+    before, now = getattr(then, key), getattr(text, key)
+    if before != now if key != 'path' else bool(before) != bool(now):
+      raise _other(named, f'text_embeddings.{key}', before, now)
+  if text.model:
+    now = {key: artifacts.fingerprint(path) for key, path in text_embeddings_files(config).items()}
+    record = earlier.workdir.read_records().get('text_embeddings', {})
+    if changed := [key for key, content in now.items() if record.get('files', {}).get(key, content) != content]:
+      raise InputError(
+        f'the content of config.{changed[0]} is not that of {named}; expected the same language model, or --retokenize'
+      )
+  widths = {'config.text_embeddings.path': given.text_rows()[0].shape[1]} if text.path else {}
+  widths |= {f'config.generator.features: {file}': rows.shape[1] for file, (rows, _) in given.features().items()}
+  for name, width in widths.items():
+    before = earlier.width_of(name.rpartition(': ')[2] if 'features' in name else '')
+    if before not in (None, width):
+      raise InputError(f'{name} has rows of {width} columns, and {named} had {before}; expected the same')
 
 
 def _other(named: str, key: str, then: Any, now: Any) -> InputError:
@@ -103,13 +161,18 @@ def _other(named: str, key: str, then: Any, now: Any) -> InputError:
   )
 
 
-def trained_on(config: Config, workdir: Workdir, data: Windows) -> Windows:
-  """The interactions to train on: all, or those of the users who came back since `refresh.since`.
+def trained_on(config: Config, workdir: Workdir, data: Windows, stage: str) -> Windows:
+  """The interactions to train on: all, or those of the users who came back since `refresh.since`, which it says.
 
   Raises:
     InputError: nobody did, or the data has no times.
   """
-  return _of_users(data, _back(config, workdir)) if config.refresh.since and isinstance(data, Interactions) else data
+  if not config.refresh.since or not isinstance(data, Interactions):
+    return data
+  back_V = _back(config, workdir)
+  of_all = counted(len(data.users), 'user')
+  print(f'{stage}: trained on {len(back_V):,} of {of_all}, who came back since {config.refresh.since}', flush=True)
+  return _of_users(data, back_V)
 
 
 def _back(config: Config, workdir: Workdir) -> np.ndarray:
@@ -118,9 +181,11 @@ def _back(config: Config, workdir: Workdir) -> np.ndarray:
   if last_U is None:
     raise InputError(f'config.refresh.since is {config.refresh.since}, but the data has no times; expected no date')
   back_V = np.flatnonzero(last_U >= day_start(config.refresh.since))
-  if not len(back_V):
+  # The last two items are held out, and an example has an item before its target.
+  if not (workdir.read_lengths()[back_V] > 3).any():
     raise InputError(
-      f'config.refresh.since is {config.refresh.since}, but nobody has an interaction since; expected an earlier day'
+      f'config.refresh.since is {config.refresh.since}, but of the users who came back since then none has more than 3 '
+      'interactions; expected an earlier day'
     )
   return back_V
 
@@ -192,32 +257,36 @@ class Earlier:
 
   def sasrec_start(self) -> 'Start':
     """Starts SASRec with the earlier parameters; the embeddings of new items are initial ones."""
-    before = self._best(self.workdir.collaborative, 'sasrec')
+    from letter_jax import sharding
 
-    def start(fresh: dict[str, Any]) -> dict[str, Any]:
-      rows_NxD = np.where((self.row_N >= 0)[:, None], before['item_embeddings'][self.row_N], fresh['item_embeddings'])
-      return {**before, 'item_embeddings': rows_NxD}
+    def start(fresh: dict[str, Any], layout: sharding.Layout) -> dict[str, Any]:
+      # The number of items is another one, so the table may not be divisible in the same way.
+      before = sharding.fetch(self._best(self.workdir.collaborative, 'sasrec', sharding.Layout(layout.mesh)))
+      rows_NxD = sharding.fetch(fresh['item_embeddings']).copy()
+      stays_N = self.row_N >= 0
+      rows_NxD[stays_N] = before['item_embeddings'][self.row_N[stays_N]]
+      return sharding.put_like({**before, 'item_embeddings': rows_NxD}, fresh)
 
     return start
+
+  def collaborative_rows(self, items_NxE: np.ndarray) -> np.ndarray | None:
+    """float32 [N, d]: rows of SASRec's items on the axes of the earlier ones; None where those were not SASRec's.
+
+    `collaborative_rows` chooses axes and a scale for each catalogue, and a generator that reads the rows as features
+    knows those of its training. The earlier rows are a linear map of the earlier embeddings; it is applied again.
+    """
+    from letter_jax import sharding
+
+    if self.config.collaborative.path or self.config.collaborative.method != 'sasrec':
+      return None
+    layout = sharding.Layout(sharding.make_mesh(self._now.mesh))
+    before_MxE = sharding.fetch(self._best(self.workdir.collaborative, 'sasrec', layout)['item_embeddings'])
+    map_Exd, *_ = np.linalg.lstsq(before_MxE, self.workdir.read_rows(self.workdir.collaborative), rcond=None)
+    return (items_NxE @ map_Exd).astype(np.float32)
 
   def generator_start(self) -> 'Start':
-    """Starts the generator with the earlier parameters; InputError where this run's have other shapes."""
-    import jax
-
-    before = self._best(self.workdir.generator, 'generator')
-    shapes_then = {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(before)}
-
-    def start(fresh: Any) -> Any:
-      shapes = {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(fresh)}
-      for name in sorted(shapes.keys() | shapes_then.keys()):
-        if shapes.get(name) != shapes_then.get(name):
-          raise InputError(
-            f'the generator has the parameter {name} {shapes.get(name)}, and that of {self.workdir} has '
-            f'{shapes_then.get(name)}; expected the same, or a run without config.refresh.previous'
-          )
-      return before
-
-    return start
+    """Starts the generator with the earlier parameters."""
+    return lambda fresh, layout: self._best(self.workdir.generator, 'generator', layout)
 
   def write_prepared(self, names: Sequence[str], directory: pathlib.Path) -> None:
     """Takes over what the earlier generator prepared for its training, such as the tokenizer of its texts.
@@ -246,6 +315,14 @@ class Earlier:
     finally:
       checkpoints.close()
     return progress.best_metrics
+
+  def width_of(self, features: str) -> int | None:
+    """The columns of a file of features in the earlier run, or of its text embeddings; None where it has none."""
+    if not features:
+      folder = self.workdir.text_embeddings
+      return self.workdir.read_rows(folder, mmap=True).shape[1] if self.workdir.has_rows(folder) else None
+    rows = ItemFeatures.read(self.workdir.generator).rows if self.config.generator.features else {}
+    return rows[features].shape[1] if features in rows else None
 
   def text_projection(self) -> 'TextProjection | None':
     """The TF-IDF of the earlier run, which its tokenizer was trained on; None where a language model makes the rows."""
@@ -283,7 +360,7 @@ class Earlier:
     before, stays_N = self.workdir.read_semantic_ids(), self.row_N >= 0
     codes_NxL = np.empty((len(stays_N), before.levels), np.int32)
     codes_NxL[stays_N] = before.codes_NxL[self.row_N[stays_N]]
-    # An ID that an item has just left is given to nobody tonight, unless there are too few.
+    # The ID of an item that has just left is not reused in this run, unless there are too few.
     room = before.codebook_size**before.levels - np.count_nonzero(~stays_N)
     taken = before.codes_NxL if len(before) <= room else codes_NxL[stays_N]
     if not stays_N.all():
@@ -300,10 +377,8 @@ class Earlier:
     before, left = self.workdir.read_ids_report(), len(self.names) - stay
     return drift.measure(report, before, stay=stay, left=left, added=int(np.count_nonzero(added_N)))
 
-  def _best(self, directory: pathlib.Path, label: str) -> Any:
-    """The best parameters of a training of the earlier run, in host memory."""
-    from letter_jax import sharding
+  def _best(self, directory: pathlib.Path, label: str, layout: 'Layout') -> Any:
+    """The best parameters of a training of the earlier run."""
     from letter_jax.training.checkpoints import folder, read_best
 
-    layout = sharding.Layout(sharding.make_mesh(self._now.mesh))
-    return sharding.fetch(read_best(folder(self.config.checkpoints, directory, label), layout)[0])
+    return read_best(folder(self.config.checkpoints, directory, label), layout)[0]

@@ -101,8 +101,8 @@ class Run:
 
   def _check_inputs(self) -> None:
     workdir = Workdir(self.workdir)
-    if self.config.refresh.previous:
-      refresh.check(self.config, workdir)
+    if self._reads_earlier_run():
+      refresh.check(self.config, workdir, self._given)
     inputs.check_inputs(self.config, workdir, self._given)
 
   def _print_results(self) -> None:
@@ -110,12 +110,20 @@ class Run:
 
     print(f'\n{final_results(self.config, self.workdir)}')
 
+  def _reads_earlier_run(self) -> bool:
+    """Whether a stage that begins with the earlier run is not complete: a finished run no longer needs it."""
+    return any(
+      refresh.KEY in stage.files(self.config) and records.read_complete(stage.directory(self.workdir)) is None
+      for stage in self.graph
+    )
+
   def _require_files(self) -> None:
-    if self.config.refresh.previous:
+    refresh.require_other_workdir(self.config, self.workdir)
+    if self._reads_earlier_run():
       require_complete(pathlib.Path(self.config.refresh.previous), *refresh.stages_needed(self.config))
     for stage in self.graph:
       for key, path in stage.files(self.config).items():
-        if not path.exists() and not key.endswith('.item.json'):
+        if not path.exists() and not key.endswith('.item.json') and key != refresh.KEY:
           raise InputError(f'{path} does not exist; config.{key.partition("/")[0]} names it')
 
   def _run_stage(self, stage: Stage, redo: bool, with_later: bool) -> None:
@@ -135,6 +143,7 @@ class Run:
     outlook = time_left.Outlook()
     if with_later and processes.is_first():
       outlook = estimate.outlook(self.graph, self.config, self.workdir, stage, self._earlier)
+    trackers.begin()
     try:
       with time_left.followed_by(outlook):
         if stage.alone:

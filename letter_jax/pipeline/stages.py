@@ -121,7 +121,7 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
       seed=config.seed,
       mesh=config.mesh,
       checkpoints=config.checkpoints,
-      trained_on=refresh.trained_on(config, workdir, data),
+      trained_on=refresh.trained_on(config, workdir, data, 'sasrec'),
       start=start,
     )
     test_ranks |= sasrec_ranks
@@ -141,7 +141,10 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
   else:
     from letter_jax.collaborative.embeddings import collaborative_rows
 
-    rows = collaborative_rows(items[method], config.tokenizer.model.latent_dim)
+    kept = None
+    if method == 'sasrec' and refresh.keeps_tokenizer(config):
+      kept = refresh.Earlier(config, workdir).collaborative_rows(items[method])
+    rows = collaborative_rows(items[method], config.tokenizer.model.latent_dim) if kept is None else kept
   workdir.write_rows(workdir.collaborative, rows)
   workdir.write_collaborative_results(metrics, test_ranks)
 
@@ -223,12 +226,12 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   data, directory = _read_interactions(config, workdir), workdir.generator
   try:
     texts = workdir.read_texts() if generator_kind.reads_texts else None
+    earlier = refresh.Earlier(config, workdir) if refresh.keeps_tokenizer(config) else None
     if config.generator.features:
-      processes.on_first_process(lambda: _write_features(config.generator.features, workdir, given))
+      processes.on_first_process(lambda: _write_features(config.generator.features, workdir, given, earlier))
     ids = workdir.read_semantic_ids().place(sharding.make_mesh(config.mesh))
-    settings, earlier = refresh.generator_settings(config), None
-    if refresh.keeps_tokenizer(config):
-      earlier = refresh.Earlier(config, workdir)
+    settings = refresh.generator_settings(config)
+    if earlier:
       processes.on_first_process(functools.partial(earlier.write_prepared, generator_kind.prepares, directory))
     model = generator_kind.for_training(settings, ids, config.mesh.fully_sharded, directory, texts)
     workdir.write_generator_config(config)
@@ -240,7 +243,7 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
       seed=config.seed,
       batch_size=config.evaluation.batch_size,
       checkpoints=config.checkpoints,
-      trained_on=refresh.trained_on(config, workdir, data) if earlier else data,
+      trained_on=refresh.trained_on(config, workdir, data, 'generator') if earlier else data,
       start=earlier.generator_start() if earlier else None,
     )
   except InputError:
@@ -248,7 +251,9 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     raise
 
 
-def _write_features(sources: Sequence[str], workdir: Workdir, given: GivenInputs) -> None:
+def _write_features(
+  sources: Sequence[str], workdir: Workdir, given: GivenInputs, earlier: refresh.Earlier | None
+) -> None:
   """Writes the features of the items, which belong to the generator from then on."""
   from letter_jax.generators.features import ItemFeatures
 
@@ -257,7 +262,9 @@ def _write_features(sources: Sequence[str], workdir: Workdir, given: GivenInputs
     print_matching('generator', source, matched, workdir)
   made = dict(zip(MADE_FEATURES, (workdir.text_embeddings, workdir.collaborative)))
   rows = {source: workdir.read_rows(made[source]) if source in made else files[source][0] for source in sources}
-  ItemFeatures.of(rows).write(workdir.generator)
+  # A generator that has been trained knows the scales of its training.
+  scales = ItemFeatures.read(earlier.workdir.generator).scales if earlier else None
+  ItemFeatures.of(rows, scales).write(workdir.generator)
 
 
 def report(config: Config, root: pathlib.Path, given: GivenInputs) -> None:

@@ -31,7 +31,7 @@ def measure(
   share = added / report['items']
   due = []
   if share > ADDED:
-    due.append(f'{share:.0%} of the items came after its training')
+    due.append(f'{share:.0%} of the items were added after its training')
   if now['not_nearest'] - then['not_nearest'] > NOT_NEAREST:
     due.append(
       f'{now["not_nearest"]:.0%} of the items have an ID that is not their nearest, {then["not_nearest"]:.0%} at its '
@@ -55,8 +55,8 @@ def in_words(drift: Mapping[str, Any]) -> list[str]:
   """Sentences about what `measure` returned, without their full stops."""
   said = [
     f'{drift["stay"]:,} items keep their IDs, {drift["new"]:,} are new, {drift["left"]:,} left',
-    f'{drift["added"]:.1%} of the items came after the tokenizer; {drift["not_nearest"]:.1%} have an ID that is not '
-    f'their nearest, {drift["at_training"]["not_nearest"]:.1%} at its training',
+    f'{drift["added"]:.1%} of the items were added after the tokenizer was trained; {drift["not_nearest"]:.1%} have an '
+    f'ID that is not their nearest, {drift["at_training"]["not_nearest"]:.1%} at its training',
   ]
   if drift['due']:
     said.append(f'a new tokenizer is due (--retokenize): {"; ".join(drift["due"])}')

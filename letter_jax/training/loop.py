@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from letter_jax import sharding
 from letter_jax.configuration import TrainingConfig
 from letter_jax.sharding import Layout
 from letter_jax.system.errors import InputError, Preempted
@@ -27,8 +26,8 @@ from letter_jax.training.state import Metrics, TrainState
 PREFETCH = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
 
 
-# The initial parameters -> those to start from, of the same shapes; both in host memory.
-Start = Callable[[Any], Any]
+# (the initial parameters, their layout) -> those to start from, of the same shapes, laid out in the same way.
+Start = Callable[[Any, Layout], Any]
 
 
 class TrainingDiverged(Exception):
@@ -135,7 +134,8 @@ def _run(
     init = jax.jit(program.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))
     state, progress = init(*program.init_arguments), Progress()
     if start is not None:
-      params = sharding.put_like(start(sharding.fetch(state.params)), state.params)
+      params = start(state.params, program.layout)
+      _require_same_shapes(params, state.params, label)
       state, progress.validation_is_due = state.replace(params=params), True
   else:
     state, progress = restored
@@ -162,7 +162,7 @@ def _run(
     )
   off = None if verbose else True  # None: on a terminal only
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=off, dynamic_ncols=True)
-  writer = MetricWriter(directory, label, progress.step, bar, verbose)
+  writer = MetricWriter(directory, label, -1 if restored is None else progress.step, bar, verbose)
   pace = Pace(label, config, program.steps_per_epoch)
   log = _IntervalLog(writer, program, progress, pace)
   with contextlib.ExitStack() as exits:
@@ -235,11 +235,24 @@ def _validate(
     progress.validations_since_best += 1
 
 
+def _require_same_shapes(given: Any, expected: Any, label: str) -> None:
+  shapes, wanted = (
+    {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(params)}
+    for params in (given, expected)
+  )
+  for name in sorted(shapes.keys() | wanted.keys()):
+    if shapes.get(name) != wanted.get(name):
+      raise InputError(
+        f'{label}: the parameter {name} has the shape {wanted.get(name)}, and in the parameters to start from '
+        f'{shapes.get(name)}; expected the same model'
+      )
+
+
 def _beside_start(best: Progress) -> str:
   """What became of the parameters that the training was given to start from."""
   if best.start_value is None:
     return ''
-  return f'; it started with {best.start_value:.4f}' + ('' if best.best_step else ', which nothing was better than')
+  return f'; it started with {best.start_value:.4f}' + ('' if best.best_step else ' and found nothing better')
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

@@ -35,8 +35,8 @@ class MetricWriter:
     Args:
       directory: folder of the files, created if it does not exist; None: there are no files.
       label: name of the training, at the beginning of each line on the terminal.
-      resume_step: the last step that is done already; anything that an interrupted run logged after it is dropped, so
-        that each step is in the files once.
+      resume_step: the last step that is done already, -1 where none is, not even the validation of step 0; anything
+        that an interrupted run logged after it is dropped, so that each step is in the files once.
       bar: the progress bar of the training.
       verbose: whether anything is shown on the terminal.
     """

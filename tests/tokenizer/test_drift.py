@@ -16,7 +16,8 @@ def test_counts_and_shares_beside_those_of_the_training():
   assert found['at_training'] == {'not_nearest': 0.2, 'perplexity': [50.0, 40.0]}
   assert drift.in_words(found) == [
     '90 items keep their IDs, 20 are new, 10 left',
-    '18.2% of the items came after the tokenizer; 30.0% have an ID that is not their nearest, 20.0% at its training',
+    '18.2% of the items were added after the tokenizer was trained; 30.0% have an ID that is not their nearest, 20.0% '
+    'at its training',
   ]
 
 
@@ -29,7 +30,7 @@ def test_the_state_at_the_training_is_handed_on():
 @pytest.mark.parametrize(
   'changes, added, said',
   [
-    ({}, 26, ['26% of the items came after its training']),
+    ({}, 26, ['26% of the items were added after its training']),
     ({'moved': 31}, 0, ['31% of the items have an ID that is not their nearest, 20% at its training']),
     ({'perplexity': (50.0, 31.9)}, 0, ['the perplexity of level 2 is 32, 40 at its training']),
     ({}, 25, []),

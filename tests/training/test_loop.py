@@ -167,6 +167,41 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
   assert lines_of(tmp_path) == expected_lines
 
 
+def started(params, layout):
+  """A start far from the initial parameters, from which training is at first worse."""
+  return {'x': params['x'] + 2}
+
+
+def test_a_training_that_starts_with_given_parameters_is_resumed_bit_for_bit(program, tmp_path):
+  params, progress = train(program, CONFIG, tmp_path / 'whole', 'x', start=started)
+  with pytest.raises(Interrupted):
+    train(interrupted(program, 0), CONFIG, tmp_path / 'parts', 'x', start=started)  # after the validation of step 0
+  with pytest.raises(Interrupted):
+    train(interrupted(program, 5), CONFIG, tmp_path / 'parts', 'x', start=started)
+  never = lambda params, layout: pytest.fail('a resumed training has parameters of its own')
+  found, found_progress = train(program, CONFIG, tmp_path / 'parts', 'x', start=never)
+  assert_equal(found, params)
+  assert dataclasses.replace(found_progress, data={}) == dataclasses.replace(progress, data={})
+  assert lines_of(tmp_path / 'parts') == lines_of(tmp_path / 'whole')
+  first, *_ = lines_of(tmp_path / 'whole')
+  assert (first['kind'], first['step']) == ('validation', 0) and progress.start_value == first['error']
+  assert first['first'] == 2.0  # x starts at 0
+
+
+def test_parameters_that_training_makes_worse_are_kept(tmp_path, capsys):
+  best = lambda params, layout: {'steps': jnp.float32(4)}
+  params, progress = train(scripted([0.1, 0.2, 0.3, 0.9]), CONFIG, tmp_path, 'x', start=best)
+  assert params['steps'] == 4 and (progress.best_step, progress.best_value, progress.start_value) == (0, 0.9, 0.9)
+  assert 'it started with 0.9000 and found nothing better' in capsys.readouterr().out
+
+
+def test_parameters_of_another_shape_are_refused(program, tmp_path):
+  with pytest.raises(
+    InputError, match=r"x: the parameter \['x'\] has the shape \(5,\), and in the parameters .* \(4,\)"
+  ):
+    train(program, CONFIG, tmp_path, 'x', start=lambda params, layout: {'x': params['x'][:4]})
+
+
 def test_a_finished_training_does_nothing_more(program, uninterrupted, tmp_path):
   train(program, CONFIG, tmp_path, 'test')
   lines = (tmp_path / 'metrics.jsonl').read_text()
