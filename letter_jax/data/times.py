@@ -83,7 +83,7 @@ def refusal(text: str, unit: str) -> str:
   parts = _number(text)
   if parts and _unit(parts[0]):
     return f'timestamp not in {unit}, unlike most'
-  return 'timestamp in no known format (seconds, milliseconds or microseconds since 1970; ISO 8601)'
+  return 'timestamp in no known format: seconds, milliseconds or microseconds since 1970, or ISO 8601'
 
 
 def unit_of(texts: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from letter_jax.data import times
 
 SECOND = 10**6
-NEITHER = 'timestamp in no known format (seconds, milliseconds or microseconds since 1970; ISO 8601)'
+NEITHER = 'timestamp in no known format: seconds, milliseconds or microseconds since 1970, or ISO 8601'
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,7 @@ def test_a_number_of_another_unit_is_refused():
   assert times.of_text('0', 'milliseconds') == 0 and times.of_text('0.0', 'seconds') == 0
 
 
-MICROSECONDS = st.integers(0, 10**17 - 1)
-
-
-@given(MICROSECONDS.filter(lambda time: time // SECOND >= 10**8))  # below that, eight digits may be a date
+@given(st.integers(10**8 * SECOND, 10**17 - 1))  # below that, eight digits may be a date
 def test_every_way_to_write_a_time_gives_it_back(time):
   whole, rest = divmod(time, SECOND)
   assert times.of_text(f'{whole}.{rest:06}', 'seconds') == time

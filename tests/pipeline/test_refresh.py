@@ -40,9 +40,14 @@ def shop(tmp_path_factory):
   root = tmp_path_factory.mktemp('shop')
   for day in range(3):
     write_day(root / f'data{day}', day, users=80)
-  pipeline.run(config_of(root / 'data0'), root / 'day0')
+  run_to_generator(config_of(root / 'data0'), root / 'day0')
   pipeline.run(updated(root, 1), root / 'day1')
   return root
+
+
+def run_to_generator(config, workdir):
+  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator'):
+    pipeline.run(config, workdir, stage)
 
 
 def updated(root, day, **changes):
@@ -94,8 +99,7 @@ def test_trainings_begin_with_the_earlier_parameters_and_are_never_worse(shop, s
 
 def test_where_nothing_is_better_the_earlier_parameters_stay(shop, tmp_path, capsys):
   """Rows of items that stay are SASRec's of before; the generator knows no items, so it stays as a whole."""
-  config = updated(shop, 1, refresh__learning_rate=1e-12)
-  pipeline.run(config, tmp_path / 'day1')
+  run_to_generator(updated(shop, 1, refresh__learning_rate=1e-12), tmp_path / 'day1')
   said = capsys.readouterr().out
   assert said.count('and found nothing better') == 2
   assert said.count('generator: best ndcg@10') == 1
@@ -117,9 +121,7 @@ def test_an_update_is_resumed_and_left_alone(shop, capsys):
 
 
 def test_the_next_night_begins_with_this_one(shop, tmp_path, capsys):
-  config = updated(shop, 2)
-  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator'):
-    pipeline.run(config, tmp_path / 'day2', stage)
+  run_to_generator(updated(shop, 2), tmp_path / 'day2')
   before, after = codes_by_raw_id(shop / 'day1'), codes_by_raw_id(tmp_path / 'day2')
   assert all(before[item] == after[item] for item in before.keys() & after.keys())
   drift = Workdir(tmp_path / 'day2').read_ids_report()['drift']
@@ -141,8 +143,7 @@ def test_a_language_model_begins_with_the_earlier_one_and_the_tokenizer_of_its_t
   shutil.copytree(shop / 'day0', tmp_path / 'day0', ignore=lambda *_: later)
   for day, previous in ((0, {}), (1, {'refresh__previous': str(tmp_path / 'day0'), 'refresh__epochs': 1})):
     config = config_of(shop / f'data{day}', **LANGUAGE, generator__training__epochs=1, **previous)
-    for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator'):
-      pipeline.run(config, tmp_path / f'day{day}', stage)
+    run_to_generator(config, tmp_path / f'day{day}')
   before, after = (tmp_path / f'day{day}/generator/tokenizer/tokenizer.json' for day in (0, 1))
   assert before.read_bytes() == after.read_bytes()
   assert best(tmp_path / 'day1', 'generator')[1].start_value is not None
@@ -157,8 +158,7 @@ def test_features_of_items_that_stay_are_those_of_before(shop, tmp_path):
   previous = dict(refresh__previous=str(tmp_path / 'day0'), refresh__epochs=1, refresh__learning_rate=1e-12)
   for day, changes in ((0, {}), (1, previous)):
     config = config_of(shop / f'data{day}', **features, **changes)
-    for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator'):
-      pipeline.run(config, tmp_path / f'day{day}', stage)
+    run_to_generator(config, tmp_path / f'day{day}')
   before, after = (
     dict(zip(workdir.read_item_names(), ItemFeatures.read(workdir.generator).table_NxF))
     for workdir in (Workdir(tmp_path / 'day0'), Workdir(tmp_path / 'day1'))

@@ -204,7 +204,7 @@ def test_a_workdir_of_an_earlier_version_is_named_as_such(workdir):
   for stage in ('all', 'evaluate'):
     with pytest.raises(InputError, match=r'different version of this program \(which writes lengths.npy\).*overwrite'):
       pipeline.run(config_with(run_settings()), workdir, stage)
-  pipeline.run(config_with(run_settings()), workdir, overwrite=True)
+  pipeline.run(config_with(run_settings()), workdir, 'dataset', overwrite=True)
 
 
 def test_tables_that_are_made_again_change_nothing_for_later_stages(workdir, capsys):

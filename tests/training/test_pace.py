@@ -44,9 +44,9 @@ def test_a_single_validation(pace):
 
 
 def test_a_validation_tells_of_the_evaluation_without_its_compilation(pace):
-  outlook = Outlook({'evaluate': None}, {'evaluate': 10.0})
+  outlook = Outlook({'evaluate': None}, {'evaluate': (10.0, 2)})
   with followed_by(outlook):
     pace.validation_took(25.0)
     assert outlook.seconds == {'evaluate': None}
     pace.validation_took(5.0)
-    assert outlook.seconds == {'evaluate': 20 + 10 * 5}
+    assert outlook.seconds == {'evaluate': 2 * 20 + 10 * 5}

@@ -356,7 +356,7 @@ def test_invalid_lines_are_counted_by_kind_with_the_position_of_the_first(tmp_pa
   write_csv(tmp_path)
   assert read_raw_dataset(settings('csv', tmp_path)).preparation['problems'] == {
     'not 4 fields': {'lines': 1, 'first': 'interactions.csv:12'},
-    'timestamp in no known format (seconds, milliseconds or microseconds since 1970; ISO 8601)': {
+    'timestamp in no known format: seconds, milliseconds or microseconds since 1970, or ISO 8601': {
       'lines': 2,
       'first': 'interactions.csv:13',
       'value': '"soon"',

@@ -99,14 +99,14 @@ def test_a_number_that_is_no_time_like_the_others_is_refused_and_shown(tmp_path,
   assert history(data, 1) == ('abcdefb', [time * 1000 for time in rows] + [1700000001 * SECOND])
   assert data.preparation['problems'] == {
     'timestamp not in milliseconds, unlike most': {'lines': 1, 'first': 'interactions.csv:14', 'value': '"1700000000"'},
-    'timestamp in no known format (seconds, milliseconds or microseconds since 1970; ISO 8601)': {
+    'timestamp in no known format: seconds, milliseconds or microseconds since 1970, or ISO 8601': {
       'lines': 1,
       'first': 'interactions.csv:15',
       'value': '"05/01/2024"',
     },
   }
   assert 'unlike most: 1 line, first interactions.csv:14: "1700000000"\n' in capsys.readouterr().out
-  message = r'\(timestamp in no known format \(.*\): 12 lines, first interactions.csv:2: "05/01/2024"\); expected'
+  message = r'\(timestamp in no known format: .*: 12 lines, first interactions.csv:2: "05/01/2024"\); expected'
   with pytest.raises(InputError, match=message):
     read(tmp_path, events(['05/01/2024'] * 6))
 
