@@ -1,4 +1,4 @@
-"""LETTER-TIGER end to end on the built-in synthetic store: no download, a few minutes on a laptop.
+"""LETTER-TIGER end to end on the built-in synthetic store: no download, five minutes on two cores.
 
     python -m letter_jax.main --config=quickstart --workdir=workdirs/quickstart
 
