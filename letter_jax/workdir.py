@@ -152,10 +152,6 @@ class Workdir:
     """Raw ids of all items; '0', '1', ... where the source has no ids of its own."""
     return self.read_raw_ids() or tuple(map(str, range(self.read_summary()['items'])))
 
-  def read_lengths(self) -> np.ndarray:
-    """int64 [users], the number of interactions of each user."""
-    return store.load_interactions(self.dataset).lengths
-
   def read_last_times(self) -> np.ndarray | None:
     """int64 [users], microseconds since 1970 of each user's last interaction; None where the data has no times."""
     return store.load_last_times(self.dataset)

@@ -193,6 +193,6 @@ def about_protocols(users: Mapping[str, Split], exclude_history: bool) -> Figure
     exclude_history: the main protocol.
   """
   return {
-    history.MAIN: history.HISTORY_OUT if exclude_history else history.HISTORY_IN,
+    history.MAIN: history.protocol_of(exclude_history),
     history.REPEATS: {split: repeat_share(of_split.whole) for split, of_split in users.items()},
   }

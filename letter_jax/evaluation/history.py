@@ -27,6 +27,11 @@ def in_both(history_in: Figures, history_out: Figures, exclude_history: bool) ->
   return {**main, HISTORY_IN: history_in, HISTORY_OUT: history_out}
 
 
+def protocol_of(exclude_history: bool) -> str:
+  """The protocol that excludes the items of the history, or the one that does not."""
+  return HISTORY_OUT if exclude_history else HISTORY_IN
+
+
 def choose(figures: Figures) -> dict[str, Any]:
   """The protocol that is better on validation, for recommendations: out of two equal ones, the history is excluded.
 

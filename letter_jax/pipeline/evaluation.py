@@ -83,8 +83,8 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
     f'the history by default: {history.choice_in_words(served[history.SERVED])}',
     flush=True,
   )
-  main = history.HISTORY_OUT if task.exclude_history else history.HISTORY_IN
-  recommended = history.HISTORY_OUT if served[history.SERVED]['exclude_history'] else history.HISTORY_IN
+  main = history.protocol_of(task.exclude_history)
+  recommended = history.protocol_of(served[history.SERVED]['exclude_history'])
   protocols = {'': main, **({} if recommended == main else {SERVED: recommended})}
   of_sasrec: dict[str, np.ndarray] = {}
   if sasrec:

@@ -13,11 +13,11 @@ import dataclasses
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from letter_jax.configuration import CollaborativeConfig, Config, GeneratorConfig, TrainingConfig
+from letter_jax.configuration import CollaborativeConfig, Config, GeneratorConfig
 from letter_jax.data import ragged
 from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.times import day_start
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
   from letter_jax.sharding import Layout
   from letter_jax.text_embeddings.tf_idf import TextProjection
   from letter_jax.training.loop import Start
+
+_Trained = TypeVar('_Trained', CollaborativeConfig, GeneratorConfig)
 
 KEY = 'refresh.previous'  # the setting, and the earlier run's results in the records of stages
 
@@ -110,7 +112,7 @@ def check(config: Config, workdir: Workdir, given: 'GivenInputs') -> None:
       f'{earlier.names[0]!r}, and those of the data such as {earlier.names_now[0]!r}; expected items that it knows'
     )
   if config.refresh.since:
-    _back(config, workdir)
+    _back(config, workdir, workdir.read_interactions(config.data).whole().lengths)
   if then.data.history_length != config.data.history_length:
     raise _other(named, 'data.history_length', then.data.history_length, config.data.history_length)
   if config.trains_sasrec and then.collaborative.model != config.collaborative.model:
@@ -144,12 +146,12 @@ def _check_rows(config: Config, earlier: 'Earlier', given: 'GivenInputs', named:
       raise InputError(
         f'the content of config.{changed[0]} is not that of {named}; expected the same language model, or --retokenize'
       )
-  widths = {'config.text_embeddings.path': given.text_rows()[0].shape[1]} if text.path else {}
-  widths |= {f'config.generator.features: {file}': rows.shape[1] for file, (rows, _) in given.features().items()}
-  for name, width in widths.items():
-    before = earlier.width_of(name.rpartition(': ')[2] if 'features' in name else '')
-    if before not in (None, width):
-      raise InputError(f'{name} has rows of {width} columns, and {named} had {before}; expected the same')
+  rows = {'config.text_embeddings.path': (given.text_rows()[0], earlier.text_width())} if text.path else {}
+  for file, (features, _) in given.features().items():
+    rows[f'config.generator.features: {file}'] = features, earlier.features_width(file)
+  for name, (given_rows, width) in rows.items():
+    if width not in (None, given_rows.shape[1]):
+      raise InputError(f'{name} has rows of {given_rows.shape[1]} columns, and {named} had {width}; expected the same')
 
 
 def _other(named: str, key: str, then: Any, now: Any) -> InputError:
@@ -169,20 +171,24 @@ def trained_on(config: Config, workdir: Workdir, data: Windows, stage: str) -> W
   """
   if not config.refresh.since or not isinstance(data, Interactions):
     return data
-  back_V = _back(config, workdir)
+  back_V = _back(config, workdir, data.lengths)
   of_all = counted(len(data.users), 'user')
   print(f'{stage}: trained on {len(back_V):,} of {of_all}, who came back since {config.refresh.since}', flush=True)
   return _of_users(data, back_V)
 
 
-def _back(config: Config, workdir: Workdir) -> np.ndarray:
-  """The numbers of the users who came back since `refresh.since`; InputError where there are none."""
+def _back(config: Config, workdir: Workdir, lengths_U: np.ndarray) -> np.ndarray:
+  """The numbers of the users who came back since `refresh.since`; InputError where there is none to train on.
+
+  Args:
+    lengths_U: int64, the number of interactions of each user.
+  """
   last_U = workdir.read_last_times()
   if last_U is None:
     raise InputError(f'config.refresh.since is {config.refresh.since}, but the data has no times; expected no date')
   back_V = np.flatnonzero(last_U >= day_start(config.refresh.since))
   # The last two items are held out, and an example has an item before its target.
-  if not (workdir.read_lengths()[back_V] > 3).any():
+  if not (lengths_U[back_V] > 3).any():
     raise InputError(
       f'config.refresh.since is {config.refresh.since}, but of the users who came back since then none has more than 3 '
       'interactions; expected an earlier day'
@@ -197,31 +203,21 @@ def _of_users(data: Interactions, user_V: np.ndarray) -> Interactions:
   return Interactions(data.items[cells], ragged.offsets(lengths_V), data.num_items, users)
 
 
-def training(config: Config, settings: TrainingConfig) -> TrainingConfig:
-  """The training of a model that starts from the earlier run's parameters."""
-  refresh = config.refresh
-  return dataclasses.replace(
-    settings,
+def continuing(config: Config, settings: _Trained) -> _Trained:
+  """The settings of a model that starts from the earlier run's parameters."""
+  refresh, training = config.refresh, settings.training
+  training = dataclasses.replace(
+    training,
     epochs=refresh.epochs,
-    learning_rate=settings.learning_rate * refresh.learning_rate,
+    learning_rate=training.learning_rate * refresh.learning_rate,
     evaluate_every_epochs=1,
   )
+  return dataclasses.replace(settings, training=training)
 
 
-def collaborative_settings(config: Config) -> CollaborativeConfig:
-  """The settings of SASRec, with the training that this run needs."""
-  settings = config.collaborative
-  if not config.refresh.previous:
-    return settings
-  return dataclasses.replace(settings, training=training(config, settings.training))
-
-
-def generator_settings(config: Config) -> GeneratorConfig:
-  """The generator's settings, with the training that this run needs."""
-  settings = config.generator
-  if not keeps_tokenizer(config):
-    return settings
-  return dataclasses.replace(settings, training=training(config, settings.training))
+def kept(config: Config, workdir: Workdir) -> 'Earlier | None':
+  """The earlier run whose tokenizer and semantic IDs this one keeps; None where it keeps none."""
+  return Earlier(config, workdir) if keeps_tokenizer(config) else None
 
 
 class Earlier:
@@ -316,11 +312,13 @@ class Earlier:
       checkpoints.close()
     return progress.best_metrics
 
-  def width_of(self, features: str) -> int | None:
-    """The columns of a file of features in the earlier run, or of its text embeddings; None where it has none."""
-    if not features:
-      folder = self.workdir.text_embeddings
-      return self.workdir.read_rows(folder, mmap=True).shape[1] if self.workdir.has_rows(folder) else None
+  def text_width(self) -> int | None:
+    """The columns of the earlier text embeddings; None where there are none."""
+    folder = self.workdir.text_embeddings
+    return self.workdir.read_rows(folder, mmap=True).shape[1] if self.workdir.has_rows(folder) else None
+
+  def features_width(self, features: str) -> int | None:
+    """The columns of a file of features in the earlier run; None where it has none."""
     rows = ItemFeatures.read(self.workdir.generator).rows if self.config.generator.features else {}
     return rows[features].shape[1] if features in rows else None
 

@@ -92,7 +92,8 @@ def text_embeddings(config: Config, root: pathlib.Path, given: GivenInputs) -> N
   else:
     from letter_jax.text_embeddings.tf_idf import embed_texts
 
-    projection = refresh.Earlier(config, workdir).text_projection() if refresh.keeps_tokenizer(config) else None
+    earlier = refresh.kept(config, workdir)
+    projection = earlier.text_projection() if earlier else None
     rows, projection = embed_texts(workdir.read_texts(), config.text_embeddings, config.seed, projection)
     if projection:  # for items that come after training
       projection.write(workdir.tf_idf)
@@ -109,12 +110,13 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
   items: dict[str, np.ndarray] = {}
   metrics: dict[str, dict] = {}
   test_ranks: dict[str, np.ndarray] = {}
+  earlier: refresh.Earlier | None = None
   if config.trains_sasrec:
     from letter_jax.collaborative.sasrec_training import train_sasrec
 
-    start = refresh.Earlier(config, workdir).sasrec_start() if config.refresh.previous else None
+    earlier = refresh.Earlier(config, workdir) if config.refresh.previous else None
     params, metrics['sasrec'], sasrec_ranks = train_sasrec(
-      refresh.collaborative_settings(config),
+      refresh.continuing(config, settings) if earlier else settings,
       data,
       workdir.collaborative,
       history_length=config.data.history_length,
@@ -122,7 +124,7 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
       mesh=config.mesh,
       checkpoints=config.checkpoints,
       trained_on=refresh.trained_on(config, workdir, data, 'sasrec'),
-      start=start,
+      start=earlier.sasrec_start() if earlier else None,
     )
     test_ranks |= sasrec_ranks
     items['sasrec'] = sharding.fetch(params['item_embeddings'])
@@ -142,8 +144,8 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
     from letter_jax.collaborative.embeddings import collaborative_rows
 
     kept = None
-    if method == 'sasrec' and refresh.keeps_tokenizer(config):
-      kept = refresh.Earlier(config, workdir).collaborative_rows(items[method])
+    if method == 'sasrec' and earlier and refresh.keeps_tokenizer(config):
+      kept = earlier.collaborative_rows(items[method])
     rows = collaborative_rows(items[method], config.tokenizer.model.latent_dim) if kept is None else kept
   workdir.write_rows(workdir.collaborative, rows)
   workdir.write_collaborative_results(metrics, test_ranks)
@@ -154,8 +156,8 @@ def tokenizer(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   from letter_jax.tokenizer.training import train_tokenizer
 
   workdir = Workdir(root)
-  if refresh.keeps_tokenizer(config):
-    workdir.write_tokenizer_validation(refresh.Earlier(config, workdir).write_tokenizer(workdir))
+  if earlier := refresh.kept(config, workdir):
+    workdir.write_tokenizer_validation(earlier.write_tokenizer(workdir))
     print(f'tokenizer: that of {config.refresh.previous}', flush=True)
     return
   _, progress = train_tokenizer(
@@ -176,7 +178,7 @@ def semantic_ids(config: Config, root: pathlib.Path, given: GivenInputs) -> None
   from letter_jax.tokenizer import diagnostics, drift
 
   workdir = Workdir(root)
-  earlier = refresh.Earlier(config, workdir) if refresh.keeps_tokenizer(config) else None
+  earlier = refresh.kept(config, workdir)
   if config.semantic_ids.path:
     ids, matched = given.semantic_ids()
     print_matching('semantic_ids', config.semantic_ids.path, matched, workdir)
@@ -226,11 +228,11 @@ def generator(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   data, directory = _read_interactions(config, workdir), workdir.generator
   try:
     texts = workdir.read_texts() if generator_kind.reads_texts else None
-    earlier = refresh.Earlier(config, workdir) if refresh.keeps_tokenizer(config) else None
+    earlier = refresh.kept(config, workdir)
     if config.generator.features:
       processes.on_first_process(lambda: _write_features(config.generator.features, workdir, given, earlier))
     ids = workdir.read_semantic_ids().place(sharding.make_mesh(config.mesh))
-    settings = refresh.generator_settings(config)
+    settings = refresh.continuing(config, config.generator) if earlier else config.generator
     if earlier:
       processes.on_first_process(functools.partial(earlier.write_prepared, generator_kind.prepares, directory))
     model = generator_kind.for_training(settings, ids, config.mesh.fully_sharded, directory, texts)

@@ -69,13 +69,13 @@ class Finished:
   @property
   def other_protocol(self) -> str:
     """The other one."""
-    return history.HISTORY_OUT if self.protocol == history.HISTORY_IN else history.HISTORY_IN
+    return history.protocol_of(self.protocol == history.HISTORY_IN)
 
   @property
   def served_protocol(self) -> str:
     """The protocol that `recommend` follows by default."""
     choice = self.metrics_of(self.ours)[history.SERVED]
-    return history.HISTORY_OUT if choice['exclude_history'] else history.HISTORY_IN
+    return history.protocol_of(choice['exclude_history'])
 
   @property
   def served_ranks(self) -> dict[str, np.ndarray]:

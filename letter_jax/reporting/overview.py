@@ -103,7 +103,7 @@ def _protocol(run: Finished) -> str:
     )
     + f'. The rules: {rules}.'
   )
-  others = _recalls(run, history.HISTORY_IN if excluded else history.HISTORY_OUT)
+  others = _recalls(run, history.protocol_of(not excluded))
   rule = _best_rule(others)
   return (
     f'{first} {"With" if excluded else "Without"} the items of the history in the ranking, {names[run.ours]} has '

@@ -61,7 +61,8 @@ def tracking(tracker: str, workdir: pathlib.Path, settings: Mapping[str, Any]) -
   Raises:
     InputError: the tracker's package is not installed.
   """
-  processes.on_first_process(lambda: _require(tracker))
+  if tracker:
+    processes.on_first_process(lambda: _require(tracker))
   if not tracker or not processes.is_first():
     yield
     return
@@ -80,8 +81,7 @@ def tracking(tracker: str, workdir: pathlib.Path, settings: Mapping[str, Any]) -
 
 def _require(tracker: str) -> None:
   try:
-    if tracker:
-      importlib.import_module(tracker)
+    importlib.import_module(tracker)
   except ImportError as error:
     raise InputError(
       f"config.tracker is {tracker!r}, which cannot be imported ({error}); expected pip install 'letter_jax[{tracker}]'"
