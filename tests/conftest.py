@@ -4,6 +4,7 @@ Set before JAX is imported; pytest-xdist's workers, and the programs that tests 
 """
 
 import fcntl
+import gc
 import os
 import pathlib
 import tempfile
@@ -26,6 +27,8 @@ os.environ.setdefault(
   '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 '
   '--xla_cpu_max_isa=AVX',
 )
+
+gc.set_threshold(50_000)  # as the program does
 
 # The same cases in every run, nothing in the working directory, and no limit that a busy machine exceeds.
 os.environ.setdefault('HYPOTHESIS_STORAGE_DIRECTORY', os.path.join(os.environ['LETTER_JAX_TEST_FOLDER'], 'hypothesis'))

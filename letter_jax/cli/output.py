@@ -44,7 +44,9 @@ class Output:
           raise InputError(f'--output={path} is the input; expected a different file')
 
   def require_writable(self) -> None:
-    """Raises InputError where a file cannot be written, or FILE.partial holds the answers of a run that was ended."""
+    """Raises InputError where nothing can be written, or FILE.partial holds the answers of a run that was ended."""
+    if self._path == STANDARD and sys.stdout.name == os.devnull:  # as `environment.prepare` opens a closed stream
+      raise InputError('stdout is closed; expected it open for the answers, or --output=FILE')
     if self._partial:
       self._open('a').close()
       if self._partial.stat().st_size:

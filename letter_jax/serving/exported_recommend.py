@@ -190,13 +190,14 @@ def _parse(number: int, line: bytes) -> dict[str, Any]:
       raise ValueError('"user" is neither a string nor an integer')
     user = given
     if not isinstance(history, list):
-      raise ValueError('"history" is missing' if history is None else '"history" is not a list')
+      raise ValueError('"history" is not a list' if 'history' in record else '"history" is missing')
     for place, item in enumerate(history):
       if isinstance(item, bool) or not isinstance(item, str | int):
         raise ValueError(f'"history"[{place}] is neither a string nor an integer')
     return {'user': user, 'history': history}
   except (ValueError, RecursionError) as error:
-    message = f'{" ".join(str(error).split())[:100]}; expected {{"user": ..., "history": [items]}}'
+    kind = '' if type(error) is ValueError else 'not valid JSON: '
+    message = f'{kind}{" ".join(str(error).split())[:100]}; expected {{"user": ..., "history": [items]}}'
     return {'line': number, **({} if user is None else {'user': user}), 'error': message}
 
 

@@ -46,7 +46,7 @@ def _fill(request: Request, record: Any, catalogue: Catalogue) -> str:
     return f'"user" is {shown(user)}, which is neither a string nor an integer'
   request.user = user
   if not isinstance(history, list):
-    return '"history" is missing' if history is None else f'"history" is {shown(history)}'
+    return f'"history" is {shown(history)}' if 'history' in record else '"history" is missing'
   if error := wrong_item('history', history):
     return error
   for item in history:

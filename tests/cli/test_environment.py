@@ -93,12 +93,15 @@ def test_a_home_folder_that_cannot_be_written_is_no_cache(recipe, tmp_path):
   assert done.returncode == 0 and done.stderr == '', done.stderr
 
 
-def test_closed_streams(recipe, workdir):
+def test_closed_streams(recipe, workdir, tmp_path):
   flags = [f'--config={recipe}', f'--workdir={workdir}']
   done = run(*flags, shell='<&- >&- 2>&-')
   assert done.returncode == 0
   recommend = ['--stage=recommend', f'--workdir={workdir}']
   fails(run(*recommend, shell='<&-'), 'stdin is closed; expected users on it, or --input=FILE')
+  (tmp_path / 'users').write_text('{"history": [1]}\n')
+  users = f'--input={tmp_path / "users"}'
+  fails(run(*recommend, users, shell='>&-'), 'stdout is closed; expected it open for the answers, or --output=FILE')
 
 
 def test_a_path_that_the_locale_cannot_write(recipe, tmp_path):
@@ -106,7 +109,7 @@ def test_a_path_that_the_locale_cannot_write(recipe, tmp_path):
   for stage in ('dataset', 'text_embeddings', 'collaborative'):  # tables, an array and checkpoints
     done = run(*flags, f'--stage={stage}', LC_ALL='C', without=('PYTHONUTF8',))
     assert done.returncode == 0 and done.stderr == '', done.stderr
-  said = 'a path is not ASCII, and paths of this locale are ascii; expected a UTF-8 locale, or PYTHONUTF8=1'
+  said = f'{ascii(flags[1])} is not ASCII, and paths of this locale are ascii; expected a UTF-8 locale, or PYTHONUTF8=1'
   fails(run(*flags, '--stage=dataset', LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0'), said)
 
 

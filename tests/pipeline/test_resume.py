@@ -1,4 +1,4 @@
-"""A run that is killed in the middle of a training, and one that is not, end with the same bits."""
+"""A run that is stopped, in the middle of a training or elsewhere, and one that is not end with the same bits."""
 
 import pathlib
 import shutil
@@ -88,23 +88,46 @@ def finished(recipe):
   return recipe.parent / 'whole'
 
 
-def test_terminated_at_the_start_of_stages(recipe, finished, tmp_path):
-  """While data are prepared, k-means looks for codebooks, programs are compiled, results written."""
-  for stage in ('dataset', 'tokenizer', 'generator', 'evaluate'):
-    process = _start(recipe, tmp_path)
-    said = []
-    for line in process.stdout:
-      said.append(line)
-      if f'{stage}: running' in line or f'{stage}: resuming' in line:
-        time.sleep(0.3)
-        process.terminate()
-    assert process.wait() == 143, said
-    assert 'Traceback' not in ''.join(said) and 'is taken over' not in ''.join(said)
-    assert said[-1].startswith('letter_jax: error: ') and 'terminated' in said[-1]
-    assert not (tmp_path / 'run.lock').exists()
+def test_a_run_that_is_stopped_everywhere_equals_one_that_is_not(recipe, finished, tmp_path):
+  """SIGTERM at the start of stages, while data are prepared, codebooks found, programs compiled, results written; and
+  SIGKILL in trainings."""
+  _terminate_at_the_start_of('dataset', recipe, tmp_path)
+  _terminate_at_the_start_of('tokenizer', recipe, tmp_path)
+  _kill_in(_start(recipe, tmp_path), tmp_path / 'tokenizer/metrics.jsonl', 40)
+  said = _terminate_at_the_start_of('generator', recipe, tmp_path, after_a_kill=True)
+  assert 'tokenizer: resumed at step' in said and ', which was killed, is taken over' in said
+  _kill_in(_start(recipe, tmp_path), tmp_path / 'generator/metrics.jsonl', 12)
+  said = _terminate_at_the_start_of('evaluate', recipe, tmp_path, after_a_kill=True)
+  assert 'generator: resumed at step' in said and 'tokenizer: done before' in said
   _finish(_start(recipe, tmp_path))
-  for artifact in ('semantic_ids/semantic_ids.npy', 'evaluation/metrics.json', 'evaluation/predictions.jsonl'):
-    assert (tmp_path / artifact).read_bytes() == (finished / artifact).read_bytes()
+
+  for stage in ('tokenizer', 'generator'):
+    (ours, our_progress), (expected, expected_progress) = _best(tmp_path, stage), _best(finished, stage)
+    assert our_progress == expected_progress
+    for ours_leaf, expected_leaf in zip(ours, expected, strict=True):
+      np.testing.assert_array_equal(ours_leaf, expected_leaf)
+  _assert_same_files(tmp_path, finished, 'semantic_ids/semantic_ids.npy')
+
+
+def _terminate_at_the_start_of(stage: str, recipe, workdir: pathlib.Path, after_a_kill: bool = False) -> str:
+  """SIGTERM soon after the stage has begun; what the run has printed."""
+  process = _start(recipe, workdir)
+  said = []
+  for line in process.stdout:
+    said.append(line)
+    if f'{stage}: running' in line or f'{stage}: resuming' in line:
+      time.sleep(0.3)
+      process.terminate()
+  assert process.wait() == 143, said
+  assert 'Traceback' not in ''.join(said) and ('is taken over' in ''.join(said)) == after_a_kill, said
+  assert said[-1].startswith('letter_jax: error: ') and 'terminated' in said[-1]
+  assert not (workdir / 'run.lock').exists()
+  return ''.join(said)
+
+
+def _assert_same_files(workdir: pathlib.Path, expected: pathlib.Path, *more: str) -> None:
+  for artifact in ('evaluation/metrics.json', 'evaluation/predictions.jsonl', *more):
+    assert (workdir / artifact).read_bytes() == (expected / artifact).read_bytes()
 
 
 FULL_DISK = """
@@ -130,41 +153,23 @@ def test_a_disk_that_is_full_while_a_checkpoint_is_written(recipe, finished, tmp
   assert ended.returncode == 2 and 'Traceback' not in ended.stdout, ended.stdout
   assert 'a checkpoint could not be written' in ended.stdout.splitlines()[-1]
   _finish(_start(recipe, workdir))
-  for artifact in ('evaluation/metrics.json', 'evaluation/predictions.jsonl'):
-    assert (workdir / artifact).read_bytes() == (finished / artifact).read_bytes()
+  _assert_same_files(workdir, finished)
 
 
-def test_killed_twice_equals_uninterrupted(recipe, finished, tmp_path):
-  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  shutil.copytree(finished, whole)
-
-  _kill_in(_start(recipe, killed), killed / 'tokenizer/metrics.jsonl', 40)
-  output = _kill_in(_start(recipe, killed), killed / 'generator/metrics.jsonl', 12)
-  assert 'tokenizer: resumed at step' in output and ', which was killed, is taken over' in output
-  output = _finish(_start(recipe, killed))
-  assert 'generator: resumed at step' in output
-  assert 'tokenizer: done before' in output
-
-  for stage in ('tokenizer', 'generator'):
-    (ours, our_progress), (expected, expected_progress) = _best(killed, stage), _best(whole, stage)
-    assert our_progress == expected_progress
-    for ours_leaf, expected_leaf in zip(ours, expected, strict=True):
-      np.testing.assert_array_equal(ours_leaf, expected_leaf)
-  for artifact in ('semantic_ids/semantic_ids.npy', 'evaluation/metrics.json', 'evaluation/predictions.jsonl'):
-    assert (killed / artifact).read_bytes() == (whole / artifact).read_bytes()
-
-  # The newest checkpoint of an interrupted run, half written: the run goes on from the one before, and says so.
-  shutil.rmtree(whole / 'evaluation')
-  record = whole / 'generator/stage.json'
+def test_a_checkpoint_that_is_half_written_is_skipped(recipe, finished, tmp_path):
+  """The run goes on from the one before, and says so."""
+  workdir = tmp_path / 'workdir'
+  shutil.copytree(finished, workdir)
+  shutil.rmtree(workdir / 'evaluation')
+  record = workdir / 'generator/stage.json'
   record.write_text(record.read_text().replace('"complete": true', '"complete": false'))
-  (whole / 'generator/generator.json').unlink()
-  steps = sorted(int(path.name) for path in (whole / 'generator/checkpoints/latest').iterdir())
-  newest = whole / 'generator/checkpoints/latest' / str(steps[-1]) / 'state'
+  (workdir / 'generator/generator.json').unlink()
+  steps = sorted(int(path.name) for path in (workdir / 'generator/checkpoints/latest').iterdir())
+  newest = workdir / 'generator/checkpoints/latest' / str(steps[-1]) / 'state'
   for path in newest.rglob('*'):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:10])
-  output = _finish(_start(recipe, whole))
+  output = _finish(_start(recipe, workdir))
   assert 'is unreadable and skipped' in output
   assert f'generator: resumed at step {steps[-2]} of' in output
-  for artifact in ('evaluation/metrics.json', 'evaluation/predictions.jsonl'):
-    assert (killed / artifact).read_bytes() == (whole / artifact).read_bytes()
+  _assert_same_files(workdir, finished)

@@ -49,6 +49,7 @@ def test_each_line_gets_its_answer_in_order(recommender, predictions, monkeypatc
     (b'\xff', 'not valid JSON'),
     (b'[1]', 'is not a JSON object'),
     (b'{"user": "a"}', '"history" is missing'),
+    (b'{"history": null}', '"history" is null'),
     (b'{"history": 3}', '"history" is 3'),
     (b'{"history": [true]}', '"history"[0] is true'),
     (b'{"history": [1, 2.5]}', '"history"[1] is 2.5'),

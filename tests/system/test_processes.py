@@ -120,22 +120,8 @@ def test_terminated_in_a_training_whose_calls_are_epochs(uninterrupted, tmp_path
   ).read_bytes()
 
 
-def test_a_run_of_which_either_process_was_killed_is_resumed_bit_for_bit(uninterrupted, tmp_path):
-  arguments = prepared(uninterrupted, tmp_path)
-  latest = tmp_path / 'workdir/generator/checkpoints/latest'
-  for process, step in ((0, 5), (1, 15)):
-    started = multi_process.start(tmp_path, arguments)
-    multi_process.until(lambda step=step: any(int(path.name) >= step for path in latest.glob('*[0-9]')), started)
-    started[process].kill()
-    codes = multi_process.wait(started)
-    assert codes[process] == -signal.SIGKILL and codes[1 - process] != 0
-    assert not json.loads((tmp_path / 'workdir/generator/stage.json').read_text())['complete']
-  assert multi_process.wait(multi_process.start(tmp_path, arguments)) == [0, 0]
-  assert 'generator: resumed at step' in multi_process.output_of(tmp_path, 0)
-  assert_same_generator(tmp_path / 'workdir', uninterrupted / 'workdir')
-
-
-def test_sigterm_to_one_process_makes_all_save(uninterrupted, tmp_path):
+def test_sigterm_makes_all_save_and_a_process_that_is_killed_ends_the_others(uninterrupted, tmp_path):
+  """And the run is resumed bit for bit after each."""
   arguments = prepared(uninterrupted, tmp_path)
   rarely = [*arguments, '--config.generator.training.checkpoint_every_steps=1000']
   # Slow, so that the training has not ended when the signal comes.
@@ -144,6 +130,19 @@ def test_sigterm_to_one_process_makes_all_save(uninterrupted, tmp_path):
   started[1].send_signal(signal.SIGTERM)
   assert multi_process.wait(started) == [143, 143]
   assert 'generator: terminated; saved at step' in multi_process.error_of(tmp_path, 0)
+
+  latest = tmp_path / 'workdir/generator/checkpoints/latest'
+  for killed in (0, 1):
+    saved = max(int(path.name) for path in latest.glob('*[0-9]'))
+    started = multi_process.start(tmp_path, arguments)
+    multi_process.until(
+      lambda saved=saved: any(int(path.name) > saved for path in latest.glob('*[0-9]')), started
+    )
+    started[killed].kill()
+    codes = multi_process.wait(started)
+    assert codes[killed] == -signal.SIGKILL and codes[1 - killed] != 0
+    assert 'generator: resumed at step' in multi_process.output_of(tmp_path, 0)
+    assert not json.loads((tmp_path / 'workdir/generator/stage.json').read_text())['complete']
   assert multi_process.wait(multi_process.start(tmp_path, arguments)) == [0, 0]
   assert 'generator: resumed at step' in multi_process.output_of(tmp_path, 0)
   assert_same_generator(tmp_path / 'workdir', uninterrupted / 'workdir')
