@@ -126,8 +126,8 @@ class Recommender:
         jax.block_until_ready(self._search(self._arrays, history, had, np.ones(len(self.items), bool)))
 
   def _width(self, excluded: int) -> int:
-    """The width of the excluded items of a batch, of which a user has so many at most."""
-    return next((width for width in EXCLUDED if width >= excluded), _next_power_of_two(excluded))
+    """The width of the excluded items of a batch, of which a user has so many at most; a power of two."""
+    return next((width for width in EXCLUDED if width >= excluded), 1 << (excluded - 1).bit_length())
 
   def _search_batch(
     self, histories: list[list[int]], exclude_history: bool, allowed: np.ndarray, repeats: np.ndarray
@@ -219,10 +219,6 @@ def _padded(rows: list[list[int]], width: int) -> np.ndarray:
 
 def _normal_form(raw_id: str) -> str:
   return unicodedata.normalize('NFC', raw_id.strip(BLANKS))
-
-
-def _next_power_of_two(number: int) -> int:
-  return 1 << max(number - 1, 0).bit_length()
 
 
 def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
