@@ -1,18 +1,13 @@
 """Runs of the program as several processes on this machine, for tests and for `tests/kill_test.py`."""
 
 import contextlib
-import os
 import pathlib
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 
-from tests.paths import ROOT
-
-# A time-out in a test is only for a hang: far more than ten times what any of them takes on an idle machine.
-HANG_SECONDS = 900
+from tests import forked
+from tests.forked import HANG_SECONDS
 
 
 def _free_port() -> int:
@@ -22,38 +17,18 @@ def _free_port() -> int:
 
 
 def start(
-  folder: pathlib.Path,
-  arguments: list[str],
-  processes: int = 2,
-  program: tuple[str, ...] = ('-m', 'letter_jax.main'),
-  environment: dict[str, str] | None = None,
-) -> list[subprocess.Popen]:
+  folder: pathlib.Path, arguments: list[str], processes: int = 2, program: str = forked.LETTER_JAX
+) -> list[forked.Process]:
   """Starts the processes of one run, each with one CPU device and its output in FOLDER/process_I.log."""
   folder.mkdir(parents=True, exist_ok=True)
-  port = _free_port()
-  started = []
-  for index in range(processes):
-    with (folder / f'process_{index}.log').open('w') as log:
-      started.append(
-        subprocess.Popen(
-          [
-            sys.executable,
-            *program,
-            *arguments,
-            f'--coordinator=localhost:{port}',
-            f'--processes={processes}',
-            f'--process={index}',
-          ],
-          cwd=ROOT,
-          stdout=log,
-          stderr=subprocess.STDOUT,
-          env={**os.environ, 'JAX_PLATFORMS': 'cpu', **(environment or {})},
-        )
-      )
-  return started
+  of_all = [*arguments, f'--coordinator=localhost:{_free_port()}', f'--processes={processes}']
+  return [
+    forked.start([*of_all, f'--process={index}'], folder / f'process_{index}.log', program=program)
+    for index in range(processes)
+  ]
 
 
-def wait(started: list[subprocess.Popen]) -> list[int]:
+def wait(started: list[forked.Process]) -> list[int]:
   """The exit codes of the processes, all of which have ended afterwards."""
   try:
     return [process.wait(HANG_SECONDS) for process in started]
@@ -62,7 +37,7 @@ def wait(started: list[subprocess.Popen]) -> list[int]:
       process.kill()
 
 
-def until(condition: Callable[[], bool], started: Sequence[subprocess.Popen] = ()) -> None:
+def until(condition: Callable[[], bool], started: Sequence[forked.Process] = ()) -> None:
   """Waits for the condition; fails when one of the processes ends first."""
   give_up = time.monotonic() + HANG_SECONDS
   while True:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from tests.multi_process import HANG_SECONDS
+from tests.forked import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import run_settings, write_recipe
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.multi_process import HANG_SECONDS
+from tests.forked import HANG_SECONDS
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow

@@ -2,12 +2,10 @@
 
 import pytest
 
-from tests.command_line import CommandLine
+from tests import forked
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture
 def command():
-  """Runs `letter-jax ARGUMENTS`: see `CommandLine`."""
-  command_line = CommandLine()
-  yield command_line
-  command_line.close()
+  """Runs `letter-jax ARGUMENTS` as a process of its own: see `forked.run`."""
+  return forked.run

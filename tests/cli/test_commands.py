@@ -15,7 +15,8 @@ from letter_jax.cli import commands
 from letter_jax.serving import export
 from letter_jax.system.errors import InputError
 from letter_jax.system.lock import Lock
-from tests.multi_process import HANG_SECONDS, until
+from tests.forked import HANG_SECONDS
+from tests.multi_process import until
 from tests.paths import ROOT
 from tests.small_data import config_with, run_settings
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import letter_jax
-from tests.multi_process import HANG_SECONDS
+from tests.forked import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import run_settings, write_letter_folder, write_recipe
 

@@ -12,7 +12,7 @@ from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
 from tests.data.beam.test_pipelines import BEAM, records
 from tests.data.raw import test_raw
-from tests.multi_process import HANG_SECONDS
+from tests.forked import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import config_with, run_settings, write_recipe
 

@@ -3,9 +3,8 @@
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -14,8 +13,8 @@ import pytest
 from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.training.checkpoints import Checkpoints
-from tests.multi_process import HANG_SECONDS
-from tests.paths import ROOT
+from tests import forked, multi_process
+from tests.forked import HANG_SECONDS
 from tests.small_data import run_settings, write_recipe
 
 pytestmark = pytest.mark.slow
@@ -41,37 +40,44 @@ def recipe(tmp_path_factory):
   return path
 
 
-def _start(recipe, workdir):
-  return subprocess.Popen(
-    [sys.executable, '-m', 'letter_jax.main', f'--config={recipe}', f'--workdir={workdir}'],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
+class Attempt:
+  """A process that runs the recipe in a workdir."""
+
+  def __init__(self, recipe: pathlib.Path, workdir: pathlib.Path, program: str = forked.LETTER_JAX) -> None:
+    self._log = workdir.with_name(f'{workdir.name}.log')
+    self.process = forked.start([f'--config={recipe}', f'--workdir={workdir}'], self._log, program=program)
+
+  def said(self) -> str:
+    return self._log.read_text(encoding='utf-8')
+
+  def end(self) -> int:
+    """Waits for the end; returns the exit code."""
+    try:
+      return self.process.wait(HANG_SECONDS)
+    finally:
+      self.process.kill()
+
+  def until(self, condition: Callable[[], bool]) -> None:
+    """Waits for the condition; fails where the process ends first."""
+    try:
+      multi_process.until(condition, [self.process])
+    except AssertionError:
+      self.process.kill()
+      raise AssertionError(self.said()) from None
 
 
-def _finish(process) -> str:
-  try:
-    output, _ = process.communicate(timeout=HANG_SECONDS)
-  finally:
-    process.kill()
-  assert process.returncode == 0, output
-  return output
+def _finish(recipe: pathlib.Path, workdir: pathlib.Path) -> str:
+  attempt = Attempt(recipe, workdir)
+  assert attempt.end() == 0, attempt.said()
+  return attempt.said()
 
 
-def _kill_in(process, metrics: pathlib.Path, lines: int) -> str:
-  """SIGKILL once the training has logged so many lines; what the run had printed."""
-  deadline = time.monotonic() + HANG_SECONDS
-  while time.monotonic() < deadline and process.poll() is None:
-    if metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines:
-      process.kill()
-      output, _ = process.communicate()
-      assert process.returncode == -signal.SIGKILL, output
-      return output
-    time.sleep(0.01)
-  process.kill()
-  raise AssertionError(f'the run ended before it was killed: {process.communicate()[0]}')
+def _kill_in(recipe: pathlib.Path, workdir: pathlib.Path, training: str, lines: int) -> None:
+  """SIGKILL once the training has logged so many lines."""
+  attempt, log = Attempt(recipe, workdir), workdir / training / 'metrics.jsonl'
+  attempt.until(lambda: log.exists() and len(log.read_bytes().splitlines()) >= lines)
+  attempt.process.kill()
+  assert attempt.end() == -signal.SIGKILL, attempt.said()
 
 
 def _best(workdir, stage):
@@ -84,45 +90,45 @@ def _best(workdir, stage):
 @pytest.fixture(scope='module')
 def finished(recipe):
   """The workdir of a run that nobody disturbed."""
-  _finish(_start(recipe, recipe.parent / 'whole'))
+  _finish(recipe, recipe.parent / 'whole')
   return recipe.parent / 'whole'
 
 
 def test_a_run_that_is_stopped_everywhere_equals_one_that_is_not(recipe, finished, tmp_path):
   """SIGTERM at the start of stages, while data are prepared, codebooks found, programs compiled, results written; and
   SIGKILL in trainings."""
-  _terminate_at_the_start_of('dataset', recipe, tmp_path)
-  _terminate_at_the_start_of('tokenizer', recipe, tmp_path)
-  _kill_in(_start(recipe, tmp_path), tmp_path / 'tokenizer/metrics.jsonl', 40)
-  said = _terminate_at_the_start_of('generator', recipe, tmp_path, after_a_kill=True)
+  workdir = tmp_path / 'workdir'
+  _terminate_at_the_start_of('dataset', recipe, workdir)
+  _terminate_at_the_start_of('tokenizer', recipe, workdir)
+  _kill_in(recipe, workdir, 'tokenizer', 40)
+  said = _terminate_at_the_start_of('generator', recipe, workdir, after_a_kill=True)
   assert 'tokenizer: resumed at step' in said and ', which was killed, is taken over' in said
-  _kill_in(_start(recipe, tmp_path), tmp_path / 'generator/metrics.jsonl', 12)
-  said = _terminate_at_the_start_of('evaluate', recipe, tmp_path, after_a_kill=True)
+  _kill_in(recipe, workdir, 'generator', 12)
+  said = _terminate_at_the_start_of('evaluate', recipe, workdir, after_a_kill=True)
   assert 'generator: resumed at step' in said and 'tokenizer: done before' in said
-  _finish(_start(recipe, tmp_path))
+  _finish(recipe, workdir)
 
   for stage in ('tokenizer', 'generator'):
-    (ours, our_progress), (expected, expected_progress) = _best(tmp_path, stage), _best(finished, stage)
+    (ours, our_progress), (expected, expected_progress) = _best(workdir, stage), _best(finished, stage)
     assert our_progress == expected_progress
     for ours_leaf, expected_leaf in zip(ours, expected, strict=True):
       np.testing.assert_array_equal(ours_leaf, expected_leaf)
-  _assert_same_files(tmp_path, finished, 'semantic_ids/semantic_ids.npy')
+  _assert_same_files(workdir, finished, 'semantic_ids/semantic_ids.npy')
 
 
 def _terminate_at_the_start_of(stage: str, recipe, workdir: pathlib.Path, after_a_kill: bool = False) -> str:
   """SIGTERM soon after the stage has begun; what the run has printed."""
-  process = _start(recipe, workdir)
-  said = []
-  for line in process.stdout:
-    said.append(line)
-    if f'{stage}: running' in line or f'{stage}: resuming' in line:
-      time.sleep(0.3)
-      process.terminate()
-  assert process.wait() == 143, said
-  assert 'Traceback' not in ''.join(said) and ('is taken over' in ''.join(said)) == after_a_kill, said
-  assert said[-1].startswith('letter_jax: error: ') and 'terminated' in said[-1]
+  attempt = Attempt(recipe, workdir)
+  attempt.until(lambda: any(f'{stage}: {word}' in attempt.said() for word in ('running', 'resuming')))
+  time.sleep(0.3)
+  attempt.process.terminate()
+  code, said = attempt.end(), attempt.said()
+  assert code == 143, said
+  assert 'Traceback' not in said and ('is taken over' in said) == after_a_kill, said
+  last = said.splitlines()[-1]
+  assert last.startswith('letter_jax: error: ') and 'terminated' in last
   assert not (workdir / 'run.lock').exists()
-  return ''.join(said)
+  return said
 
 
 def _assert_same_files(workdir: pathlib.Path, expected: pathlib.Path, *more: str) -> None:
@@ -143,16 +149,10 @@ def test_a_disk_that_is_full_while_a_checkpoint_is_written(recipe, finished, tmp
   shutil.copytree(
     finished, workdir, ignore=lambda folder, names: {'generator', 'evaluation'} if folder == str(finished) else ()
   )
-  ended = subprocess.run(
-    [sys.executable, '-c', FULL_DISK, f'--config={recipe}', f'--workdir={workdir}'],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
-  assert ended.returncode == 2 and 'Traceback' not in ended.stdout, ended.stdout
-  assert 'a checkpoint could not be written' in ended.stdout.splitlines()[-1]
-  _finish(_start(recipe, workdir))
+  attempt = Attempt(recipe, workdir, FULL_DISK)
+  assert attempt.end() == 2 and 'Traceback' not in attempt.said(), attempt.said()
+  assert 'a checkpoint could not be written' in attempt.said().splitlines()[-1]
+  _finish(recipe, workdir)
   _assert_same_files(workdir, finished)
 
 
@@ -169,7 +169,7 @@ def test_a_checkpoint_that_is_half_written_is_skipped(recipe, finished, tmp_path
   for path in newest.rglob('*'):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:10])
-  output = _finish(_start(recipe, workdir))
+  output = _finish(recipe, workdir)
   assert 'is unreadable and skipped' in output
   assert f'generator: resumed at step {steps[-2]} of' in output
   _assert_same_files(workdir, finished)

@@ -20,7 +20,7 @@ from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.serving.recommender import Recommender
 from letter_jax.system.errors import InputError
-from tests.multi_process import HANG_SECONDS
+from tests.forked import HANG_SECONDS
 from tests.small_data import distinct_codes
 
 uvicorn = pytest.importorskip('uvicorn')

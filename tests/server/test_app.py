@@ -11,7 +11,7 @@ import pytest
 
 from letter_jax.serving import jsonl
 from letter_jax.system.errors import InputError
-from tests.multi_process import HANG_SECONDS
+from tests.forked import HANG_SECONDS
 from tests.server.conftest import ITEMS, TOKEN, table_recommender, until
 
 Limits = pytest.importorskip('letter_jax.server.asked').Limits

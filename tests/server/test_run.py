@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from tests.multi_process import HANG_SECONDS
+from tests.forked import HANG_SECONDS
 from tests.paths import ROOT
 from tests.server.conftest import TOKEN, until
 

@@ -19,7 +19,7 @@ import letter_jax
 from letter_jax.cli import commands
 from letter_jax.serving import jsonl
 from letter_jax.system.errors import InputError
-from tests.multi_process import HANG_SECONDS
+from tests.forked import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import TINY_RUN
 

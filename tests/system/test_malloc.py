@@ -10,7 +10,7 @@ import types
 import pytest
 
 from letter_jax.system import malloc
-from tests.multi_process import HANG_SECONDS
+from tests.forked import HANG_SECONDS
 from tests.paths import ROOT
 
 # Page faults of allocating, filling and freeing 64 MiB (16,384 pages of 4 kB) ten times, after a first time.

@@ -25,8 +25,8 @@ SETTINGS = run_settings(generator__training__checkpoint_every_steps=5)  # else a
 
 
 SLOW_AND_WRONG = """
-import runpy, sys, time
-from letter_jax import sharding
+import sys, time
+from letter_jax import main, sharding
 if '--process=1' in sys.argv:
   put, clock = sharding.put_batch, time.time
   def slow(*arguments):
@@ -34,7 +34,7 @@ if '--process=1' in sys.argv:
     return put(*arguments)
   sharding.put_batch = slow
   time.time = lambda: clock() + 36_000
-runpy.run_module('letter_jax.main', run_name='__main__')
+main.run()
 """
 
 
@@ -44,7 +44,7 @@ def uninterrupted(tmp_path_factory):
   folder = tmp_path_factory.mktemp('two')
   write_recipe(folder / 'recipe.py', SETTINGS)
   arguments = [f'--config={folder / "recipe.py"}', f'--workdir={folder / "workdir"}']
-  started = multi_process.start(folder, arguments, program=('-c', SLOW_AND_WRONG))
+  started = multi_process.start(folder, arguments, program=SLOW_AND_WRONG)
   assert multi_process.wait(started) == [0, 0], multi_process.output_of(folder, 0)
   return folder
 
@@ -125,7 +125,7 @@ def test_sigterm_makes_all_save_and_a_process_that_is_killed_ends_the_others(uni
   arguments = prepared(uninterrupted, tmp_path)
   rarely = [*arguments, '--config.generator.training.checkpoint_every_steps=1000']
   # Slow, so that the training has not ended when the signal comes.
-  started = multi_process.start(tmp_path, rarely, program=('-c', SLOW_AND_WRONG))
+  started = multi_process.start(tmp_path, rarely, program=SLOW_AND_WRONG)
   multi_process.until(lambda: 'generator train' in multi_process.output_of(tmp_path, 0), started)
   started[1].send_signal(signal.SIGTERM)
   assert multi_process.wait(started) == [143, 143]
@@ -135,9 +135,7 @@ def test_sigterm_makes_all_save_and_a_process_that_is_killed_ends_the_others(uni
   for killed in (0, 1):
     saved = max(int(path.name) for path in latest.glob('*[0-9]'))
     started = multi_process.start(tmp_path, arguments)
-    multi_process.until(
-      lambda saved=saved: any(int(path.name) > saved for path in latest.glob('*[0-9]')), started
-    )
+    multi_process.until(lambda saved=saved: any(int(path.name) > saved for path in latest.glob('*[0-9]')), started)
     started[killed].kill()
     codes = multi_process.wait(started)
     assert codes[killed] == -signal.SIGKILL and codes[1 - killed] != 0
@@ -149,7 +147,8 @@ def test_sigterm_makes_all_save_and_a_process_that_is_killed_ends_the_others(uni
 
 
 UNREADABLE = """
-import runpy, sys, time
+import sys, time
+from letter_jax import main
 from letter_jax.data import store
 from letter_jax.system import processes
 from letter_jax.system.errors import InputError
@@ -162,13 +161,13 @@ if '--process=1' in sys.argv:
     announce_failure(group, error)
     time.sleep(1)  # as on a busy machine: process 0 has to outlive this one all the same
   processes._Group.announce_failure = slow
-runpy.run_module('letter_jax.main', run_name='__main__')
+main.run()
 """
 
 
 def test_a_file_that_one_process_cannot_read_ends_all_with_its_message(uninterrupted, tmp_path):
   arguments = prepared(uninterrupted, tmp_path)
-  started = multi_process.start(tmp_path, arguments, program=('-c', UNREADABLE))
+  started = multi_process.start(tmp_path, arguments, program=UNREADABLE)
   assert multi_process.wait(started) == [2, 2]
   assert multi_process.error_of(tmp_path, 1).endswith('dataset: its disk does not answer')
   assert multi_process.error_of(tmp_path, 0).endswith('dataset: its disk does not answer')
