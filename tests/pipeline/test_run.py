@@ -343,21 +343,27 @@ def _elsewhere(tmp_path, **changes):
   return config_with(run_settings(checkpoints=str(tmp_path / 'elsewhere'), generator__training__epochs=1, **changes))
 
 
-def test_checkpoints_elsewhere_belong_to_one_run(tmp_path, capsys):
-  pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
-  assert {path.name for path in (tmp_path / 'elsewhere').iterdir()} == {'sasrec', 'tokenizer', 'generator'}
-  assert not list((tmp_path / 'workdir').rglob('checkpoints'))
-  assert Workdir(tmp_path / 'workdir').restore_generator().params
-  pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
+@pytest.fixture(scope='module')
+def apart(tmp_path_factory):
+  """A folder with the workdir of a finished run, and its checkpoints beside it."""
+  folder = tmp_path_factory.mktemp('apart')
+  pipeline.run(_elsewhere(folder), folder / 'workdir')
+  return folder
+
+
+def test_checkpoints_elsewhere_belong_to_one_run(apart, capsys):
+  assert {path.name for path in (apart / 'elsewhere').iterdir()} == {'sasrec', 'tokenizer', 'generator'}
+  assert not list((apart / 'workdir').rglob('checkpoints'))
+  assert Workdir(apart / 'workdir').restore_generator().params
+  pipeline.run(_elsewhere(apart), apart / 'workdir')
   assert capsys.readouterr().out.count('done before') == len(STAGES)
   # Another run does not take them for its own.
   with pytest.raises(InputError, match='sasrec holds checkpoints of a different run'):
-    pipeline.run(_elsewhere(tmp_path, seed=5), tmp_path / 'other')
+    pipeline.run(_elsewhere(apart, seed=5), apart / 'other')
 
 
-def test_a_redo_replaces_checkpoints_elsewhere_or_brings_them_back(tmp_path, monkeypatch, capsys):
-  pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir')
-  before = _trees(tmp_path)
+def test_a_redo_replaces_checkpoints_elsewhere_or_brings_them_back(apart, monkeypatch, capsys):
+  before = _trees(apart)
 
   def fails(config, workdir, given):
     raise InputError('no')
@@ -365,11 +371,11 @@ def test_a_redo_replaces_checkpoints_elsewhere_or_brings_them_back(tmp_path, mon
   with monkeypatch.context() as patch:
     patch.setattr(pipeline.stages, 'generator', fails)
     with pytest.raises(InputError, match='no'):
-      pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir', 'generator', overwrite=True)
-  assert _trees(tmp_path) == before
-  pipeline.run(_elsewhere(tmp_path), tmp_path / 'workdir', 'generator', overwrite=True)
-  assert 'generator: redone' in capsys.readouterr().out and Workdir(tmp_path / 'workdir').restore_generator().params
-  assert not [path for path in tmp_path.rglob('.*.replaced')]
+      pipeline.run(_elsewhere(apart), apart / 'workdir', 'generator', overwrite=True)
+  assert _trees(apart) == before
+  pipeline.run(_elsewhere(apart), apart / 'workdir', 'generator', overwrite=True)
+  assert 'generator: redone' in capsys.readouterr().out and Workdir(apart / 'workdir').restore_generator().params
+  assert not [path for path in apart.rglob('.*.replaced')]
 
 
 def test_a_redo_that_cannot_begin_leaves_what_was_there(workdir, monkeypatch):

@@ -111,6 +111,15 @@ def adapted(base_folder, **changes):
   return settings_of(**{'base': str(base_folder), 'lora__rank': 4, 'mixture__fused': 0.0, **changes})
 
 
+@pytest.fixture(scope='module')
+def adapters(tmp_path_factory, base_folder):
+  """The config of a training of adapters, its folder, and its parameters."""
+  config = adapted(base_folder, lora__dropout=0.1, training__checkpoint_every_steps=5)
+  folder = tmp_path_factory.mktemp('adapters')
+  trained, _ = train(folder, config)
+  return config, folder, trained
+
+
 def test_a_model_from_nothing_learns_what_follows(tmp_path):
   config = settings_of(training__epochs=12)
   trained, progress = train(tmp_path, config)
@@ -127,21 +136,19 @@ def test_a_model_from_nothing_learns_what_follows(tmp_path):
   assert evaluator.validate(params, splits.test_examples(data(), 3))['ndcg@10'] > 0.6
 
 
-def test_a_resumed_training_is_the_uninterrupted_one(tmp_path, base_folder, monkeypatch):
-  config = adapted(base_folder, lora__dropout=0.1, training__checkpoint_every_steps=5)
-  whole, _ = train(tmp_path / 'whole', config)
+def test_a_resumed_training_is_the_uninterrupted_one(tmp_path, adapters, monkeypatch):
+  config, _, whole = adapters
   with monkeypatch.context() as patched:
     patched.setattr(GeneratorEvaluator, 'validate', lambda *_: {}['interrupted'])
     with pytest.raises(KeyError, match='interrupted'):
-      train(tmp_path / 'halves', config)
-  assert [path.name for path in (tmp_path / 'halves' / 'checkpoints' / 'latest').iterdir() if path.name == '10']
-  resumed, _ = train(tmp_path / 'halves', config)
+      train(tmp_path, config)
+  assert [path.name for path in (tmp_path / 'checkpoints' / 'latest').iterdir() if path.name == '10']
+  resumed, _ = train(tmp_path, config)
   assert_same(resumed, whole)
 
 
-def test_adapters_and_new_tokens_alone_are_trained(tmp_path, base_folder):
-  config = adapted(base_folder)
-  trained, _ = train(tmp_path, config)
+def test_adapters_and_new_tokens_alone_are_trained(adapters):
+  _, folder, trained = adapters
   names = {sharding.name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(trained)}
   assert {name.rpartition('/')[2] for name in names} == set(lora.TRAINED)
   assert len(names) == 2 * 7 + 2
@@ -150,7 +157,7 @@ def test_adapters_and_new_tokens_alone_are_trained(tmp_path, base_folder):
   ]
   assert min(moved) > 0
   # Checkpoints hold nothing else.
-  stored = sum(path.stat().st_size for path in (tmp_path / 'checkpoints' / 'best').rglob('*') if path.is_file())
+  stored = sum(path.stat().st_size for path in (folder / 'checkpoints' / 'best').rglob('*') if path.is_file())
   assert stored < 40 * sum(leaf.size for leaf in jax.tree.leaves(trained))
 
 
@@ -168,13 +175,12 @@ def test_full_fine_tuning_starts_from_the_base_and_moves_all_of_it(tmp_path, bas
   )
 
 
-def test_an_int8_base_gives_nearly_the_same(tmp_path, base_folder):
-  config = adapted(base_folder, training__epochs=1)
-  trained, _ = train(tmp_path, config)
+def test_an_int8_base_gives_nearly_the_same(adapters):
+  config, folder, trained = adapters
   rounded = dataclasses.replace(config, generator=dataclasses.replace(config.generator, base_dtype='int8'))
   scores = []
   for each in (config, rounded):
-    generator = to_search(each, tmp_path)
+    generator = to_search(each, folder)
     evaluator = building.evaluator(each, generator, ITEMS)
     found = evaluator.evaluate(generator.whole_params(trained), splits.test_examples(data(), 3), '')
     scores.append(np.take_along_axis(found.scores_UxK, np.argsort(found.items_UxK, axis=1), axis=1))
@@ -183,10 +189,9 @@ def test_an_int8_base_gives_nearly_the_same(tmp_path, base_folder):
   assert 0 < relative_error(scores[1], scores[0]) < 0.02
 
 
-def test_what_is_exported_computes_the_same(tmp_path, base_folder):
-  config = adapted(base_folder, training__epochs=1)
-  trained, _ = train(tmp_path / 'generator', config)
-  generator = to_search(config, tmp_path / 'generator')
+def test_what_is_exported_computes_the_same(tmp_path, adapters):
+  config, folder, trained = adapters
+  generator = to_search(config, folder)
   base = generator.base
   generator.write_hugging_face(tmp_path / 'export', trained)
   known = TextTokenizer.read(tmp_path / 'export')
