@@ -23,7 +23,6 @@ from letter_jax.server.asked import Asked, ItemLists, Limits, read_body
 from letter_jax.server.gathering import Busy, Gatherer, Shared
 from letter_jax.server.metrics import Metrics
 from letter_jax.server.models import Loading, Models, Served
-from letter_jax.serving.recommender import Choice
 from letter_jax.serving.requests import answered
 from letter_jax.system.errors import InputError
 
@@ -50,7 +49,7 @@ class Handlers:
     try:
       of_body = (read_body, body, served.recommender.catalogue, served.recommender.beam, self._limits)
       asked = await _call(len(body) > LARGE, *of_body)
-      choice = await _choice(served, asked.lists)
+      choice = None if asked.lists == ItemLists() else await served.choice(asked.lists)
     except InputError as error:
       raise HTTPException(400, str(error)) from None
     try:
@@ -211,17 +210,6 @@ async def _unless_gone(request: Request, search: Coroutine[Any, Any, Any]) -> An
   finally:
     found.cancel()
     gone.cancel()
-
-
-async def _choice(served: Served, lists: ItemLists) -> Choice | None:
-  """The items to choose from; None for all."""
-  if lists == ItemLists():
-    return None
-  choice = served.known_choice(lists)
-  if choice is None:
-    choice = await asyncio.to_thread(served.choose, lists)  # long lists take a while
-    served.remember(lists, choice)
-  return choice
 
 
 def _answer(served: Served, asked: Asked, items_UxK: Any, scores_UxK: Any) -> Response:

@@ -4,6 +4,7 @@ import asyncio
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import gc
 import threading
 import time
@@ -27,24 +28,28 @@ class Served:
   """A recommender that is ready, with the choices among its items that were asked for last."""
 
   recommender: Recommender
-  _choices: collections.OrderedDict[ItemLists, Choice] = dataclasses.field(default_factory=collections.OrderedDict)
+  _choices: collections.OrderedDict[ItemLists, asyncio.Task[Choice]] = dataclasses.field(
+    default_factory=collections.OrderedDict
+  )
 
-  def known_choice(self, lists: ItemLists) -> Choice | None:
-    """The choice of `choose` where it is remembered."""
-    choice = self._choices.get(lists)
-    if choice is not None:
-      self._choices.move_to_end(lists)
-    return choice
+  async def choice(self, lists: ItemLists) -> Choice:
+    """The items that may be recommended, made once for all who ask meanwhile; InputError as of `Recommender.among`.
 
-  def choose(self, lists: ItemLists) -> Choice:
-    """The items that may be recommended; InputError as of `Recommender.among`."""
-    return self.recommender.among(lists.allow, lists.deny, lists.skip_unknown, lists.repeat)
+    Unless the lists are long the choice is remembered; the one used least recently is forgotten.
+    """
+    making = self._choices.get(lists)
+    if making is None:
+      of_lists = (lists.allow, lists.deny, lists.skip_unknown, lists.repeat)
+      making = asyncio.create_task(asyncio.to_thread(self.recommender.among, *of_lists))  # long lists take a while
+      self._choices[lists] = making
+      making.add_done_callback(functools.partial(self._keep_or_forget, lists))
+    self._choices.move_to_end(lists)
+    return await asyncio.shield(making)  # whoever leaves does not keep it from the others
 
-  def remember(self, lists: ItemLists, choice: Choice) -> None:
-    """Lets `known_choice` find a choice, unless its lists are long; the one used least recently is forgotten."""
-    if len(lists.allow or ()) + len(lists.deny) + len(lists.repeat or ()) > REMEMBERED_ITEMS:
-      return
-    self._choices[lists] = choice
+  def _keep_or_forget(self, lists: ItemLists, made: asyncio.Task[Choice]) -> None:
+    long = len(lists.allow or ()) + len(lists.deny) + len(lists.repeat or ()) > REMEMBERED_ITEMS
+    if made.cancelled() or made.exception() or long:
+      self._choices.pop(lists, None)
     while len(self._choices) > CHOICES:
       self._choices.popitem(last=False)
 

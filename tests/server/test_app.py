@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import socket
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -66,6 +67,31 @@ def test_options_are_those_of_the_command(start, recommender):
   assert [entry['id'] for entry in skipped['recommendations']] == ['105']
   repeated = client.recommend(**user, repeat=['103'], allow=['103', '117', '105'])
   assert {entry['id'] for entry in repeated['recommendations']} == {'103', '105'}
+
+
+def test_lists_that_arrive_together_are_prepared_once(start, monkeypatch):
+  recommender, prepared, all_asked = table_recommender(3), [], threading.Event()
+  among = recommender.among
+
+  def slow(*lists):
+    prepared.append(lists)
+    all_asked.wait(HANG_SECONDS)
+    return among(*lists)
+
+  monkeypatch.setattr(recommender, 'among', slow)
+  client = start(recommender)
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    answers = [pool.submit(client.recommend, **USERS[0], allow=['105', '107']) for _ in range(4)]
+    until(lambda: prepared)
+    time.sleep(0.1)  # for the others to arrive
+    all_asked.set()
+    assert {len(answer.result()['recommendations']) for answer in answers} == {2}
+  assert len(prepared) == 1
+  monkeypatch.setattr(recommender, 'among', lambda *lists: prepared.append(lists) or among(*lists))
+  for _ in range(2):  # what is wrong is not remembered
+    status, _, answer = client.request('POST', '/recommend', {**USERS[0], 'allow': ['who']})
+    assert status == 400 and 'who' in answer['error']
+  assert len(prepared) == 3
 
 
 def test_many_at_once_get_what_each_gets_alone(start, recommender):
