@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -25,9 +24,6 @@ from letter_jax import sharding
 from letter_jax.collaborative.sasrec_training import sasrec_program, sasrec_ranking
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
-from letter_jax.generators.lc_rec import weights as llama_weights
-from letter_jax.generators.lc_rec.llama import Architecture, Llama
-from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
 from letter_jax.tokenizer.training import tokenizer_program
 from letter_jax.training import loop, optimizers
 from letter_jax.training.checkpoints import Checkpoints, Progress
@@ -82,23 +78,8 @@ ITEM_TEXTS = tuple({'title': f'number {item}', 'brand': '', 'categories': '', 'd
 def language_base() -> pathlib.Path:
   """A small LLaMA in a folder, whose widths divide by eight."""
   folder = pathlib.Path(tempfile.mkdtemp())
-  tokenizer = TextTokenizer.train([text['title'] for text in ITEM_TEXTS], 264)
-  tokenizer.write(folder)
-  sizes = Architecture(
-    text_vocabulary=tokenizer.size,
-    new_tokens=1,
-    d_model=16,
-    d_ff=32,
-    layers=2,
-    heads=8,
-    kv_heads=8,
-    d_head=4,
-    context=512,
-  )
-  tokens = jnp.zeros((1, 1), jnp.int32)
-  llama_weights.write(
-    folder, jax.jit(Llama(sizes).init)(jax.random.key(1), tokens, tokens, tokens)['params'], sizes, None
-  )
+  titles = [text['title'] for text in ITEM_TEXTS]
+  building.write_base(folder, titles, 264, d_model=16, d_ff=32, heads=8, kv_heads=8)
   return folder
 
 

@@ -1,8 +1,10 @@
 """Generators as the stages build them, for tests."""
 
 import pathlib
+from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import sharding
@@ -10,6 +12,9 @@ from letter_jax.configuration import Config
 from letter_jax.data.dataset import Texts, Windows
 from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.generators.generator import Generator, generator_program, kind, train_generator, user_search
+from letter_jax.generators.lc_rec import weights as llama_weights
+from letter_jax.generators.lc_rec.llama import Architecture, Llama
+from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
 from letter_jax.semantic_ids.ids import PlacedIds, SemanticIds
 from letter_jax.training import loop
 
@@ -40,3 +45,34 @@ def program(config: Config, generator: Generator, data: Windows) -> loop.Program
 
 def evaluator(config: Config, generator: Generator, beam: int) -> GeneratorEvaluator:
   return GeneratorEvaluator(user_search(generator, beam, config.evaluation.batch_size))
+
+
+def write_base(
+  folder: pathlib.Path,
+  texts: Sequence[str],
+  vocabulary: int,
+  *,
+  d_model: int,
+  d_ff: int,
+  heads: int,
+  kv_heads: int,
+  context: int = 512,
+  new_tokens: int = 1,
+) -> None:
+  """Writes a LLaMA of two layers with random weights, and a tokenizer trained on `texts`, as Hugging Face has them."""
+  tokenizer = TextTokenizer.train(texts, vocabulary)
+  tokenizer.write(folder)
+  sizes = Architecture(
+    text_vocabulary=tokenizer.size,
+    new_tokens=new_tokens,
+    d_model=d_model,
+    d_ff=d_ff,
+    layers=2,
+    heads=heads,
+    kv_heads=kv_heads,
+    d_head=4,
+    context=context,
+  )
+  tokens = jnp.zeros((1, 1), jnp.int32)
+  params = jax.jit(Llama(sizes).init)(jax.random.key(1), tokens, tokens, tokens)['params']
+  llama_weights.write(folder, params, sizes, None)

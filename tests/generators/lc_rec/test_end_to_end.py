@@ -4,8 +4,6 @@ import json
 import pathlib
 import shutil
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -13,14 +11,13 @@ import safetensors.numpy
 import letter_jax
 from letter_jax.cli import commands
 from letter_jax.evaluation import ranks
-from letter_jax.generators.lc_rec import weights as llama_weights
 from letter_jax.generators.lc_rec.config_json import read_architecture
-from letter_jax.generators.lc_rec.llama import Architecture, Llama
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
 from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 from tests import multi_process
+from tests.generators import building
 from tests.small_data import config_with, run_settings, write_recipe
 
 pytestmark = pytest.mark.slow
@@ -103,21 +100,7 @@ def test_two_processes_give_the_metrics_of_one(finished, tmp_path):
 @pytest.fixture(scope='module')
 def base(tmp_path_factory):
   folder = tmp_path_factory.mktemp('base')
-  tokenizer = TextTokenizer.train(['a few words'], 300)
-  tokenizer.write(folder)
-  sizes = Architecture(
-    text_vocabulary=tokenizer.size,
-    new_tokens=1,
-    d_model=8,
-    d_ff=16,
-    layers=2,
-    heads=2,
-    kv_heads=1,
-    d_head=4,
-    context=512,
-  )
-  tokens = jnp.zeros((1, 1), jnp.int32)
-  llama_weights.write(folder, Llama(sizes).init(jax.random.key(0), tokens, tokens, tokens)['params'], sizes, None)
+  building.write_base(folder, ['a few words'], 300, d_model=8, d_ff=16, heads=2, kv_heads=1)
   return folder
 
 

@@ -14,7 +14,7 @@ from letter_jax.evaluation.evaluator import GeneratorEvaluator
 from letter_jax.generators.lc_rec import lora, prompts
 from letter_jax.generators.lc_rec import weights as llama_weights
 from letter_jax.generators.lc_rec.config_json import read_architecture
-from letter_jax.generators.lc_rec.llama import Architecture, Llama
+from letter_jax.generators.lc_rec.llama import Llama
 from letter_jax.generators.lc_rec.text_tokenizer import TextTokenizer
 from letter_jax.generators.lc_rec.training import frozen_params
 from letter_jax.system.errors import InputError
@@ -89,21 +89,8 @@ def assert_same(ours, expected):
 def base_folder(tmp_path_factory):
   """A small LLaMA with its tokenizer, as Hugging Face has them, and more rows than tokens."""
   folder = tmp_path_factory.mktemp('base')
-  tokenizer = TextTokenizer.train([text['title'] for text in TEXTS] * 3, 280)
-  tokenizer.write(folder)
-  sizes = Architecture(
-    text_vocabulary=tokenizer.size,
-    new_tokens=3,
-    d_model=16,
-    d_ff=32,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    d_head=4,
-    context=256,
-  )
-  tokens = jnp.zeros((1, 1), jnp.int32)
-  llama_weights.write(folder, Llama(sizes).init(jax.random.key(1), tokens, tokens, tokens)['params'], sizes, None)
+  titles = [text['title'] for text in TEXTS] * 3
+  building.write_base(folder, titles, 280, d_model=16, d_ff=32, heads=4, kv_heads=2, context=256, new_tokens=3)
   return folder
 
 
