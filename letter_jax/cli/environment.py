@@ -45,10 +45,8 @@ def _require_utf8() -> None:
     return
   for text in (os.getcwd(), *sys.argv):
     if not text.isascii():
-      fail(
-        f'{ascii(text)} is not ASCII, and paths of this locale are {sys.getfilesystemencoding()}; expected a UTF-8 '
-        'locale, or PYTHONUTF8=1'
-      )
+      path, encoding = os.fsencode(text).decode('utf-8', 'replace'), sys.getfilesystemencoding()
+      fail(f'{path!a} is not ASCII, and paths of this locale are {encoding}; expected a UTF-8 locale, or PYTHONUTF8=1')
 
 
 def _open_closed_streams() -> None:

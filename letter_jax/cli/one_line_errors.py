@@ -38,7 +38,9 @@ def one_line_errors() -> Iterator[None]:
       raise
     fail(f'{reason} (another process may have ended; its output says why)', status=1)
   except OSError as error:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+      fail(f'{error}; expected a file or folder that this user may read and write')
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
       raise
     fail(f'{error}; what is complete is kept, and the same command goes on from it')
   except KeyboardInterrupt as error:

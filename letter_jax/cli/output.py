@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -102,8 +103,8 @@ class Output:
       return False
     except OSError as error:
       raise InputError(
-        f'--output={self._path} cannot be written ({error}); expected a disk with room; what was written stays, in '
-        f'{self._partial or self._path}'
+        f'--output={self._path} cannot be written ({error}); expected a disk with room; what was written stays'
+        + (f', in {self._partial or self._path}' if self._path != STANDARD else '')
       ) from error
     self.lines += len(lines)
     return True
@@ -119,7 +120,7 @@ class Output:
     lines = counted(self.lines, 'line')
     written = f'{self._partial} has {lines}' if self._partial else f'wrote {lines}'
     if os.path.isfile(self._read):
-      of_input, rest = self._read, f'the rest (tail -n +{last + 1} {self._read})'
+      of_input, rest = self._read, f'the rest (tail -n +{last + 1} {shlex.quote(self._read)})'
     else:
       of_input, rest = 'the input', f'from line {last + 1} on'
     elsewhere = '' if self._path == STANDARD else ' to a different --output'

@@ -51,7 +51,7 @@ class Prepared:
     }
 
 
-def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
+def prepare(events: pl.DataFrame, config: PreparationConfig, unread: str = '') -> Prepared:
   """Prepares events, given in the order of their source.
 
   Of duplicate events (user, item, timestamp) one is kept. The k-core removes users and items until each has at least
@@ -60,6 +60,7 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
   Args:
     events: columns `user` and `item` (strings) and `timestamp` (int64, microseconds).
     config: dates, repeats and core.
+    unread: what was not read as an event before, for the message.
 
   Raises:
     InputError: all events are dropped.
@@ -102,7 +103,7 @@ def prepare(events: pl.DataFrame, config: PreparationConfig) -> Prepared:
     dropped[left_out.SHORT], count = count - len(user_E), len(user_E)
     gone.add(left_out.SHORT, user_E, item_E)
   if not count:
-    raise no_interaction_left(dropped, config)
+    raise no_interaction_left(dropped, config, unread)
 
   user_E, users = _renumbered(user_E, user_names)
   item_E, items = _renumbered(item_E, item_names)
@@ -181,11 +182,12 @@ def _renumbered(number_E: np.ndarray, names: pl.Series) -> tuple[np.ndarray, lis
   return (np.cumsum(used) - 1).astype(np.int32)[number_E], names.filter(pl.Series(used)).to_list()
 
 
-def no_interaction_left(dropped: dict[str, int], config: PreparationConfig) -> InputError:
-  """The error for a preparation that drops all events; `dropped` as in `Prepared`."""
+def no_interaction_left(dropped: dict[str, int], config: PreparationConfig, unread: str) -> InputError:
+  """The error for a preparation that drops all events; `dropped` as in `Prepared`, `unread` as in `prepare`."""
   counts = ', '.join(f'{count:,} {reason}' for reason, count in dropped.items() if count)
   dates = ', different dates (config.data.preparation.since and until)' if dropped[left_out.DATES] else ''
   return InputError(
-    f'no interaction is left after preparation ({counts}); expected more data{dates}, or a smaller '
+    f'no interaction is left after preparation ({counts}{unread and f"; before it {unread}"}); expected more '
+    f'data{dates}, or a smaller '
     f'config.data.preparation.core than {config.core}'
   )

@@ -16,15 +16,17 @@ MICROSECONDS = {'seconds': 10**6, 'milliseconds': 10**3, 'microseconds': 1}  # i
 DATES = 'ISO 8601'  # the unit of a file whose times are dates; its numbers, if it has any, are like 20240501
 _RANGES = {'seconds': (0, 10**11), 'milliseconds': (10**11, 10**13), 'microseconds': (10**14, 10**17)}
 _LENGTHS = {9, 10, 11, 12, 13, 16}  # of the usual numbers; what has eight digits may be a date
-_LATEST = 10**17  # the year 5138
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 
 def of_number(value: int, unit: str) -> int | None:
-  """The microseconds of a number of seconds, milliseconds or microseconds since 1970; None if it is out of range."""
-  time = value * MICROSECONDS[unit]
-  return time if 0 <= time < _LATEST else None
+  """The microseconds of a number of seconds, milliseconds or microseconds since 1970.
+
+  None if it is out of the range of its unit: seconds among milliseconds would be times in 1970.
+  """
+  low, high = _RANGES[unit]
+  return value * MICROSECONDS[unit] if low <= value < high or value == 0 else None
 
 
 def of_date(text: str) -> int | None:

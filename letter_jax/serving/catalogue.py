@@ -23,6 +23,12 @@ Item = int | str
 SHOWN = 3  # ids that a message lists
 
 
+def require_items(name: str, items: Iterable[Item] | None) -> None:
+  """Raises InputError where an argument is a single text, which would be taken for a sequence of one-letter items."""
+  if isinstance(items, str | bytes):
+    raise InputError(f'{name} is {items!r}; expected a sequence of items')
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Catalogue:
   """N items; those with an index of at least `trained` are newer than the training (cold items).
@@ -124,6 +130,8 @@ class Catalogue:
     Raises:
       InputError: `allow` has an unknown item that is not to be skipped, or no item is left.
     """
+    require_items('allow', allow)
+    require_items('deny', deny)
     allowed_N, given = np.ones(len(self), bool), [] if allow is None else list(allow)
     unknown: list[Item] = []
     if allow is not None:

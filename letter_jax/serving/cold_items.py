@@ -13,6 +13,7 @@ import numpy as np
 from letter_jax.configuration import Config
 from letter_jax.data.dataset import TEXT_FIELDS
 from letter_jax.data.letter_format import field_text
+from letter_jax.data.raw.cleaning import clean
 from letter_jax.data.raw_ids import as_raw_id
 from letter_jax.serving.catalogue import Catalogue
 from letter_jax.system.errors import InputError
@@ -76,13 +77,13 @@ def with_cold_items(
       'a trained tokenizer, to tokenise cold items'
     )
   raw_ids = _raw_ids(items, catalogue)
-  text_MxT = _text_embeddings(items, config, workdir)
+  texts = [_texts(item, place, catalogue.own_ids) for place, item in enumerate(items, 1)]
+  text_MxT = _text_embeddings(items, texts, raw_ids, config, workdir)
   latent_Mxd, codebooks_LxKxd = encode_items(
     config.tokenizer, text_MxT, workdir.tokenizer, mesh=config.mesh, checkpoints=config.checkpoints
   )
   codes_MxL = assign_later_items(latent_Mxd, codebooks_LxKxd, catalogue.ids.codes_NxL)
-  titles = [field_text(f'cold item {place}', 'title', item.get('title')) for place, item in enumerate(items, 1)]
-  return catalogue.extended(raw_ids, titles, codes_MxL), text_MxT
+  return catalogue.extended(raw_ids, [text['title'] for text in texts], codes_MxL), text_MxT
 
 
 def _raw_ids(items: Sequence[ColdItem], catalogue: Catalogue) -> list[str]:
@@ -109,11 +110,18 @@ def _raw_id(item: ColdItem, place: int, own_ids: bool) -> str:
   return raw_id
 
 
-def _text_embeddings(items: Sequence[ColdItem], config: Config, workdir: Workdir) -> np.ndarray:
+def _text_embeddings(
+  items: Sequence[ColdItem], texts: list[dict[str, str]], raw_ids: list[str], config: Config, workdir: Workdir
+) -> np.ndarray:
   """float32 [M, T], made in the same way as the workdir's text embeddings."""
   if config.text_embeddings.path:
     return _given_rows(items, workdir.read_rows(workdir.text_embeddings, mmap=True).shape[1])
-  texts = [_texts(item, place) for place, item in enumerate(items, 1)]
+  for place, (raw_id, text) in enumerate(zip(raw_ids, texts), 1):
+    if not any(text.values()):
+      raise InputError(
+        f'cold item {place} ({raw_id!r}) has no text; expected "title", "brand", "categories" or "description", to '
+        'tokenise it from'
+      )
   if config.text_embeddings.model:
     from letter_jax.text_embeddings.language_models import embed_items
 
@@ -126,7 +134,7 @@ def _text_embeddings(items: Sequence[ColdItem], config: Config, workdir: Workdir
   if len(zeros):
     print(
       f'recommend: the texts of {len(zeros):,} of {len(items):,} cold items have no term of the catalogue, such as '
-      f'{items[zeros[0]]["id"]!r}: {WITHOUT_TERMS}',
+      f'{raw_ids[zeros[0]]!r}: {WITHOUT_TERMS}',
       file=sys.stderr,
       flush=True,
     )
@@ -150,12 +158,8 @@ def _given_rows(items: Sequence[ColdItem], dim: int) -> np.ndarray:
   return rows_MxT
 
 
-def _texts(item: ColdItem, place: int) -> dict[str, str]:
-  """Text field -> text; InputError for an item without any text."""
+def _texts(item: ColdItem, place: int, cleaned: bool) -> dict[str, str]:
+  """Text field -> text, `cleaned` as those of the catalogue were that come from raw files."""
   where = f'cold item {place} ({item["id"]!r})'
   texts = {field: field_text(where, field, item.get(field)) for field in TEXT_FIELDS}
-  if not any(texts.values()):
-    raise InputError(
-      f'{where} has no text; expected "title", "brand", "categories" or "description", to tokenise it from'
-    )
-  return texts
+  return {field: clean(text) for field, text in texts.items()} if cleaned else texts

@@ -231,6 +231,9 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def main() -> None:
   """Answers the lines of stdin on stdout."""
+  for name in ('stdin', 'stdout'):
+    if getattr(sys, name) is None:
+      _fail(f'{name} is closed; expected it open')
   try:
     recommender = Recommender()
   except OSError as error:
@@ -245,6 +248,9 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
   except BrokenPipeError:  # the reader has enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except OSError as error:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _fail(f'the answers cannot be written ({error}); expected a disk with room')
 
 
 def _fail(message: str) -> NoReturn:

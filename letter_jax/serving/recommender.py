@@ -16,7 +16,7 @@ from letter_jax.decoding.candidates import Candidates
 from letter_jax.decoding.user_search import ListSearch
 from letter_jax.evaluation.history import excludes
 from letter_jax.generators.generator import user_search
-from letter_jax.serving.catalogue import Catalogue, Item
+from letter_jax.serving.catalogue import Catalogue, Item, require_items
 from letter_jax.serving.cold_items import with_cold_items
 from letter_jax.serving.loaded_generator import LoadedGenerator, serving_config
 from letter_jax.system import compilation_cache
@@ -209,6 +209,7 @@ class Recommender:
     Raises:
       InputError: `allow` has an unknown item that is not to be skipped, or no item is left.
     """
+    require_items('repeat', repeat)
     repeat_N = None if repeat is None else self.catalogue.mask(repeat)[0]
     return self._choice(self.catalogue.allowed(allow, deny, skip_unknown), repeat_N)
 
@@ -364,7 +365,7 @@ class Recommender:
     """The indices of the known items of each history, and int32 [U], the number of unknown ones."""
     known = []
     for user, history in enumerate(histories):
-      if isinstance(history, str) or not hasattr(history, '__len__'):
+      if isinstance(history, str | bytes) or not hasattr(history, '__len__'):
         raise InputError(f'history {user} is {history!r}; expected a sequence of items')
       try:
         indices = [self.catalogue.index_of(item) for item in history]

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import threading
@@ -109,7 +110,7 @@ def test_a_full_disk_says_where_the_rest_is():
 @pytest.mark.parametrize('of_a_file', [True, False])
 def test_how_to_go_on(tmp_path, of_a_file):
   """The command that is named gives the lines that are not answered."""
-  users = tmp_path / 'users'
+  users = tmp_path / 'the users'
   users.write_text('first\n\nsecond\nthird\n')
   output = Output(str(tmp_path / 'recs'), str(users) if of_a_file else '-')
   with pytest.raises(Ended), output:
@@ -119,7 +120,7 @@ def test_how_to_go_on(tmp_path, of_a_file):
   assert said.startswith(f'{tmp_path / "recs.partial"} has 2 lines, the answers up to line 3 of ')
   if of_a_file:
     command = said.partition('(')[2].partition(')')[0]
-    assert subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout == 'third\n'
+    assert subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout == 'third\n'
   else:
     assert 'up to line 3 of the input' in said and 'recommend from line 4 on' in said
   assert pathlib.Path(said.partition(' ')[0]).read_text() == 'a\nb\n'

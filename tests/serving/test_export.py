@@ -68,6 +68,25 @@ def test_the_folder_recommends_without_this_program(exported, recommender, predi
     assert user['recommendations'][0]['title'] == recommender.catalogue.titles[items[0]]
 
 
+@pytest.mark.parametrize(
+  'streams, said',
+  [
+    ('<&-', 'recommend.py: stdin is closed; expected it open'),
+    ('>&-', 'recommend.py: stdout is closed; expected it open'),
+    ('>/dev/full', 'recommend.py: the answers cannot be written'),
+  ],
+)
+def test_streams_that_the_script_cannot_use(exported, streams, said):
+  ended = subprocess.run(
+    ['bash', '-c', f'echo \'{{"history": [1]}}\' | "$@" {streams}', 'bash', sys.executable, exported / 'recommend.py'],
+    text=True,
+    capture_output=True,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    timeout=HANG_SECONDS,
+  )
+  assert ended.returncode == 2 and said in ended.stderr and len(ended.stderr.splitlines()) == 1, ended.stderr
+
+
 def test_the_script_imports_three_packages_besides_the_standard_library(exported):
   source = (exported / 'recommend.py').read_text()
   imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -76,7 +95,7 @@ def test_the_script_imports_three_packages_besides_the_standard_library(exported
   }
   packages = {module.partition('.')[0] for module in modules}
   assert packages - set(sys.stdlib_module_names) == {'jax', 'numpy', 'safetensors'}
-  assert 'letter_jax' not in source and len(source.splitlines()) < 260
+  assert 'letter_jax' not in source and len(source.splitlines()) < 270
 
 
 @pytest.mark.parametrize('platform', ['cpu', 'cuda', 'tpu'])

@@ -128,6 +128,11 @@ def test_cold_items(shop):
   cold = [{'id': ' rare-1\n', 'title': 'kind 3 thing'}, {'id': 200, 'title': 'kind 4 thing'}]
   recommender = letter_jax.Recommender.from_workdir(shop, cold_items=cold)
   assert recommender.catalogue.raw_ids[40:] == ('rare-1', '200')
+  # Their texts are cleaned as those of the catalogue were.
+  marked = [{'id': 'marked', 'title': '<b>kind</b> 3 &amp; thing', 'brand': 'nan'}]
+  assert letter_jax.Recommender.from_workdir(shop, cold_items=marked).catalogue.titles[40] == 'kind 3 & thing'
+  with pytest.raises(InputError, match="'marked'. has no text"):
+    letter_jax.Recommender.from_workdir(shop, cold_items=[{'id': 'marked', 'title': 'nan'}])
   assert recommender.catalogue.index_of(200) == 41
   for taken in (' lead2', 'caf\u00e9', 101):
     with pytest.raises(InputError, match='is the id of a different item'):

@@ -123,6 +123,11 @@ def test_wrong_calls(recommender, finished, tmp_path):
     with pytest.raises(InputError, match='history 0 is .*3.*; expected a sequence of items'):
       recommender.recommend(histories)
   other = letter_jax.Recommender.from_workdir(finished, beam=20)
+  with pytest.raises(InputError, match='history 0 is b.*; expected a sequence of items'):
+    recommender.recommend([b'12'])
+  for lists in ({'allow': '12'}, {'deny': '12'}, {'repeat': '12'}):
+    with pytest.raises(InputError, match=f"{next(iter(lists))} is '12'; expected a sequence of items"):
+      recommender.among(**lists)
   with pytest.raises(InputError, match='made by a different Recommender'):
     recommender.recommend([[1]], among=other.among([1, 2]))
   with pytest.raises(InputError, match='no item is allowed'):

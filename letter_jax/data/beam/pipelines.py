@@ -29,7 +29,7 @@ from letter_jax.data.beam.left_out_items import EXAMPLE
 from letter_jax.data.dataset import MIN_LENGTH, SUMMARY, TFDS, summarize
 from letter_jax.data.preparation import no_interaction_left
 from letter_jax.data.raw.common_ids import require_common_ids
-from letter_jax.data.raw.read import find_raw_source, no_usable_event, print_problems, print_time_unit
+from letter_jax.data.raw.read import find_raw_source, listed, no_usable_event, print_problems, print_time_unit
 from letter_jax.data.raw.reader import RawSource
 from letter_jax.data.raw.reading import described
 from letter_jax.data.times import day_start
@@ -239,7 +239,7 @@ class _Run:
 
   def _require_something(self) -> None:
     if sum(self._dropped.values()) == self._count('usable'):
-      raise no_interaction_left(self._dropped, self._config.preparation)
+      raise no_interaction_left(self._dropped, self._config.preparation, listed(self._problems()))
 
   def _problems(self) -> dict[str, dict[str, Any]]:
     """As `Problems.summary`; lines are numbered from the start of the file."""

@@ -30,10 +30,10 @@ _OTHERS = re.compile(
 def clean(value: Any) -> str:
   """One line of plain text from a string or a list: without HTML, with single spaces.
 
-  It is '' for any other type, and for a text that as a whole says that it is missing (MISSING).
+  It is '' for any other type, and for a text that as a whole says that it is missing (MISSING), as parts of a list may.
   """
   if isinstance(value, list):
-    value = ' '.join(part for part in value if isinstance(part, str))
+    value = ' '.join(part for part in value if isinstance(part, str) and part.strip() not in MISSING)
   if not isinstance(value, str):
     return ''
   if '&' in value:

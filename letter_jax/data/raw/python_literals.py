@@ -1,12 +1,17 @@
 r"""Parses Python literals, as in Amazon's metadata of 2014, without the warnings of Python's own parser.
 
 They hold escapes that Python does not know, such as \/ and \d. Python keeps their backslash, and warns; a later version
-is to refuse them. Here the backslash is written twice, which means the same and is what Python asks for.
+is to refuse them. Here the backslash is written twice, which means the same and is what Python asks for. Its warnings
+of numbers that touch a word, as in 1if, are of texts that are no literals and are refused: they are not shown.
 """
 
 import ast
 import re
+import warnings
 from typing import Any
+
+# Source that is parsed from a text, and not from a file, has this name.
+warnings.filterwarnings('ignore', category=SyntaxWarning, module='<unknown>')
 
 _ESCAPE = re.compile(r'\\([0-7]{1,3}|.)', re.DOTALL)
 _KNOWN = frozenset('\n\r\\\'"abfnrtvxNuU')

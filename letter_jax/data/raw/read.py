@@ -63,7 +63,7 @@ def _read(config: DataConfig, folder: pathlib.Path) -> Dataset:
   if not raw_events:
     raise no_usable_event(source, problems.summary())
   print_time_unit(source)
-  prepared = prepare(events, config.preparation)
+  prepared = prepare(events, config.preparation, listed(problems.summary()))
   del events
   described = DescribedItems(itertools.chain(prepared.item_names, *prepared.left_out_items.values()))
   all_texts = tqdm(source.texts(Span(source.files[1]), problems), desc='dataset: items', unit='item', disable=None)
@@ -104,16 +104,20 @@ def _watched(tables: Iterator[pl.DataFrame], bar: tqdm) -> Iterator[pl.DataFrame
 
 def no_usable_event(source: RawSource, problems: dict[str, dict[str, Any]]) -> InputError:
   """The error for an event file without a valid line; `problems` as in `Problems.summary()`."""
-  counts = '; '.join(
-    f'{kind}: {counted(problem["lines"], "line")}, first {_first(problem)}' for kind, problem in problems.items()
+  return InputError(
+    f'{source.files[0]} has no usable event ({listed(problems) or "it is empty"}); expected one per line'
   )
-  return InputError(f'{source.files[0]} has no usable event ({counts or "it is empty"}); expected one per line')
+
+
+def listed(problems: dict[str, dict[str, Any]]) -> str:
+  """The counts of invalid lines in a message, '' for none; `problems` as in `Problems.summary()`."""
+  return '; '.join(_counts(kind, problem) for kind, problem in problems.items())
 
 
 def print_problems(problems: dict[str, dict[str, Any]]) -> None:
   """Prints the counts of invalid lines; `problems` as in `Problems.summary()`."""
   for kind, problem in problems.items():
-    tqdm.write(f'dataset: {kind}: {counted(problem["lines"], "line")}, first {_first(problem)}')
+    tqdm.write(f'dataset: {_counts(kind, problem)}')
 
 
 def print_time_unit(source: RawSource) -> None:
@@ -121,5 +125,6 @@ def print_time_unit(source: RawSource) -> None:
   tqdm.write(f'dataset: {source.files[0].name}: timestamps in {source.time_unit}')
 
 
-def _first(problem: dict[str, Any]) -> str:
-  return problem['first'] + (f': {problem["value"]}' if 'value' in problem else '')
+def _counts(kind: str, problem: dict[str, Any]) -> str:
+  value = f': {problem["value"]}' if 'value' in problem else ''
+  return f'{kind}: {counted(problem["lines"], "line")}, first {problem["first"]}{value}'

@@ -16,6 +16,7 @@ from letter_jax.data.raw.cleaning import category_path, clean
     (None, ''),
     (7, ''),
     (['one', None, ' two\n'], 'one two'),
+    (['nan', 'one', ' None '], 'one'),
     ('\ud83d', '?'),
     ('Size <M> shirt & <b>bold</b>', 'Size <M> shirt & bold'),
     ('Size <S>, <Small> or <XL>', 'Size <S>, <Small> or <XL>'),

@@ -2,6 +2,8 @@ r"""Amazon's metadata of 2014: Python literals with escapes that Python does not
 
 import ast
 import json
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from letter_jax.configuration import DataConfig, PreparationConfig
 from letter_jax.data.raw.python_literals import parse_literal
 from letter_jax.data.raw.read import read_raw_dataset
+from tests.paths import ROOT
 
 CODES = [*'/d\n\'"abfnrtvqzé0', 'x41', '101', '777', '08', 'u00e9', 'U0001f600', 'N{BULLET}']
 ESCAPES = [f'\\{code}' for code in CODES]
@@ -42,3 +45,14 @@ def test_metadata_are_read_without_a_warning(tmp_path):
     warnings.simplefilter('error')
     data = read_raw_dataset(config)
   assert data.texts[0]['title'] == r'T\d w\/ cable' and not data.preparation['problems']
+
+
+def test_text_that_is_refused_is_refused_without_a_warning():
+  """As the program runs, where no test decides about warnings."""
+  lines = ["{'title': 'is' if 1is 1 else 0}", "{'title': 1if 1else 2}", "{'title': 0xfor 1}"]
+  program = (
+    f'from letter_jax.data.raw.python_literals import parse_literal\nfor line in {lines!r}:\n'
+    '  try:\n    parse_literal(line)\n  except (ValueError, SyntaxError):\n    print("refused")\n'
+  )
+  ended = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True, cwd=ROOT)
+  assert ended.stdout.split() == ['refused'] * 3 and ended.stderr == ''

@@ -14,6 +14,7 @@ from letter_jax.system.errors import InputError
 from tests.small_data import config_with, run_settings
 
 DAY = 86400
+IN_2022 = 19_000 * DAY  # what is so many milliseconds after 1970 that it cannot be seconds
 MICROSECONDS = 10**6
 # user, item, day: two users with histories, and a third that the 3-core drops
 EVENTS = [
@@ -138,7 +139,7 @@ def write_amazon2023(folder):
           'asin': f'{item}-red',
           'parent_asin': item,
           'user_id': user,
-          'timestamp': day * DAY * 1000 + 123,
+          'timestamp': (IN_2022 + day * DAY) * 1000 + 123,
           'helpful_vote': 0,
         }
       )
@@ -271,9 +272,8 @@ def test_events_become_histories(tmp_path, source):
   assert interactions.items.tolist()[:4] == [0, 1, 2, 1] and interactions.offsets.tolist()[0] == 0
   last = interactions.items.tolist()[interactions.offsets[1] :]
   assert last == [1, 2, 0, 0, 2]
-  np.testing.assert_array_equal(
-    data.timestamps[-5:], np.array([1, 2, 3, 4, 5]) * DAY * MICROSECONDS + (123_000 if source == 'amazon2023' else 0)
-  )
+  first = IN_2022 * MICROSECONDS + 123_000 if source == 'amazon2023' else 0
+  np.testing.assert_array_equal(data.timestamps[-5:], first + np.array([1, 2, 3, 4, 5]) * DAY * MICROSECONDS)
   assert data.preparation['dropped']['outside the 3-core'] == 1
   assert [sorted(text) for text in data.texts] == [['brand', 'categories', 'description', 'title']] * 3
   assert data.texts[2] == dict.fromkeys(data.texts[2], '')  # B3 has no metadata, which is counted
