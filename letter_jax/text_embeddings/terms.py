@@ -87,8 +87,7 @@ def pieces(text: str) -> list[str]:
   """The terms of a text, in order, as written but in lower case; `folded` gives the spellings of a word one form."""
   if text.isascii():
     return _ASCII_WORD.findall(text.lower())
-  # Letters of other shapes, such as 𝐁, get a lower case only in NFKC; and a lower case may be none of it.
-  text = unicodedata.normalize('NFKC', unicodedata.normalize('NFKC', text.translate(_INVISIBLE)).lower())
+  text = unicodedata.normalize('NFKC', text.lower().translate(_INVISIBLE))
   kinds = text.translate(_KINDS)
   found: list[str] = []
   for match in _PIECE.finditer(kinds):
