@@ -2,7 +2,7 @@
 
     JAX_NUM_CPU_DEVICES=8 python -m tests.eight_devices [JOB ...]
 
-A job is a training (tokenizer, sasrec, generator, language), a search (decoding generator, decoding language) or
+A job is a training (tokenizer, sasrec, generator, language), a search (decoding_generator, decoding_language) or
 restored; by default all. Each line of the output is what one of them found on one mesh, as JSON.
 """
 
@@ -242,7 +242,7 @@ def searched(name: str) -> Iterator[dict]:
 def main(jobs: Sequence[str], folder: pathlib.Path) -> None:
   known: dict[str, Callable[[], Iterator[dict]]] = {
     **{name: functools.partial(trained, name) for name in PROGRAMS},
-    **{f'decoding {name}': functools.partial(searched, name) for name in ('generator', 'language')},
+    **{f'decoding_{name}': functools.partial(searched, name) for name in ('generator', 'language')},
     'restored': functools.partial(restored, folder / 'checkpoints'),
   }
   for job in jobs or known:

@@ -1,12 +1,15 @@
 """Processes of the program that need not import anything first.
 
 Half of the time of a short command is the import of JAX, Flax, Orbax and TFDS. Here one process imports them and forks
-for each that is asked for; a fork has its own streams, signals, exit code and exit handlers, as a process has that a
-user starts. What an import reads from the environment is that of the tests.
+for each that is asked for. A fork has its own streams, signals, exit code and exit handlers, as a process has that a
+user starts, but libraries are imported before `environment.prepare` and with the environment of the tests: what depends
+on that starts `python -m letter_jax.main`. For one thread of one process.
 """
 
 import atexit
+import contextlib
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -47,16 +50,16 @@ LETTER_JAX = 'from letter_jax import main\nmain.run()'
 class Process:
   """A fork, with the methods of `subprocess.Popen` that tests need."""
 
-  def __init__(self, pid: int, ended: pathlib.Path) -> None:
-    """`ended` is the file that will have the exit code."""
-    self.pid, self._ended = pid, ended
+  def __init__(self, pid: int, ended: pathlib.Path, server: subprocess.Popen) -> None:
+    """`ended` is the file that will have the exit code, which `server` writes."""
+    self.pid, self._ended, self._server = pid, ended, server
     self.returncode: int | None = None
 
   def poll(self) -> int | None:
     """The exit code, None before the end; that of a signal is negative."""
     if self.returncode is None and self._ended.exists():
       self.returncode = int(self._ended.read_text())
-      self._ended.unlink()  # the number of the process may be given again
+    assert self.returncode is not None or self._server.poll() is None, f'the server ended: {self._server.returncode}'
     return self.returncode
 
   def wait(self, timeout: float) -> int:
@@ -71,7 +74,8 @@ class Process:
   def send_signal(self, number: int) -> None:
     """Sends a signal, unless the process has ended."""
     if self.poll() is None:
-      os.kill(self.pid, number)
+      with contextlib.suppress(ProcessLookupError):  # it has ended just now
+        os.kill(self.pid, number)
 
   def terminate(self) -> None:
     """SIGTERM."""
@@ -108,8 +112,9 @@ def start(
   stdout.write_bytes(b'')  # so that it can be read at once
   server.stdin.write(json.dumps(request) + '\n')
   server.stdin.flush()
-  pid = int(server.stdout.readline())
-  return Process(pid, folder / str(pid))
+  answer = server.stdout.readline().split()
+  assert len(answer) == 2, f'the server ended: {server.wait()}'
+  return Process(int(answer[0]), folder / answer[1], server)
 
 
 def run(*arguments: object, given: str = '') -> subprocess.CompletedProcess:
@@ -117,7 +122,11 @@ def run(*arguments: object, given: str = '') -> subprocess.CompletedProcess:
   with tempfile.TemporaryDirectory() as folder:
     stdin, stdout, stderr = (pathlib.Path(folder, name) for name in ('stdin', 'stdout', 'stderr'))
     stdin.write_text(given, encoding='utf-8')
-    code = start(arguments, stdout, stderr, stdin).wait(HANG_SECONDS)
+    process = start(arguments, stdout, stderr, stdin)
+    try:
+      code = process.wait(HANG_SECONDS)
+    finally:
+      process.kill()
     said = [path.read_text(encoding='utf-8') for path in (stdout, stderr)]
   return subprocess.CompletedProcess(list(map(str, arguments)), code, *said)
 
@@ -161,12 +170,13 @@ def _serve(folder: pathlib.Path) -> None:
   wait = selectors.DefaultSelector()
   wait.register(0, selectors.EVENT_READ)
   wait.register(child_ended, selectors.EVENT_READ)
-  unread = b''
+  unread, requests = b'', itertools.count()
+  names: dict[int, str] = {}  # of the files of the exit codes, by process
   while True:
     for key, _ in wait.select():
       if key.fd == child_ended:
         os.read(child_ended, 65536)
-        _note_ends(folder)
+        _note_ends(folder, names)
         continue
       received = os.read(0, 65536)
       if not received:
@@ -179,7 +189,8 @@ def _serve(folder: pathlib.Path) -> None:
           signal.signal(signal.SIGCHLD, signal.SIG_DFL)
           _become(json.loads(line))
           return
-        os.write(1, f'{child}\n'.encode())
+        names[child] = str(next(requests))  # a process may get the number of an earlier one
+        os.write(1, f'{child} {names[child]}\n'.encode())
 
 
 def _become(request: dict) -> None:
@@ -193,7 +204,7 @@ def _become(request: dict) -> None:
   exec(compile(request['program'], '<program>', 'exec'), {'__name__': '__main__'})
 
 
-def _note_ends(folder: pathlib.Path) -> None:
+def _note_ends(folder: pathlib.Path, names: dict[int, str]) -> None:
   """Writes the exit codes of the forks that have ended."""
   while True:
     try:
@@ -202,9 +213,10 @@ def _note_ends(folder: pathlib.Path) -> None:
       return
     if not child:
       return
-    partial = folder / f'{child}.partial'
+    name = names.pop(child)
+    partial = folder / f'{name}.partial'
     partial.write_text(str(os.waitstatus_to_exitcode(status)))
-    partial.rename(folder / str(child))
+    partial.rename(folder / name)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,10 @@ from collections.abc import Callable, Sequence
 from tests import forked
 from tests.forked import HANG_SECONDS
 
+# A machine that stands still for half a minute is not a process that has died. Not where one is killed: the others end
+# when they miss it.
+PATIENT = f'from letter_jax.system import processes\nprocesses.HEARTBEAT_SECONDS = {HANG_SECONDS}\n'
+
 
 def _free_port() -> int:
   with contextlib.closing(socket.socket()) as probe:

@@ -1,4 +1,4 @@
-"""Meshes of eight devices give what one gives: `eight_devices.py`, in processes of their own."""
+"""Meshes of eight devices give what one gives: `eight_devices.py`, in a process of their own."""
 
 import collections
 import json
@@ -21,7 +21,7 @@ def jobs() -> dict[str, list[dict]]:
     [sys.executable, '-m', 'tests.eight_devices'],
     cwd=ROOT,
     text=True,
-    timeout=HANG_SECONDS,
+    timeout=3 * HANG_SECONDS,
     capture_output=True,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'},
   )
@@ -45,7 +45,7 @@ def test_losses_gradients_and_parameters_do_not_depend_on_the_mesh(jobs, name):
 
 @pytest.mark.parametrize('name', ['generator', 'language'])
 def test_the_same_items_are_decoded_on_every_mesh(jobs, name):
-  found = jobs[f'decoding {name}']
+  found = jobs[f'decoding_{name}']
   assert len(found) == 2
   for of_mesh in found:
     assert of_mesh['other_items'] == 0 and of_mesh['scores'] < 1e-5 and of_mesh['metrics'] < 1e-6, of_mesh

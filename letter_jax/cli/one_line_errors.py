@@ -38,11 +38,11 @@ def one_line_errors() -> Iterator[None]:
       raise
     fail(f'{reason} (another process may have ended; its output says why)', status=1)
   except OSError as error:
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-      fail(f'{error}; expected a file or folder that this user may read and write')
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
       raise
-    fail(f'{error}; what is complete is kept, and the same command goes on from it')
+    allowed = error.errno not in (errno.EROFS, errno.EACCES)
+    expected = 'a disk with room' if allowed else 'a file or folder that this user may read and write'
+    fail(f'{error}; expected {expected}; what is complete is kept, and the same command goes on from it')
   except KeyboardInterrupt as error:
     fail(str(error) or 'interrupted; the same command resumes')
 

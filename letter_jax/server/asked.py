@@ -1,6 +1,7 @@
 """What a request to `POST /recommend` asks for, read from its body; what is wrong is said as the command says it."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,12 +33,19 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class ItemLists:
-  """The items that may be recommended, the arguments of `Recommender.among`; hashable."""
+  """The items that may be recommended, the arguments of `Recommender.among`; hashable, and hashed once."""
 
   allow: tuple[Item, ...] | None = None
   deny: tuple[Item, ...] = ()
   skip_unknown: bool = False
   repeat: tuple[Item, ...] | None = None
+
+  def __hash__(self) -> int:
+    return self._hash
+
+  @functools.cached_property
+  def _hash(self) -> int:
+    return hash((self.allow, self.deny, self.skip_unknown, self.repeat))
 
 
 @dataclasses.dataclass(frozen=True)

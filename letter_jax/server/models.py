@@ -25,7 +25,7 @@ class Loading(Exception):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Served:
-  """A recommender that is ready, with the choices among its items that were asked for last."""
+  """A recommender that is ready, with the choices among its items that were asked for last; used by one event loop."""
 
   recommender: Recommender
   _choices: collections.OrderedDict[ItemLists, asyncio.Task[Choice]] = dataclasses.field(
@@ -48,8 +48,8 @@ class Served:
 
   def _keep_or_forget(self, lists: ItemLists, made: asyncio.Task[Choice]) -> None:
     long = len(lists.allow or ()) + len(lists.deny) + len(lists.repeat or ()) > REMEMBERED_ITEMS
-    if made.cancelled() or made.exception() or long:
-      self._choices.pop(lists, None)
+    if (made.cancelled() or made.exception() or long) and self._choices.get(lists) is made:
+      del self._choices[lists]
     while len(self._choices) > CHOICES:
       self._choices.popitem(last=False)
 

@@ -250,7 +250,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except OSError as error:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    _fail(f'the answers cannot be written ({error}); expected a disk with room')
+    _fail(f'{error}; expected users that can be read, and a disk with room for the answers')
 
 
 def _fail(message: str) -> NoReturn:

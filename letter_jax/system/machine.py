@@ -19,8 +19,9 @@ def require_devices() -> None:
     jax.devices()
   except Exception as error:  # RuntimeError or AssertionError, by the platform
     platforms = jax.config.jax_platforms or ''  # type: ignore[attr-defined]
-    # JAX asserts that some platform is left after those that it looks for without being asked.
-    reason = ' '.join(str(error).split())[:200] or 'JAX knows none of them'
+    # JAX asserts that it knows one of the platforms that it is asked for.
+    unknown = 'JAX knows no such platform' if isinstance(error, AssertionError) else type(error).__name__
+    reason = ' '.join(str(error).split())[:200] or unknown
     raise InputError(
       f'JAX_PLATFORMS={platforms} cannot be used on this machine ({reason}); expected a platform that it has, such as '
       'JAX_PLATFORMS=cpu'

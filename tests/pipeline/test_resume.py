@@ -73,9 +73,9 @@ def _finish(recipe: pathlib.Path, workdir: pathlib.Path) -> str:
 
 
 def _kill_in(recipe: pathlib.Path, workdir: pathlib.Path, training: str, lines: int) -> None:
-  """SIGKILL once the training has logged so many lines."""
+  """SIGKILL once the training has logged so many lines, some of them in this attempt."""
   attempt, log = Attempt(recipe, workdir), workdir / training / 'metrics.jsonl'
-  attempt.until(lambda: log.exists() and len(log.read_bytes().splitlines()) >= lines)
+  attempt.until(lambda: f'{training} train ' in attempt.said() and len(log.read_bytes().splitlines()) >= lines)
   attempt.process.kill()
   assert attempt.end() == -signal.SIGKILL, attempt.said()
 

@@ -73,7 +73,7 @@ def test_the_folder_recommends_without_this_program(exported, recommender, predi
   [
     ('<&-', 'recommend.py: stdin is closed; expected it open'),
     ('>&-', 'recommend.py: stdout is closed; expected it open'),
-    ('>/dev/full', 'recommend.py: the answers cannot be written'),
+    ('>/dev/full', 'No space left on device; expected users that can be read, and a disk with room'),
   ],
 )
 def test_streams_that_the_script_cannot_use(exported, streams, said):

@@ -44,7 +44,7 @@ def uninterrupted(tmp_path_factory):
   folder = tmp_path_factory.mktemp('two')
   write_recipe(folder / 'recipe.py', SETTINGS)
   arguments = [f'--config={folder / "recipe.py"}', f'--workdir={folder / "workdir"}']
-  started = multi_process.start(folder, arguments, program=SLOW_AND_WRONG)
+  started = multi_process.start(folder, arguments, program=multi_process.PATIENT + SLOW_AND_WRONG)
   assert multi_process.wait(started) == [0, 0], multi_process.output_of(folder, 0)
   return folder
 
@@ -125,7 +125,7 @@ def test_sigterm_makes_all_save_and_a_process_that_is_killed_ends_the_others(uni
   arguments = prepared(uninterrupted, tmp_path)
   rarely = [*arguments, '--config.generator.training.checkpoint_every_steps=1000']
   # Slow, so that the training has not ended when the signal comes.
-  started = multi_process.start(tmp_path, rarely, program=SLOW_AND_WRONG)
+  started = multi_process.start(tmp_path, rarely, program=multi_process.PATIENT + SLOW_AND_WRONG)
   multi_process.until(lambda: 'generator train' in multi_process.output_of(tmp_path, 0), started)
   started[1].send_signal(signal.SIGTERM)
   assert multi_process.wait(started) == [143, 143]
@@ -134,7 +134,7 @@ def test_sigterm_makes_all_save_and_a_process_that_is_killed_ends_the_others(uni
   latest = tmp_path / 'workdir/generator/checkpoints/latest'
   for killed in (0, 1):
     saved = max(int(path.name) for path in latest.glob('*[0-9]'))
-    started = multi_process.start(tmp_path, arguments)
+    started = multi_process.start(tmp_path, arguments, program=SLOW_AND_WRONG)
     multi_process.until(lambda saved=saved: any(int(path.name) > saved for path in latest.glob('*[0-9]')), started)
     started[killed].kill()
     codes = multi_process.wait(started)

@@ -105,6 +105,7 @@ class _Run:
     self._histories, self._raw_items = folder / 'histories', folder / 'raw_items'
     self._tallies: dict[tuple[str, Any], tuple[int, list[Any]]] = {}
     self._dropped: dict[str, int] = {}
+    self._unread = ''
     self._rounds = 0
 
   def read(self) -> None:
@@ -124,6 +125,7 @@ class _Run:
       report(tallies)
     if not self._count('usable'):
       raise no_usable_event(self._source, self._problems())
+    self._unread = listed(self._problems())
     print_time_unit(self._source)
     for reason in (left_out.DATES, 'duplicate', *['same item again'] * (config.repeats == 'drop')):
       self._dropped[reason] = self._count(reason)
@@ -239,7 +241,7 @@ class _Run:
 
   def _require_something(self) -> None:
     if sum(self._dropped.values()) == self._count('usable'):
-      raise no_interaction_left(self._dropped, self._config.preparation, listed(self._problems()))
+      raise no_interaction_left(self._dropped, self._config.preparation, self._unread)
 
   def _problems(self) -> dict[str, dict[str, Any]]:
     """As `Problems.summary`; lines are numbered from the start of the file."""

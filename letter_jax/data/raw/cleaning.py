@@ -30,7 +30,7 @@ _OTHERS = re.compile(
 def clean(value: Any) -> str:
   """One line of plain text from a string or a list: without HTML, with single spaces.
 
-  It is '' for any other type, and for a text that as a whole says that it is missing (MISSING), as parts of a list may.
+  It is '' for any other type, and for a text that as a whole says that it is missing (MISSING). So is a part of a list.
   """
   if isinstance(value, list):
     value = ' '.join(part for part in value if isinstance(part, str) and part.strip() not in MISSING)
