@@ -40,8 +40,8 @@ def one_line_errors() -> Iterator[None]:
   except OSError as error:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
       raise
-    allowed = error.errno not in (errno.EROFS, errno.EACCES)
-    expected = 'a disk with room' if allowed else 'a file or folder that this user may read and write'
+    forbidden = error.errno in (errno.EROFS, errno.EACCES)
+    expected = 'a file or folder that this user may read and write' if forbidden else 'a disk with room'
     fail(f'{error}; expected {expected}; what is complete is kept, and the same command goes on from it')
   except KeyboardInterrupt as error:
     fail(str(error) or 'interrupted; the same command resumes')

@@ -32,7 +32,14 @@ def raised(error):
     (lambda: jnp.zeros(2**44).block_until_ready(), 'not enough memory (RESOURCE_EXHAUSTED: Out of memory allocating'),
     (lambda: np.zeros(2**60, np.float32), 'not enough memory (Unable to allocate'),
     (lambda: raised(MemoryError()), 'not enough memory (no more is given); expected more of it, or a smaller'),
-    (lambda: raised(OSError(28, 'No space left', 'metrics.json')), "No space left: 'metrics.json'; what is complete"),
+    (
+      lambda: raised(OSError(28, 'No space left', 'metrics.json')),
+      "'metrics.json'; expected a disk with room; what is complete",
+    ),
+    (
+      lambda: raised(OSError(13, 'No', 'items.csv')),
+      "'items.csv'; expected a file or folder that this user may read and",
+    ),
     (lambda: raised(KeyboardInterrupt()), 'interrupted; the same command resumes'),
   ],
 )
