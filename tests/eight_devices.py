@@ -1,9 +1,8 @@
 """Every training on meshes of eight devices against one: run by `test_meshes.py` in a process that has so many.
 
-    JAX_NUM_CPU_DEVICES=8 python -m tests.eight_devices [JOB ...]
-
-A job is a training (tokenizer, sasrec, generator, language), a search (decoding_generator, decoding_language) or
-restored; by default all. Each line of the output is what one of them found on one mesh, as JSON.
+JAX_NUM_CPU_DEVICES=8 python -m tests.eight_devices {tokenizer,sasrec,generator,language}
+... tests.eight_devices decoding {generator,language}
+... tests.eight_devices restored FOLDER
 """
 
 import dataclasses
@@ -13,7 +12,6 @@ import pathlib
 import runpy
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
 
 import jax
@@ -172,8 +170,8 @@ def decoded(mesh, name: str):
   return found.items_UxK, found.scores_UxK, found.metrics
 
 
-def restored(folder: pathlib.Path) -> Iterator[dict]:
-  """Whether a state that was saved on eight devices has the same numbers where it is read on other meshes."""
+def restored(folder: pathlib.Path) -> None:
+  """A state that was saved on eight devices, read on other meshes: prints for each whether it has the same numbers."""
 
   def program_of(axes, fully_sharded):
     config = dataclasses.replace(CONFIG, mesh=MeshConfig(*axes, fully_sharded))
@@ -190,6 +188,7 @@ def restored(folder: pathlib.Path) -> Iterator[dict]:
   checkpoints = Checkpoints(folder)
   checkpoints.save_latest(state, Progress(step=3))
   checkpoints.save_best(state.params, Progress(step=3))
+  checkpoints.wait()
   for axes, fully_sharded in [
     ((8, 1), True),
     ((2, 4), False),
@@ -215,41 +214,34 @@ def restored(folder: pathlib.Path) -> Iterator[dict]:
       )
     )
     same = all(jax.tree.leaves(jax.tree.map(np.array_equal, jax.device_get(found), expected)))
-    yield {'mesh': axes, 'same': same, 'laid_out': as_wanted, 'starts': starts, 'step': progress.step}
+    print(json.dumps({'mesh': axes, 'same': same, 'laid_out': as_wanted, 'starts': starts, 'step': progress.step}))
   checkpoints.close()
 
 
-def trained(name: str) -> Iterator[dict]:
-  """How far a training on each layout is from that on one device."""
-  *expected, _ = after_steps(PROGRAMS[name](CONFIG, sharding.make_mesh(MeshConfig(), jax.devices()[:1])))
+def main(name: str, folder: str = '') -> None:
+  if name == 'restored':
+    restored(pathlib.Path(folder))
+    return
+  one = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+  if name == 'decoding':
+    items, scores, metrics = decoded(one, folder)
+    for axes in MESHES:
+      found = decoded(sharding.make_mesh(MeshConfig(*axes)), folder)
+      print(
+        json.dumps(
+          {
+            'mesh': axes,
+            'other_items': int((items != found[0]).sum()),
+            'scores': relative_error(found[1], scores),
+            'metrics': max(abs(found[2][key] - metrics[key]) for key in metrics),
+          }
+        )
+      )
+    return
+  *expected, _ = after_steps(PROGRAMS[name](CONFIG, one))
   for axes, fully_sharded in LAYOUTS:
-    yield {'mesh': axes, 'fully_sharded': fully_sharded, **compare(name, expected, axes, fully_sharded)}
-
-
-def searched(name: str) -> Iterator[dict]:
-  """How far a search on each mesh is from that on one device."""
-  items, scores, metrics = decoded(sharding.make_mesh(MeshConfig(), jax.devices()[:1]), name)
-  for axes in MESHES:
-    found = decoded(sharding.make_mesh(MeshConfig(*axes)), name)
-    yield {
-      'mesh': axes,
-      'other_items': int((items != found[0]).sum()),
-      'scores': relative_error(found[1], scores),
-      'metrics': max(abs(found[2][key] - metrics[key]) for key in metrics),
-    }
-
-
-def main(jobs: Sequence[str], folder: pathlib.Path) -> None:
-  known: dict[str, Callable[[], Iterator[dict]]] = {
-    **{name: functools.partial(trained, name) for name in PROGRAMS},
-    **{f'decoding_{name}': functools.partial(searched, name) for name in ('generator', 'language')},
-    'restored': functools.partial(restored, folder / 'checkpoints'),
-  }
-  for job in jobs or known:
-    for found in known[job]():
-      print(json.dumps({'job': job, **found}), flush=True)
+    print(json.dumps({'mesh': axes, 'fully_sharded': fully_sharded, **compare(name, expected, axes, fully_sharded)}))
 
 
 if __name__ == '__main__':
-  with tempfile.TemporaryDirectory() as scratch:
-    main(sys.argv[1:], pathlib.Path(scratch))
+  main(*sys.argv[1:])

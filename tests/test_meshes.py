@@ -1,6 +1,5 @@
-"""Meshes of eight devices give what one gives: `eight_devices.py`, in a process of their own."""
+"""Meshes of eight devices give what one gives: `eight_devices.py`, in processes of their own."""
 
-import collections
 import json
 import os
 import subprocess
@@ -14,28 +13,22 @@ from tests.paths import ROOT
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope='module')
-def jobs() -> dict[str, list[dict]]:
-  """What each job has found, on each of its meshes; one process does them all, as each of its own takes longer."""
+def _found(*arguments: str) -> list[dict]:
   ended = subprocess.run(
-    [sys.executable, '-m', 'tests.eight_devices'],
+    [sys.executable, '-m', 'tests.eight_devices', *arguments],
     cwd=ROOT,
     text=True,
-    timeout=3 * HANG_SECONDS,
+    timeout=HANG_SECONDS,
     capture_output=True,
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'},
   )
   assert ended.returncode == 0, ended.stderr
-  found = collections.defaultdict(list)
-  for line in ended.stdout.splitlines():
-    of_mesh = json.loads(line)
-    found[of_mesh.pop('job')].append(of_mesh)
-  return found
+  return list(map(json.loads, ended.stdout.splitlines()))
 
 
 @pytest.mark.parametrize('name', ['tokenizer', 'sasrec', 'generator', 'language'])
-def test_losses_gradients_and_parameters_do_not_depend_on_the_mesh(jobs, name):
-  found = jobs[name]
+def test_losses_gradients_and_parameters_do_not_depend_on_the_mesh(name):
+  found = _found(name)
   assert len(found) == 2
   for of_mesh in found:
     assert max(of_mesh[kind] for kind in ('metrics', 'gradients', 'parameters')) < 1e-5, of_mesh
@@ -44,15 +37,15 @@ def test_losses_gradients_and_parameters_do_not_depend_on_the_mesh(jobs, name):
 
 
 @pytest.mark.parametrize('name', ['generator', 'language'])
-def test_the_same_items_are_decoded_on_every_mesh(jobs, name):
-  found = jobs[f'decoding_{name}']
+def test_the_same_items_are_decoded_on_every_mesh(name):
+  found = _found('decoding', name)
   assert len(found) == 2
   for of_mesh in found:
     assert of_mesh['other_items'] == 0 and of_mesh['scores'] < 1e-5 and of_mesh['metrics'] < 1e-6, of_mesh
 
 
-def test_a_checkpoint_of_one_mesh_is_read_on_another(jobs):
-  found = jobs['restored']
+def test_a_checkpoint_of_one_mesh_is_read_on_another(tmp_path):
+  found = _found('restored', str(tmp_path))
   assert [of_mesh['mesh'] for of_mesh in found] == [[8, 1], [2, 4], [4, 1], [2, 1], [1, 2], [1, 1]]
   for of_mesh in found:
     assert of_mesh['same'] and of_mesh['laid_out'] and of_mesh['starts'] and of_mesh['step'] == 3
