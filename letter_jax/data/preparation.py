@@ -187,7 +187,6 @@ def no_interaction_left(dropped: dict[str, int], config: PreparationConfig, unre
   counts = ', '.join(f'{count:,} {reason}' for reason, count in dropped.items() if count)
   dates = ', different dates (config.data.preparation.since and until)' if dropped[left_out.DATES] else ''
   return InputError(
-    f'no interaction is left after preparation ({counts}{unread and f"; before it {unread}"}); expected more '
-    f'data{dates}, or a smaller '
-    f'config.data.preparation.core than {config.core}'
+    f'no interaction is left after preparation ({counts}{unread and f"; before it {unread}"}); expected more data'
+    f'{dates}, or a smaller config.data.preparation.core than {config.core}'
   )

@@ -125,17 +125,14 @@ class Recommender:
         history[:, 0] = 0
         jax.block_until_ready(self._search(self._arrays, history, had, np.ones(len(self.items), bool)))
 
-  def _width(self, excluded: int) -> int:
-    """The width of the excluded items of a batch, of which a user has so many at most; a power of two."""
-    return next((width for width in EXCLUDED if width >= excluded), 1 << (excluded - 1).bit_length())
-
   def _search_batch(
     self, histories: list[list[int]], exclude_history: bool, allowed: np.ndarray, repeats: np.ndarray
   ) -> tuple[jax.Array, jax.Array]:
     """Items and scores [histories, beam] for histories of indices."""
     latest = [history[-self.history_length :] for history in histories]
     excluded = [sorted(set(history)) if exclude_history else [] for history in histories]
-    had = _padded(excluded, self._width(max(map(len, excluded))))
+    most = max(map(len, excluded))
+    had = _padded(excluded, next((width for width in EXCLUDED if width >= most), 1 << (most - 1).bit_length()))
     had = np.where(repeats[had], -1, had)
     return self._search(self._arrays, _padded(latest, self.history_length), had, allowed)
 
@@ -231,9 +228,8 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def main() -> None:
   """Answers the lines of stdin on stdout."""
-  for name in ('stdin', 'stdout'):
-    if getattr(sys, name) is None:
-      _fail(f'{name} is closed; expected it open')
+  if closed := [name for name in ('stdin', 'stdout') if getattr(sys, name) is None]:
+    _fail(f'{closed[0]} is closed; expected it open')
   try:
     recommender = Recommender()
   except OSError as error:
@@ -246,11 +242,10 @@ def main() -> None:
     while chunk := list(itertools.islice(numbered, USERS_PER_CHUNK)):
       for answer in recommender.answers(chunk, int(k)):
         print(json.dumps(answer), flush=True)
-  except BrokenPipeError:  # the reader has enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except OSError as error:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    _fail(f'{error}; expected users that can be read, and a disk with room for the answers')
+    if not isinstance(error, BrokenPipeError):  # else the reader has enough
+      _fail(f'{error}; expected users that can be read, and a disk with room for the answers')
 
 
 def _fail(message: str) -> NoReturn:
