@@ -16,6 +16,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
@@ -238,7 +239,12 @@ def _picture(description: str, inches: tuple[float, float], draw: Callable[[Figu
   buffer = io.BytesIO()
   with matplotlib.style.context({**_STYLE, **dict.fromkeys(_INK_KEYS, LIGHT_INK)}, after_reset=True):
     figure = Figure(figsize=inches, layout='constrained')
+    FigureCanvasSVG(figure)  # the layout measures texts as this format draws them
     draw(figure)
+    # `savefig` would draw everything once more for the layout.
+    if layout := figure.get_layout_engine():
+      layout.execute(figure)
+    figure.set_layout_engine(None)
     figure.savefig(buffer, format='svg', dpi=_POINTS_DPI, transparent=True, metadata=_UNDATED)
   light_svg = buffer.getvalue()
   dark_svg = re.sub(rf'(fill|stroke): {LIGHT_INK}'.encode(), rf'\1: {DARK_INK}'.encode(), light_svg)
