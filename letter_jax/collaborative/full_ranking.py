@@ -20,6 +20,8 @@ from letter_jax.ops.rounding import next_power_of_two, round_up
 from letter_jax.ops.top_k import top_k
 
 EVALUATION_BATCH = 512
+# A batch of a large catalogue has fewer users: this many scores are 256 MB, of which a program has a few copies.
+BATCH_SCORES = 2**26
 
 
 class Ranking(Protocol):
@@ -38,12 +40,14 @@ class Ranking(Protocol):
     """
 
 
-def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> Ranking:
+def full_ranking(scores: Callable[..., jax.Array], num_items: int, mesh: jax.sharding.Mesh) -> Ranking:
   """The ranking by a model's scores.
 
   Args:
     scores: (params, user_B int32, history_BxT int32 with T = width) -> float32 [B, N]. Histories are flush left,
       negative behind the last item.
+    num_items: N.
+    mesh: the devices that share the users.
   """
 
   @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
@@ -58,7 +62,7 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> R
     params: Any, examples: Examples, width: int, whole: Examples | None = None
   ) -> tuple[dict[str, float], np.ndarray]:
     results = []
-    for batch, had_BxH, weights in _batches(examples, whole, mesh):
+    for batch, had_BxH, weights in _batches(examples, whole, num_items, mesh):
       rows = (batch.user, batch.histories(width), had_BxH, batch.targets, weights)
       results.append(evaluate(params, *sharding.put(rows, sharding.split_over_data(mesh))))
     sums, ranks_of_batches = zip(*results)
@@ -70,6 +74,7 @@ def full_ranking(scores: Callable[..., jax.Array], mesh: jax.sharding.Mesh) -> R
 
 def full_lists(
   scores: DenseScores,
+  num_items: int,
   params: Any,
   examples: Examples,
   history_out: Examples | None,
@@ -80,7 +85,8 @@ def full_lists(
   """The k best items of each of U users, int32 [U, k], best first; -1 where there are fewer.
 
   Args:
-    scores, params: of the model.
+    scores, params: of the model, which scores `num_items` items.
+    num_items: N.
     examples: of the users.
     history_out: the examples with whole histories, whose items are ruled out; None leaves them in.
     width: latest items of a history that the model sees.
@@ -94,17 +100,18 @@ def full_lists(
     return jnp.where(jnp.isfinite(scores_BxK), item_BxK, PAD_ITEM)
 
   lists = []
-  for batch, had_BxH, _ in _batches(examples, history_out, mesh):
+  for batch, had_BxH, _ in _batches(examples, history_out, num_items, mesh):
     rows = (batch.histories(width), had_BxH)
     lists.append(best(params, *(sharding.put(row, sharding.split_over_data(mesh)) for row in rows)))
   return np.concatenate(jax.device_get(lists))[: len(examples)]
 
 
 def _batches(
-  examples: Examples, history_out: Examples | None, mesh: jax.sharding.Mesh
+  examples: Examples, history_out: Examples | None, num_items: int, mesh: jax.sharding.Mesh
 ) -> Iterator[tuple[Examples, np.ndarray, np.ndarray]]:
   """Batches of one size: examples, the items to exclude int32 [B, H], and weights float32 [B], 0 in rows of padding."""
-  size = round_up(min(EVALUATION_BATCH, len(examples)), mesh.shape['data'])
+  users = min(EVALUATION_BATCH, max(BATCH_SCORES // num_items, 1), len(examples))
+  size = round_up(users, mesh.shape['data'])
   excluded = 0 if history_out is None else next_power_of_two(int(history_out.lengths.max(initial=1)))
   nobody_BxH = np.full((size, excluded), PAD_ITEM, np.int32)
   for first in range(0, len(examples), size):

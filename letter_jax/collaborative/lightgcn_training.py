@@ -62,7 +62,7 @@ def train_lightgcn(
 
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
   final = jax.jit(lambda params, graph: lightgcn.embeddings(config, params, graph))
-  rank = full_ranking(lightgcn.scores, device_mesh)
+  rank = full_ranking(lightgcn.scores, data.num_items, device_mesh)
   validation = splits.validation_examples(data, 1)  # the user tells the model everything
   whole = validation.whole_histories(data)
   program = loop.Program(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from letter_jax import sharding
+from letter_jax.collaborative import losses
 from letter_jax.collaborative.full_ranking import Ranking, evaluate_both_ways, full_ranking
 from letter_jax.collaborative.sasrec import SASRec
 from letter_jax.configuration import CollaborativeConfig, MeshConfig, SASRecConfig
@@ -108,7 +109,7 @@ def _scores_of(model: SASRec, params: Any, items_BxC: jax.Array) -> jax.Array:
 def sasrec_ranking(config: SASRecConfig, num_items: int, history_length: int, mesh: jax.sharding.Mesh) -> Ranking:
   """The `full_ranking` of a SASRec; it compiles once, so the same one serves all validations and the test."""
   scores = _scores(config, num_items, history_length)
-  return full_ranking(lambda params, user_B, history_BxT: scores(params, history_BxT), mesh)
+  return full_ranking(lambda params, user_B, history_BxT: scores(params, history_BxT), num_items, mesh)
 
 
 def sasrec_program(
@@ -138,7 +139,7 @@ def sasrec_program(
   )
   optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
   key = jax.random.key(seed)
-  loss_sum = {'cross_entropy': cross_entropy_sum, 'bce': bce_sum}[config.model.loss](model)
+  loss_sum = loss_sum_of(model)
 
   def init() -> TrainState:
     params = model.init(key, jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), jnp.int32))['params']
@@ -167,35 +168,23 @@ def sasrec_program(
   )
 
 
-def cross_entropy_sum(model: SASRec) -> LossSum:
-  """Loss over all items at every position (full softmax)."""
+def loss_sum_of(model: SASRec) -> LossSum:
+  """The loss that the model's config names, at every position of a batch."""
+  config = model.config
 
   def loss_sum(params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Metrics]:
-    x_BxTxD, weights_BxT = _hidden(model, params, batch, key)
-    logits_BxTxN = x_BxTxD @ params['item_embeddings'].T
-    target = jnp.take_along_axis(logits_BxTxN, jnp.maximum(batch['next_BxC'], 0)[..., None], axis=-1)[..., 0]
-    loss_BxT = jax.nn.logsumexp(logits_BxTxN, axis=-1) - target
+    x_BxTxD = model.apply(
+      {'params': params}, batch['items_BxC'], batch['segments_BxC'], deterministic=False, rngs={'dropout': key}
+    )
+    states = cast(jax.Array, x_BxTxD), params['item_embeddings'], jnp.maximum(batch['next_BxC'], 0)
+    negatives_key = jax.random.fold_in(key, 1)
+    if config.loss == 'cross_entropy':
+      loss_BxT = losses.cross_entropy(*states)
+    elif config.loss == 'sampled_softmax':
+      loss_BxT = losses.sampled_softmax(*states, negatives_key, config.negatives)
+    else:
+      loss_BxT = losses.binary_cross_entropy(*states, negatives_key)
+    weights_BxT = (batch['segments_BxC'] > 0).astype(jnp.float32)
     return jnp.sum(loss_BxT * weights_BxT), weights_BxT.sum(), {}
 
   return loss_sum
-
-
-def bce_sum(model: SASRec) -> LossSum:
-  """The paper's loss: the next item against one drawn uniformly (Kang and McAuley 2018, equation 7)."""
-
-  def loss_sum(params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Metrics]:
-    x_BxTxD, weights_BxT = _hidden(model, params, batch, key)
-    negatives = jax.random.randint(jax.random.fold_in(key, 1), weights_BxT.shape, 0, model.num_items)
-    table = params['item_embeddings']
-    score = lambda items: jnp.sum(x_BxTxD * table[jnp.maximum(items, 0)], axis=-1)
-    loss_BxT = jax.nn.softplus(-score(batch['next_BxC'])) + jax.nn.softplus(score(negatives))
-    return jnp.sum(loss_BxT * weights_BxT), weights_BxT.sum(), {}
-
-  return loss_sum
-
-
-def _hidden(model: SASRec, params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-  x_BxTxD = model.apply(
-    {'params': params}, batch['items_BxC'], batch['segments_BxC'], deterministic=False, rngs={'dropout': key}
-  )
-  return cast(jax.Array, x_BxTxD), (batch['segments_BxC'] > 0).astype(jnp.float32)

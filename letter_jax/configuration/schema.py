@@ -96,9 +96,11 @@ class SASRecConfig:
   dropout: float = setting(0.2, 'dropout rate', minimum=0, below=1)
   loss: str = setting(
     'cross_entropy',
-    "'cross_entropy': softmax over all items; 'bce': one sampled negative (paper)",
-    choices=('cross_entropy', 'bce'),
+    "'cross_entropy': softmax over all items; 'sampled_softmax': its estimate from `negatives` items, for large "
+    "catalogues; 'bce': one sampled negative (paper)",
+    choices=('cross_entropy', 'sampled_softmax', 'bce'),
   )
+  negatives: int = setting(512, "items that loss='sampled_softmax' draws for each step", minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,7 +163,8 @@ def _lists_of(
   scores, params = partner
   settings, mesh = config.evaluation, loaded.generator.ids.mesh
   history_out = test.whole if exclude_history else None
-  return full_lists(scores, params, test.examples, history_out, config.data.history_length, settings.beam, mesh)
+  examples, width, num_items = test.examples, config.data.history_length, loaded.generator.ids.rows
+  return full_lists(scores, num_items, params, examples, history_out, width, settings.beam, mesh)
 
 
 def _predictions(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from letter_jax import sharding
+from letter_jax.collaborative import full_ranking as module
 from letter_jax.collaborative.full_ranking import EVALUATION_BATCH, full_lists, full_ranking
 from letter_jax.configuration import MeshConfig
 from letter_jax.data import splits
@@ -27,7 +28,7 @@ def test_metrics_are_those_of_all_users(users, history_out):
   table_UxN = random.random((users, ITEMS)).astype(np.float32)
   examples = splits.test_examples(data, 20)
   whole = examples.whole_histories(data) if history_out else None
-  found, ranks_3xU = full_ranking(scores, sharding.make_mesh(MeshConfig()))(table_UxN, examples, WIDTH, whole)
+  found, ranks_3xU = full_ranking(scores, ITEMS, sharding.make_mesh(MeshConfig()))(table_UxN, examples, WIDTH, whole)
   adjusted_UxN = table_UxN.copy()
   for user, latest in enumerate(data.items.reshape(users, 5)[:, 2:4]):
     np.subtract.at(adjusted_UxN[user], latest, 1)
@@ -57,7 +58,7 @@ def test_lists_are_those_of_sorting_the_catalogue(users, history_out):
   score = lambda table, history_BxT: table[history_BxT].sum(axis=1)
   whole = examples.whole_histories(data) if history_out else None
   # So many that without the history, and with it, some lists end early or do not.
-  found = full_lists(score, table_NxN, examples, whole, WIDTH, ITEMS, sharding.make_mesh(MeshConfig()))
+  found = full_lists(score, ITEMS, table_NxN, examples, whole, WIDTH, ITEMS, sharding.make_mesh(MeshConfig()))
   earlier_Ux4 = data.items.reshape(users, 5)[:, :4]
   scores_UxN = table_NxN[earlier_Ux4[:, 2:]].sum(axis=1)
   if history_out:
@@ -66,3 +67,28 @@ def test_lists_are_those_of_sorting_the_catalogue(users, history_out):
   there_UxN = np.isfinite(np.take_along_axis(scores_UxN, best_UxN, axis=1))
   assert there_UxN.all() != history_out
   np.testing.assert_array_equal(found, np.where(there_UxN, best_UxN, -1))
+
+
+def test_a_large_catalogue_is_ranked_for_fewer_users_at_a_time(monkeypatch):
+  data = interactions(np.random.default_rng(0).integers(ITEMS, size=(50, 5)), ITEMS)
+  examples = splits.test_examples(data, 20)
+  table_NxN = np.random.default_rng(1).random((ITEMS, ITEMS)).astype(np.float32)
+  users_at_a_time = []
+
+  def scores(table, history_BxT):
+    users_at_a_time.append(len(history_BxT))
+    return table[history_BxT].sum(axis=1)
+
+  mesh = sharding.make_mesh(MeshConfig())
+
+  def found():
+    ranks_3xU = full_ranking(lambda table, _, history_BxT: scores(table, history_BxT), ITEMS, mesh)(
+      table_NxN, examples, WIDTH
+    )[1]
+    return ranks_3xU, full_lists(scores, ITEMS, table_NxN, examples, None, WIDTH, 10, mesh)
+
+  at_once = found()
+  monkeypatch.setattr(module, 'BATCH_SCORES', 7 * ITEMS + 3)
+  for ours, expected in zip(found(), at_once, strict=True):
+    np.testing.assert_array_equal(ours, expected)
+  assert users_at_a_time == [50, 50, 7, 7]  # once for each program

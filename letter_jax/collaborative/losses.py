@@ -1,0 +1,89 @@
+"""Losses of a model that scores items by dot products, for catalogues of any size.
+
+Shapes: [...] positions, D width, N items, S sampled items.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from letter_jax.ops.rounding import round_up
+
+# Scores of more items than this are never all in memory: 8,192 positions times as many items are half a gigabyte.
+BLOCK_ITEMS = 16_384
+
+
+def cross_entropy(x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Array) -> jax.Array:
+  """The negative log-likelihood of each target under the softmax over all items, float32 [...].
+
+  A large catalogue is gone through in blocks of `BLOCK_ITEMS`, forward and backward, so that memory grows with the
+  block and not with N.
+
+  Args:
+    x: float32 [..., D], states.
+    item_embeddings_NxD: float32, of all items.
+    targets: int32 [...], items.
+  """
+  if len(item_embeddings_NxD) <= BLOCK_ITEMS:
+    logits = x @ item_embeddings_NxD.T
+    target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - target
+  return _logsumexp_of_blocks(x, item_embeddings_NxD) - _scores(x, item_embeddings_NxD, targets)
+
+
+def sampled_softmax(
+  x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Array, key: jax.Array, negatives: int
+) -> jax.Array:
+  """`cross_entropy` with the sum over the other items estimated from a sample, float32 [...].
+
+  All positions share one sample, drawn uniformly with replacement, so that their scores are one matrix product. Each
+  sampled item stands for N / S items (the logQ correction of Bengio and Senecal 2008); the target, which is always in
+  the sum, stands for itself, and where it is in the sample it is not counted again.
+
+  Args:
+    x, item_embeddings_NxD, targets: as for `cross_entropy`.
+    key: of the sample.
+    negatives: S, static.
+  """
+  items = len(item_embeddings_NxD)
+  sample_S = jax.random.randint(key, (negatives,), 0, items)
+  logits = x @ item_embeddings_NxD[sample_S].T + jnp.log(items / negatives)
+  logits = jnp.where(sample_S == targets[..., None], -jnp.inf, logits)
+  target = _scores(x, item_embeddings_NxD, targets)
+  return jnp.logaddexp(jax.nn.logsumexp(logits, axis=-1), target) - target
+
+
+def binary_cross_entropy(x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:
+  """SASRec's own loss: the target against one item drawn uniformly (Kang and McAuley 2018, equation 7).
+
+  Args:
+    x, item_embeddings_NxD, targets: as for `cross_entropy`.
+    key: of the drawn items.
+
+  Returns:
+    float32 [...].
+  """
+  drawn = jax.random.randint(key, targets.shape, 0, len(item_embeddings_NxD))
+  score = lambda items: _scores(x, item_embeddings_NxD, items)
+  return jax.nn.softplus(-score(targets)) + jax.nn.softplus(score(drawn))
+
+
+def _scores(x: jax.Array, item_embeddings_NxD: jax.Array, items: jax.Array) -> jax.Array:
+  """The score of one item at each position, float32 [...]."""
+  return jnp.sum(x * item_embeddings_NxD[items], axis=-1)
+
+
+def _logsumexp_of_blocks(x: jax.Array, item_embeddings_NxD: jax.Array) -> jax.Array:
+  """log sum exp over all items of their scores at each position, float32 [...]."""
+  items, width = item_embeddings_NxD.shape
+  padded = round_up(items, BLOCK_ITEMS)
+  blocks_GxKxD = jnp.pad(item_embeddings_NxD, ((0, padded - items), (0, 0))).reshape(-1, BLOCK_ITEMS, width)
+  exists_GxK = (jnp.arange(padded) < items).reshape(-1, BLOCK_ITEMS)
+
+  @jax.checkpoint  # the backward pass computes a block's scores again
+  def add(total: jax.Array, block: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    embeddings_KxD, exists_K = block
+    scores = jnp.where(exists_K, x @ embeddings_KxD.T, -jnp.inf)
+    return jnp.logaddexp(total, jax.nn.logsumexp(scores, axis=-1)), None
+
+  nothing = jnp.full(x.shape[:-1], -jnp.inf)
+  return jax.lax.scan(add, nothing, (blocks_GxKxD, exists_GxK))[0]
