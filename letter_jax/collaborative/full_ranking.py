@@ -121,7 +121,7 @@ def _batches(
 
 
 def evaluate_both_ways(
-  rank: Ranking, params: Any, data: Interactions, width: int, name: str
+  rank: Ranking, params: Any, data: Interactions, width: int, name: str, users: int = 0
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Validation and test, with the history in the ranking and out of it.
 
@@ -130,6 +130,7 @@ def evaluate_both_ways(
     data: of all users.
     width: latest items of a history that the model sees.
     name: of the model, for the keys of its ranks.
+    users: how many users, as for `splits.test_examples`.
 
   Returns:
     {'validation': metrics, 'test': metrics, 'history_out': {the same}}, and the ranks of the test by key (`ranks.py`).
@@ -137,7 +138,7 @@ def evaluate_both_ways(
   found: dict[str, dict[str, dict[str, float]]] = {'in': {}, 'out': {}}
   test_ranks = {}
   for split, make_examples in (('validation', splits.validation_examples), ('test', splits.test_examples)):
-    examples = make_examples(data, width)
+    examples = make_examples(data, width, users)
     found['in'][split], test_ranks[name] = rank(params, examples, width)
     whole = examples.whole_histories(data)
     found['out'][split], test_ranks[ranks.history_out(name)] = rank(params, examples, width, whole)

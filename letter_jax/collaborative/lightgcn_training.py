@@ -26,6 +26,7 @@ def train_lightgcn(
   seed: int,
   mesh: MeshConfig = MeshConfig(),
   checkpoints: str = '',
+  evaluated_users: int = 0,
 ) -> tuple[tuple[jax.Array, jax.Array], dict[str, Any], dict[str, np.ndarray]]:
   """Trains, or resumes, under `directory`.
 
@@ -35,6 +36,7 @@ def train_lightgcn(
     seed: of the embeddings, the order of the edges and the negatives.
     mesh: how the devices are arranged.
     checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
+    evaluated_users: how many users it is validated and tested on, as for `splits.test_examples`; 0 for all.
 
   Returns:
     (users float32 [U, D], items float32 [N, D]) of the best validation, propagated; metrics and ranks of the test, as
@@ -63,7 +65,7 @@ def train_lightgcn(
   jitted_epoch = jax.jit(epoch, donate_argnums=0)
   final = jax.jit(lambda params, graph: lightgcn.embeddings(config, params, graph))
   rank = full_ranking(lightgcn.scores, data.num_items, device_mesh)
-  validation = splits.validation_examples(data, 1)  # the user tells the model everything
+  validation = splits.validation_examples(data, 1, evaluated_users)  # the user tells the model everything
   whole = validation.whole_histories(data)
   program = loop.Program(
     init=init,
@@ -79,7 +81,7 @@ def train_lightgcn(
   )
   params, _ = loop.train(program, training, directory, 'lightgcn', checkpoints)
   best = final(params, graph)
-  return best, *evaluate_both_ways(rank, best, data, 1, 'lightgcn')
+  return best, *evaluate_both_ways(rank, best, data, 1, 'lightgcn', evaluated_users)
 
 
 def bpr_sum(config: LightGCNConfig, graph: lightgcn.Graph) -> LossSum:

@@ -34,6 +34,7 @@ def train_sasrec(
   checkpoints: str = '',
   trained_on: Windows | None = None,
   start: loop.Start | None = None,
+  evaluated_users: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
   """Trains, or resumes, under `directory`.
 
@@ -47,6 +48,7 @@ def train_sasrec(
     checkpoints: folder for the checkpoints instead of `directory`, as `config.checkpoints` of a run.
     trained_on: the interactions to train on, where they are not those of all users.
     start: as for `loop.train`.
+    evaluated_users: how many users it is validated and tested on, as for `splits.test_examples`; 0 for all.
 
   Returns:
     parameters of `SASRec`, the best of the validations; metrics and ranks of the test, as `evaluate_both_ways`.
@@ -65,9 +67,10 @@ def train_sasrec(
     history_length=history_length,
     seed=seed,
     fully_sharded=mesh.fully_sharded,
+    evaluated_users=evaluated_users,
   )
   params, _ = loop.train(program, config.training, directory, 'sasrec', checkpoints, start=start)
-  return params, *evaluate_both_ways(rank, params, data.whole(), history_length, 'sasrec')
+  return params, *evaluate_both_ways(rank, params, data.whole(), history_length, 'sasrec', evaluated_users)
 
 
 def read_sasrec(
@@ -122,11 +125,12 @@ def sasrec_program(
   history_length: int,
   seed: int,
   fully_sharded: bool = False,
+  evaluated_users: int = 0,
 ) -> loop.Program:
   """The training of `train_sasrec` as the loop takes it.
 
   Args:
-    config, data, history_length, seed: as for `train_sasrec`.
+    config, data, history_length, seed, evaluated_users: as for `train_sasrec`.
     recent: the latest interactions of every user, to validate on.
     rank: from `sasrec_ranking` with the same model and mesh.
     fully_sharded: parameters and optimizer state are split over 'data', too.
@@ -153,7 +157,7 @@ def sasrec_program(
     cells = {name: batch[name] for name in ('items_BxC', 'next_BxC', 'segments_BxC')}
     return (sharding.put_batch(cells, mesh, training.accumulation_steps),)
 
-  validation = splits.validation_examples(recent, length)
+  validation = splits.validation_examples(recent, length, evaluated_users)
   return loop.Program(
     init=init,
     layout=layout,

@@ -218,6 +218,12 @@ class EvaluationConfig:
     'metrics and the results table have both protocols in any case, and checkpoints are chosen with the history in',
   )
   batch_size: int = setting(64, 'users decoded at once, over all devices', minimum=1)
+  users: int = setting(
+    0,
+    'how many users every model is validated and tested on, evenly spaced in the order of the data set; 0: all. A '
+    'generator in training is validated on `generator.validation_users`',
+    minimum=0,
+  )
 
 
 PARTNERS = ('sasrec', 'bought_together')

@@ -94,16 +94,32 @@ def training_windows(data: Interactions, length: int) -> Examples:
   return _windows(data, user_N, end_N, length)
 
 
-def validation_examples(data: Interactions, history_length: int) -> Examples:
-  """An example for every user, whose target is the last item but one."""
-  users_U = np.arange(len(data.lengths))
-  return _windows(data, users_U, data.offsets[1:] - 2, history_length)
+def validation_examples(data: Interactions, history_length: int, users: int = 0) -> Examples:
+  """An example for every user, whose target is the last item but one.
+
+  Args:
+    data: the interactions.
+    history_length: latest items of a history that are kept.
+    users: for at most so many users, as `test_examples` chooses them; 0 for all.
+  """
+  users_U = _evaluated(data, users)
+  return _windows(data, users_U, data.offsets[users_U + 1] - 2, history_length)
 
 
-def test_examples(data: Interactions, history_length: int) -> Examples:
-  """An example for every user, whose target is the last item."""
-  users_U = np.arange(len(data.lengths))
-  return _windows(data, users_U, data.offsets[1:] - 1, history_length)
+def test_examples(data: Interactions, history_length: int, users: int = 0) -> Examples:
+  """An example for every user, whose target is the last item.
+
+  Args:
+    data: the interactions.
+    history_length: latest items of a history that are kept.
+    users: for at most so many users, evenly spaced in the order of the data set; 0 for all.
+  """
+  users_U = _evaluated(data, users)
+  return _windows(data, users_U, data.offsets[users_U + 1] - 1, history_length)
+
+
+def _evaluated(data: Interactions, users: int) -> np.ndarray:
+  return evenly_spaced(len(data.lengths), users or len(data.lengths))
 
 
 def _windows(data: Interactions, user_N: np.ndarray, end_N: np.ndarray, history_length: int) -> Examples:

@@ -63,11 +63,11 @@ class Evaluated:
   lists: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def validation_and_test(data: Interactions, history_length: int) -> dict[str, Split]:
-  """The splits 'validation' and 'test' of the users' whole interactions."""
+def validation_and_test(data: Interactions, history_length: int, users: int = 0) -> dict[str, Split]:
+  """The splits 'validation' and 'test' of the users' whole interactions, or of `users` of them."""
   examples = {
-    'validation': splits.validation_examples(data, history_length),
-    'test': splits.test_examples(data, history_length),
+    'validation': splits.validation_examples(data, history_length, users),
+    'test': splits.test_examples(data, history_length, users),
   }
   return {split: Split(of_split, of_split.whole_histories(data)) for split, of_split in examples.items()}
 

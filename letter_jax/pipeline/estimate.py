@@ -98,9 +98,15 @@ def _trainings(config: Config, stage: Stage) -> tuple[str, ...]:
 
 
 def _evaluation_in_validations(config: Config, users: int) -> tuple[float, int]:
-  """The length of the evaluation and its compilations, in validations of the generator's training."""
+  """The length of the evaluation and its compilations, in validations of the generator's training.
+
+  Args:
+    users: of the data set.
+  """
   from letter_jax.evaluation.both_protocols import WEIGHED
 
+  validated = min(users, config.generator.validation_users)
+  users = min(users, config.evaluation.users or users)
   # Validation and test, with the history in the ranking and out of it: four searches of all users alone.
   beams = 4 * users * config.evaluation.beam
   if config.fusion.partners:
@@ -108,4 +114,4 @@ def _evaluation_in_validations(config: Config, users: int) -> tuple[float, int]:
     beams += 2 * (users + min(users, WEIGHED)) * (config.evaluation.beam + config.fusion.candidates)
   # Alone and with partners, with the history in and out: each is a program of its own.
   programs = 4 if config.fusion.partners else 2
-  return beams / config.generator.validation_beam / min(users, config.generator.validation_users), programs
+  return beams / config.generator.validation_beam / validated, programs

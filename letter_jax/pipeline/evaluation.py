@@ -56,7 +56,7 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
   workdir = Workdir(root)
   whole = workdir.read_interactions(config.data).whole()  # on every process: the baselines count in them
   task = _Task(
-    both_protocols.validation_and_test(whole, config.data.history_length),
+    both_protocols.validation_and_test(whole, config.data.history_length, config.evaluation.users),
     int(whole.lengths.max()),
     config.evaluation.exclude_history,
     workdir.read_first_purchases(),
@@ -93,7 +93,7 @@ def evaluate(config: Config, root: pathlib.Path, given: GivenInputs) -> None:
       of_sasrec[protocol] = _lists_of(sasrec, config, loaded, task.users['test'], out)
   workdir.write_predictions(_predictions(whole, task.test, protocols, lists, of_sasrec))
   figures |= both_protocols.about_protocols(task.users, task.exclude_history)
-  figures |= {'users': len(whole.lengths), 'beam': config.evaluation.beam, 'generator_step': loaded.step}
+  figures |= {'users': len(task.test), 'beam': config.evaluation.beam, 'generator_step': loaded.step}
   workdir.write_metrics(figures, test_ranks)
   for model, of_model in ((ranks.GENERATOR, figures), (ranks.FUSED, figures.get(ranks.FUSED, {}))):
     trackers.log('test', loaded.step, {f'{model}/{name}': value for name, value in of_model.get('test', {}).items()})

@@ -125,6 +125,7 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
       checkpoints=config.checkpoints,
       trained_on=refresh.trained_on(config, workdir, data, 'sasrec'),
       start=earlier.sasrec_start() if earlier else None,
+      evaluated_users=config.evaluation.users,
     )
     test_ranks |= sasrec_ranks
     items['sasrec'] = sharding.fetch(params['item_embeddings'])
@@ -133,7 +134,13 @@ def collaborative(config: Config, root: pathlib.Path, given: GivenInputs) -> Non
 
     whole = store.load_interactions(workdir.dataset)  # the graph is on the device
     (_, final_items), metrics['lightgcn'], lightgcn_ranks = train_lightgcn(
-      settings.lightgcn, whole, workdir.lightgcn, seed=config.seed, mesh=config.mesh, checkpoints=config.checkpoints
+      settings.lightgcn,
+      whole,
+      workdir.lightgcn,
+      seed=config.seed,
+      mesh=config.mesh,
+      checkpoints=config.checkpoints,
+      evaluated_users=config.evaluation.users,
     )
     test_ranks |= lightgcn_ranks
     items['lightgcn'] = sharding.fetch(final_items)

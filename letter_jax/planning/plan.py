@@ -178,7 +178,9 @@ def steps(
   # As in a validation: from the parameters as the training holds them.
   params = model.whole_params(loop.abstract_state(generator).params)
   users, traced = evaluator.trace_compiled(params, config.data.history_length)
-  planned.append(('decoding', users, ceil_div(len(splits.test_examples(data, 1)), users), 1, traced))
+  planned.append(
+    ('decoding', users, ceil_div(len(splits.test_examples(data, 1, config.evaluation.users)), users), 1, traced)
+  )
   return planned
 
 

@@ -15,7 +15,7 @@ from letter_jax.reporting import figures, page
 from letter_jax.reporting.bootstrap import RESAMPLES, interval, paired_difference
 from letter_jax.reporting.finished import Finished
 from letter_jax.reporting.results_table import COLUMNS, field_name
-from letter_jax.system.wording import counted
+from letter_jax.system.wording import counted, part_of
 
 _IN_WORDS = {
   history.HISTORY_IN: 'The items of the history are in the ranking.',
@@ -59,9 +59,10 @@ def section(run: Finished) -> page.Section:
 
 
 def _results(run: Finished, names: Mapping[str, str]) -> Markup:
+  users = part_of(run.metrics['users'], run.summary['users'], 'user')
   caption = (
-    f'Test, {counted(run.metrics["users"], "user")}, ranking all of {counted(run.summary["items"], "item")}; beam '
-    f'{run.metrics["beam"]}. {_IN_WORDS[run.protocol]}{_repeats(run)} '
+    f'Test, {users}, ranking all of {counted(run.summary["items"], "item")}; beam {run.metrics["beam"]}. '
+    f'{_IN_WORDS[run.protocol]}{_repeats(run)} '
     f'Below each value is its 95% interval, from {RESAMPLES:,} bootstrap resamples of the users.'
   )
   return _estimates(run, names, {model: run.metrics_of(model)['test'] for model in names}, run.ranks, caption)

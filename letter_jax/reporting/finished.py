@@ -30,7 +30,7 @@ class Finished:
     summary: `dataset/summary.json`.
     item_names: raw ids of all items; None if the source has none.
     texts: texts of all items, field -> text; None if the source has none.
-    examples: the test example of every user.
+    examples: the test example of every user, or of those that `config.evaluation.users` chose.
     repeats: the share of the test targets that the user had before.
     lengths_U: int64, the number of items before each user's target.
     counts_N: int64, training interactions of each item.
@@ -141,13 +141,13 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
   metrics = workdir.read_metrics()
   whole = workdir.read_interactions(config.data).whole()
   counts_N = popularity.training_counts(whole)
-  examples = splits.test_examples(whole, config.data.history_length)
+  examples = splits.test_examples(whole, config.data.history_length, config.evaluation.users)
   test_ranks = workdir.read_ranks()
   for model, ranks_3xU in test_ranks.items():
     if ranks_3xU.shape[1] != len(examples):
       raise InputError(
         f'{workdir.evaluation} has ranks of {counted(ranks_3xU.shape[1], "user")} ({model}), but the data set has '
-        f'{len(examples)}; {REDO_EVALUATION}'
+        f'{len(examples)} to test; {REDO_EVALUATION}'
       )
   main = metrics[history.MAIN]
   ranks_of: dict[bool, dict[str, np.ndarray]] = {True: {}, False: {}}
@@ -163,7 +163,7 @@ def read_finished(config: Config, workdir: Workdir) -> Finished:
     workdir.read_texts(),
     examples,
     repeat_share(examples.whole_histories(whole)),
-    whole.lengths - 1,
+    whole.lengths[examples.user] - 1,
     counts_N,
     metrics,
     ranks_of[True],

@@ -17,7 +17,7 @@ from letter_jax.evaluation.catalogue_use import CatalogueUse, catalogue_use
 from letter_jax.reporting import page
 from letter_jax.reporting.finished import RULE_NAMES, Finished
 from letter_jax.reporting.lists import RECOMMENDATIONS, Lists
-from letter_jax.system.wording import counted
+from letter_jax.system.wording import counted, part_of
 
 # The simplest first: without the history in the ranking, buy again is popularity.
 _RULES = {
@@ -92,7 +92,8 @@ def _protocol(run: Finished) -> str:
   recalls, excluded = _recalls(run, served), served == history.HISTORY_OUT
   rules = '; '.join(text for rule, text in _RULES.items() if rule in names)
   first = (
-    f'The last item of each of {counted(run.metrics["users"], "user")} was hidden. From the earlier ones, every model '
+    f'The last item of each of {part_of(run.metrics["users"], run.summary["users"], "user")} was hidden. From the '
+    'earlier ones, every model '
     f'ranked all of {counted(run.summary["items"], "item")}, {_OUT if excluded else _IN}, as recommendations are made '
     'by default. The share of users whose hidden item is among the first ten (Recall@10) is '
     f'{page.number(recalls[run.ours])} for {names[run.ours]}, the model that recommends'

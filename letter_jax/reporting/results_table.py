@@ -8,7 +8,7 @@ from letter_jax.configuration import Config
 from letter_jax.evaluation import history
 from letter_jax.generators.generator import NAMES
 from letter_jax.reporting.finished import BASELINE_NAMES, fused_name
-from letter_jax.system.wording import counted
+from letter_jax.system.wording import part_of
 from letter_jax.workdir import TENSORBOARD, TRAINING_LOG, Workdir
 
 COLUMNS = ('recall@1', 'recall@5', 'recall@10', 'recall@20', 'ndcg@5', 'ndcg@10', 'ndcg@20')
@@ -29,10 +29,11 @@ def final_results(config: Config, root: pathlib.Path) -> str:
   tables = []
   for protocol, title in sorted(titles, key=lambda pair: pair[0] != main):
     tables.append(results_table({label: found[protocol]['test'] for label, found in models.items()}, title))
+  users = part_of(metrics['users'], Workdir(root).read_summary()['users'], 'user')
   parts = [
     *tables,
-    f'{counted(metrics["users"], "user")}, full ranking, beam {metrics["beam"]}; history out: without the items that '
-    f'the user had{_repeats(metrics)}',
+    f'{users}, full ranking, beam {metrics["beam"]}; history out: without the items that the user had'
+    f'{_repeats(metrics)}',
     '\n'.join(f'{meaning:<16} {place}' for meaning, place in _places(Workdir(root)).items()),
   ]
   return '\n\n'.join(parts)

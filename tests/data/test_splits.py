@@ -3,6 +3,7 @@ import pytest
 
 from letter_jax.data import splits
 from letter_jax.data.dataset import Interactions
+from tests.small_data import numbered_interactions
 
 SEQUENCES = ([10, 11, 12, 13, 14, 15], [20, 21, 22], [30, 31, 32, 33])
 
@@ -71,3 +72,13 @@ def test_histories_are_flush_left_and_padded_behind(data):
 def test_take_keeps_examples_whole(data):
   test = splits.test_examples(data, 20)
   assert spelled_out(test.take(np.array([2, 0]))) == [spelled_out(test)[2], spelled_out(test)[0]]
+
+
+@pytest.mark.parametrize('make', [splits.validation_examples, splits.test_examples])
+def test_some_users_have_the_examples_that_they_have_among_all(make):
+  data = numbered_interactions(np.arange(3, 23))
+  every, some = make(data, 5), make(data, 5, 7)
+  assert some.user.tolist() == [0, 3, 6, 9, 12, 15, 19]
+  assert spelled_out(some) == [example for example in spelled_out(every) if example[0] in some.user]
+  for more in (20, 21):
+    assert spelled_out(make(data, 5, more)) == spelled_out(every)
