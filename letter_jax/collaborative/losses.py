@@ -3,13 +3,45 @@
 Shapes: [...] positions, D width, N items, S sampled items.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from letter_jax.ops.rounding import round_up
 
 # Scores of more items than this are never all in memory: 8,192 positions times as many items are half a gigabyte.
 BLOCK_ITEMS = 16_384
+
+
+class Proposal(NamedTuple):
+  """The distribution that items are sampled from.
+
+  Attributes:
+    cumulative_N: float32, cumulative probabilities of the items.
+    log_probability_N: float32.
+  """
+
+  cumulative_N: jax.Array | np.ndarray
+  log_probability_N: jax.Array | np.ndarray
+
+  @classmethod
+  def of_counts(cls, counts_N: np.ndarray) -> 'Proposal':
+    """Half uniform, for items that are hardly ever a target; half by popularity, as it is popular items that compete.
+
+    Args:
+      counts_N: integer, the interactions of each item.
+    """
+    probability_N = 0.5 / len(counts_N) + 0.5 * counts_N / max(counts_N.sum(), 1)
+    probability_N /= probability_N.sum()  # without any interaction, all uniform
+    return cls(np.cumsum(probability_N).astype(np.float32), np.log(probability_N).astype(np.float32))
+
+  def sample(self, key: jax.Array, count: int) -> jax.Array:
+    """int32 [count], items drawn independently."""
+    uniform = jax.random.uniform(key, (count,))
+    items = jnp.searchsorted(self.cumulative_N, uniform, side='right')
+    return jnp.minimum(items, len(self.cumulative_N) - 1)  # the sum of the probabilities may be just below 1
 
 
 def cross_entropy(x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Array) -> jax.Array:
@@ -31,22 +63,23 @@ def cross_entropy(x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Arr
 
 
 def sampled_softmax(
-  x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Array, key: jax.Array, negatives: int
+  x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Array, key: jax.Array, negatives: int, proposal: Proposal
 ) -> jax.Array:
   """`cross_entropy` with the sum over the other items estimated from a sample, float32 [...].
 
-  All positions share one sample, drawn uniformly with replacement, so that their scores are one matrix product. Each
-  sampled item stands for N / S items (the logQ correction of Bengio and Senecal 2008); the target, which is always in
-  the sum, stands for itself, and where it is in the sample it is not counted again.
+  All positions share one sample, so that their scores are one matrix product. A sampled item of probability q stands
+  for 1 / (S q) items (the logQ correction, Bengio and Senecal 2008); the target, which is always in the sum, stands for
+  itself, and where it is in the sample it is not counted again.
 
   Args:
     x, item_embeddings_NxD, targets: as for `cross_entropy`.
     key: of the sample.
     negatives: S, static.
+    proposal: what the sample is drawn from.
   """
-  items = len(item_embeddings_NxD)
-  sample_S = jax.random.randint(key, (negatives,), 0, items)
-  logits = x @ item_embeddings_NxD[sample_S].T + jnp.log(items / negatives)
+  sample_S = proposal.sample(key, negatives)
+  stands_for_S = -jnp.log(negatives) - jnp.asarray(proposal.log_probability_N)[sample_S]
+  logits = x @ item_embeddings_NxD[sample_S].T + stands_for_S
   logits = jnp.where(sample_S == targets[..., None], -jnp.inf, logits)
   target = _scores(x, item_embeddings_NxD, targets)
   return jnp.logaddexp(jax.nn.logsumexp(logits, axis=-1), target) - target

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -18,9 +19,10 @@ from letter_jax.data.dataset import Interactions, Windows
 from letter_jax.data.input_pipeline import Batching, PackedEpochs
 from letter_jax.decoding.compiled import Bound
 from letter_jax.decoding.fusion import DenseScores
+from letter_jax.evaluation.popularity import training_counts
 from letter_jax.training import loop, optimizers
 from letter_jax.training.checkpoints import folder, read_best
-from letter_jax.training.state import LossSum, Metrics, TrainState, make_step
+from letter_jax.training.state import Metrics, TrainState, make_step
 
 
 def train_sasrec(
@@ -141,21 +143,24 @@ def sasrec_program(
   batches = PackedEpochs(
     data, functools.partial(splits.training_windows, length=length), max(length, 32), Batching.of(training, seed, mesh)
   )
-  optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
+  optimizer = optimizers.adamw(training, training.total_steps(batches.per_epoch))
   key = jax.random.key(seed)
-  loss_sum = loss_sum_of(model)
+  loss_sum, proposal = loss_sum_of(model), _proposal(config.model, recent, mesh)
 
   def init() -> TrainState:
     params = model.init(key, jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), jnp.int32))['params']
     return TrainState.create(params, optimizer)
 
-  step = jax.jit(
-    make_step(loss_sum, optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps), donate_argnums=0
-  )
+  @functools.partial(jax.jit, donate_argnums=0)
+  def step(
+    state: TrainState, batch: dict[str, jax.Array], proposal: losses.Proposal | None
+  ) -> tuple[TrainState, Metrics]:
+    loss = functools.partial(loss_sum, proposal)
+    return make_step(loss, optimizer, jax.random.fold_in(key, 1), layout, training.accumulation_steps)(state, batch)
 
-  def arguments(batch: Any) -> tuple[dict[str, jax.Array]]:
+  def arguments(batch: Any) -> tuple:
     cells = {name: batch[name] for name in ('items_BxC', 'next_BxC', 'segments_BxC')}
-    return (sharding.put_batch(cells, mesh, training.accumulation_steps),)
+    return sharding.put_batch(cells, mesh, training.accumulation_steps), proposal
 
   validation = splits.validation_examples(recent, length, evaluated_users)
   return loop.Program(
@@ -172,11 +177,21 @@ def sasrec_program(
   )
 
 
-def loss_sum_of(model: SASRec) -> LossSum:
-  """The loss that the model's config names, at every position of a batch."""
+def _proposal(config: SASRecConfig, recent: Interactions, mesh: jax.sharding.Mesh) -> losses.Proposal | None:
+  """What `config.loss` samples items from, by the latest interactions of all users, the last two left out."""
+  if config.loss != 'sampled_softmax':
+    return None
+  proposal = losses.Proposal.of_counts(training_counts(recent))
+  return losses.Proposal(*sharding.put(tuple(proposal), sharding.replicated(mesh)))
+
+
+def loss_sum_of(model: SASRec) -> Callable[[losses.Proposal | None, Any, Any, jax.Array], tuple]:
+  """The loss that the model's config names, at every position of a batch, as a `LossSum` of the proposal."""
   config = model.config
 
-  def loss_sum(params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Metrics]:
+  def loss_sum(
+    proposal: losses.Proposal | None, params: Any, batch: Any, key: jax.Array
+  ) -> tuple[jax.Array, jax.Array, Metrics]:
     x_BxTxD = model.apply(
       {'params': params}, batch['items_BxC'], batch['segments_BxC'], deterministic=False, rngs={'dropout': key}
     )
@@ -184,8 +199,8 @@ def loss_sum_of(model: SASRec) -> LossSum:
     negatives_key = jax.random.fold_in(key, 1)
     if config.loss == 'cross_entropy':
       loss_BxT = losses.cross_entropy(*states)
-    elif config.loss == 'sampled_softmax':
-      loss_BxT = losses.sampled_softmax(*states, negatives_key, config.negatives)
+    elif proposal is not None:
+      loss_BxT = losses.sampled_softmax(*states, negatives_key, config.negatives, proposal)
     else:
       loss_BxT = losses.binary_cross_entropy(*states, negatives_key)
     weights_BxT = (batch['segments_BxC'] > 0).astype(jnp.float32)

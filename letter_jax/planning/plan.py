@@ -122,7 +122,7 @@ def plan_mesh(config: Config, topology: str) -> 'jax.sharding.Mesh':
 
 def steps(
   config: Config, workdir: pathlib.Path, mesh: 'jax.sharding.Mesh'
-) -> list[tuple[str, float, int, int, 'jax.stages.Traced']]:
+) -> list[tuple[str, float, int, float, 'jax.stages.Traced']]:
   """(name, examples per call, calls per epoch, epochs, traced program) of each jitted step.
 
   Shapes are those of the workdir's data set, and of its semantic IDs and text embeddings; where the workdir lacks the
@@ -170,7 +170,7 @@ def steps(
         f'{name} {unit}',
         program.examples_per_epoch / calls,
         calls,
-        training.epochs,
+        training.total_steps(program.steps_per_epoch) / program.steps_per_epoch,
         program.step.trace(state, *program.arguments(batch)),
       )
     )

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from letter_jax.configuration import TrainingConfig
+from letter_jax.ops.rounding import round_up
 from letter_jax.sharding import Layout
 from letter_jax.system.errors import InputError, Preempted
 from letter_jax.system.wording import counted
@@ -127,7 +128,7 @@ def _run(
   verbose: bool,
   start: Start | None,
 ) -> Progress:
-  total_steps = config.epochs * program.steps_per_epoch
+  total_steps = round_up(config.total_steps(program.steps_per_epoch), program.steps_per_call)
   abstract = abstract_state(program)
   restored = checkpoints.restore_latest(abstract)
   if restored is None:
@@ -156,9 +157,10 @@ def _run(
   progress.steps_per_epoch, progress.data_parts = program.steps_per_epoch, program.data_parts
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   if verbose:
+    longest = counted(total_steps, 'step') if config.max_steps else counted(config.epochs, 'epoch')
     tqdm.write(
       f'{label}: {counted(parameters, "parameter")} to train, {counted(program.examples_per_epoch, "example")} an '
-      f'epoch in {counted(program.steps_per_epoch, "step")}, {counted(config.epochs, "epoch")} at most'
+      f'epoch in {counted(program.steps_per_epoch, "step")}, {longest} at most'
     )
   off = None if verbose else True  # None: on a terminal only
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=off, dynamic_ncols=True)

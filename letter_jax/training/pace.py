@@ -33,11 +33,12 @@ class Pace:
   def left(self, step: int, validations_since_best: int) -> str:
     """The time that is left after `step`, in words; '' while that is not known, and at the end."""
     config = self._config
-    steps = config.epochs * self._steps_per_epoch - step
+    total = config.total_steps(self._steps_per_epoch)
+    steps = total - step
     if not self._steps or steps <= 0:
       return ''
-    epoch, every = step // self._steps_per_epoch, config.evaluate_every_epochs
-    validations = config.epochs // every - epoch // every + bool(config.epochs % every)
+    every = config.evaluate_every_epochs * self._steps_per_epoch
+    validations = total // every - step // every + bool(total % every)
     seconds = steps * self._seconds / self._steps + validations * (self._validation or 0.0)
     may_end_earlier = config.patience - validations_since_best < validations
     besides = '' if self._validation is not None else f' besides {validations} validation' + 's' * (validations > 1)

@@ -39,24 +39,38 @@ def test_scores_of_a_large_catalogue_are_never_all_in_memory(monkeypatch):
   assert memory.temp_size_in_bytes < 128 * 6400 * 4 / 4
 
 
+COUNTS = RANDOM.integers(50, size=ITEMS)
+PROPOSAL = losses.Proposal.of_counts(COUNTS)
+
+
 def test_a_sample_stands_for_all_items():
   """With the formula for one sample; and over many, the sum that it estimates is that of all items."""
-  sampled = jax.jit(lambda key: losses.sampled_softmax(X, TABLE, TARGETS, key, 7))
+  sampled = jax.jit(lambda key: losses.sampled_softmax(X, TABLE, TARGETS, key, 7, PROPOSAL))
+  probability = 0.5 / ITEMS + 0.5 * COUNTS / COUNTS.sum()
   for seed in range(3):
-    sample = np.asarray(jax.random.randint(jax.random.key(seed), (7,), 0, ITEMS))
-    others = np.where(sample == TARGETS[..., None], 0, np.exp(SCORES[..., sample])).sum(axis=-1) * ITEMS / 7
-    expected = np.log(np.exp(TARGET_SCORES) + others) - TARGET_SCORES
+    sample = np.asarray(PROPOSAL.sample(jax.random.key(seed), 7))
+    of_others = np.where(sample == TARGETS[..., None], 0, np.exp(SCORES[..., sample]) / (7 * probability[sample]))
+    expected = np.log(np.exp(TARGET_SCORES) + of_others.sum(axis=-1)) - TARGET_SCORES
     np.testing.assert_allclose(sampled(jax.random.key(seed)), expected, rtol=1e-5)
   estimates = np.exp(jax.vmap(sampled)(jax.random.split(jax.random.key(9), 4000)) + TARGET_SCORES)
   deviation = estimates.std(axis=0) / 4000**0.5
   assert (np.abs(estimates.mean(axis=0) - np.exp(SCORES).sum(axis=-1)) < 5 * deviation).all()
 
 
+def test_items_are_drawn_half_by_popularity_and_half_alike():
+  for counts in (COUNTS, np.zeros(ITEMS, int)):
+    proposal = losses.Proposal.of_counts(counts)
+    probability = 0.5 / ITEMS + 0.5 * counts / counts.sum() if counts.any() else np.full(ITEMS, 1 / ITEMS)
+    np.testing.assert_allclose(np.exp(proposal.log_probability_N), probability, rtol=1e-5)
+    drawn = np.bincount(proposal.sample(jax.random.key(0), 100_000), minlength=ITEMS)
+    assert (np.abs(drawn - 100_000 * probability) < 5 * np.sqrt(100_000 * probability)).all()
+
+
 def test_a_sample_of_targets_alone_is_finite():
-  values = losses.sampled_softmax(X[:1, :1], TABLE[:1], np.zeros((1, 1), int), jax.random.key(0), 3)
-  np.testing.assert_array_equal(values, 0)
-  gradient = jax.grad(lambda x: losses.sampled_softmax(x, TABLE[:1], np.zeros((1, 1), int), jax.random.key(0), 3).sum())
-  assert np.isfinite(gradient(X[:1, :1])).all()
+  proposal = losses.Proposal.of_counts(np.array([3]))
+  loss = lambda x: losses.sampled_softmax(x, TABLE[:1], np.zeros((1, 1), int), jax.random.key(0), 3, proposal).sum()
+  assert loss(X[:1, :1]) == 0
+  assert np.isfinite(jax.grad(loss)(X[:1, :1])).all()
 
 
 def test_binary_cross_entropy_is_that_of_the_formula():

@@ -98,7 +98,7 @@ def batch_of(items_BxC):
 
 def test_a_step_counts_each_cell_with_an_item_once(params):
   batch, key = batch_of([[1, 2, 3, -1], [7, -1, -1, -1]]), jax.random.key(3)
-  total, count, _ = jax.jit(loss_sum_of(MODEL))(params, batch, key)
+  total, count, _ = jax.jit(loss_sum_of(MODEL))(None, params, batch, key)
   x_BxTxD = np.asarray(jax.jit(MODEL.apply)({'params': params}, batch['items_BxC'], batch['segments_BxC']), np.float64)
   scores_BxTxN = x_BxTxD @ np.asarray(params['item_embeddings'], np.float64).T
   expected = 0.0

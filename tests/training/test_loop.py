@@ -349,6 +349,21 @@ def test_a_call_may_be_a_whole_epoch(tmp_path):
   assert [(line['step'], line['epoch']) for line in lines_of(tmp_path, 'train')] == [(5, 1), (10, 2), (15, 3), (20, 4)]
 
 
+@pytest.mark.parametrize('limit, ends', [(3, 3), (4, 4), (100, 10)])
+def test_a_limit_of_steps_may_end_the_training_within_an_epoch(tmp_path, capsys, limit, ends):
+  program = dataclasses.replace(scripted([0.1] * 10), steps_per_epoch=2)
+  config = dataclasses.replace(CONFIG, epochs=5, max_steps=limit)
+  _, progress = train(program, config, tmp_path, 'test')
+  assert progress.step == ends
+  assert [line['step'] for line in lines_of(tmp_path, 'validation')] == [*range(2, ends, 2), ends]
+  assert f', {ends} steps at most' in capsys.readouterr().out
+
+
+def test_a_limit_of_steps_is_reached_by_whole_calls(tmp_path):
+  config = dataclasses.replace(CONFIG, max_steps=7)
+  assert train(scripted([0.1] * 4, steps_per_call=5), config, tmp_path, 'test')[1].step == 10
+
+
 def test_a_line_averages_its_interval(tmp_path):
   config = dataclasses.replace(CONFIG, epochs=5, log_every_steps=3, evaluate_every_epochs=100)
   train(scripted([0.1] * 5, metrics=lambda step: {'loss': float(step)}), config, tmp_path, 'test')

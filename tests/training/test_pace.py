@@ -37,6 +37,14 @@ def test_steps_and_validations_that_are_left(pace):
   assert pace.left(1000, 0) == ''
 
 
+def test_a_limit_of_steps_within_an_epoch():
+  pace = Pace('generator', TrainingConfig(epochs=10, max_steps=450, evaluate_every_epochs=2, patience=9), 100)
+  pace.took(1, 600.0)
+  pace.took(100, 10.0)
+  assert pace.left(100, 0) == 'about 35 s left besides 3 validations'  # at 200, 400 and 450
+  assert pace.left(450, 0) == ''
+
+
 def test_a_single_validation(pace):
   pace.took(1, 600.0)
   pace.took(10, 1.0)

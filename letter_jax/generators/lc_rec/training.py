@@ -73,7 +73,7 @@ def llama_program(
       f'of more tokens than config.generator.row_tokens, {settings.row_tokens}',
       flush=True,
     )
-  optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
+  optimizer = optimizers.adamw(training, training.total_steps(batches.per_epoch))
   catalogue = ids.loss_arrays(settings.softmax)
   key = jax.random.key(seed)
   frozen = frozen_params(settings, base, layout)

@@ -67,7 +67,7 @@ def t5_program(
     else functools.partial(splits.training_examples, history_length=history_length)
   )
   batches = PackedEpochs(data, make_examples, settings.row_items, Batching.of(training, seed, mesh))
-  optimizer = optimizers.adamw(training, training.epochs * batches.per_epoch)
+  optimizer = optimizers.adamw(training, training.total_steps(batches.per_epoch))
   catalogue = ids.loss_arrays(settings.softmax)
   key = jax.random.key(seed)
   targets = 'next_BxC' if by_users else 'targets_BxS'
