@@ -37,9 +37,9 @@ class Proposal(NamedTuple):
     probability_N /= probability_N.sum()  # without any interaction, all uniform
     return cls(np.cumsum(probability_N).astype(np.float32), np.log(probability_N).astype(np.float32))
 
-  def sample(self, key: jax.Array, count: int) -> jax.Array:
-    """int32 [count], items drawn independently."""
-    uniform = jax.random.uniform(key, (count,))
+  def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """int32 `shape`, items drawn independently."""
+    uniform = jax.random.uniform(key, shape)
     items = jnp.searchsorted(self.cumulative_N, uniform, side='right')
     return jnp.minimum(items, len(self.cumulative_N) - 1)  # the sum of the probabilities may be just below 1
 
@@ -63,26 +63,31 @@ def cross_entropy(x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Arr
 
 
 def sampled_softmax(
-  x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Array, key: jax.Array, negatives: int, proposal: Proposal
+  x_BxTxD: jax.Array,
+  item_embeddings_NxD: jax.Array,
+  targets_BxT: jax.Array,
+  key: jax.Array,
+  negatives: int,
+  proposal: Proposal,
 ) -> jax.Array:
-  """`cross_entropy` with the sum over the other items estimated from a sample, float32 [...].
+  """`cross_entropy` with the sum over the other items estimated from a sample, float32 [B, T].
 
-  All positions share one sample, so that their scores are one matrix product. A sampled item of probability q stands
+  The positions of a row share their sample, so that the scores are matrix products. A sampled item of probability q stands
   for 1 / (S q) items (the logQ correction, Bengio and Senecal 2008); the target, which is always in the sum, stands for
   itself, and where it is in the sample it is not counted again.
 
   Args:
-    x, item_embeddings_NxD, targets: as for `cross_entropy`.
-    key: of the sample.
+    x_BxTxD, item_embeddings_NxD, targets_BxT: as for `cross_entropy`.
+    key: of the samples.
     negatives: S, static.
     proposal: what the sample is drawn from.
   """
-  sample_S = proposal.sample(key, negatives)
-  stands_for_S = -jnp.log(negatives) - jnp.asarray(proposal.log_probability_N)[sample_S]
-  logits = x @ item_embeddings_NxD[sample_S].T + stands_for_S
-  logits = jnp.where(sample_S == targets[..., None], -jnp.inf, logits)
-  target = _scores(x, item_embeddings_NxD, targets)
-  return jnp.logaddexp(jax.nn.logsumexp(logits, axis=-1), target) - target
+  sample_BxS = proposal.sample(key, (len(x_BxTxD), negatives))
+  stands_for_BxS = -jnp.log(negatives) - jnp.asarray(proposal.log_probability_N)[sample_BxS]
+  logits_BxTxS = jnp.einsum('btd,bsd->bts', x_BxTxD, item_embeddings_NxD[sample_BxS]) + stands_for_BxS[:, None]
+  logits_BxTxS = jnp.where(sample_BxS[:, None] == targets_BxT[..., None], -jnp.inf, logits_BxTxS)
+  target_BxT = _scores(x_BxTxD, item_embeddings_NxD, targets_BxT)
+  return jnp.logaddexp(jax.nn.logsumexp(logits_BxTxS, axis=-1), target_BxT) - target_BxT
 
 
 def binary_cross_entropy(x: jax.Array, item_embeddings_NxD: jax.Array, targets: jax.Array, key: jax.Array) -> jax.Array:

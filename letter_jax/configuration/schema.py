@@ -100,7 +100,7 @@ class SASRecConfig:
     "catalogues; 'bce': one sampled negative (paper)",
     choices=('cross_entropy', 'sampled_softmax', 'bce'),
   )
-  negatives: int = setting(512, "items that loss='sampled_softmax' draws for each step", minimum=1)
+  negatives: int = setting(512, "items that loss='sampled_softmax' draws for each row of a batch", minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,8 +48,9 @@ def test_a_sample_stands_for_all_items():
   sampled = jax.jit(lambda key: losses.sampled_softmax(X, TABLE, TARGETS, key, 7, PROPOSAL))
   probability = 0.5 / ITEMS + 0.5 * COUNTS / COUNTS.sum()
   for seed in range(3):
-    sample = np.asarray(PROPOSAL.sample(jax.random.key(seed), 7))
-    of_others = np.where(sample == TARGETS[..., None], 0, np.exp(SCORES[..., sample]) / (7 * probability[sample]))
+    sample = np.asarray(PROPOSAL.sample(jax.random.key(seed), (3, 7)))[:, None]
+    scores = np.take_along_axis(SCORES, np.broadcast_to(sample, (3, 4, 7)), axis=-1)
+    of_others = np.where(sample == TARGETS[..., None], 0, np.exp(scores) / (7 * probability[sample]))
     expected = np.log(np.exp(TARGET_SCORES) + of_others.sum(axis=-1)) - TARGET_SCORES
     np.testing.assert_allclose(sampled(jax.random.key(seed)), expected, rtol=1e-5)
   estimates = np.exp(jax.vmap(sampled)(jax.random.split(jax.random.key(9), 4000)) + TARGET_SCORES)
@@ -62,7 +63,7 @@ def test_items_are_drawn_half_by_popularity_and_half_alike():
     proposal = losses.Proposal.of_counts(counts)
     probability = 0.5 / ITEMS + 0.5 * counts / counts.sum() if counts.any() else np.full(ITEMS, 1 / ITEMS)
     np.testing.assert_allclose(np.exp(proposal.log_probability_N), probability, rtol=1e-5)
-    drawn = np.bincount(proposal.sample(jax.random.key(0), 100_000), minlength=ITEMS)
+    drawn = np.bincount(proposal.sample(jax.random.key(0), (100_000,)), minlength=ITEMS)
     assert (np.abs(drawn - 100_000 * probability) < 5 * np.sqrt(100_000 * probability)).all()
 
 

@@ -94,6 +94,8 @@ def test_an_integer_is_accepted_for_a_float():
 CONFIGS = ROOT / 'configs'
 RECIPES = [
   ('quickstart', ''),
+  ('million', ''),
+  ('million', '30000'),
   ('ablation', ''),
   ('ablation', 'synthetic'),
   ('ablation', 'scientific'),
@@ -111,10 +113,17 @@ def test_every_recipe_is_in_this_list():
 @pytest.mark.parametrize('name, argument', RECIPES)
 def test_recipes_are_valid(name, argument):
   config = from_config_dict(runpy.run_path(str(CONFIGS / f'{name}.py'))['get_config'](*[argument] * bool(argument)))
-  if argument not in ('csv', 'synthetic'):
+  if argument not in ('csv', 'synthetic', '30000'):
     assert config.data.name == argument.removesuffix('tiny').removesuffix('_').capitalize()
   if name == 'letter_tiger_paper':
     assert config.generator == GeneratorConfig(temperature=0.7)
+
+
+def test_a_store_has_a_size():
+  recipe = runpy.run_path(str(CONFIGS / 'million.py'))['get_config']
+  for size in ('many', '999', '-5'):
+    with pytest.raises(InputError, match=f'million:{size} is not valid; expected a number of items, at least 1000'):
+      recipe(size)
 
 
 def test_a_language_model_needs_a_base_or_training_from_scratch():
