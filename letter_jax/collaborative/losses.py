@@ -72,9 +72,9 @@ def sampled_softmax(
 ) -> jax.Array:
   """`cross_entropy` with the sum over the other items estimated from a sample, float32 [B, T].
 
-  The positions of a row share their sample, so that the scores are matrix products. A sampled item of probability q stands
-  for 1 / (S q) items (the logQ correction, Bengio and Senecal 2008); the target, which is always in the sum, stands for
-  itself, and where it is in the sample it is not counted again.
+  The positions of a row share their sample, so that the scores are matrix products. A sampled item of probability q
+  stands for 1 / (S q) items (the logQ correction, Bengio and Senecal 2008); the target, which is always in the sum,
+  stands for itself, and where it is in the sample it is not counted again.
 
   Args:
     x_BxTxD, item_embeddings_NxD, targets_BxT: as for `cross_entropy`.
