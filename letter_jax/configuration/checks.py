@@ -19,6 +19,7 @@ def check(config: Config) -> None:
       f'config.tokenizer.training.accumulation_steps is {config.tokenizer.training.accumulation_steps}; '
       'expected 1: the contrastive and Sinkhorn terms need the whole batch'
     )
+  _check_crops(config.generator)
   if config.generator.architecture == 't5':
     _check_tiger(config.generator, config.data.history_length)
   elif config.generator.architecture == 'llama':
@@ -99,6 +100,14 @@ def _check_fusion(config: Config) -> None:
     raise InputError(
       "config.fusion.partners has 'sasrec', but config.collaborative.baseline=False trains no SASRec; expected True, "
       'or other partners'
+    )
+
+
+def _check_crops(generator: GeneratorConfig) -> None:
+  if generator.crops and (generator.architecture != 't5' or generator.model.encoder != 'items'):
+    raise InputError(
+      f"config.generator.crops is {generator.crops}, but only a T5 with config.generator.model.encoder='items' is "
+      'trained on crops; expected 0, or that model'
     )
 
 

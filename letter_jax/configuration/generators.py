@@ -139,6 +139,13 @@ class GeneratorConfig:
     'of those stages), or .npy files with a row of numbers for every item',
     path=True,
   )
+  crops: float = setting(
+    0.0,
+    "how often, in training, a T5 with model.encoder='items' sees nothing of what a user had before an item: the "
+    'probability of a cut before each item, drawn anew in every step',
+    minimum=0,
+    below=1,
+  )
   validation_beam: int = setting(20, 'beams of the constrained search in validation', minimum=10)
   validation_users: int = setting(2000, 'users in the fixed validation sample (all, if there are fewer)', minimum=1)
   training: TrainingConfig = section(TrainingConfig, epochs=200, batch_size=1024, learning_rate=5e-4, patience=20)

@@ -77,6 +77,11 @@ def _changed(key: str, value):
       ('query', 'keys'),
       "config.generator.lora.targets[1] is 'keys'; expected one of 'query'",
     ),
+    (
+      'generator.crops',
+      0.1,
+      "config.generator.crops is 0.1, but only a T5 with config.generator.model.encoder='items' is trained on crops",
+    ),
     ('tokenizer', 3, 'config.tokenizer is 3; expected a section with keys model, partition, training'),
   ],
 )

@@ -187,3 +187,20 @@ def test_rows_shorter_than_a_history_are_refused(tmp_path):
   with pytest.raises(InputError, match='config.generator.row_items is 1') as caught:
     train(tmp_path, {'generator.row_items': 1})
   assert 'config.data.history_length, 2' in str(caught.value)
+
+
+def test_crops_are_drawn_anew_in_every_step(tmp_path):
+  losses = {}
+  for crops in (0.0, 0.5):
+    settings = {'generator.model.encoder': 'items', 'data.history_length': 5, 'generator.crops': crops}
+    config = tiny_generator_config(settings)
+    ids = building.placed(SEMANTIC_IDS, 8, sharding.make_mesh(config.mesh))
+    program = building.program(config, building.to_train(config, ids, tmp_path), data())
+    init, batch = jax.jit(program.init), program.batches[0]
+    losses[crops] = []
+    for step in (0, 1, 1):
+      state = init(*program.init_arguments).replace(step=np.int32(step))
+      total, count = program.step(state, *program.arguments(batch))[1]['loss']
+      losses[crops].append(float(total / count))
+  assert losses[0.0][0] == losses[0.0][1] == losses[0.0][2]  # without dropout, nothing else depends on the step
+  assert losses[0.5][1] == losses[0.5][2] and len({*losses[0.5], losses[0.0][0]}) == 3

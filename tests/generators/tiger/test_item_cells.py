@@ -11,6 +11,7 @@ from letter_jax.configuration import T5Config
 from letter_jax.generators.losses import catalogue_loss, vocabulary_loss
 from letter_jax.generators.tiger.search import t5_search
 from letter_jax.generators.tiger.t5 import T5, encoder_positions
+from letter_jax.generators.tiger.training import cropped
 from letter_jax.semantic_ids import item_trie
 from letter_jax.semantic_ids.item_trie import ItemTrie
 from letter_jax.semantic_ids.vocabulary import Vocabulary
@@ -74,6 +75,31 @@ def test_one_pass_over_users_equals_one_over_every_prefix(params, softmax):
     jax.tree_util.tree_leaves_with_path(users_gradient), jax.tree.leaves(users_gradient), jax.tree.leaves(each_gradient)
   ):
     assert relative_error(ours, expected) < 1e-5, name[0]
+
+
+def test_crops_are_rows_in_which_each_piece_is_a_history_of_its_own(params):
+  """Every target stays, and none sees what is before a cut."""
+  inputs = [(user[:-1], user[1:]) for user in USERS]
+  items, segments, following = packed([inputs[:2], inputs[2:]], 8)
+  key = jax.random.key(4)
+  cuts = np.asarray(jax.random.bernoulli(key, 0.5, segments.shape))
+  pieces = []
+  for row, of_row in enumerate((inputs[:2], inputs[2:])):
+    first = 0
+    for history, targets in of_row:
+      starts = [0, *(at for at in range(1, len(history)) if cuts[row, first + at]), len(history)]
+      pieces += [(history[start:end], targets[start:end]) for start, end in zip(starts, starts[1:])]
+      first += len(history)
+  assert len(pieces) > len(USERS) + 2
+  value_and_gradient = jax.jit(jax.value_and_grad(loss), static_argnums=2)
+  cropped_segments = cropped(segments, 0.5, key)
+  np.testing.assert_array_equal(cropped_segments == 0, segments == 0)
+  ours, gradient = value_and_gradient(params, (items, cropped_segments, following), 'catalogue')
+  whole, _ = value_and_gradient(params, (items, segments, following), 'catalogue')
+  expected, expected_gradient = value_and_gradient(params, packed([[piece] for piece in pieces], 5), 'catalogue')
+  assert float(ours) == pytest.approx(float(expected), rel=1e-5) != float(whole)
+  for leaf, of_pieces in zip(*map(jax.tree.leaves, (gradient, expected_gradient)), strict=True):
+    assert relative_error(leaf, of_pieces) < 1e-5
 
 
 @pytest.mark.slow
