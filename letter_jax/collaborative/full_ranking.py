@@ -20,7 +20,8 @@ from letter_jax.ops.rounding import next_power_of_two, round_up
 from letter_jax.ops.top_k import top_k
 
 EVALUATION_BATCH = 512
-# A batch of a large catalogue has fewer users: this many scores are 256 MB, of which a program has a few copies.
+# A batch of a large catalogue has fewer users: this many scores, on each device, are 256 MB, of which
+# a program has a few copies.
 BATCH_SCORES = 2**26
 
 
@@ -110,8 +111,9 @@ def _batches(
   examples: Examples, history_out: Examples | None, num_items: int, mesh: jax.sharding.Mesh
 ) -> Iterator[tuple[Examples, np.ndarray, np.ndarray]]:
   """Batches of one size: examples, the items to exclude int32 [B, H], and weights float32 [B], 0 in rows of padding."""
-  users = min(EVALUATION_BATCH, max(BATCH_SCORES // num_items, 1), len(examples))
-  size = round_up(users, mesh.shape['data'])
+  devices = mesh.shape['data']
+  users = min(EVALUATION_BATCH, max(devices * BATCH_SCORES // num_items, 1), len(examples))
+  size = round_up(users, devices)
   excluded = 0 if history_out is None else next_power_of_two(int(history_out.lengths.max(initial=1)))
   nobody_BxH = np.full((size, excluded), PAD_ITEM, np.int32)
   for first in range(0, len(examples), size):

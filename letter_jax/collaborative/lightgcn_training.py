@@ -49,7 +49,7 @@ def train_lightgcn(
   edges = len(graph.to_users.source_E)
   batch = min(training.batch_size, edges)
   steps_per_epoch = ceil_div(edges, batch)
-  optimizer = optimizers.adamw(training, training.total_steps(steps_per_epoch))
+  optimizer = optimizers.adamw(training, training.total_steps(steps_per_epoch, steps_per_epoch))
   key = jax.random.key(seed)
 
   def init(graph: lightgcn.Graph) -> TrainState:

@@ -182,10 +182,12 @@ def _proposal(config: SASRecConfig, recent: Interactions, mesh: jax.sharding.Mes
   if config.loss != 'sampled_softmax':
     return None
   proposal = losses.Proposal.of_counts(training_counts(recent))
-  return losses.Proposal(*sharding.put(tuple(proposal), sharding.replicated(mesh)))
+  return sharding.put(proposal, sharding.replicated(mesh))
 
 
-def loss_sum_of(model: SASRec) -> Callable[[losses.Proposal | None, Any, Any, jax.Array], tuple]:
+def loss_sum_of(
+  model: SASRec,
+) -> Callable[[losses.Proposal | None, Any, Any, jax.Array], tuple[jax.Array, jax.Array, Metrics]]:
   """The loss that the model's config names, at every position of a batch, as a `LossSum` of the proposal."""
   config = model.config
 
@@ -199,7 +201,8 @@ def loss_sum_of(model: SASRec) -> Callable[[losses.Proposal | None, Any, Any, ja
     negatives_key = jax.random.fold_in(key, 1)
     if config.loss == 'cross_entropy':
       loss_BxT = losses.cross_entropy(*states)
-    elif proposal is not None:
+    elif config.loss == 'sampled_softmax':
+      assert proposal is not None
       loss_BxT = losses.sampled_softmax(*states, negatives_key, config.negatives, proposal)
     else:
       loss_BxT = losses.binary_cross_entropy(*states, negatives_key)

@@ -23,7 +23,11 @@ class TrainingConfig:
   """One optimisation run: shared by SASRec, LightGCN, the tokenizer and the generator."""
 
   epochs: int = setting(100, 'passes over the training examples', minimum=1)
-  max_steps: int = setting(0, 'optimizer steps after which training ends even within an epoch; 0: no limit', minimum=0)
+  max_steps: int = setting(
+    0,
+    'optimizer steps after which training ends, even within an epoch (tokenizer and LightGCN: at its end); 0: no limit',
+    minimum=0,
+  )
   batch_size: int = setting(
     256, 'examples (of models that predict at every position: users) per optimizer step, over all devices', minimum=1
   )
@@ -44,7 +48,7 @@ class TrainingConfig:
   checkpoint_every_steps: int = setting(500, 'steps between checkpoints', minimum=1)
   keep_checkpoints: int = setting(2, 'latest checkpoints that are kept in addition to the best', minimum=1)
 
-  def total_steps(self, per_epoch: int) -> int:
-    """The number of optimizer steps, with `per_epoch` in an epoch."""
+  def total_steps(self, per_epoch: int, per_call: int = 1) -> int:
+    """The number of optimizer steps, with `per_epoch` in an epoch and `per_call` in each call of a program."""
     steps = self.epochs * per_epoch
-    return min(steps, self.max_steps) if self.max_steps else steps
+    return min(steps, -(-self.max_steps // per_call) * per_call) if self.max_steps else steps

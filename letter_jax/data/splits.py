@@ -95,7 +95,7 @@ def training_windows(data: Interactions, length: int) -> Examples:
 
 
 def validation_examples(data: Interactions, history_length: int, users: int = 0) -> Examples:
-  """An example for every user, whose target is the last item but one.
+  """An example for every user, or for some, whose target is the last item but one.
 
   Args:
     data: the interactions.
@@ -107,7 +107,7 @@ def validation_examples(data: Interactions, history_length: int, users: int = 0)
 
 
 def test_examples(data: Interactions, history_length: int, users: int = 0) -> Examples:
-  """An example for every user, whose target is the last item.
+  """An example for every user, or for some, whose target is the last item.
 
   Args:
     data: the interactions.

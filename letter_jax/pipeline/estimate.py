@@ -17,7 +17,9 @@ from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 
 # Settings that change what a stage computes, but not how much.
-WITHOUT_COST = ('seed', 'alpha', 'beta', 'commitment', 'temperature', 'learning_rate', 'weight_decay', 'dropout', 'l2')
+WITHOUT_COST = (
+  *('seed', 'alpha', 'beta', 'commitment', 'temperature', 'crops', 'learning_rate', 'weight_decay', 'dropout', 'l2'),
+)
 
 
 def earlier_results(graph: Graph, workdirs: Iterable[pathlib.Path]) -> dict[str, Record]:

@@ -136,7 +136,7 @@ def _stages(config: Config) -> list[Stage]:
       'collaborative',
       ('dataset',),
       ('seed', 'data.history_length', 'data.window_users', 'collaborative', 'tokenizer.model.latent_dim')
-      + ('evaluation.users',)
+      + (('evaluation.users',) if config.trains_sasrec or config.collaborative.method == 'lightgcn' else ())
       + refresh.settings(config, 'collaborative'),
       (files.EMBEDDINGS, files.EMBEDDING_IDS, files.METRICS, files.RANKS),
       stages.collaborative,

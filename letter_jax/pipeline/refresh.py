@@ -209,6 +209,7 @@ def continuing(config: Config, settings: _Trained) -> _Trained:
   training = dataclasses.replace(
     training,
     epochs=refresh.epochs,
+    max_steps=0,
     learning_rate=training.learning_rate * refresh.learning_rate,
     evaluate_every_epochs=1,
   )

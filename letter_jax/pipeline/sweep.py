@@ -41,12 +41,15 @@ def variants(config: Config) -> dict[str, Config]:
     runs[name] = from_config_dict(settings)
   if len(runs) < 2:
     raise InputError(f'config.sweep has {counted(len(runs), "run")}; expected at least two, to compare')
-  data = {name: Graph(variant)['dataset'].settings_of(variant) for name, variant in runs.items()}
+  data = {
+    name: (Graph(variant)['dataset'].settings_of(variant), variant.evaluation.users) for name, variant in runs.items()
+  }
   first = next(iter(data))
   for name, settings_of_data in data.items():
     if settings_of_data != data[first]:
       raise InputError(
-        f'config.sweep: the runs {first} and {name} have different data; expected the same users, to compare'
+        f'config.sweep: the runs {first} and {name} have different data or test other users; expected the same, to '
+        'compare'
       )
   return runs
 

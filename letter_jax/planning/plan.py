@@ -170,7 +170,7 @@ def steps(
         f'{name} {unit}',
         program.examples_per_epoch / calls,
         calls,
-        training.total_steps(program.steps_per_epoch) / program.steps_per_epoch,
+        training.total_steps(program.steps_per_epoch, program.steps_per_call) / program.steps_per_epoch,
         program.step.trace(state, *program.arguments(batch)),
       )
     )

@@ -178,7 +178,8 @@ def _catalogue(run: Finished, lists: Lists) -> Markup:
   return page.table(
     ['lists of ten', 'items on any list', 'share of the catalogue', 'places of the top 1% of items', 'Gini'],
     [*(_use_cells(name, use) for name, use in uses.items()), _use_cells('what users chose', chosen)],
-    f"The first {RECOMMENDATIONS} recommendations of every test user; the last row is the users' own next item, one of "
+    f'The first {RECOMMENDATIONS} recommendations of {counted(run.metrics["users"], "test user")}, '
+    f"{run.metrics['users'] * RECOMMENDATIONS:,} places; the last row is the users' own next item, one of "
     'each. The more of all places the most recommended hundredth of the items takes, the more alike the lists are. The '
     'Gini coefficient is 0 where every item has as many places as any other, and nearly 1 where one item has all.',
   )

@@ -86,7 +86,7 @@ def tokenizer_program(
   # Each device computes its rows of a batch; the contrastive loss and Sinkhorn still see all rows.
   rows = round_up(batch, mesh.shape['data'])
   over_data = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.split_over_data(mesh))
-  optimizer = optimizers.adamw(training, training.total_steps(steps_per_epoch))
+  optimizer = optimizers.adamw(training, training.total_steps(steps_per_epoch, steps_per_epoch))
   key = jax.random.key(seed)
 
   def init(scaled_NxT: jax.Array) -> TrainState:

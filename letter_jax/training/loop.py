@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from letter_jax.configuration import TrainingConfig
-from letter_jax.ops.rounding import round_up
 from letter_jax.sharding import Layout
 from letter_jax.system.errors import InputError, Preempted
 from letter_jax.system.wording import counted
@@ -128,7 +127,7 @@ def _run(
   verbose: bool,
   start: Start | None,
 ) -> Progress:
-  total_steps = round_up(config.total_steps(program.steps_per_epoch), program.steps_per_call)
+  total_steps = config.total_steps(program.steps_per_epoch, program.steps_per_call)
   abstract = abstract_state(program)
   restored = checkpoints.restore_latest(abstract)
   if restored is None:
@@ -165,7 +164,7 @@ def _run(
   off = None if verbose else True  # None: on a terminal only
   bar = tqdm(total=total_steps, initial=progress.step, desc=label, unit='step', disable=off, dynamic_ncols=True)
   writer = MetricWriter(directory, label, -1 if restored is None else progress.step, bar, verbose)
-  pace = Pace(label, config, program.steps_per_epoch)
+  pace = Pace(label, config, program.steps_per_epoch, program.steps_per_call)
   log = _IntervalLog(writer, program, progress, pace)
   with contextlib.ExitStack() as exits:
     for resource in (batches, bar, writer):

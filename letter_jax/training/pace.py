@@ -7,9 +7,10 @@ from letter_jax.system import time_left
 class Pace:
   """Collects the times of a training's steps and validations."""
 
-  def __init__(self, label: str, config: TrainingConfig, steps_per_epoch: int) -> None:
+  def __init__(self, label: str, config: TrainingConfig, steps_per_epoch: int, steps_per_call: int = 1) -> None:
     """Nothing is known yet."""
     self._label, self._config, self._steps_per_epoch = label, config, steps_per_epoch
+    self._total = config.total_steps(steps_per_epoch, steps_per_call)
     self._has_compiled = False
     self._steps, self._seconds = 0, 0.0
     self._first_validation: float | None = None
@@ -33,12 +34,11 @@ class Pace:
   def left(self, step: int, validations_since_best: int) -> str:
     """The time that is left after `step`, in words; '' while that is not known, and at the end."""
     config = self._config
-    total = config.total_steps(self._steps_per_epoch)
-    steps = total - step
+    steps = self._total - step
     if not self._steps or steps <= 0:
       return ''
     every = config.evaluate_every_epochs * self._steps_per_epoch
-    validations = total // every - step // every + bool(total % every)
+    validations = self._total // every - step // every + bool(self._total % every)
     seconds = steps * self._seconds / self._steps + validations * (self._validation or 0.0)
     may_end_earlier = config.patience - validations_since_best < validations
     besides = '' if self._validation is not None else f' besides {validations} validation' + 's' * (validations > 1)

@@ -67,6 +67,16 @@ def test_items_are_drawn_half_by_popularity_and_half_alike():
     assert (np.abs(drawn - 100_000 * probability) < 5 * np.sqrt(100_000 * probability)).all()
 
 
+def test_every_item_of_a_large_catalogue_can_be_drawn():
+  """Also those that a float32 between 0 and 1 cannot tell apart."""
+  items = 2**25
+  proposal = losses.Proposal.of_counts(np.full(items, 3))
+  drawn = np.asarray(proposal.sample(jax.random.key(0), (200_000,)))
+  assert drawn.min() >= 0 and drawn.max() < items
+  assert (drawn % 2).mean() == pytest.approx(0.5, abs=0.01)
+  assert len(np.unique(drawn)) > 198_000  # 200,000 of 2^25: about 600 repeats
+
+
 def test_a_sample_of_targets_alone_is_finite():
   proposal = losses.Proposal.of_counts(np.array([3]))
   loss = lambda x: losses.sampled_softmax(x, TABLE[:1], np.zeros((1, 1), int), jax.random.key(0), 3, proposal).sum()

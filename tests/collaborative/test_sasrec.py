@@ -1,5 +1,6 @@
 """SASRec's masks by gradients, its packed rows against single ones, its training on items that follow each other."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from letter_jax.collaborative import losses
 from letter_jax.collaborative.sasrec import SASRec
 from letter_jax.collaborative.sasrec_training import loss_sum_of, train_sasrec
 from letter_jax.configuration import SASRecConfig
@@ -96,17 +98,22 @@ def batch_of(items_BxC):
   }
 
 
-def test_a_step_counts_each_cell_with_an_item_once(params):
+@pytest.mark.parametrize('name', ['cross_entropy', 'sampled_softmax', 'bce'])
+def test_a_step_has_the_loss_of_its_config_at_each_cell_with_an_item(params, name):
+  model = SASRec(dataclasses.replace(CONFIG, loss=name, negatives=6), NUM_ITEMS, positions=5)
   batch, key = batch_of([[1, 2, 3, -1], [7, -1, -1, -1]]), jax.random.key(3)
-  total, count, _ = jax.jit(loss_sum_of(MODEL))(None, params, batch, key)
-  x_BxTxD = np.asarray(jax.jit(MODEL.apply)({'params': params}, batch['items_BxC'], batch['segments_BxC']), np.float64)
-  scores_BxTxN = x_BxTxD @ np.asarray(params['item_embeddings'], np.float64).T
-  expected = 0.0
-  for row, cell in zip(*np.nonzero(batch['segments_BxC'])):
-    scores, item = scores_BxTxN[row, cell], batch['next_BxC'][row, cell]
-    expected += np.log(np.exp(scores).sum()) - scores[item]
+  proposal = losses.Proposal.of_counts(np.arange(NUM_ITEMS))
+  total, count, _ = jax.jit(loss_sum_of(model))(proposal, params, batch, key)
+  x_BxTxD = jax.jit(MODEL.apply)({'params': params}, batch['items_BxC'], batch['segments_BxC'])
+  inputs = x_BxTxD, params['item_embeddings'], jnp.maximum(batch['next_BxC'], 0)
+  drawn = jax.random.fold_in(key, 1)
+  loss_BxT = {
+    'cross_entropy': lambda: losses.cross_entropy(*inputs),
+    'sampled_softmax': lambda: losses.sampled_softmax(*inputs, drawn, 6, proposal),
+    'bce': lambda: losses.binary_cross_entropy(*inputs, drawn),
+  }[name]()
   assert float(count) == 4
-  assert float(total) == pytest.approx(expected, rel=1e-5)
+  assert float(total) == pytest.approx(float(loss_BxT[batch['segments_BxC'] > 0].sum()), rel=1e-5)
 
 
 HISTORY_LENGTH, SEED = 4, 42

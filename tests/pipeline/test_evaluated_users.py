@@ -8,6 +8,7 @@ import pytest
 from letter_jax.evaluation import ranks
 from letter_jax.pipeline import run as pipeline
 from letter_jax.reporting.results_table import final_results
+from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 from tests.small_data import config_with, run_settings
 
@@ -56,9 +57,7 @@ def test_sasrec_is_validated_on_as_many(run, small_run):
   assert round(first['recall@10'] * 50, 3) == int(round(first['recall@10'] * 50, 3))
 
 
-def test_a_changed_number_is_named(run, tmp_path):
-  from letter_jax.system.errors import InputError
-
+def test_a_changed_number_is_named(run):
   config = config_with(run_settings(evaluation__users=40, fusion__partners=('sasrec', 'bought_together')))
   with pytest.raises(InputError, match=r'config.evaluation.users \(50 then, 40 now\)'):
     pipeline.run(config, run[1].root)

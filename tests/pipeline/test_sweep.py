@@ -57,6 +57,7 @@ def test_runs_share_the_stages_that_do_not_differ(tmp_path, capsys):
   [
     ((('a', ()),), 'has 1 run; expected at least two'),
     ((('a', ()), ('b', (('seed', 1),))), 'the runs a and b have different data'),
+    ((('a', ()), ('b', (('evaluation.users', 40),))), 'the runs a and b have different data or test other users'),
     ((('a', ()), ('a', ())), "a run named 'a'; expected names of folders, each once"),
     ((('a/b', ()),), "a run named 'a/b'"),
     ((('..', ()),), "a run named '..'"),

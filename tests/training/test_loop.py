@@ -362,6 +362,7 @@ def test_a_limit_of_steps_may_end_the_training_within_an_epoch(tmp_path, capsys,
 def test_a_limit_of_steps_is_reached_by_whole_calls(tmp_path):
   config = dataclasses.replace(CONFIG, max_steps=7)
   assert train(scripted([0.1] * 4, steps_per_call=5), config, tmp_path, 'test')[1].step == 10
+  assert (config.total_steps(5, 5), config.total_steps(5)) == (10, 7)
 
 
 def test_a_line_averages_its_interval(tmp_path):

@@ -43,8 +43,8 @@ def cropped(segments_BxC: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     int32 [B, C], 0 on padding.
   """
   cuts_BxC = jax.random.bernoulli(key, rate, segments_BxC.shape)
-  most_cuts = segments_BxC.shape[1] + 1
-  cut_BxC = segments_BxC.astype(jnp.int32) * most_cuts + jnp.cumsum(cuts_BxC, axis=1)
+  stride = segments_BxC.shape[1] + 1
+  cut_BxC = segments_BxC.astype(jnp.int32) * stride + jnp.cumsum(cuts_BxC, axis=1)
   return jnp.where(segments_BxC > 0, cut_BxC, 0)
 
 
