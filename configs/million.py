@@ -4,6 +4,7 @@
 
 For measuring time and memory, and as a start for catalogues of that size: SASRec's softmax is estimated from a sample,
 models are tested on 20,000 of the users, interactions are read a window of users at a time, and trainings are short.
+docs/results.md has what was measured so far; at a million items the stages after the text embeddings were not run yet.
 """
 
 from letter_jax.configuration import default_config
