@@ -18,7 +18,16 @@ from letter_jax.workdir import Workdir
 
 # Settings that change what a stage computes, but not how much.
 WITHOUT_COST = (
-  *('seed', 'alpha', 'beta', 'commitment', 'temperature', 'crops', 'learning_rate', 'weight_decay', 'dropout', 'l2'),
+  'seed',
+  'alpha',
+  'beta',
+  'commitment',
+  'temperature',
+  'crops',
+  'learning_rate',
+  'weight_decay',
+  'dropout',
+  'l2',
 )
 
 

@@ -93,9 +93,8 @@ def _protocol(run: Finished) -> str:
   rules = '; '.join(text for rule, text in _RULES.items() if rule in names)
   first = (
     f'The last item of each of {part_of(run.metrics["users"], run.summary["users"], "user")} was hidden. From the '
-    'earlier ones, every model '
-    f'ranked all of {counted(run.summary["items"], "item")}, {_OUT if excluded else _IN}, as recommendations are made '
-    'by default. The share of users whose hidden item is among the first ten (Recall@10) is '
+    f'earlier ones, every model ranked all of {counted(run.summary["items"], "item")}, {_OUT if excluded else _IN}, as '
+    'recommendations are made by default. The share of users whose hidden item is among the first ten (Recall@10) is '
     f'{page.number(recalls[run.ours])} for {names[run.ours]}, the model that recommends'
     + (
       f', and {page.number(recalls["sasrec"])} for SASRec alone, which knows no semantic IDs'
