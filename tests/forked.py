@@ -117,12 +117,18 @@ def start(
   return Process(int(answer[0]), folder / answer[1], server)
 
 
-def run(*arguments: object, given: str = '') -> subprocess.CompletedProcess:
-  """Runs `letter-jax ARGUMENTS` in the root of the repository, with `given` as its standard input."""
+def run(*arguments: object, given: str = '', program: str = LETTER_JAX) -> subprocess.CompletedProcess:
+  """Runs `letter-jax ARGUMENTS`, or another program, in the root of the repository.
+
+  Args:
+    arguments: of the program.
+    given: its standard input.
+    program: Python source.
+  """
   with tempfile.TemporaryDirectory() as folder:
     stdin, stdout, stderr = (pathlib.Path(folder, name) for name in ('stdin', 'stdout', 'stderr'))
     stdin.write_text(given, encoding='utf-8')
-    process = start(arguments, stdout, stderr, stdin)
+    process = start(arguments, stdout, stderr, stdin, program)
     try:
       code = process.wait(HANG_SECONDS)
     finally:
@@ -156,11 +162,15 @@ def _server() -> tuple[pathlib.Path, subprocess.Popen]:
 
 def _serve(folder: pathlib.Path) -> None:
   """Forks for each line of the standard input and answers with the process; ends with the standard input."""
+  import gc
   import importlib
   import warnings
 
   for name in PRELOADED:
     importlib.import_module(name)
+  # A collection, such as the one at the end of a process, writes to each object that it looks at, and the fork then
+  # copies the page: two seconds for each.
+  gc.freeze()
   warnings.filterwarnings('ignore', message=r'os.fork\(\) was called')  # no backend has been started yet
   child_ended, wake = os.pipe()
   for descriptor in (child_ended, wake):

@@ -1,5 +1,6 @@
 """What the environment of the program may lack or impose: streams, a home folder, a precision, a window for plots."""
 
+import atexit
 import gc
 import io
 import logging
@@ -32,6 +33,8 @@ def configure_libraries() -> None:
   malloc.reuse_freed_memory()
   # Tracing makes millions of small objects, which live on: looking for garbage every 700 takes a tenth of a start.
   gc.set_threshold(50_000)
+  # Nor is anything gained by looking at all of them again when the program ends, for one to two seconds.
+  atexit.register(gc.freeze)
   import jax
 
   # Every model is defined in 32 bits, so that results do not depend on JAX_ENABLE_X64.

@@ -1,5 +1,6 @@
 """Environments that people have: settings of JAX and matplotlib, no home folder, closed streams, other locales."""
 
+import functools
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 
+from tests import forked
 from tests.forked import HANG_SECONDS
 from tests.paths import ROOT
 from tests.small_data import run_settings, write_recipe
@@ -115,18 +117,32 @@ def test_a_path_that_the_locale_cannot_write(recipe, tmp_path):
 
 def test_a_tilde_that_the_shell_did_not_expand(recipe, workdir, tmp_path):
   """Bash expands `~` at the beginning of a word, but not after `--workdir=`."""
-  home = dict(HOME=str(tmp_path))
+  program = f'import os\nos.environ["HOME"] = {str(tmp_path)!r}\n{forked.LETTER_JAX}'
+  at_home = functools.partial(forked.run, program=program)
   (tmp_path / 'recipe.py').write_text(recipe.read_text())
-  done = run('--config=~/recipe.py', '--workdir=~/workdir', **home)
+  done = at_home('--config=~/recipe.py', '--workdir=~/workdir')
   assert done.returncode == 0 and 'report: done before' in done.stdout, done.stderr
   (tmp_path / 'users').write_text('{"history": [1]}\n')
   for name in ('allow', 'deny'):
     (tmp_path / name).write_text('5\n6\n' if name == 'allow' else '6\n')
   (tmp_path / 'cold').write_text('{"id": "new", "title": "Watering can"}\n')
   files = ('--input=~/users', '--output=~/recs', '--allow=~/allow', '--deny=~/deny', '--cold_items=~/cold')
-  done = run('--stage=recommend', '--workdir=~/workdir', *files, **home)
+  done = at_home('--stage=recommend', '--workdir=~/workdir', *files)
   assert done.returncode == 0 and json.loads((tmp_path / 'recs').read_text())['recommendations'], done.stderr
-  done = run('--stage=compare', '--workdir=~/compared', '--workdirs=~/workdir,~/workdir', **home)
+  done = at_home('--stage=compare', '--workdir=~/compared', '--workdirs=~/workdir,~/workdir')
   assert f'{tmp_path / "workdir"}' in done.stderr, done.stderr  # named twice
   missing = '--config.semantic_ids.path=~/nowhere.json'
-  fails(run('--config=~/recipe.py', '--workdir=~/other', missing, **home), f'{tmp_path}/nowhere.json does not exist')
+  fails(at_home('--config=~/recipe.py', '--workdir=~/other', missing), f'{tmp_path}/nowhere.json does not exist')
+
+
+FROZEN_AT_THE_END = f"""
+import atexit, gc
+gc.unfreeze()
+atexit.register(lambda: print('frozen:', gc.get_freeze_count() > 100_000))
+{forked.LETTER_JAX}
+"""
+
+
+def test_the_end_is_not_delayed_by_a_search_for_garbage(tmp_path):
+  ended = forked.run('--stage=recommend', f'--workdir={tmp_path}', program=FROZEN_AT_THE_END)
+  assert ended.returncode == 2 and ended.stdout == 'frozen: True\n', ended.stderr
