@@ -1,6 +1,7 @@
 """Small catalogues, interactions and settings that several tests share."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -88,15 +89,14 @@ TINY_RUN = {
   'text_embeddings.dim': 16,
   'collaborative.model.dim': 16,
   'collaborative.model.layers': 1,
-  'collaborative.training.epochs': 2,
+  'collaborative.training.epochs': 1,
   'tokenizer.model.hidden': (16,),
   'tokenizer.model.latent_dim': 8,
   'tokenizer.model.levels': 3,
   'tokenizer.model.codebook_size': 8,
   'tokenizer.training.epochs': 6,
   'tokenizer.training.batch_size': 32,
-  'tokenizer.training.evaluate_every_epochs': 2,
-  'tokenizer.training.checkpoint_every_steps': 6,
+  'tokenizer.training.evaluate_every_epochs': 3,
   'tokenizer.training.log_every_steps': 2,
   'generator.softmax': 'catalogue',
   'generator.model.d_model': 16,
@@ -108,7 +108,6 @@ TINY_RUN = {
   'generator.training.epochs': 2,
   'generator.training.batch_size': 64,
   'generator.training.log_every_steps': 2,
-  'generator.training.checkpoint_every_steps': 10,
   'evaluation.beam': 20,
 }
 
@@ -116,6 +115,17 @@ TINY_RUN = {
 def run_settings(**changes) -> dict:
   """A whole pipeline that runs in seconds; keys of `changes` have '__' for '.'."""
   return {**TINY_RUN, **{key.replace('__', '.'): value for key, value in changes.items()}}
+
+
+TO_GENERATOR = ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator')
+
+
+def run_stages(config: Config, workdir, stages: Sequence[str] = TO_GENERATOR) -> None:
+  """Runs some stages, one after the other."""
+  from letter_jax.pipeline import run as pipeline
+
+  for stage in stages:
+    pipeline.run(config, workdir, stage)
 
 
 def write_recipe(path, settings: dict) -> None:

@@ -115,7 +115,7 @@ def test_many_choices_of_weights_give_what_each_gives():
 def test_a_user_with_fewer_items_than_asked_for():
   trie = ItemTrie.build(CODES_NxL)
   allowed_N = np.arange(ITEMS) < 3
-  run = functools.partial(scored_candidates, Search(begin, True), (dense_scores,), 5, 5)
+  run = jax.jit(functools.partial(scored_candidates, Search(begin, True), (dense_scores,), 5, 5))
   scored = run(
     (np.zeros((3, LEVELS, K, K), np.float32), (np.zeros((5, ITEMS), np.float32),)),
     np.zeros((1, 2), np.int32),

@@ -83,7 +83,7 @@ def trained(tmp_path_factory):
 def test_the_kernel_is_trained_and_the_features_are_not(trained):
   config, generator, params = trained
   assert 'item_features' not in params
-  initial = building.program(config, generator, cyclic_interactions(160, ITEMS, 8)).init(None).params
+  initial = jax.jit(building.program(config, generator, cyclic_interactions(160, ITEMS, 8)).init)(None).params
   assert initial.keys() == params.keys()
   assert np.abs(np.asarray(params['feature_kernel']) - initial['feature_kernel']).max(axis=1).min() > 1e-3
   np.testing.assert_array_equal(generator.whole_params(params)['item_features'], generator.features.table_NxF)
@@ -117,7 +117,7 @@ def test_a_prediction_depends_on_the_features_of_its_own_past_alone(trained):
       {'params': {**params, 'item_features': table_NxF}}, tokens, segments_1xC, items_BxC=items_1xC, method='encode'
     )[0].sum(axis=-1)
 
-  reached = np.abs(jax.jacrev(states)(jnp.asarray(generator.features.table_NxF))).max(axis=-1) > 0  # [C, N]
+  reached = np.abs(jax.jit(jax.jacrev(states))(jnp.asarray(generator.features.table_NxF))).max(axis=-1) > 0  # [C, N]
   depends = reached[:, np.array(items_1xC[0])]
   expected = np.zeros((6, 6), bool)
   expected[:4, :4], expected[4:, 4:] = np.tril(np.ones((4, 4), bool)), np.tril(np.ones((2, 2), bool))

@@ -17,7 +17,7 @@ from letter_jax.training.checkpoints import read_best
 from letter_jax.workdir import Workdir
 from tests.generators.lc_rec.test_end_to_end import LANGUAGE
 from tests.shop import write_day
-from tests.small_data import config_with, run_settings
+from tests.small_data import TO_GENERATOR, config_with, run_settings, run_stages
 
 pytestmark = pytest.mark.slow
 
@@ -40,14 +40,13 @@ def shop(tmp_path_factory):
   root = tmp_path_factory.mktemp('shop')
   for day in range(3):
     write_day(root / f'data{day}', day, users=80)
-  run_to_generator(config_of(root / 'data0'), root / 'day0')
+  run_stages(config_of(root / 'data0'), root / 'day0')
   pipeline.run(updated(root, 1), root / 'day1')
   return root
 
 
-def run_to_generator(config, workdir):
-  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator'):
-    pipeline.run(config, workdir, stage)
+def copy_without(workdir, copy, *stages):
+  shutil.copytree(workdir, copy, ignore=lambda where, names: stages if where == str(workdir) else ())
 
 
 def updated(root, day, **changes):
@@ -97,22 +96,34 @@ def test_trainings_begin_with_the_earlier_parameters_and_are_never_worse(shop, s
   assert best(shop / 'day0', stage)[1].start_value is None
 
 
-def test_where_nothing_is_better_the_earlier_parameters_stay(shop, tmp_path, capsys):
+def test_where_nothing_is_better_the_earlier_parameters_and_features_stay(shop, tmp_path, capsys):
   """Rows of items that stay are SASRec's of before; the generator knows no items, so it stays as a whole."""
-  run_to_generator(updated(shop, 1, refresh__learning_rate=1e-12), tmp_path / 'day1')
+  features = dict(
+    generator__features=('text', 'collaborative'), generator__model__encoder='items', generator__training__epochs=1
+  )
+  copy_without(shop / 'day0', tmp_path / 'day0', 'generator')
+  run_stages(config_of(shop / 'data0', **features), tmp_path / 'day0')
+  capsys.readouterr()
+  previous = dict(refresh__previous=str(tmp_path / 'day0'), refresh__epochs=1, refresh__learning_rate=1e-12)
+  run_stages(config_of(shop / 'data1', **features, **previous), tmp_path / 'day1')
   said = capsys.readouterr().out
   assert said.count('and found nothing better') == 2
   assert said.count('generator: best ndcg@10') == 1
-  jax.tree.map(
-    np.testing.assert_array_equal, best(shop / 'day0', 'generator')[0], best(tmp_path / 'day1', 'generator')[0]
-  )
-  tables = [
-    best(root / name, 'collaborative')[0]['item_embeddings'] for root, name in ((shop, 'day0'), (tmp_path, 'day1'))
-  ]
-  rows = dict(zip(Workdir(shop / 'day0').read_item_names(), np.asarray(tables[0])))
-  for item, row in zip(Workdir(tmp_path / 'day1').read_item_names(), np.asarray(tables[1]), strict=True):
+  generators = [best(tmp_path / name, 'generator')[0] for name in ('day0', 'day1')]
+  jax.tree.map(np.testing.assert_array_equal, *generators)
+  names = [Workdir(tmp_path / name).read_item_names() for name in ('day0', 'day1')]
+  tables = [best(tmp_path / name, 'collaborative')[0]['item_embeddings'] for name in ('day0', 'day1')]
+  rows = dict(zip(names[0], np.asarray(tables[0])))
+  for item, row in zip(names[1], np.asarray(tables[1]), strict=True):
     if item in rows:
       np.testing.assert_array_equal(row, rows[item])
+  # SASRec's rows have axes of their own every time.
+  before, after = (
+    dict(zip(of_day, ItemFeatures.read(Workdir(tmp_path / name).generator).table_NxF))
+    for of_day, name in zip(names, ('day0', 'day1'))
+  )
+  for item in before.keys() & after.keys():
+    np.testing.assert_allclose(after[item], before[item], atol=1e-4)
 
 
 def test_an_update_is_resumed_and_left_alone(shop, capsys):
@@ -121,7 +132,7 @@ def test_an_update_is_resumed_and_left_alone(shop, capsys):
 
 
 def test_the_next_night_begins_with_this_one(shop, tmp_path, capsys):
-  run_to_generator(updated(shop, 2), tmp_path / 'day2')
+  run_stages(updated(shop, 2), tmp_path / 'day2', TO_GENERATOR[:-1])
   before, after = codes_by_raw_id(shop / 'day1'), codes_by_raw_id(tmp_path / 'day2')
   assert all(before[item] == after[item] for item in before.keys() & after.keys())
   drift = Workdir(tmp_path / 'day2').read_ids_report()['drift']
@@ -139,32 +150,13 @@ def test_the_updated_model_recommends_new_items(shop):
 
 
 def test_a_language_model_begins_with_the_earlier_one_and_the_tokenizer_of_its_texts(shop, tmp_path):
-  later = {'generator', 'evaluation', 'report', 'report.html'}
-  shutil.copytree(shop / 'day0', tmp_path / 'day0', ignore=lambda *_: later)
   for day, previous in ((0, {}), (1, {'refresh__previous': str(tmp_path / 'day0'), 'refresh__epochs': 1})):
+    copy_without(shop / f'day{day}', tmp_path / f'day{day}', 'generator', 'evaluation', 'report')
     config = config_of(shop / f'data{day}', **LANGUAGE, generator__training__epochs=1, **previous)
-    run_to_generator(config, tmp_path / f'day{day}')
+    run_stages(config, tmp_path / f'day{day}')
   before, after = (tmp_path / f'day{day}/generator/tokenizer/tokenizer.json' for day in (0, 1))
   assert before.read_bytes() == after.read_bytes()
   assert best(tmp_path / 'day1', 'generator')[1].start_value is not None
-
-
-def test_features_of_items_that_stay_are_those_of_before(shop, tmp_path):
-  """SASRec does not change here, but its rows have axes of their own every time."""
-  features = dict(
-    generator__features=('text', 'collaborative'), generator__model__encoder='items', generator__training__epochs=1
-  )
-  shutil.copytree(shop / 'day0', tmp_path / 'day0', ignore=lambda *_: {'generator', 'evaluation', 'report'})
-  previous = dict(refresh__previous=str(tmp_path / 'day0'), refresh__epochs=1, refresh__learning_rate=1e-12)
-  for day, changes in ((0, {}), (1, previous)):
-    config = config_of(shop / f'data{day}', **features, **changes)
-    run_to_generator(config, tmp_path / f'day{day}')
-  before, after = (
-    dict(zip(workdir.read_item_names(), ItemFeatures.read(workdir.generator).table_NxF))
-    for workdir in (Workdir(tmp_path / 'day0'), Workdir(tmp_path / 'day1'))
-  )
-  for item in before.keys() & after.keys():
-    np.testing.assert_allclose(after[item], before[item], atol=1e-4)
 
 
 def test_a_finished_update_needs_the_earlier_run_no_more(shop, tmp_path, capsys):
@@ -176,8 +168,7 @@ def test_a_finished_update_needs_the_earlier_run_no_more(shop, tmp_path, capsys)
 
 def test_a_new_tokenizer(shop, tmp_path, capsys):
   config = updated(shop, 1, refresh__retokenize=True)
-  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids'):
-    pipeline.run(config, tmp_path / 'day1', stage)
+  run_stages(config, tmp_path / 'day1', TO_GENERATOR[:-1])
   said = capsys.readouterr().out
   assert 'it started with' in said and 'tokenizer: best reconstruction' in said
   assert 'drift' not in Workdir(tmp_path / 'day1').read_ids_report()

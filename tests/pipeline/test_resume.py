@@ -27,14 +27,13 @@ def recipe(tmp_path_factory):
   write_recipe(
     path,
     run_settings(
-      tokenizer__training__epochs=150,
-      tokenizer__training__evaluate_every_epochs=50,
-      tokenizer__training__checkpoint_every_steps=16,
+      tokenizer__training__epochs=120,
+      tokenizer__training__evaluate_every_epochs=60,
+      tokenizer__training__checkpoint_every_steps=40,
       generator__training__epochs=10,
       generator__training__evaluate_every_epochs=5,
-      generator__training__checkpoint_every_steps=5,
+      generator__training__checkpoint_every_steps=10,
       generator__model__dropout=0.1,
-      collaborative__training__epochs=1,
     ),
   )
   return path

@@ -1,12 +1,11 @@
 """Runs of one recipe: what they share is computed once, what differs is not."""
 
-import json
-
 import pytest
 
 from letter_jax.pipeline import sweep
 from letter_jax.system.errors import InputError
 from letter_jax.system.lock import Lock
+from letter_jax.workdir import Workdir
 from tests.small_data import config_with, run_settings
 
 pytestmark = pytest.mark.slow
@@ -14,7 +13,7 @@ pytestmark = pytest.mark.slow
 SWEEP = (
   ('plain', (('tokenizer.model.alpha', 0.0),)),
   ('aligned', (('tokenizer.model.alpha', 0.02),)),
-  ('sharp', (('tokenizer.model.alpha', 0.02), ('generator.temperature', 0.7))),
+  ('wide', (('tokenizer.model.alpha', 0.02), ('evaluation.beam', 30))),
 )
 
 
@@ -24,32 +23,29 @@ def test_runs_share_the_stages_that_do_not_differ(tmp_path, capsys):
   said = capsys.readouterr().out
   begun = {
     name: [line.removesuffix(': running') for line in part.splitlines() if line.endswith(': running')]
-    for name, part in zip(('plain', 'aligned', 'sharp'), said.split('--- ')[1:])
+    for name, part in zip(('plain', 'aligned', 'wide'), said.split('--- ')[1:])
   }
-  later = ['generator', 'evaluate', 'report']
+  later = ['evaluate', 'report']
   assert begun == {
-    'plain': ['dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', *later],
-    'aligned': ['tokenizer', 'semantic_ids', *later],
-    'sharp': later,
+    'plain': ['dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator', *later],
+    'aligned': ['tokenizer', 'semantic_ids', 'generator', *later],
+    'wide': later,
   }
-  settings = {
-    name: json.loads((tmp_path / name / 'generator/generator.json').read_text())['config']
-    for name in ('plain', 'aligned', 'sharp')
-  }
-  assert [settings[name]['tokenizer']['model']['alpha'] for name in settings] == [0, 0.02, 0.02]
-  assert [settings[name]['generator']['temperature'] for name in settings] == [1, 1, 0.7]
-  assert (tmp_path / 'compare.html').exists() and 'sharp' in said.rpartition('--- ')[2]
+  generators = [Workdir(tmp_path / name).read_generator_config() for name in begun]
+  assert [config.tokenizer.model.alpha for config in generators] == [0, 0.02, 0.02]
+  assert [Workdir(tmp_path / name).read_metrics()['beam'] for name in begun] == [20, 20, 30]
+  assert (tmp_path / 'compare.html').exists() and 'wide' in said.rpartition('--- ')[2]
   sweep.run(config, tmp_path)
   assert ': running' not in capsys.readouterr().out
   # What is done again is done once.
   again = config_with(
     run_settings(
-      sweep=SWEEP[:2], generator__training__epochs=1, tokenizer__training__epochs=2, collaborative__training__epochs=1
+      sweep=SWEEP[1:], generator__training__epochs=1, tokenizer__training__epochs=2, collaborative__training__epochs=2
     )
   )
   sweep.run(again, tmp_path, overwrite=True)
   said = capsys.readouterr().out
-  assert said.count('collaborative: running') == 1 and said.count('collaborative: copied from plain') == 1
+  assert said.count('collaborative: running') == 1 and said.count('collaborative: copied from aligned') == 1
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,8 +13,7 @@ from letter_jax import sharding
 from letter_jax.configuration import MeshConfig
 from letter_jax.system.lock import Lock
 from letter_jax.training.checkpoints import Checkpoints
-from tests import multi_process
-from tests.paths import ROOT
+from tests import forked, multi_process
 from tests.small_data import run_settings, write_recipe
 
 pytestmark = pytest.mark.slow
@@ -205,18 +202,6 @@ def test_the_processes_of_a_run_have_one_lock(uninterrupted, tmp_path):
 )
 def test_inconsistent_flags_of_several_processes(tmp_path, flags):
   write_recipe(tmp_path / 'recipe.py', SETTINGS)
-  ended = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'letter_jax.main',
-      f'--config={tmp_path / "recipe.py"}',
-      f'--workdir={tmp_path / "w"}',
-      *flags,
-    ],
-    cwd=ROOT,
-    text=True,
-    capture_output=True,
-  )
+  ended = forked.run(f'--config={tmp_path / "recipe.py"}', f'--workdir={tmp_path / "w"}', *flags)
   assert ended.returncode == 2 and 'expected all three, with --process below --processes' in ended.stderr
   assert 'Traceback' not in ended.stderr

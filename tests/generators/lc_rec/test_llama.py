@@ -140,7 +140,7 @@ def logits(params):
 
   def run(dtype):
     model = Llama(ARCHITECTURE, dtype=dtype)
-    hidden = model.apply({'params': params}, tokens, segments, positions)
+    hidden = jax.jit(model.apply)({'params': params}, tokens, segments, positions)
     assert hidden.dtype == dtype
     return np.asarray(model.apply({'params': params}, hidden, method=Llama.logits))
 

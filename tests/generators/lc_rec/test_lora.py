@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +24,14 @@ def params():
 
 
 def logits(model, params, seed=None):
-  rngs = {} if seed is None else {'dropout': jax.random.key(seed)}
-  hidden = model.apply({'params': params}, TOKENS_BxT, SEGMENTS_BxT, POSITIONS_BxT, seed is None, rngs=rngs)
-  return np.asarray(model.apply({'params': params}, hidden, method=Llama.logits))[SEGMENTS_BxT > 0]
+  return np.asarray(_logits(model, params, None if seed is None else jax.random.key(seed)))[SEGMENTS_BxT > 0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(model, params, key):
+  rngs = {} if key is None else {'dropout': key}
+  hidden = model.apply({'params': params}, TOKENS_BxT, SEGMENTS_BxT, POSITIONS_BxT, key is None, rngs=rngs)
+  return model.apply({'params': params}, hidden, method=Llama.logits)
 
 
 def with_b_of(params, factor):

@@ -108,7 +108,7 @@ def adapters(tmp_path_factory, base_folder):
 
 
 def test_a_model_from_nothing_learns_what_follows(tmp_path):
-  config = settings_of(training__epochs=12)
+  config = settings_of(training__epochs=12, training__evaluate_every_epochs=6)
   trained, progress = train(tmp_path, config)
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   losses = [line for line in lines if line['kind'] == 'train']

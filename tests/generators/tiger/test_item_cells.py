@@ -1,6 +1,7 @@
 """An encoder with one position per item: training by users equals training on every prefix, and sees no later item."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +120,8 @@ def test_a_prediction_depends_on_its_own_past_alone(params):
     model = Shifted(CONFIG, VOCABULARY.size)
     return model.apply({'params': params}, tokens, segments, targets, items_BxC=shift)[0, place].sum()
 
-  reached = jax.vmap(jax.grad(logits), (None, 0))(jnp.zeros((1, 8, CONFIG.d_model)), jnp.arange(7))
+  by_place = jax.jit(jax.vmap(jax.grad(logits), (None, 0)))
+  reached = by_place(jnp.zeros((1, 8, CONFIG.d_model)), jnp.arange(7))
   depends = np.asarray(jnp.abs(reached).max(axis=-1) > 0)[:, 0]
   expected = np.zeros((7, 8), bool)
   expected[:5, :5] = np.tril(np.ones((5, 5), bool))  # the first user's five positions
@@ -131,6 +133,7 @@ def test_a_prediction_depends_on_its_own_past_alone(params):
 def test_the_search_scores_items_as_the_training_does(params, softmax):
   """At temperature 1 the score of a user's next item is its log-likelihood in the training's pass."""
   search = jax.jit(lambda items: t5_search(MODEL, VOCABULARY, softmax).beams(params, items, CODES_NxL, TRIE, ITEMS))
+  apply = jax.jit(functools.partial(MODEL.apply, {'params': params}))
   for user in USERS:
     history = jnp.asarray([user[:-1] + [-1] * (8 - len(user))], jnp.int32)
     beams = search(history)
@@ -141,7 +144,7 @@ def test_the_search_scores_items_as_the_training_does(params, softmax):
     targets = VOCABULARY.item_tokens(one[2][..., None], CODES_NxL)
     place = len(user) - 2
     if softmax == 'vocabulary':
-      log_probs = jax.nn.log_softmax(MODEL.apply({'params': params}, tokens, segments, targets)[0, place])
+      log_probs = jax.nn.log_softmax(apply(tokens, segments, targets)[0, place])
       expected = sum(log_probs[level, targets[0, place, level]] for level in range(LEVELS))
     else:
       columns = [VOCABULARY.tokens_of_level(level) for level in range(LEVELS)]

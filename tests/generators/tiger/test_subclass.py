@@ -70,7 +70,9 @@ def test_parameters_of_the_t5_do_not_depend_on_the_feature():
   config = tiny_generator_config()
   ids = building.placed(distinct_codes(16, 2, 8), 8)
   first = {
-    kind: building.program(config, kind(config.generator, ids), cyclic_interactions(160, 16, 8)).init(None).params
+    kind: jax.jit(building.program(config, kind(config.generator, ids), cyclic_interactions(160, 16, 8)).init)(
+      None
+    ).params
     for kind in (Tiger, CategoryTiger)
   }
   assert set(first[CategoryTiger]) - set(first[Tiger]) == {'category_embedding'}
