@@ -30,13 +30,13 @@ from tests.paths import ROOT
 from tests.small_data import config_with, cyclic_interactions, distinct_codes, relative_error, run_settings
 
 # Meshes to search on.
-MESHES = {'generator': [(8, 1), (2, 4)], 'language': [(2, 4)]}
+SEARCH_MESHES = {'generator': [(8, 1), (2, 4)], 'language': [(2, 4)]}
 # Meshes to train on, and whether parameters are sharded over 'data', too.
 LAYOUTS = {
   'tokenizer': [((4, 2), True)],
-  'sasrec': [((2, 4), False)],
+  'sasrec': [((2, 4), True)],
   'generator': [((4, 2), True), ((2, 4), False)],
-  'language': [((4, 2), True)],
+  'language': [((2, 4), True)],
 }
 # SASRec's softmax does not see a shift of all keys: the gradient of their bias is rounding, and Adam makes whole steps
 # of it.
@@ -224,7 +224,7 @@ def main(name: str, folder: str = '') -> None:
   one = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
   if name == 'decoding':
     items, scores, metrics = decoded(one, folder)
-    for axes in MESHES[folder]:
+    for axes in SEARCH_MESHES[folder]:
       found = decoded(sharding.make_mesh(MeshConfig(*axes)), folder)
       print(
         json.dumps(

@@ -1,9 +1,10 @@
-"""Processes of the program that need not import anything first.
+"""Processes of the program, or of another one that imports the same, that need not import anything first.
 
 Half of the time of a short command is the import of JAX, Flax, Orbax and TFDS. Here one process imports them and forks
 for each that is asked for. A fork has its own streams, signals, exit code and exit handlers, as a process has that a
 user starts, but libraries are imported before `environment.prepare` and with the environment of the tests: what depends
-on that starts `python -m letter_jax.main`. For one thread of one process.
+on that starts `python -m letter_jax.main`. What is read late, such as HOME, a fork's program may set. For one thread of
+one process.
 """
 
 import atexit
@@ -169,7 +170,7 @@ def _serve(folder: pathlib.Path) -> None:
   for name in PRELOADED:
     importlib.import_module(name)
   # A collection, such as the one at the end of a process, writes to each object that it looks at, and the fork then
-  # copies the page: two seconds for each.
+  # copies the page: two seconds for every fork.
   gc.freeze()
   warnings.filterwarnings('ignore', message=r'os.fork\(\) was called')  # no backend has been started yet
   child_ended, wake = os.pipe()

@@ -96,6 +96,7 @@ TINY_RUN = {
   'tokenizer.model.codebook_size': 8,
   'tokenizer.training.epochs': 6,
   'tokenizer.training.batch_size': 32,
+  # Few checkpoints: a test that resumes between validations sets `checkpoint_every_steps`.
   'tokenizer.training.evaluate_every_epochs': 3,
   'tokenizer.training.log_every_steps': 2,
   'generator.softmax': 'catalogue',

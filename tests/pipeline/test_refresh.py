@@ -97,7 +97,7 @@ def test_trainings_begin_with_the_earlier_parameters_and_are_never_worse(shop, s
 
 
 def test_where_nothing_is_better_the_earlier_parameters_and_features_stay(shop, tmp_path, capsys):
-  """Rows of items that stay are SASRec's of before; the generator knows no items, so it stays as a whole."""
+  """Items that stay keep SASRec's rows and the generator's features; its trained parameters hold no rows of items."""
   features = dict(
     generator__features=('text', 'collaborative'), generator__model__encoder='items', generator__training__epochs=1
   )
@@ -117,7 +117,7 @@ def test_where_nothing_is_better_the_earlier_parameters_and_features_stay(shop, 
   for item, row in zip(names[1], np.asarray(tables[1]), strict=True):
     if item in rows:
       np.testing.assert_array_equal(row, rows[item])
-  # SASRec's rows have axes of their own every time.
+  # SASRec's rows get new axes in every run; the features are turned back to those of before.
   before, after = (
     dict(zip(of_day, ItemFeatures.read(Workdir(tmp_path / name).generator).table_NxF))
     for of_day, name in zip(names, ('day0', 'day1'))
@@ -131,7 +131,7 @@ def test_an_update_is_resumed_and_left_alone(shop, capsys):
   assert capsys.readouterr().out.count('done before') == 8
 
 
-def test_the_next_night_begins_with_this_one(shop, tmp_path, capsys):
+def test_the_next_night_keeps_the_ids_of_this_one(shop, tmp_path):
   run_stages(updated(shop, 2), tmp_path / 'day2', TO_GENERATOR[:-1])
   before, after = codes_by_raw_id(shop / 'day1'), codes_by_raw_id(tmp_path / 'day2')
   assert all(before[item] == after[item] for item in before.keys() & after.keys())

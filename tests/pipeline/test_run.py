@@ -141,6 +141,15 @@ def test_a_named_stage_is_redone_with_overwrite(workdir, capsys):
   assert not (workdir / 'generator').exists()
 
 
+def test_a_stage_in_the_middle_is_redone_with_other_settings(workdir, capsys):
+  settings = run_settings(semantic_ids__collisions='reference')
+  pipeline.run(config_with(settings), workdir, 'semantic_ids', overwrite=True)
+  assert 'semantic_ids: redone' in capsys.readouterr().out
+  assert len(np.unique(np.load(workdir / 'semantic_ids/semantic_ids.npy'), axis=0)) == 60
+  run_stages(config_with(settings), workdir, TO_GENERATOR[:-2])
+  assert capsys.readouterr().out.count('done before') == 4
+
+
 @pytest.mark.parametrize('output', ['dataset/summary.json', 'semantic_ids/report.json'])
 def test_whatever_was_spoiled_is_made_again(workdir, capsys, output):
   expected = (workdir / output).read_bytes()
@@ -293,14 +302,14 @@ def _metrics(workdir, stage='collaborative'):
   return json.loads((workdir / stage / 'metrics.json').read_text())
 
 
-def test_overwrite_redoes_the_changed_stage_and_what_follows_with_lightgcn(finished, workdir, capsys):
+def test_overwrite_with_lightgcn_redoes_what_follows_and_aligns_with_it(finished, workdir, capsys):
   pipeline.run(_lightgcn(), workdir, overwrite=True)
-  table = capsys.readouterr().out
-  assert table.count('done before') == 2  # dataset, text embeddings
-  assert 'collaborative: redone' in table
-  assert {'tokenizer: running', 'generator: running', 'evaluate: running'} <= set(table.splitlines())
+  said = capsys.readouterr().out
+  assert said.count('done before') == 2  # dataset, text embeddings
+  assert 'collaborative: redone' in said
+  assert {'tokenizer: running', 'generator: running', 'evaluate: running'} <= set(said.splitlines())
   names = ('LETTER-TIGER', 'SASRec', 'LightGCN', 'bought together', 'buy again', 'popularity')
-  assert [table.count(f'\n{name} ') for name in names] == [2] * 6  # both protocols
+  assert [said.count(f'\n{name} ') for name in names] == [2] * 6  # both protocols
   trained = _metrics(workdir)
   assert trained.keys() == {'sasrec', 'lightgcn'}
   assert trained['sasrec'] == _metrics(finished)['sasrec'] != trained['lightgcn']

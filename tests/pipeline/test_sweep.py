@@ -32,7 +32,7 @@ def test_runs_share_the_stages_that_do_not_differ(tmp_path, capsys):
     'wide': later,
   }
   generators = [Workdir(tmp_path / name).read_generator_config() for name in begun]
-  assert [config.tokenizer.model.alpha for config in generators] == [0, 0.02, 0.02]
+  assert [of_run.tokenizer.model.alpha for of_run in generators] == [0, 0.02, 0.02]
   assert [Workdir(tmp_path / name).read_metrics()['beam'] for name in begun] == [20, 20, 30]
   assert (tmp_path / 'compare.html').exists() and 'wide' in said.rpartition('--- ')[2]
   sweep.run(config, tmp_path)

@@ -21,12 +21,11 @@ def test_a_device_is_a_chip(topology):
   assert len(plan.topology_devices(topology)) == 4
 
 
-SHARDED = {'mesh.model': 2, 'mesh.fully_sharded': True}
-
-
 def test_the_plan_of_a_config(tmp_path, capsys):
   features = {'generator.model.encoder': 'items', 'generator.features': ('text', 'collaborative')}
-  plan_for(config_with({**run_settings(), **features, **SHARDED}), tmp_path, 'v5e:2x2')
+  plan_for(
+    config_with({**run_settings(), **features, 'mesh.model': 2, 'mesh.fully_sharded': True}), tmp_path, 'v5e:2x2'
+  )
   planned = json.loads((tmp_path / 'plan.json').read_text())
   assert planned['chips'] == 4
   assert [row['step'] for row in planned['steps']] == ['sasrec step', 'tokenizer epoch', 'generator step', 'decoding']
@@ -42,16 +41,16 @@ def test_the_plan_of_a_config(tmp_path, capsys):
 
 
 def some_steps(monkeypatch, *names):
-  """Leaves only these steps to `plan`: libtpu compiles each for half a minute."""
+  """Leaves only these steps to `plan`: libtpu takes half a minute to compile each."""
   steps = plan.steps
   monkeypatch.setattr(plan, 'steps', lambda *arguments: [step for step in steps(*arguments) if step[0] in names])
 
 
-def test_decoding_with_whole_parameters_does_not_communicate(tmp_path, monkeypatch):
-  some_steps(monkeypatch, 'decoding')
+def test_with_whole_parameters_a_training_adds_up_gradients_and_decoding_does_not_communicate(tmp_path, monkeypatch):
+  some_steps(monkeypatch, 'sasrec step', 'decoding')
   plan_for(config_with(run_settings()), tmp_path, 'v5e:2x2')
-  (row,) = json.loads((tmp_path / 'plan.json').read_text())['steps']
-  assert row['fits'] and not row['collectives']
+  sasrec, decoding = json.loads((tmp_path / 'plan.json').read_text())['steps']
+  assert 'all-reduce' in sasrec['collectives'] and not decoding['collectives']
 
 
 @pytest.mark.parametrize(
