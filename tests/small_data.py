@@ -1,7 +1,6 @@
 """Small catalogues, interactions and settings that several tests share."""
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -116,17 +115,6 @@ TINY_RUN = {
 def run_settings(**changes) -> dict:
   """A whole pipeline that runs in seconds; keys of `changes` have '__' for '.'."""
   return {**TINY_RUN, **{key.replace('__', '.'): value for key, value in changes.items()}}
-
-
-TO_GENERATOR = ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids', 'generator')
-
-
-def run_stages(config: Config, workdir, stages: Sequence[str] = TO_GENERATOR) -> None:
-  """Runs some stages, one after the other."""
-  from letter_jax.pipeline import run as pipeline
-
-  for stage in stages:
-    pipeline.run(config, workdir, stage)
 
 
 def write_recipe(path, settings: dict) -> None:

@@ -14,6 +14,7 @@ from letter_jax.semantic_ids.ids import SemanticIds
 from letter_jax.system.errors import InputError
 from letter_jax.workdir import Workdir
 from tests.small_data import config_with, run_settings, write_letter_folder
+from tests.stages import run_stages, up_to
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,7 @@ def test_everything_given_from_outside(tmp_path, finished, reads):
     collaborative__path=str(folder / 'Small.cf.npy'),
     collaborative__baseline=False,
   )
-  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids'):
+  for stage in up_to('semantic_ids'):
     reads.clear()
     pipeline.run(config, tmp_path / 'workdir', stage)
     assert reads == ([] if stage == 'dataset' else ['Small.emb.npy', 'Small.cf.npy']), 'read once, checked and used'
@@ -160,8 +161,7 @@ def csv_run(tmp_path_factory):
   """The workdir of a run on CSV data, up to its semantic IDs."""
   root = tmp_path_factory.mktemp('csv')
   _write_csv(root / 'data')
-  for stage in ('dataset', 'text_embeddings', 'collaborative', 'tokenizer', 'semantic_ids'):
-    pipeline.run(_csv_config(root / 'data'), root / 'workdir', stage)
+  run_stages(_csv_config(root / 'data'), root / 'workdir', up_to('semantic_ids'))
   assert Workdir(root / 'workdir').read_item_names() == ITEM_IDS
   return root / 'workdir'
 
@@ -190,8 +190,7 @@ def test_each_raw_id_keeps_its_codes_and_its_embedding(csv_run, tmp_path, capsys
   _write_csv(tmp_path / 'data', (None, *ITEM_IDS[1:]))
   for key, name in (('semantic_ids__path', 'semantic_ids'), ('text_embeddings__path', 'text_embeddings')):
     config = _csv_config(tmp_path / 'data', **{key: str(csv_run / GIVEN[key])})
-    for stage in ('dataset', name):
-      pipeline.run(config, tmp_path / name, stage)
+    run_stages(config, tmp_path / name, ('dataset', name))
     assert f'{GIVEN[key]}, matched by raw id' in capsys.readouterr().out
   expected = _codes_by_raw_id(csv_run)
   del expected[ITEM_IDS[0]]
@@ -207,6 +206,5 @@ def test_given_semantic_ids_may_list_the_items_in_any_order(csv_run, tmp_path, n
   shuffled = SemanticIds(ids.codes_NxL[order], ids.codebook_size)
   shuffled.write(tmp_path, [ITEM_IDS[item] for item in order])
   config = _csv_config(csv_run.parent / 'data', semantic_ids__path=str(tmp_path / name))
-  for stage in ('dataset', 'semantic_ids'):
-    pipeline.run(config, tmp_path / 'workdir', stage)
+  run_stages(config, tmp_path / 'workdir', ('dataset', 'semantic_ids'))
   assert _codes_by_raw_id(tmp_path / 'workdir') == _codes_by_raw_id(csv_run)

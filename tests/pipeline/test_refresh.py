@@ -17,7 +17,8 @@ from letter_jax.training.checkpoints import read_best
 from letter_jax.workdir import Workdir
 from tests.generators.lc_rec.test_end_to_end import LANGUAGE
 from tests.shop import write_day
-from tests.small_data import TO_GENERATOR, config_with, run_settings, run_stages
+from tests.small_data import config_with, run_settings
+from tests.stages import copy_without, run_stages, up_to
 
 pytestmark = pytest.mark.slow
 
@@ -40,13 +41,9 @@ def shop(tmp_path_factory):
   root = tmp_path_factory.mktemp('shop')
   for day in range(3):
     write_day(root / f'data{day}', day, users=80)
-  run_stages(config_of(root / 'data0'), root / 'day0')
+  run_stages(config_of(root / 'data0'), root / 'day0', up_to('generator'))
   pipeline.run(updated(root, 1), root / 'day1')
   return root
-
-
-def copy_without(workdir, copy, *stages):
-  shutil.copytree(workdir, copy, ignore=lambda where, names: stages if where == str(workdir) else ())
 
 
 def updated(root, day, **changes):
@@ -102,10 +99,10 @@ def test_where_nothing_is_better_the_earlier_parameters_and_features_stay(shop, 
     generator__features=('text', 'collaborative'), generator__model__encoder='items', generator__training__epochs=1
   )
   copy_without(shop / 'day0', tmp_path / 'day0', 'generator')
-  run_stages(config_of(shop / 'data0', **features), tmp_path / 'day0')
+  run_stages(config_of(shop / 'data0', **features), tmp_path / 'day0', up_to('generator'))
   capsys.readouterr()
   previous = dict(refresh__previous=str(tmp_path / 'day0'), refresh__epochs=1, refresh__learning_rate=1e-12)
-  run_stages(config_of(shop / 'data1', **features, **previous), tmp_path / 'day1')
+  run_stages(config_of(shop / 'data1', **features, **previous), tmp_path / 'day1', up_to('generator'))
   said = capsys.readouterr().out
   assert said.count('and found nothing better') == 2
   assert said.count('generator: best ndcg@10') == 1
@@ -132,7 +129,7 @@ def test_an_update_is_resumed_and_left_alone(shop, capsys):
 
 
 def test_the_next_night_keeps_the_ids_of_this_one(shop, tmp_path):
-  run_stages(updated(shop, 2), tmp_path / 'day2', TO_GENERATOR[:-1])
+  run_stages(updated(shop, 2), tmp_path / 'day2', up_to('semantic_ids'))
   before, after = codes_by_raw_id(shop / 'day1'), codes_by_raw_id(tmp_path / 'day2')
   assert all(before[item] == after[item] for item in before.keys() & after.keys())
   drift = Workdir(tmp_path / 'day2').read_ids_report()['drift']
@@ -153,7 +150,7 @@ def test_a_language_model_begins_with_the_earlier_one_and_the_tokenizer_of_its_t
   for day, previous in ((0, {}), (1, {'refresh__previous': str(tmp_path / 'day0'), 'refresh__epochs': 1})):
     copy_without(shop / f'day{day}', tmp_path / f'day{day}', 'generator', 'evaluation', 'report')
     config = config_of(shop / f'data{day}', **LANGUAGE, generator__training__epochs=1, **previous)
-    run_stages(config, tmp_path / f'day{day}')
+    run_stages(config, tmp_path / f'day{day}', up_to('generator'))
   before, after = (tmp_path / f'day{day}/generator/tokenizer/tokenizer.json' for day in (0, 1))
   assert before.read_bytes() == after.read_bytes()
   assert best(tmp_path / 'day1', 'generator')[1].start_value is not None
@@ -168,7 +165,7 @@ def test_a_finished_update_needs_the_earlier_run_no_more(shop, tmp_path, capsys)
 
 def test_a_new_tokenizer(shop, tmp_path, capsys):
   config = updated(shop, 1, refresh__retokenize=True)
-  run_stages(config, tmp_path / 'day1', TO_GENERATOR[:-1])
+  run_stages(config, tmp_path / 'day1', up_to('semantic_ids'))
   said = capsys.readouterr().out
   assert 'it started with' in said and 'tokenizer: best reconstruction' in said
   assert 'drift' not in Workdir(tmp_path / 'day1').read_ids_report()

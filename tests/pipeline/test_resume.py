@@ -16,6 +16,7 @@ from letter_jax.training.checkpoints import Checkpoints
 from tests import forked, multi_process
 from tests.forked import HANG_SECONDS
 from tests.small_data import run_settings, write_recipe
+from tests.stages import copy_without
 
 pytestmark = pytest.mark.slow
 
@@ -145,9 +146,7 @@ main.run()
 
 def test_a_disk_that_is_full_while_a_checkpoint_is_written(recipe, finished, tmp_path):
   workdir = tmp_path / 'workdir'
-  shutil.copytree(
-    finished, workdir, ignore=lambda folder, names: {'generator', 'evaluation'} if folder == str(finished) else ()
-  )
+  copy_without(finished, workdir, 'generator', 'evaluation')
   attempt = Attempt(recipe, workdir, FULL_DISK)
   assert attempt.end() == 2 and 'Traceback' not in attempt.said(), attempt.said()
   assert 'a checkpoint could not be written' in attempt.said().splitlines()[-1]

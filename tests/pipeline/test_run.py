@@ -23,7 +23,8 @@ from letter_jax.system.errors import InputError
 from letter_jax.system.lock import Lock
 from letter_jax.training.checkpoints import read_best
 from letter_jax.workdir import Workdir
-from tests.small_data import TO_GENERATOR, config_with, run_settings, run_stages
+from tests.small_data import config_with, run_settings
+from tests.stages import run_stages, up_to
 
 pytestmark = pytest.mark.slow
 
@@ -146,7 +147,7 @@ def test_a_stage_in_the_middle_is_redone_with_other_settings(workdir, capsys):
   pipeline.run(config_with(settings), workdir, 'semantic_ids', overwrite=True)
   assert 'semantic_ids: redone' in capsys.readouterr().out
   assert len(np.unique(np.load(workdir / 'semantic_ids/semantic_ids.npy'), axis=0)) == 60
-  run_stages(config_with(settings), workdir, TO_GENERATOR[:-2])
+  run_stages(config_with(settings), workdir, up_to('tokenizer'))
   assert capsys.readouterr().out.count('done before') == 4
 
 
@@ -350,7 +351,7 @@ def _elsewhere(tmp_path, **changes):
 def apart(tmp_path_factory):
   """A folder with the workdir of a run that has a generator, and its checkpoints beside it."""
   folder = tmp_path_factory.mktemp('apart')
-  run_stages(_elsewhere(folder), folder / 'workdir')
+  run_stages(_elsewhere(folder), folder / 'workdir', up_to('generator'))
   return folder
 
 
@@ -358,9 +359,8 @@ def test_checkpoints_elsewhere_belong_to_one_run(apart, capsys):
   assert {path.name for path in (apart / 'elsewhere').iterdir()} == {'sasrec', 'tokenizer', 'generator'}
   assert not list((apart / 'workdir').rglob('checkpoints'))
   assert Workdir(apart / 'workdir').restore_generator().params
-  capsys.readouterr()
-  run_stages(_elsewhere(apart), apart / 'workdir')
-  assert capsys.readouterr().out.count('done before') == len(TO_GENERATOR)
+  run_stages(_elsewhere(apart), apart / 'workdir', up_to('generator'))
+  assert capsys.readouterr().out.count('done before') == len(up_to('generator'))
   # Another run does not take them for its own.
   with pytest.raises(InputError, match='sasrec holds checkpoints of a different run'):
     pipeline.run(_elsewhere(apart, seed=5), apart / 'other')

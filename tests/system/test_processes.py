@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import signal
 
 import numpy as np
@@ -15,6 +14,7 @@ from letter_jax.system.lock import Lock
 from letter_jax.training.checkpoints import Checkpoints
 from tests import forked, multi_process
 from tests.small_data import run_settings, write_recipe
+from tests.stages import copy_without
 
 pytestmark = pytest.mark.slow
 
@@ -48,11 +48,7 @@ def uninterrupted(tmp_path_factory):
 
 def prepared(uninterrupted: pathlib.Path, folder: pathlib.Path) -> list[str]:
   """The arguments that train the generator in `folder`, where all stages before it are finished."""
-  shutil.copytree(
-    uninterrupted / 'workdir',
-    folder / 'workdir',
-    ignore=lambda where, names: {'generator', 'evaluation'} if where == str(uninterrupted / 'workdir') else (),
-  )
+  copy_without(uninterrupted / 'workdir', folder / 'workdir', 'generator', 'evaluation')
   return [f'--config={uninterrupted / "recipe.py"}', f'--workdir={folder / "workdir"}', '--stage=generator']
 
 
@@ -99,13 +95,8 @@ def test_two_processes_give_the_metrics_of_one(uninterrupted, small_run):
 
 
 def test_terminated_in_a_training_whose_calls_are_epochs(uninterrupted, tmp_path):
-  shutil.copytree(
-    uninterrupted / 'workdir',
-    tmp_path / 'workdir',
-    ignore=lambda where, names: (
-      {'tokenizer', 'semantic_ids', 'generator', 'evaluation'} if where == str(uninterrupted / 'workdir') else ()
-    ),
-  )
+  later = ('tokenizer', 'semantic_ids', 'generator', 'evaluation')
+  copy_without(uninterrupted / 'workdir', tmp_path / 'workdir', *later)
   arguments = [f'--config={uninterrupted / "recipe.py"}', f'--workdir={tmp_path / "workdir"}', '--stage=tokenizer']
   started = multi_process.start(tmp_path, arguments)
   multi_process.until(lambda: 'tokenizer: running' in multi_process.output_of(tmp_path, 0), started)

@@ -11,6 +11,7 @@ from letter_jax.pipeline import run as pipeline
 from letter_jax.system.errors import InputError, Preempted
 from letter_jax.training import trackers
 from tests.small_data import config_with, run_settings
+from tests.stages import run_stages
 
 
 @pytest.fixture
@@ -155,8 +156,7 @@ def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_run_is_tracked_and_its_results_do_not_depend_on_it(mlflow, small_run, tmp_path):
   config = config_with(run_settings(tracker='mlflow'))
-  for stage in ('dataset', 'collaborative'):
-    pipeline.run(config, tmp_path, stage)
+  run_stages(config, tmp_path, ('dataset', 'collaborative'))
   logged = [call[1] for call in mlflow.calls if call[0] == 'log_metrics']
   assert {name for values in logged for name in values} >= {'sasrec/train/loss', 'sasrec/validation/ndcg_at_10'}
   (params,) = [call[1] for call in mlflow.calls if call[0] == 'log_params'][:1]

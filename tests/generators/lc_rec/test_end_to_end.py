@@ -19,6 +19,7 @@ from letter_jax.workdir import Workdir
 from tests import multi_process
 from tests.generators import building
 from tests.small_data import config_with, run_settings, write_recipe
+from tests.stages import copy_without
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +41,7 @@ LANGUAGE = dict(
 
 
 def copy_up_to_semantic_ids(workdir, copy):
-  later = {'generator', 'evaluation', 'export', 'report', 'report.html'}
-  shutil.copytree(workdir, copy, ignore=lambda where, names: later if where == str(workdir) else ())
+  return copy_without(workdir, copy, 'generator', 'evaluation', 'export', 'report', 'report.html')
 
 
 @pytest.fixture(scope='module')
@@ -163,11 +163,7 @@ def test_tasks_without_texts_are_named_before_anything_is_trained(tmp_path):
 
 
 def test_what_failed_before_it_began_binds_nobody(tmp_path, finished):
-  workdir = shutil.copytree(
-    finished,
-    tmp_path / 'workdir',
-    ignore=lambda where, names: {'generator', 'evaluation', 'export', 'report'} if where == str(finished) else (),
-  )
+  workdir = copy_up_to_semantic_ids(finished, tmp_path / 'workdir')
   with pytest.raises(InputError, match='row_tokens is 64; expected at least'):
     pipeline.run(config_with(run_settings(**{**LANGUAGE, 'generator__row_tokens': 64})), workdir, 'generator')
   pipeline.run(config_with(run_settings(**LANGUAGE, generator__training__epochs=1)), workdir, 'generator')
@@ -176,11 +172,7 @@ def test_what_failed_before_it_began_binds_nobody(tmp_path, finished):
 def test_another_base_is_another_generator(base, tmp_path, finished):
   """The tokens that begin and end a text belong to what a generator depends on."""
   folder = shutil.copytree(base, tmp_path / 'base')
-  workdir = shutil.copytree(
-    finished,
-    tmp_path / 'workdir',
-    ignore=lambda where, names: {'generator', 'evaluation'} if where == str(finished) else (),
-  )
+  workdir = copy_up_to_semantic_ids(finished, tmp_path / 'workdir')
   config = config_with(
     run_settings(
       **{**LANGUAGE, 'generator__base': str(folder), 'generator__lora__rank': 2, 'generator__training__epochs': 1}
